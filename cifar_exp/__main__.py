@@ -1,0 +1,75 @@
+"""python -m cifar_exp: compose, check, run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import traceback
+from types import FrameType
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from omegaconf import DictConfig
+
+from cifar_exp import composition, console
+from cifar_exp.errors import UserError
+from cifar_exp.sweep import job
+
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a run the way Ctrl-C does."""
+
+
+def main() -> int:
+    """Answer one command line; the exit code is 0, 1 for a failed run, 2 for a refusal, or 128 + signal."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, so that errors are told here, in one line
+    console.set_up()
+    signal.signal(signal.SIGTERM, _terminate)
+    arguments = get_args_parser().parse_args()
+    only_asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
+    raised: list[Exception] = []
+
+    def task(composed: DictConfig) -> None:
+        try:
+            job.run(composed)
+        except Exception as error:  # Hydra would add lines of its own
+            raised.append(error)
+
+    app = hydra.main(version_base="1.3", config_path=str(composition.CONF), config_name="config")(task)
+    try:
+        if only_asks:
+            app()
+            return 0
+        plan = composition.plan(arguments.overrides, arguments.multirun, arguments.config_dir)
+        command = shlex.join(sys.argv[1:])
+        sys.argv += plan.arguments  # Hydra reads them itself
+        if plan.folder is None:
+            app()
+            for error in raised:
+                raise error
+            return 0
+        from cifar_exp.sweep import run as sweep
+
+        return sweep.run(plan, app, command)
+    except UserError as error:
+        console.refuse(error)
+        return 2
+    except KeyboardInterrupt as stop:
+        console.refuse("stopped; what was running is logged as KILLED")
+        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    except Exception as error:
+        traceback.print_exc()
+        console.refuse(f"failed: {type(error).__name__}: {error}")
+        return 1
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+if __name__ == "__main__":
+    sys.exit(main())

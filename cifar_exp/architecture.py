@@ -1,0 +1,282 @@
+"""A model as a list of Keras layers, read and checked without importing Keras.
+
+A config may come back from a shared server when a run is reproduced, so a layer list is data: a layer is named
+by its class in keras.layers, its arguments are numbers, strings and lists, and an initializer, regularizer or
+constraint is a name or {Name: {argument: value}} of its Keras namespace. Nothing in it can name a Python path,
+and layers that run code of their own are refused.
+
+Names and arguments are read off the source of the installed Keras, which costs milliseconds where importing it
+costs seconds.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cifar_exp.errors import UserError, did_you_mean
+
+RESIDUAL = "Residual"
+_RUNS_CODE = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "Layer", "Wrapper"}
+_OF_EVERY_LAYER = {"name", "dtype", "trainable", "autocast", "activity_regularizer"}
+_NAMESPACES = {
+    "activation": "activations",
+    "initializer": "initializers",
+    "regularizer": "regularizers",
+    "constraint": "constraints",
+}
+_WINDOWS = {"Conv2D", "SeparableConv2D", "DepthwiseConv2D", "MaxPooling2D", "AveragePooling2D"}
+_SAME_SHAPE = {
+    "Activation", "AlphaDropout", "BatchNormalization", "Dropout", "ELU", "GaussianDropout", "GaussianNoise",
+    "GroupNormalization", "LayerNormalization", "LeakyReLU", "PReLU", "ReLU", "Rescaling", "Softmax",
+    "SpatialDropout2D", "UnitNormalization",
+}  # fmt: skip
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One entry of the list. A Residual holds lists of its own: `layers`, and `shortcut` where shapes differ."""
+
+    kind: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    layers: tuple[Layer, ...] = ()
+    shortcut: tuple[Layer, ...] = ()
+
+
+class LayerRow(NamedTuple):
+    """One layer of a built model as a diagram shows it; `depth` counts the Residuals it lies in."""
+
+    name: str
+    detail: str
+    shape: str
+    parameters: int
+    depth: int
+
+
+def detail(layer: Layer) -> str:
+    """The arguments in a few words: `32 filters 3x3, same, relu`."""
+    rest, words = dict(layer.arguments), []
+    if "filters" in rest:
+        words.append(f"{rest.pop('filters')} filters {'x'.join(map(str, _both(rest.pop('kernel_size', '?'))))}")
+    if "pool_size" in rest:
+        words.append("x".join(map(str, _both(rest.pop("pool_size")))))
+    for name, value in rest.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{kind} {' '.join(map(str, (of or {}).values()))}" for kind, of in value.items())
+        words.append(value if isinstance(value, str) else f"{name} {value}")
+    return ", ".join(words)
+
+
+def _both(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value, value]
+
+
+def namespace_of(argument: str) -> str | None:
+    """The Keras namespace that an argument's value is looked up in: kernel_initializer -> initializers."""
+    return _NAMESPACES.get(argument.rpartition("_")[2])
+
+
+def parse(entries: Any, where: str) -> tuple[Layer, ...]:
+    """YAML's `[{Conv2D: {filters: 32}}, Flatten]` as layers.
+
+    Raises:
+        UserError: for an entry of another form.
+    """
+    if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
+        raise UserError(f"{where}: layers: got {entries!r}, expected a list of layers")
+    return tuple(_parse_entry(entry, f"{where}, layer {i}") for i, entry in enumerate(entries, 1))
+
+
+def _parse_entry(entry: Any, where: str) -> Layer:
+    if isinstance(entry, str):
+        return Layer(entry)
+    if not isinstance(entry, Mapping) or len(entry) != 1:
+        raise UserError(f"{where}: got {entry!r}, expected a layer's name, or one name with its arguments")
+    kind, arguments = next(iter(entry.items()))
+    arguments = {} if arguments is None else arguments
+    if not isinstance(arguments, Mapping):
+        raise UserError(f"{where} ({kind}): got {arguments!r}, expected {{argument: value}}")
+    if kind != RESIDUAL:
+        return Layer(str(kind), dict(arguments))
+    if not {"layers"} <= arguments.keys() <= {"layers", "shortcut"}:
+        raise UserError(f"{where} ({kind}): got {', '.join(arguments)}, expected layers and, if need be, shortcut")
+    shortcut = arguments.get("shortcut")
+    return Layer(
+        kind,
+        layers=parse(arguments["layers"], f"{where} ({kind})"),
+        shortcut=parse(shortcut, f"{where} ({kind} shortcut)") if shortcut else (),
+    )
+
+
+def to_entries(layers: Sequence[Layer]) -> list[Any]:
+    """The inverse of `parse`."""
+    entries: list[Any] = []
+    for layer in layers:
+        arguments: dict[str, Any] = dict(layer.arguments)
+        if layer.layers:
+            arguments["layers"] = to_entries(layer.layers)
+        if layer.shortcut:
+            arguments["shortcut"] = to_entries(layer.shortcut)
+        entries.append({layer.kind: arguments} if arguments else layer.kind)
+    return entries
+
+
+def check(layers: Sequence[Layer], where: str, input_shape: Shape, classes: int) -> None:
+    """Refuse what Keras would refuse to build, as far as names, arguments and the usual shapes tell.
+
+    Raises:
+        UserError: naming the layer by its position.
+    """
+    shape = _follow(layers, where, input_shape)
+    if shape is not None and shape != (classes,):
+        raise UserError(f"{where}: ends in shape {shape}, expected ({classes},): one logit for each class")
+
+
+def _follow(layers: Sequence[Layer], where: str, shape: Shape | None) -> Shape | None:
+    """The shape after these layers; None once a layer of a less usual kind has been passed."""
+    for position, layer in enumerate(layers, 1):
+        here = f"{where}, layer {position} ({layer.kind})"
+        if layer.kind == RESIDUAL:
+            inner, outer = _follow(layer.layers, here, shape), _follow(layer.shortcut, here, shape)
+            if inner is not None and outer is not None and inner != outer:
+                raise UserError(f"{here}: adds shape {inner} to {outer}: give it a shortcut that makes them equal")
+            shape = inner
+        else:
+            _check_arguments(layer, here)
+            shape = _shape_after(layer, here, shape) if shape is not None else None
+    return shape
+
+
+def _check_arguments(layer: Layer, here: str) -> None:
+    known = _exports("layers")
+    if layer.kind not in known or layer.kind in _RUNS_CODE:
+        usable = {name for name in known if name[0].isupper()} - _RUNS_CODE | {RESIDUAL}
+        refused = "may not be used: it can run code of its own" if layer.kind in known else "is no Keras layer"
+        raise UserError(f"{here}: {layer.kind!r} {refused}{did_you_mean(layer.kind, usable)}")
+    takes = _arguments("layers", layer.kind)
+    for name, value in layer.arguments.items():
+        if name not in takes:
+            raise UserError(
+                f"{here}: no argument {name!r}{did_you_mean(name, takes)} (it takes {', '.join(sorted(takes))})"
+            )
+        if (namespace := namespace_of(name)) and value is not None:
+            _check_object(namespace, name, value, here)
+        elif not _is_plain(value):
+            raise UserError(f"{here}: {name}: got {value!r}, expected a number, a string or a list of them")
+
+
+def _check_object(namespace: str, argument: str, value: Any, here: str) -> None:
+    """`relu`, or {MaxNorm: {max_value: 3}}."""
+    name, arguments = value, None
+    if isinstance(value, Mapping) and len(value) == 1:
+        name, arguments = next(iter(value.items()))
+    known = _exports(namespace)
+    if not isinstance(name, str) or name not in known or not isinstance(arguments or {}, Mapping):
+        hint = did_you_mean(str(name), known)
+        raise UserError(f"{here}: {argument}: got {value!r}, expected a name from keras.{namespace}{hint}")
+    for key, item in (arguments or {}).items():
+        if key not in _arguments(namespace, name) or not _is_plain(item):
+            raise UserError(f"{here}: {argument}: {name} takes no {key}={item!r}")
+
+
+def _is_plain(value: Any) -> bool:
+    return (
+        value is None
+        or isinstance(value, str | int | float)
+        or (isinstance(value, list) and all(_is_plain(item) for item in value))
+    )
+
+
+def _shape_after(layer: Layer, here: str, shape: Shape) -> Shape | None:
+    arguments = layer.arguments
+    if layer.kind in _WINDOWS:
+        return _slide(layer, here, shape)
+    if layer.kind == "Flatten":
+        return (math.prod(shape),)
+    if layer.kind == "Dense":
+        return (*shape[:-1], _positive(arguments.get("units"), "units", here))
+    if layer.kind in ("GlobalAveragePooling2D", "GlobalMaxPooling2D") and not arguments.get("keepdims"):
+        return shape[-1:]
+    return shape if layer.kind in _SAME_SHAPE else None
+
+
+def _slide(layer: Layer, here: str, shape: Shape) -> Shape | None:
+    """The shape after a convolution or pooling window has slid over (height, width, channels)."""
+    if len(shape) != 3:
+        raise UserError(f"{here}: got shape {shape}, expected (height, width, channels)")
+    arguments, pooling = layer.arguments, layer.kind.endswith("Pooling2D")
+    if arguments.get("data_format") or arguments.get("dilation_rate"):
+        return None
+    size = arguments.get("pool_size", 2) if pooling else arguments.get("kernel_size")
+    window = _pair(size, "pool_size" if pooling else "kernel_size", here)
+    strides = _pair(arguments.get("strides") or (window if pooling else 1), "strides", here)
+    padding = str(arguments.get("padding", "valid")).lower()
+    if padding not in ("valid", "same"):
+        raise UserError(f"{here}: padding: got {padding!r}, expected valid or same")
+    if padding == "valid" and (window[0] > shape[0] or window[1] > shape[1]):
+        raise UserError(
+            f"{here}: its {window[0]}x{window[1]} window is larger than its {shape[0]}x{shape[1]} input; use "
+            f"padding: same, or pool less before it"
+        )
+    less = window if padding == "valid" else (1, 1)
+    height, width = ((shape[i] - less[i]) // strides[i] + 1 for i in (0, 1))
+    if pooling:
+        return (height, width, shape[2])
+    if layer.kind == "DepthwiseConv2D":
+        return (height, width, shape[2] * _positive(arguments.get("depth_multiplier", 1), "depth_multiplier", here))
+    return (height, width, _positive(arguments.get("filters"), "filters", here))
+
+
+def _positive(value: Any, name: str, here: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"{here}: {name}: got {value!r}, expected a whole number of at least 1")
+    return value
+
+
+def _pair(value: Any, name: str, here: str) -> tuple[int, int]:
+    pair = _both(value)
+    if len(pair) != 2:
+        raise UserError(f"{here}: {name}: got {value!r}, expected one whole number or two")
+    return _positive(pair[0], name, here), _positive(pair[1], name, here)
+
+
+def _keras_folder() -> Path:
+    spec = find_spec("keras")
+    if spec is None or spec.origin is None:
+        raise UserError("Keras is not installed: pip install tensorflow")
+    return Path(spec.origin).parent
+
+
+@cache
+def _exports(namespace: str) -> dict[str, tuple[str, str]]:
+    """The public names of keras.<namespace>, each with the module that defines it and its name there."""
+    tree = ast.parse((_keras_folder() / namespace / "__init__.py").read_text())
+    return {
+        alias.asname or alias.name: (node.module or "", alias.name)
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if (alias.asname or alias.name) not in ("get", "serialize", "deserialize")
+    }
+
+
+@cache
+def _arguments(namespace: str, name: str) -> frozenset[str]:
+    """The arguments of a class of keras.<namespace>, or none for a function such as an activation."""
+    module, defined_as = _exports(namespace)[name]
+    tree = ast.parse(_keras_folder().joinpath(*module.split(".")[1:]).with_suffix(".py").read_text())
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == defined_as:
+            init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+            named = {a.arg for a in (*init.args.args[1:], *init.args.kwonlyargs)} if init else set()
+            takes_more = init is None or init.args.kwarg is not None
+            return frozenset(named | (_OF_EVERY_LAYER if takes_more and namespace == "layers" else set()))
+    return frozenset()

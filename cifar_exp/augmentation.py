@@ -1,0 +1,72 @@
+"""Random flips, zooms, shifts and crops as matrix products, so that XLA compiles them into the step.
+
+Keras's own RandomZoom, RandomTranslation and RandomCrop take XLA away from the whole step. Each change here is
+one along the rows and one along the columns, and resampling one axis is a product with a (32, 32) matrix of
+interpolation weights: out = R @ image @ C^T.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from cifar_exp.config import AugmentationConfig
+
+
+class Augment(keras.layers.Layer):  # type: ignore[misc]
+    """(N, H, W, C) in, the same shape and range out; the identity outside training.
+
+    An output pixel at p samples the input at s = zoom * (p - c) + c + shift, c the centre of the axis, mirrored
+    first where the image is flipped, with linear interpolation: the geometry of Keras's ImageDataGenerator
+    (https://github.com/keras-team/keras/blob/v2.15.0/keras/preprocessing/image.py), whose zoom_range,
+    width_shift_range, height_shift_range and horizontal_flip the settings correspond to.
+    """
+
+    def __init__(self, config: AugmentationConfig, seed: int, **kwargs: Any) -> None:
+        super().__init__(dtype="float32", **kwargs)  # positions in half precision would blur the image
+        self.settings = config
+        self.random = keras.random.SeedGenerator(seed)
+
+    def call(self, images: Any, training: bool = False) -> Any:
+        """Change every image its own way."""
+        if not training:
+            return images
+        images = ops.cast(images, "float32")
+        _, height, width, channels = images.shape
+        count = ops.shape(images)[0]
+        rows = self._weights(count, height, flip=False)
+        columns = self._weights(count, width, flip=self.settings.horizontal_flip)
+        images = ops.matmul(rows, ops.reshape(images, (-1, height, width * channels)))
+        images = ops.reshape(images, (-1, height, width, channels))
+        return ops.einsum("nij,nhjc->nhic", columns, images)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The input's."""
+        return input_shape
+
+    def _weights(self, count: Any, size: int, flip: bool) -> Any:
+        """(count, size, size): the weight of each input position in each output position of one axis."""
+        positions = ops.arange(size, dtype="float32")
+        centre = (size - 1) / 2
+        source = ops.broadcast_to(positions[None, :] - centre, (count, size))
+        if flip:
+            source = ops.where(self._uniform(count, 1.0) < 0, -source, source)
+        if self.settings.zoom:
+            source = source * (1 + self._uniform(count, self.settings.zoom))
+        if self.settings.shift:
+            source = source + self._uniform(count, self.settings.shift * size)
+        if crop := self.settings.crop:
+            source = source + ops.floor(self._uniform(count, crop + 0.5) + 0.5)
+        source = source + centre
+        if self.settings.fill == "nearest":
+            source = ops.clip(source, 0, size - 1)
+        elif self.settings.fill == "reflect":  # ... 2 1 0 1 2 ... n-2 n-1 n-2 ...
+            source = ops.abs(source)
+            source = (size - 1) - ops.abs((size - 1) - source)
+        # Linear interpolation: a hat around each position. Outside the image every hat is zero: black.
+        return ops.relu(1 - ops.abs(source[:, :, None] - positions[None, None, :]))
+
+    def _uniform(self, count: Any, limit: float) -> Any:
+        return keras.random.uniform((count, 1), -limit, limit, seed=self.random)

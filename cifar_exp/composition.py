@@ -1,0 +1,150 @@
+"""Composing conf/ before Hydra runs anything: every job of a command line, checked, errors in one line each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from cifar_exp import config
+from cifar_exp.config import Config
+from cifar_exp.errors import UserError, did_you_mean
+
+_PACKAGE = Path(__file__).parent
+CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())  # wheel, checkout
+
+ConfigStore.instance().store(name="schema", node=config.schema())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command line will run: one job, or the jobs of a sweep in their order."""
+
+    jobs: tuple[Config, ...]
+    overrides: tuple[tuple[str, ...], ...]  # of each job
+    folder: Path | None = None  # of the sweep, if it is one
+    sweep_name: str = ""
+    varies: tuple[str, ...] = ()  # the keys that differ between jobs
+
+    @property
+    def arguments(self) -> list[str]:
+        """What tells every job, in whatever process it runs, which sweep it is part of."""
+        if self.folder is None:
+            return []
+        varies = ",".join(f"'{key}'" for key in self.varies)
+        return [f"sweep.name={self.sweep_name}", f"sweep.varies=[{varies}]", f"sweep.jobs={len(self.jobs)}"]
+
+
+def plan(overrides: Sequence[str], multirun: bool, config_dir: str | None = None) -> Plan:
+    """Compose and check every job of this command line.
+
+    Raises:
+        UserError: for the first job that cannot run, naming the job and the field.
+    """
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        if config_dir:
+            GlobalHydra.instance().config_loader().get_search_path().append(
+                "command-line", f"file://{Path(config_dir).resolve()}"
+            )
+        parsed = _parse(overrides)
+        fixed = [o for o in parsed if not o.is_sweep_override()]
+        base = _compose([str(o.input_line) for o in fixed], "", hydra=True)
+        if not multirun and base.hydra.mode != RunMode.MULTIRUN:
+            for override in parsed:
+                if override.is_sweep_override():
+                    raise UserError(f"{override.input_line}: several values are a sweep: add -m")
+            return Plan((_checked(base, ""),), (_of_a_job([str(o.input_line) for o in fixed]),))
+        return _plan_sweep(parsed, base)
+
+
+def _plan_sweep(parsed: list[Override], base: DictConfig) -> Plan:
+    swept = _parse([f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()])
+    parsed = swept + [o for o in parsed if not o.get_key_element().lstrip("+~").startswith("hydra")]
+    batches = BasicSweeper.split_arguments(parsed, None)
+    overrides = tuple(_of_a_job(job) for batch in batches for job in batch)
+    jobs = []
+    for number, job in enumerate(overrides, 1):
+        where = f"job {number} of {len(overrides)} ({' '.join(job)}): "
+        jobs.append(_checked(_compose(job, where), where))
+    varies = tuple(dict.fromkeys(o.get_key_element() for o in parsed if o.is_sweep_override()))
+    sweep_name = base.sweep.name or f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{uuid4().hex[:4]}"
+    base.sweep.name = sweep_name  # hydra.sweep.dir refers to it
+    return Plan(tuple(jobs), overrides, Path(base.hydra.sweep.dir), sweep_name, varies)
+
+
+def _of_a_job(overrides: Sequence[str]) -> tuple[str, ...]:
+    return tuple(o for o in overrides if not o.lstrip("+~").startswith(("hydra", "sweep.")))
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    try:
+        parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+        parsed: list[Override] = parser.parse_overrides(list(overrides))
+        return parsed
+    except OverrideParseException as error:
+        raise UserError(explain(error)) from error
+
+
+def _compose(overrides: Sequence[str], where: str, hydra: bool = False) -> DictConfig:
+    try:
+        composed: DictConfig = compose("config", list(overrides), return_hydra_config=hydra)
+        return composed
+    except Exception as error:
+        raise UserError(where + explain(error)) from error
+
+
+def _checked(composed: DictConfig, where: str) -> Config:
+    try:
+        return config.from_composed(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
+    except UserError as error:
+        raise UserError(f"{where}{error}") from error
+    except Exception as error:
+        raise UserError(where + explain(error)) from error
+
+
+def explain(error: BaseException) -> str:
+    """A composition error of Hydra or OmegaConf in one line that names the nearest right name."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        options = [str(option) for option in error.options or []]
+        return f"{group} {choice!r} not found{did_you_mean(choice, options)} (conf/{group} holds: {', '.join(options)})"
+    if isinstance(error, OverrideParseException):
+        reason = [line for line in str(error).splitlines() if not line.startswith("See http")][-1].strip()
+        return f"{error.override!r} is not of the form key=value: {reason}"
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(cause, ConfigKeyError | AttributeError) or "Could not override" in str(error):
+        found = re.search(r"Could not override '([^']+)'", str(error))
+        key = found.group(1) if found else str(getattr(cause, "full_key", cause))
+        return f"{key}: no such setting{did_you_mean(key, _known_keys())}"
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
+        return f"{cause.full_key}: {str(cause).splitlines()[0]}"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _known_keys() -> set[str]:
+    """Every setting and every group of the default config."""
+
+    def walk(node: Any, path: str) -> set[str]:
+        found = set()
+        for key in node:
+            found.add(f"{path}{key}")
+            if OmegaConf.is_dict(child := node._get_node(key)) and not child._is_none():
+                found |= walk(child, f"{path}{key}.")
+        return found
+
+    return walk(compose("config"), "") | {"experiment", "optimizer/schedule"}

@@ -1,0 +1,294 @@
+"""The schema: frozen dataclasses that mirror conf/, and the checks on them.
+
+A field's metadata says which values it takes beyond its type; `check` walks them, then looks at what crosses
+fields. Nothing here imports Keras or MLflow: a config error is answered at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from cifar_exp import architecture
+from cifar_exp.errors import UserError, did_you_mean
+
+IMAGE_SHAPE = (32, 32, 3)
+CLASSES = 10
+
+# What each optimizer takes beside learning_rate, weight_decay, clipnorm and schedule.
+OPTIMIZER_ARGUMENTS: Mapping[str, frozenset[str]] = {
+    "sgd": frozenset({"momentum", "nesterov"}),
+    "adam": frozenset({"beta_1", "beta_2", "epsilon", "amsgrad"}),
+    "adamw": frozenset({"beta_1", "beta_2", "epsilon", "amsgrad"}),
+    "nadam": frozenset({"beta_1", "beta_2", "epsilon"}),
+    "rmsprop": frozenset({"rho", "momentum", "epsilon", "centered"}),
+    "adagrad": frozenset({"initial_accumulator_value", "epsilon"}),
+    "adadelta": frozenset({"rho", "epsilon"}),
+    "adamax": frozenset({"beta_1", "beta_2", "epsilon"}),
+}
+SCHEDULE_ARGUMENTS: Mapping[str, frozenset[str]] = {
+    "constant": frozenset(),
+    "inverse_time": frozenset({"decay"}),
+    "cosine": frozenset({"warmup", "final"}),
+    "one_cycle": frozenset({"warmup", "final"}),
+}
+
+
+def _setting(
+    default: Any,
+    *,
+    choices: Collection[str] | None = None,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A dataclass field with the values it takes."""
+    limits = {"choices": choices, "at least": at_least, "above": above, "at most": at_most, "below": below}
+    return field(default=default, metadata={k: v for k, v in limits.items() if v is not None})
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model: its layers by Keras name, and the knobs that its layers refer to as ${model.<knob>}."""
+
+    name: str
+    layers: tuple[architecture.Layer, ...]
+    knobs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How the learning rate moves with the step; None where the schedule has no such argument."""
+
+    name: str = _setting(MISSING, choices=SCHEDULE_ARGUMENTS)
+    decay: float | None = _setting(None, at_least=0)
+    warmup: float | None = _setting(None, at_least=0, below=1)  # share of all steps
+    final: float | None = _setting(None, at_least=0, at_most=1)  # share of learning_rate
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Any of the optimizers; None where this one has no such argument, so that runs compare key by key."""
+
+    name: str = _setting(MISSING, choices=OPTIMIZER_ARGUMENTS)
+    learning_rate: float = _setting(MISSING, above=0)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    weight_decay: float | None = _setting(None, at_least=0)
+    clipnorm: float | None = _setting(None, above=0)
+    momentum: float | None = _setting(None, at_least=0, at_most=1)
+    nesterov: bool | None = None
+    beta_1: float | None = _setting(None, at_least=0, below=1)
+    beta_2: float | None = _setting(None, at_least=0, below=1)
+    rho: float | None = _setting(None, at_least=0, below=1)
+    epsilon: float | None = _setting(None, above=0)
+    amsgrad: bool | None = None
+    centered: bool | None = None
+    initial_accumulator_value: float | None = _setting(None, at_least=0)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images train, validate and test."""
+
+    name: str = _setting(MISSING, choices=("cifar10", "digits"))
+    dir: str | None = None  # default: $CIFAR_EXP_DATA, else the user's cache folder
+    verify: str = _setting("md5", choices=("md5", "size"))
+    validation: str = _setting("stratified", choices=("stratified", "last", "test"))
+    validation_share: float = _setting(0.1, above=0, below=1)  # of the training images
+    split_seed: int = _setting(0, at_least=0)  # its own, so that runs of other seeds see the same split
+    train_images: int | None = _setting(None, at_least=CLASSES)  # in all; the first of each class, in order
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Random changes to each training image, drawn anew every time it is seen."""
+
+    name: str = MISSING
+    horizontal_flip: bool = False
+    zoom: float = _setting(0.0, at_least=0, below=1)  # each axis by a factor in [1 - zoom, 1 + zoom]
+    shift: float = _setting(0.0, at_least=0, below=1)  # share of the image, along each axis
+    crop: int = _setting(0, at_least=0, at_most=IMAGE_SHAPE[0] // 2)  # whole pixels, along each axis
+    fill: str = _setting("nearest", choices=("nearest", "constant", "reflect"))
+
+
+@dataclass(frozen=True)
+class EarlyStoppingConfig:
+    """Stop when the monitored metric has not improved for `patience` epochs; None: never."""
+
+    patience: int | None = _setting(None, at_least=1)
+    monitor: str = _setting("val/loss", choices=("val/loss", "val/accuracy", "train/loss", "train/accuracy"))
+    restore_best: bool = True
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the model is fitted."""
+
+    epochs: int = _setting(MISSING, at_least=1)
+    batch_size: int = _setting(MISSING, at_least=1)
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    precision: str = _setting("float32", choices=("float32", "mixed_bfloat16", "mixed_float16"))
+    steps_per_execution: int = _setting(32, at_least=1)  # batches between two returns to Python
+    deterministic: bool = False
+    device: str = _setting("auto", choices=("auto", "cpu", "gpu"))
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Where the run is logged."""
+
+    uri: str | None = None  # default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db
+    experiment: str = MISSING
+    system_metrics: bool = True
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """The sweep that a run is a job of. The program fills in `varies` and `jobs`."""
+
+    name: str | None = None  # default: unique, made from the time
+    varies: list[str] = field(default_factory=list)  # the keys that differ between its jobs
+    jobs: int = _setting(1, at_least=1)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run."""
+
+    model: Any = MISSING  # a mapping while Hydra composes (a model may name any knobs), then a ModelConfig
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    seed: int = _setting(0, at_least=0, below=2**32)
+    name: str | None = None
+    note: str | None = None
+
+    def run_name(self, varying: Mapping[str, str]) -> str:
+        """`large-sgd`, then what else the sweep varies: `large-sgd-batch_size=64`."""
+        said = {"model", "optimizer", "experiment", "name"}
+        parts = [self.name or f"{self.model.name}-{self.optimizer.name}"]
+        parts += [f"{key.rpartition('.')[2]}={value}" for key, value in varying.items() if key not in said]
+        return "-".join(parts)
+
+
+def schema() -> DictConfig:
+    """The dataclasses as the node that Hydra merges conf/ into, writable until it is composed."""
+
+    def unlock(node: DictConfig) -> DictConfig:
+        OmegaConf.set_readonly(node, None)  # frozen dataclasses arrive read-only
+        for key in node:
+            if not OmegaConf.is_missing(node, key) and OmegaConf.is_dict(child := node._get_node(key)):
+                unlock(child)  # type: ignore[arg-type]
+        return node
+
+    return unlock(OmegaConf.structured(Config))
+
+
+def from_composed(composed: DictConfig) -> Config:
+    """A composed config as checked dataclasses.
+
+    Raises:
+        UserError: for a value that cannot run.
+    """
+    content: Any = OmegaConf.to_container(composed, resolve=True)
+    model = content.pop("model")
+    if not isinstance(model, dict) or not isinstance(model.get("name"), str) or "layers" not in model:
+        raise UserError(f"model: got {model!r}, expected a mapping with a name and layers")
+    name = model.pop("name")
+    layers = architecture.parse(model.pop("layers"), f"model {name!r}")
+    config: Config = _build(Config, content, "")
+    object.__setattr__(config, "model", ModelConfig(name, layers, model))
+    check(config)
+    return config
+
+
+def _build(cls: type, values: Mapping[str, Any], path: str) -> Any:
+    """The dataclass with its nested dataclasses, from plain containers of the right types."""
+    known = {f.name: f for f in fields(cls)}
+    for key in values:
+        if key not in known:
+            raise UserError(f"{path}{key}: no such setting{did_you_mean(key, known)}")
+    made = {}
+    for key, value in values.items():
+        nested = known[key].default_factory
+        if isinstance(nested, type) and is_dataclass(nested):
+            value = _build(nested, value, f"{path}{key}.")
+        made[key] = value
+    return cls(**made)
+
+
+def check(config: Config) -> None:
+    """Refuse what has the right type but cannot run.
+
+    Raises:
+        UserError: naming the field, what it holds and what it takes.
+    """
+    for problem in _out_of_range(config, ""):
+        raise UserError(problem)
+    _check_arguments("optimizer", config.optimizer, OPTIMIZER_ARGUMENTS, {"learning_rate", "weight_decay", "clipnorm"})
+    _check_arguments("optimizer.schedule", config.optimizer.schedule, SCHEDULE_ARGUMENTS, set())
+    if config.optimizer.nesterov and not config.optimizer.momentum:
+        raise UserError("optimizer.nesterov=true needs a momentum: set optimizer.momentum=0.9, say")
+    if config.data.train_images and config.data.train_images % CLASSES:
+        raise UserError(f"data.train_images: got {config.data.train_images}, expected a multiple of {CLASSES}")
+    if config.sweep.name and not config.sweep.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise UserError(f"sweep.name: got {config.sweep.name!r}, expected letters, digits, '-', '_' and '.' only")
+    architecture.check(config.model.layers, f"model {config.model.name!r}", IMAGE_SHAPE, CLASSES)
+
+
+def _out_of_range(node: Any, path: str) -> Iterator[str]:
+    for f in fields(node):
+        value, key = getattr(node, f.name), f"{path}{f.name}"
+        if is_dataclass(value):
+            yield from _out_of_range(value, f"{key}.")
+        elif value is not None:
+            for limit, bound in f.metadata.items():
+                if limit == "choices" and value not in bound:
+                    yield f"{key}: got {value!r}, expected one of {', '.join(bound)}{did_you_mean(value, bound)}"
+                elif (
+                    (limit == "at least" and not value >= bound)
+                    or (limit == "above" and not value > bound)
+                    or (limit == "at most" and not value <= bound)
+                    or (limit == "below" and not value < bound)
+                ):
+                    yield f"{key}: got {value}, expected {limit} {bound}"
+
+
+def _check_arguments(path: str, node: Any, arguments: Mapping[str, frozenset[str]], common: set[str]) -> None:
+    takes = arguments[node.name] | common
+    for f in fields(node):
+        if f.name not in ("name", "schedule") and f.name not in takes and getattr(node, f.name) is not None:
+            takes_what = f"it takes {', '.join(sorted(takes))}" if takes else "it takes none"
+            raise UserError(f"{path}.{f.name}: {node.name} has no such argument; {takes_what}")
+    for name in sorted(arguments[node.name]):
+        if getattr(node, name) is None:
+            raise UserError(f"{path}.{name}: {node.name} needs a value")
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """What is logged as parameters: dotted key -> value, the same keys for every run of a model.
+
+    A model's layers are left out: they are in config/config.yaml, and a parameter holds 6,000 characters.
+    """
+    content = asdict(config)
+    model = content.pop("model")
+    content.pop("sweep")
+    flat: dict[str, Any] = {"model.name": model["name"]}
+    flat |= {f"model.{knob}": value for knob, value in model["knobs"].items()}
+
+    def walk(node: Mapping[str, Any], path: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                walk(value, f"{path}{key}.")
+            else:
+                flat[f"{path}{key}"] = value
+
+    walk(content, "")
+    return flat

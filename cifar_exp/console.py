@@ -1,0 +1,116 @@
+"""What a person sees while it runs: lines, and in a terminal one bar that keeps moving."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cifar_exp.tracking.store import Store
+
+_console = Console(soft_wrap=True, highlight=False)
+_log = logging.getLogger("cifar_exp")
+
+
+class _Lines(logging.Handler):
+    """Log records as plain lines, printed above the bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _console.print(self.format(record), markup=False)
+
+
+def set_up() -> None:
+    """Show what the package logs; once a process."""
+    if not any(isinstance(handler, _Lines) for handler in _log.handlers):
+        _log.addHandler(_Lines())
+        _log.setLevel(logging.INFO)
+        _log.propagate = False
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Write what the package logs to this file too, with times."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    _log.addHandler(handler)
+    try:
+        yield
+    finally:
+        _log.removeHandler(handler)
+        handler.close()
+
+
+class EpochProgress:
+    """One line an epoch, and in a terminal a bar below them with the time that is left."""
+
+    def __init__(self, title: str, epochs: int) -> None:
+        self._title, self._epochs = title, epochs
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+        )
+        self._bar = Progress(*columns, console=_console, transient=True, disable=not _console.is_terminal)
+        self._task = self._bar.add_task(title, total=epochs)
+        self._began = self._last = time.monotonic()
+
+    def __enter__(self) -> EpochProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
+        """This epoch has ended."""
+        self._bar.update(self._task, completed=epoch)
+        now = time.monotonic()
+        seconds, self._last = now - self._last, now
+        left = (self._epochs - epoch) * (now - self._began) / epoch
+        _log.info(
+            "%s  epoch %*d/%d  loss %.4f  accuracy %.4f  val_loss %.4f  val_accuracy %.4f  %.1f s  %s images/s%s",
+            self._title,
+            len(str(self._epochs)),
+            epoch,
+            self._epochs,
+            metrics["train/loss"],
+            metrics["train/accuracy"],
+            metrics["val/loss"],
+            metrics["val/accuracy"],
+            seconds,
+            f"{metrics['train/images_per_second']:,.0f}",
+            f"  ETA {_clock(left)}" if epoch < self._epochs else "",
+        )
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal, not for the log."""
+    _console.print(text, markup=False)
+
+
+def say_where(store: Store, address: str) -> None:
+    """Where to look at what was logged."""
+    if command := store.ui_command():
+        say(f"Start the UI:  {command}")
+    say(f"Then open:     {address}" if command else f"Open:  {address}")
+
+
+def refuse(reason: object) -> None:
+    """The one line of a refusal, on stderr."""
+    print(f"cifar_exp: {' '.join(str(reason).split())}", file=sys.stderr)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

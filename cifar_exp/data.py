@@ -1,0 +1,131 @@
+"""CIFAR-10 and digits as uint8 arrays, split for training, validation and test."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cifar_exp import cifar10
+from cifar_exp.config import CLASSES, IMAGE_SHAPE, DataConfig
+from cifar_exp.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, 32, 32, 3) uint8 in 0..255, labels (N,) uint8 in 0..9."""
+
+    images: Images
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: npt.NDArray[np.intp]) -> Split:
+        """The images at these indices, in their order."""
+        return Split(self.images[indices], self.labels[indices])
+
+    def sha256(self) -> str:
+        """Of the bytes of images and labels, in hexadecimal."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels).data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a run trains, validates and tests on, and where it comes from."""
+
+    training: Split
+    validation: Split
+    test: Split
+    classes: tuple[str, ...]
+    source: str
+
+    def sha256(self) -> str:
+        """Of all three splits."""
+        parts = (self.training, self.validation, self.test)
+        return hashlib.sha256("".join(part.sha256() for part in parts).encode()).hexdigest()
+
+
+def load(config: DataConfig) -> Splits:
+    """The data set that the config names, split as it says.
+
+    Raises:
+        UserError: if the files are not there, differ from the official ones, or are too few for the split.
+    """
+    if config.name == "cifar10":
+        files = cifar10.find(config.dir, config.verify)
+        source, classes = files.source, cifar10.CLASS_NAMES
+        train = Split(*cifar10.read(files.folder, cifar10.TRAINING_FILES))
+        test = Split(*cifar10.read(files.folder, cifar10.TEST_FILES))
+    else:
+        source, classes = "scikit-learn load_digits, upscaled to 32x32x3", tuple(str(digit) for digit in range(10))
+        train, test = _digits()
+    training, validation = _split(train, test, config)
+    if config.train_images is not None:
+        training = _first_of_each_class(training, config.train_images)
+    return Splits(training, validation, test, classes, source)
+
+
+def find(config: DataConfig) -> None:
+    """Make sure that the images are on this machine, downloading them if need be.
+
+    Raises:
+        UserError: if they cannot be had.
+    """
+    if config.name == "cifar10":
+        cifar10.find(config.dir, config.verify)
+
+
+def _digits() -> tuple[Split, Split]:
+    """The 1,797 digits, pixels 0..16 at 8x8, as 32x32x3 in 0..255; a fifth of each class tests."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    factor = IMAGE_SHAPE[0] // grey.shape[1]
+    large = grey.repeat(factor, axis=1).repeat(factor, axis=2)
+    everything = Split(np.repeat(large[..., np.newaxis], IMAGE_SHAPE[2], axis=-1), digits.target.astype(np.uint8))
+    return _stratified(everything, share=0.2, seed=0)
+
+
+def _split(train: Split, test: Split, config: DataConfig) -> tuple[Split, Split]:
+    if config.validation == "test":
+        return train, test
+    if config.validation == "stratified":
+        return _stratified(train, config.validation_share, config.split_seed)
+    # As Keras's validation_split counts: the last share, unshuffled.
+    first = int(len(train) * (1 - config.validation_share))
+    indices = np.arange(len(train))
+    return train.take(indices[:first]), train.take(indices[first:])
+
+
+def _stratified(split: Split, share: float, seed: int) -> tuple[Split, Split]:
+    """A share of each class set apart; both parts keep the original order."""
+    from sklearn.model_selection import train_test_split
+
+    try:
+        rest, apart = train_test_split(np.arange(len(split)), test_size=share, stratify=split.labels, random_state=seed)
+    except ValueError as error:
+        raise UserError(f"data.validation_share={share} of {len(split)} images: {error}") from None
+    return split.take(np.sort(rest)), split.take(np.sort(apart))
+
+
+def _first_of_each_class(split: Split, count: int) -> Split:
+    """`count` images in all, the first of each class, in their original order."""
+    per_class = count // CLASSES
+    found = [np.flatnonzero(split.labels == label) for label in range(CLASSES)]
+    if (fewest := min(map(len, found))) < per_class:
+        raise UserError(
+            f"data.train_images={count}: a class has only {fewest} training images; take at most {fewest * CLASSES}"
+        )
+    return split.take(np.sort(np.concatenate([indices[:per_class] for indices in found])))

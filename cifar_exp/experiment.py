@@ -1,0 +1,203 @@
+"""The story of one run: config -> data -> model -> fit -> evaluate -> log."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+import cifar_exp
+from cifar_exp import console, data, runtime
+from cifar_exp.config import Config, flatten
+from cifar_exp.data import Splits
+from cifar_exp.tracking import environment, package
+from cifar_exp.tracking.note import describe
+from cifar_exp.tracking.run import Run
+from cifar_exp.tracking.store import Store
+
+if TYPE_CHECKING:
+    from cifar_exp.architecture import LayerRow
+    from cifar_exp.evaluation import Evaluation
+    from cifar_exp.training import History
+
+log = logging.getLogger(__name__)
+
+_RUN_ID = "run_id"
+# Settings that do not decide what a run measures.
+_NOT_IN_FINGERPRINT = ("name", "note", "sweep", "tracking")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where a run stands: what was overridden for it, and its place in a sweep, if it is part of one."""
+
+    overrides: tuple[str, ...] = ()
+    number: int | None = None  # from 1
+    varying: Mapping[str, str] = field(default_factory=dict)  # what the sweep varies -> its value here
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to."""
+
+    run_id: str
+    name: str
+    metrics: dict[str, float]
+    history: dict[str, list[float]]
+    seconds: float
+
+
+def run(config: Config, job: Job, folder: Path) -> Result:
+    """Train, evaluate and log one model.
+
+    Args:
+        config: everything that decides the run.
+        job: what it was started as.
+        folder: for its files; those that are logged go below `artifacts`, under the names they are logged by.
+
+    Raises:
+        UserError: for data or a device that is not there, or a layer that Keras refuses.
+    """
+    began = time.monotonic()
+    name = config.run_name(job.varying)
+    title = f"[{job.number}/{config.sweep.jobs}] {name}" if job.number else name
+    artifacts = folder / "artifacts"
+    with console.log_file(artifacts / "logs" / "run.log"):
+        splits = data.load(config.data)
+        runtime.prepare(config.training, config.seed)
+        from cifar_exp import evaluation, models, training  # they import Keras, which had to be prepared
+
+        store = Store.of(config.tracking)
+        with Run.start(
+            store,
+            artifacts,
+            name,
+            tags=(tags := _tags(config, job, splits)),
+            params=flatten(config),
+            parent_id=store.find_sweep(config.sweep.name) if config.sweep.name else None,
+            system_metrics=config.tracking.system_metrics,
+        ) as logged:
+            (folder / _RUN_ID).write_text(logged.id)
+            model, rows = models.build(config.model)
+            size = f"{model.count_params():,} parameters, {len(splits.training):,} training images"
+            log.info("%s  %s, %s", title, size, tags["cifar_exp.device"])
+            _log_inputs(logged, config, job, splits, rows, models.summary(model))
+
+            with console.EpochProgress(title, config.training.epochs) as progress:
+
+                def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+                    progress.epoch(epoch, metrics)
+                    logged.log_metrics(metrics, step=epoch)
+
+                history = training.fit(model, splits, config, on_epoch)
+
+            classifier = models.classifier(model)
+            result = evaluation.evaluate(model, classifier, splits.test, splits.classes)
+            best = training.best_epoch(history)
+            metrics = result.metrics() | {
+                "val/best_accuracy": history["val/accuracy"][best - 1],
+                "val/best_epoch": best,
+                "model/parameters": model.count_params(),
+            }
+            logged.log_metrics(metrics)
+            _log_results(logged, name, splits, history, result)
+            package.save(classifier, runtime.backend_package(), splits.classes, folder / "model")
+            logged.log_model(folder / "model", {"cifar_exp.fingerprint": tags["cifar_exp.fingerprint"]})
+            seconds = time.monotonic() - began
+            note = describe(config, job.overrides, tags, metrics, len(history["val/accuracy"]), seconds)
+            logged.set_tags({"cifar_exp.outcome": "completed", "mlflow.note.content": note})
+            scores = f"test accuracy {metrics['test/accuracy']:.4f}, loss {metrics['test/loss']:.4f}"
+            log.info("%s  %s, %.0f s", title, scores, seconds)
+    return Result(logged.id, name, metrics, history, seconds)
+
+
+def run_id(folder: Path) -> str | None:
+    """Of the run whose files are in this folder; None if it ended before it was logged."""
+    path = folder / _RUN_ID
+    return path.read_text() if path.exists() else None
+
+
+def fingerprint(config: Config, splits: Splits) -> str:
+    """The hash of what decides a run's result: its settings, its images and this package's version."""
+    settings = asdict(config)
+    for key in _NOT_IN_FINGERPRINT:
+        del settings[key]
+    del settings["data"]["dir"], settings["data"]["verify"]
+    decisive = json.dumps([settings, splits.sha256(), cifar_exp.__version__], sort_keys=True)
+    return hashlib.sha256(decisive.encode()).hexdigest()[:16]
+
+
+def _tags(config: Config, job: Job, splits: Splits) -> dict[str, str]:
+    commit = environment.commit()
+    tags = {
+        "cifar_exp.fingerprint": fingerprint(config, splits),
+        "cifar_exp.overrides": shlex.join(job.overrides),
+        "cifar_exp.git_commit": commit.sha if commit else "unknown",
+        "cifar_exp.git_dirty": str(commit.dirty).lower() if commit else "unknown",
+        "cifar_exp.backend": runtime.backend(),
+        "cifar_exp.device": runtime.device(),
+        "cifar_exp.outcome": "running",
+        "review.state": "unreviewed",
+        "review.by": "",
+        "review.note": "",
+        **environment.source_tags(commit),
+    }
+    if config.sweep.name:
+        tags |= {"cifar_exp.sweep": config.sweep.name, "cifar_exp.job": str(job.number)}
+    if config.data.validation == "test":
+        tags["cifar_exp.warning"] = "validation on the test images: the best epoch was chosen on them"
+    return tags
+
+
+def _log_inputs(run: Run, config: Config, job: Job, splits: Splits, rows: list[LayerRow], summary: str) -> None:
+    from cifar_exp import diagram, figure_style, figures
+
+    run.write("config/config.yaml", yaml.safe_dump(_composable(config), sort_keys=False))
+    run.write("config/overrides.yaml", yaml.safe_dump(list(job.overrides)))
+    run.write("config/environment.txt", environment.describe(runtime.backend(), runtime.device()))
+    run.write("model/summary.txt", summary)
+    run.write("model/diagram.svg", figure_style.to_svg(diagram.diagram(rows, config.model.name)))
+    run.write(
+        "figures/samples.png",
+        figure_style.to_png(figures.samples(splits.training.images, splits.training.labels, splits.classes)),
+    )
+    run.upload("config", "model", "figures")
+    run.log_datasets(
+        config.data.name,
+        splits.source,
+        {"training": splits.training, "validation": splits.validation, "test": splits.test},
+    )
+
+
+def _log_results(run: Run, name: str, splits: Splits, history: History, result: Evaluation) -> None:
+    from cifar_exp import figure_style, figures
+
+    matrix = {"classes": list(result.classes), "matrix": result.confusion_matrix.tolist()}
+    run.write("evaluation/confusion_matrix.json", json.dumps(matrix))
+    run.write("evaluation/classification_report.json", json.dumps(result.report, indent=2))
+    run.write("evaluation/predictions.parquet", result.predictions().to_parquet(index=False))
+    drawn = {
+        "curves": figures.curves(history, name),
+        "confusion_matrix": figures.confusion_matrix(result.confusion_matrix, result.classes, f"{name}: test images"),
+        "predictions": figures.predictions(splits.test.images, result.labels, result.probabilities, result.classes),
+    }
+    for figure, content in drawn.items():
+        run.write(f"figures/{figure}.png", figure_style.to_png(content))
+    run.upload("evaluation", "figures")
+
+
+def _composable(config: Config) -> dict[str, Any]:
+    """The config as plain containers in the form of conf/, so that it can be composed again."""
+    from cifar_exp.architecture import to_entries
+
+    content = asdict(config)
+    content["model"] = {"name": config.model.name, **config.model.knobs, "layers": to_entries(config.model.layers)}
+    return content

@@ -1,0 +1,116 @@
+"""What must be set before Keras is imported, and what a process is set to before each run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cifar_exp.config import TrainingConfig
+from cifar_exp.errors import UserError
+
+
+def prepare(training: TrainingConfig, seed: int) -> None:
+    """Bring this process into the state that a run of this config starts from, whatever ran in it before.
+
+    Raises:
+        UserError: if the device asked for is not there.
+    """
+    _set_environment(training.device)
+    with _silenced_stderr():
+        import keras
+
+        if keras.backend.backend() == "tensorflow":
+            _prepare_tensorflow(training.deterministic)
+    if training.device == "gpu" and not gpus():
+        raise UserError(
+            "training.device=gpu: Keras sees no GPU; install cifar-exp[gpu], or run with training.device=auto"
+        )
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    keras.config.set_dtype_policy(training.precision)
+
+
+@contextmanager
+def _silenced_stderr() -> Iterator[None]:
+    """TensorFlow's C++ tells stderr about oneDNN and CUDA while it loads, before its log level counts."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _set_environment(device: str) -> None:
+    """Only what the user has not set; without effect once Keras is imported, which the first run of a sweep does."""
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # even "no CUDA here" is an error to it
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default without AVX-512; twice as fast
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX: GPU memory grows as needed
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+def _prepare_tensorflow(deterministic: bool) -> None:
+    import tensorflow as tf  # Keras has no call for any of these
+
+    tf.get_logger().setLevel("ERROR")
+    for gpu in tf.config.list_physical_devices("GPU"):
+        if not tf.config.experimental.get_memory_growth(gpu):
+            tf.config.experimental.set_memory_growth(gpu, True)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def gpus() -> list[str]:
+    """Names of the GPUs that Keras can use."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return [
+            tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+            for gpu in tf.config.list_physical_devices("GPU")
+        ]
+    return [name for name in keras.distribution.list_devices() if name.startswith(("gpu", "cuda"))]
+
+
+def device() -> str:
+    """What the run computes on: `GPU: NVIDIA H100`, or `CPU: AMD EPYC, 2 cores`."""
+    if found := gpus():
+        return f"GPU: {', '.join(found)}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"CPU: {_processor()}, {cores} cores"
+
+
+def backend_package() -> str:
+    """The package that Keras runs on: tensorflow, jax or torch."""
+    import keras
+
+    return str(keras.backend.backend())
+
+
+def backend() -> str:
+    """`tensorflow 2.21.0`."""
+    name = backend_package()
+    return f"{name} {importlib.metadata.version(name)}"
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""A sweep as one thing: its jobs, its parent run, its results."""

@@ -1,0 +1,82 @@
+"""The task that Hydra runs for every job, in whatever process its launcher chose."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from cifar_exp import console, experiment
+from cifar_exp.config import from_composed
+from cifar_exp.errors import UserError
+from cifar_exp.tracking.store import Store
+
+log = logging.getLogger(__name__)
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """How a job of a sweep ended; in its folder as result.json, where the sweep finds it whatever ran it."""
+
+    name: str
+    status: str
+    seconds: float
+    run_id: str | None = None
+    metrics: dict[str, float] | None = None
+    history: dict[str, list[float]] | None = None
+    error: str | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> JobResult | None:
+        """None for a job that never ended."""
+        path = folder / RESULT
+        return cls(**json.loads(path.read_text())) if path.exists() else None
+
+    def write(self, folder: Path) -> None:
+        """Whole or not at all."""
+        part = folder / f"{RESULT}.part"
+        part.write_text(json.dumps(asdict(self)))
+        part.rename(folder / RESULT)
+
+
+def varying(overrides: Sequence[str], varies: Sequence[str]) -> dict[str, str]:
+    """What the sweep varies -> its value in the job of these overrides."""
+    values = dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
+    return {key: values[key] for key in varies if key in values}
+
+
+def run(composed: DictConfig) -> None:
+    """Run one job.
+
+    In a sweep a job that fails is recorded and does not raise: the others go on.
+    """
+    console.set_up()
+    hydra = HydraConfig.get()
+    config = from_composed(composed)
+    overrides = tuple(o for o in hydra.overrides.task if not o.startswith("sweep."))
+    folder = Path(hydra.runtime.output_dir)
+    if config.sweep.name is None:
+        done = experiment.run(config, experiment.Job(overrides), folder)
+        store = Store.of(config.tracking)
+        console.say_where(store, store.run_address(done.run_id))
+        return
+    job = experiment.Job(overrides, int(hydra.job.num) + 1, varying(overrides, config.sweep.varies))
+    name, began = config.run_name(job.varying), time.monotonic()
+    try:
+        done = experiment.run(config, job, folder)
+        JobResult(name, "FINISHED", done.seconds, done.run_id, done.metrics, done.history).write(folder)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error)
+        log.error("[%d/%d] %s  FAILED: %s", job.number, config.sweep.jobs, name, " ".join(reason.split()))
+        JobResult(name, "FAILED", time.monotonic() - began, experiment.run_id(folder), error=reason).write(folder)
+    except BaseException:
+        JobResult(name, "KILLED", time.monotonic() - began, experiment.run_id(folder)).write(folder)
+        raise

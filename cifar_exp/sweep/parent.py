@@ -1,0 +1,110 @@
+"""The run that a sweep's jobs are nested under: made before the first, given their results after the last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from cifar_exp.composition import Plan
+from cifar_exp.sweep.job import JobResult, varying
+from cifar_exp.tracking import environment
+from cifar_exp.tracking.run import Run
+from cifar_exp.tracking.store import Store
+
+NOT_RUN = "not run"
+
+
+def start(plan: Plan, command: str) -> Run:
+    """Create the parent run of a planned sweep."""
+    assert plan.folder is not None
+    commit = environment.commit()
+    tags = {
+        "cifar_exp.kind": "sweep",
+        "cifar_exp.sweep": plan.sweep_name,
+        "cifar_exp.overrides": command,
+        "cifar_exp.git_commit": commit.sha if commit else "unknown",
+        "cifar_exp.git_dirty": str(commit.dirty).lower() if commit else "unknown",
+        **environment.source_tags(commit),
+    }
+    varies = ", ".join(plan.varies) or "nothing"
+    params = {"sweep.jobs": len(plan.jobs), "sweep.varies": varies}
+    name = f"sweep of {varies}"
+    return Run.start(Store.of(plan.jobs[0].tracking), plan.folder / "artifacts", name, tags, params)
+
+
+def results(plan: Plan) -> list[JobResult]:
+    """Of every job, in order, also of those that did not get as far as leaving one."""
+    assert plan.folder is not None
+    found = []
+    for number, (config, overrides) in enumerate(zip(plan.jobs, plan.overrides, strict=True)):
+        left = JobResult.read(plan.folder / str(number))
+        found.append(left or JobResult(config.run_name(varying(overrides, plan.varies)), NOT_RUN, 0.0))
+    return found
+
+
+def table(jobs: Sequence[JobResult]) -> pd.DataFrame:
+    """One row per job: number, name, status, test accuracy and loss, best validation accuracy, seconds, error."""
+    rows = []
+    for number, job in enumerate(jobs, 1):
+        metrics = job.metrics or {}
+        rows.append(
+            {
+                "job": number,
+                "name": job.name,
+                "status": job.status,
+                "test/accuracy": metrics.get("test/accuracy"),
+                "test/loss": metrics.get("test/loss"),
+                "val/best_accuracy": metrics.get("val/best_accuracy"),
+                "parameters": metrics.get("model/parameters"),
+                "seconds": round(job.seconds, 1),
+                "run_id": job.run_id,
+                "error": job.error,
+            }
+        )
+    measured = ["test/accuracy", "test/loss", "val/best_accuracy", "parameters"]
+    return pd.DataFrame(rows).astype(dict.fromkeys(measured, float))
+
+
+def finish(run: Run, jobs: Sequence[JobResult], frame: pd.DataFrame, command: str) -> None:
+    """Log the results of all jobs: a table, its note, the overlaid curves."""
+    from cifar_exp import figure_style, figures
+
+    run.write("sweep/results.csv", frame.to_csv(index=False))
+    histories = {f"{number} {job.name}": job.history for number, job in enumerate(jobs, 1) if job.history}
+    if histories:
+        run.write("sweep/curves.png", figure_style.to_png(figures.overlaid_curves(histories)))
+    run.upload("sweep")
+    best = frame["test/accuracy"].max()
+    if pd.notna(best):
+        run.log_metrics({"sweep/best_test_accuracy": float(best)})
+    run.set_tags({"mlflow.note.content": _note(run, frame, command)})
+
+
+def show(frame: pd.DataFrame) -> str:
+    """The table as text."""
+    shown = frame.drop(columns=["run_id", "error", "parameters"])
+    return shown.to_string(
+        index=False, na_rep="-", formatters={"seconds": "{:.0f}".format}, float_format="{:.4f}".format
+    )
+
+
+def _note(run: Run, frame: pd.DataFrame, command: str) -> str:
+    head = ["job", "name", "status", "test accuracy", "test loss", "best val accuracy", "seconds"]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for row in frame.to_dict("records"):
+        name = f"[{row['name']}]({run.store.run_address(row['run_id'])})" if row["run_id"] else row["name"]
+        measured = (row["test/accuracy"], row["test/loss"], row["val/best_accuracy"])
+        numbers = " | ".join(f"{value:.4f}" if pd.notna(value) else "-" for value in measured)
+        lines.append(f"| {row['job']} | {name} | {row['status']} | {numbers} | {row['seconds']:.0f} |")
+    run_ids = [str(run_id) for run_id in frame["run_id"].dropna()]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"[These runs with their curves, best first]({run.store.sweep_address(run.id)})"
+            + (f" · [side by side]({run.store.compare_address(run_ids)})" if len(run_ids) > 1 else ""),
+            "",
+            f"Run again: `python -m cifar_exp {command}`",
+        ]
+    )

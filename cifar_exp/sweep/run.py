@@ -1,0 +1,48 @@
+"""A sweep from its first job to its results."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from cifar_exp import console, data
+from cifar_exp.composition import Plan
+from cifar_exp.sweep import parent
+
+log = logging.getLogger(__name__)
+
+
+def run(plan: Plan, launch: Callable[[], None], command: str) -> int:
+    """Run the planned jobs under one parent run and show what they came to.
+
+    Args:
+        plan: every job, composed and checked.
+        launch: hands the jobs to Hydra's launcher and returns once they have ended.
+        command: the arguments that this sweep was started with.
+
+    Returns:
+        The exit code: 0 if every job finished, else 1.
+
+    Raises:
+        UserError: before anything is logged, if images that a job needs are not there.
+        KeyboardInterrupt: after what had been measured is logged.
+    """
+    for needed in {config.data for config in plan.jobs}:
+        data.find(needed)
+    run = parent.start(plan, command)
+    log.info("Sweep %s: %d jobs, %s", plan.sweep_name, len(plan.jobs), run.store.run_address(run.id))
+    status = "KILLED"
+    try:
+        launch()
+        status = "FINISHED" if all(job.status == "FINISHED" for job in parent.results(plan)) else "FAILED"
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        jobs = parent.results(plan)
+        frame = parent.table(jobs)
+        parent.finish(run, jobs, frame, command)
+        run.finish(status)
+        console.say(f"\n{parent.show(frame)}\n")
+        console.say_where(run.store, run.store.sweep_address(run.id))
+    return 0 if status == "FINISHED" else 1

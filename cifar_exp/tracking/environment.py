@@ -1,0 +1,68 @@
+"""What a run was made with: code, packages, machine."""
+
+from __future__ import annotations
+
+import getpass
+import importlib.metadata
+import platform
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import cifar_exp
+
+
+class Commit(NamedTuple):
+    """The git commit of this code, and whether the work tree differs from it."""
+
+    sha: str
+    dirty: bool
+
+
+@cache
+def commit() -> Commit | None:
+    """None where the code is not in a git work tree, as when it was installed from a wheel."""
+    root = Path(cifar_exp.__file__).parent.parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
+        )
+        return done.stdout.strip()
+
+    try:
+        if not git("ls-files", "cifar_exp/__init__.py"):
+            return None
+        return Commit(git("rev-parse", "HEAD"), bool(git("status", "--porcelain")))
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def source_tags(commit: Commit | None) -> dict[str, str]:
+    """Who ran what, under the names that MLflow shows it by."""
+    tags = {
+        "mlflow.user": getpass.getuser(),
+        "mlflow.source.name": "python -m cifar_exp",
+        "mlflow.source.type": "LOCAL",
+    }
+    return tags | ({"mlflow.source.git.commit": commit.sha} if commit else {})
+
+
+def requirements(*packages: str) -> list[str]:
+    """These packages at their installed versions, `keras==3.15.1`."""
+    return [f"{name}=={importlib.metadata.version(name)}" for name in packages]
+
+
+def describe(backend: str, device: str) -> str:
+    """Python, platform, device and every installed package, as text."""
+    installed = sorted({f"{d.name}=={d.version}" for d in importlib.metadata.distributions() if d.name}, key=str.lower)
+    head = [
+        f"cifar_exp {cifar_exp.__version__}",
+        f"Python {sys.version.split()[0]}",
+        f"platform {platform.platform()}",
+        f"backend {backend}",
+        f"device {device}",
+    ]
+    return "\n".join([*head, "", *installed, ""])

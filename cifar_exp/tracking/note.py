@@ -1,0 +1,41 @@
+"""A run's description in the UI: its result, what was asked for, how to have it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+from cifar_exp.config import Config
+
+
+def describe(
+    config: Config,
+    overrides: Sequence[str],
+    tags: Mapping[str, str],
+    metrics: Mapping[str, float],
+    epochs: int,
+    seconds: float,
+) -> str:
+    """Markdown.
+
+    Args:
+        config: of the run.
+        overrides: of the run's job.
+        tags: as logged.
+        metrics: those at the end.
+        epochs: that were trained.
+        seconds: from start to end.
+    """
+    scores = f"**Test accuracy {metrics['test/accuracy']:.4f}**, loss {metrics['test/loss']:.4f}"
+    best = f"best validation accuracy {metrics['val/best_accuracy']:.4f}"
+    when = f"at epoch {metrics['val/best_epoch']:.0f} of {epochs}"
+    size = f"{metrics['model/parameters']:,.0f} parameters; {seconds:.0f} s on {tags['cifar_exp.device']}"
+    command = f"python -m cifar_exp {shlex.join(overrides)}".rstrip()
+    dirty = ", with uncommitted changes" if tags["cifar_exp.git_dirty"] == "true" else ""
+    paragraphs = [
+        f"{scores}; {best} {when}; {size}.",
+        config.note,
+        f"**Warning:** {tags['cifar_exp.warning']}." if "cifar_exp.warning" in tags else None,
+        f"Reproduce: `{command}` at commit `{tags['cifar_exp.git_commit'][:12]}`{dirty}.",
+    ]
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)

@@ -1,0 +1,39 @@
+"""A trained classifier as an MLflow model that loads and serves anywhere its pinned packages install."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cifar_exp.config import IMAGE_SHAPE
+from cifar_exp.tracking.environment import requirements
+
+
+def save(classifier: Any, backend: str, classes: Sequence[str], folder: Path) -> None:
+    """Write the MLflow model.
+
+    Args:
+        classifier: a keras.Model from images (N, 32, 32, 3) uint8 to probabilities (N, C) float32.
+        backend: the package that Keras runs on.
+        classes: names, in the order of the probabilities.
+        folder: taken anew.
+    """
+    import mlflow.keras
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    shutil.rmtree(folder, ignore_errors=True)
+    mlflow.keras.save_model(
+        classifier,
+        str(folder),
+        signature=ModelSignature(
+            Schema([TensorSpec(np.dtype(np.uint8), (-1, *IMAGE_SHAPE), "images")]),
+            Schema([TensorSpec(np.dtype(np.float32), (-1, len(classes)))]),
+        ),
+        # Named here, or MLflow loads the model in another process to find them.
+        pip_requirements=requirements("mlflow", "keras", backend, "numpy"),
+        metadata={"classes": list(classes)},
+    )

@@ -1,0 +1,131 @@
+"""The MLflow store: which one, its experiments, and the addresses that show them in a browser."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from cifar_exp.config import TrackingConfig
+from cifar_exp.errors import UserError, reason
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EMBEDDED = "sqlite:///mlflow.db"
+EMBEDDED_ADDRESS = "http://127.0.0.1:5000"
+
+_TRAINING_FACE = "workflowType=machine_learning"  # the UI has another for language models, which it shows first
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+_UNQUOTED = "'"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A tracking store and an experiment in it."""
+
+    uri: str
+    experiment: str
+
+    @classmethod
+    def of(cls, config: TrackingConfig) -> Store:
+        """The one that the config names, else $MLFLOW_TRACKING_URI, else an SQLite file in this folder."""
+        return cls(config.uri or os.environ.get("MLFLOW_TRACKING_URI") or EMBEDDED, config.experiment)
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """MLflow's, imported when first needed.
+
+        Raises:
+            UserError: if there is no such store; a server is asked once, where MLflow would try for minutes.
+        """
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.pop("MLFLOW_RUN_ID", None)  # it would take the place of the parent that a run is given
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # a new SQLite file logs every migration
+        import mlflow
+        import requests
+
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        try:
+            if self.is_server:
+                requests.get(f"{self.uri.rstrip('/')}/health", timeout=10).raise_for_status()
+            return mlflow.MlflowClient(self.uri)
+        except (mlflow.MlflowException, requests.RequestException) as error:
+            raise self._refusal(error) from error
+
+    @cached_property
+    def experiment_id(self) -> str:
+        """Of the experiment, made where there is none; also when several processes make it at once."""
+        client = self.client
+        from mlflow import MlflowException
+
+        try:
+            if found := client.get_experiment_by_name(self.experiment):
+                return str(found.experiment_id)
+            return str(client.create_experiment(self.experiment, self._artifact_location, tags=_EXPERIMENT_TAGS))
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_ALREADY_EXISTS":  # by another process, meanwhile
+                return str(client.get_experiment_by_name(self.experiment).experiment_id)
+            raise self._refusal(error) from error
+
+    def find_sweep(self, name: str) -> str | None:
+        """The id of the parent run of the sweep of this name."""
+        condition = f"tags.`cifar_exp.sweep` = '{name}' AND tags.`cifar_exp.kind` = 'sweep'"
+        found = self.client.search_runs([self.experiment_id], condition, max_results=1)
+        return str(found[0].info.run_id) if found else None
+
+    @property
+    def is_server(self) -> bool:
+        """Whether it is a server, which has an address and keeps its own artifacts."""
+        return self.uri.startswith(("http://", "https://"))
+
+    def _refusal(self, error: Exception) -> UserError:
+        return UserError(f"tracking store {self.uri} (tracking.uri or MLFLOW_TRACKING_URI): {reason(error)}")
+
+    @property
+    def _artifact_location(self) -> str | None:
+        """Beside an SQLite file; not the default mlruns, which later commands would take for an old file store."""
+        if not self.uri.startswith("sqlite:///"):
+            return None
+        return (Path(self.uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
+
+    def run_address(self, run_id: str) -> str:
+        """Of a run's page."""
+        return f"{self._address}/#/experiments/{self.experiment_id}/runs/{run_id}?{_TRAINING_FACE}"
+
+    def sweep_address(self, parent_id: str) -> str:
+        """Of the jobs of a sweep, best first, with their curves; sorting by a metric unnests them."""
+        query = {
+            "compareRunsMode": "CHART",
+            "orderByKey": "metrics.`test/accuracy`",
+            "orderByAsc": "false",
+            "searchFilter": f"tags.`mlflow.parentRunId` = '{parent_id}'",
+        }
+        written = "&".join(f"{key}={quote(value, safe=_UNQUOTED)}" for key, value in query.items())
+        return f"{self._address}/#/experiments/{self.experiment_id}/runs?{_TRAINING_FACE}&{written}"
+
+    def compare_address(self, run_ids: list[str]) -> str:
+        """Of the page that sets these runs side by side."""
+        runs, experiments = (quote(json.dumps(ids)) for ids in (run_ids, [self.experiment_id]))
+        return f"{self._address}/#/compare-runs?runs={runs}&experiments={experiments}&{_TRAINING_FACE}"
+
+    @property
+    def _address(self) -> str:
+        return self.uri.rstrip("/") if self.is_server else EMBEDDED_ADDRESS
+
+    def ui_command(self) -> str | None:
+        """What starts the UI of an embedded store; None for a server, whose UI is up."""
+        if self.is_server:
+            return None
+        beside_python = Path(sys.executable).with_name("mlflow")
+        mlflow = "mlflow"
+        if shutil.which("mlflow") is None and beside_python.exists():
+            mlflow = os.path.relpath(beside_python)
+        return f"{mlflow} ui --backend-store-uri {self.uri}"

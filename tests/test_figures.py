@@ -1,0 +1,361 @@
+"""Figures: what they say and show, for usual and for awkward data."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import xml.etree.ElementTree as ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+
+from cifar_exp import diagram, figure_style, figures
+from cifar_exp.architecture import LayerRow
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+ROWS = [
+    LayerRow("Conv2D", "32 filters 3x3, relu, same", "32 x 32 x 32", 896, 0),
+    LayerRow("SeparableConv2D", "32 filters 3x3, linear, same", "32 x 32 x 32", 1344, 1),
+    LayerRow("BatchNormalization", "momentum 0.99", "32 x 32 x 32", 128, 1),
+    LayerRow("GlobalAveragePooling2D", "", "32", 0, 0),
+    LayerRow("SpatialDropout2D", "rate 0.3", "32", 0, 0),
+    LayerRow("Flatten", "", "32", 0, 0),
+    LayerRow("Dense", "1000 units, softmax", "1000", 1234567, 0),
+]
+
+
+def history(epochs: int, best: float = 0.8) -> dict[str, list[float]]:
+    """Metrics that get better in every epoch."""
+    accuracy = [best * (epoch + 1) / epochs for epoch in range(epochs)]
+    loss = [2.3 - value for value in accuracy]
+    return {
+        "train/loss": loss,
+        "train/accuracy": accuracy,
+        "val/loss": loss,
+        "val/accuracy": accuracy,
+        "train/learning_rate": [0.001] * epochs,
+    }
+
+
+def texts(figure: Figure) -> list[str]:
+    """Every text of the figure once drawn."""
+    figure.draw_without_rendering()
+    return [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text()]
+
+
+def line_data(axes: Axes, label: str) -> tuple[list[float], list[float]]:
+    """Abscissae and ordinates of the line with this label."""
+    (line,) = (line for line in axes.lines if str(line.get_label()).startswith(label))
+    return np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist()
+
+
+def png_size(png: bytes) -> tuple[int, int]:
+    """Width and height from a PNG's header."""
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height
+
+
+@pytest.fixture
+def dataset() -> tuple[np.ndarray, np.ndarray]:
+    """20 noise images, two of each class."""
+    images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+    return images, np.arange(20, dtype=np.uint8) % 10
+
+
+def certain(predicted: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Probabilities (N, 10) with `confidence` on `predicted`, the rest spread evenly."""
+    probabilities = np.repeat((1 - confidence)[:, None] / 9, 10, axis=1)
+    probabilities[np.arange(len(predicted)), predicted] = confidence
+    return probabilities
+
+
+# Training curves
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 12, 100])
+def test_curves_show_every_epoch_from_1_with_integer_ticks(epochs: int) -> None:
+    data = history(epochs)
+    figure = figures.curves(data, "a run")
+    assert {"a run", "loss", "accuracy", "training", "validation", "epoch"} <= set(texts(figure))
+    for axes, metric in zip(figure.axes, ("loss", "accuracy"), strict=True):
+        for label, prefix in (("training", "train"), ("validation", "val")):
+            assert line_data(axes, label) == (list(range(1, epochs + 1)), data[f"{prefix}/{metric}"])
+        ticks = axes.get_xticks()
+        assert np.array_equal(ticks, np.round(ticks))
+        low, high = axes.get_xlim()
+        assert 0 < low < 1 and epochs < high
+
+
+def test_a_single_epoch_is_drawn_as_points() -> None:
+    figure = figures.curves(history(1), "")
+    assert all(line.get_marker() == "o" for axes in figure.axes for line in axes.lines[:2])
+
+
+def test_curves_mark_the_best_epoch() -> None:
+    data = history(5) | {"val/accuracy": [0.1, 0.5, 0.71, 0.6, 0.7]}
+    figure = figures.curves(data, "")
+    assert line_data(figure.axes[1], "best") == ([3], [0.71])
+    assert "best validation: 0.710 in epoch 3" in texts(figure)
+
+
+def test_curves_skip_values_that_are_not_finite() -> None:
+    nan, inf = float("nan"), float("inf")
+    data = history(4) | {"val/accuracy": [0.3, nan, inf, 0.2], "train/loss": [nan] * 4}
+    figure = figures.curves(data, "")
+    assert "best validation: 0.300 in epoch 1" in texts(figure)
+    assert [line.get_label() for line in figure.axes[0].lines][:1] == ["validation"]
+    assert png_size(figure_style.to_png(figure))
+
+
+def test_curves_without_validation() -> None:
+    figure = figures.curves({"train/loss": [1.0, 0.5], "train/accuracy": [0.4, 0.6]}, "")
+    shown = texts(figure)
+    assert "training" in shown and "validation" not in shown
+    assert not any(text.startswith("best") for text in shown)
+
+
+@pytest.mark.parametrize("data", [{}, {"train/loss": []}, {"val/accuracy": [float("nan")]}])
+def test_curves_of_nothing_say_so(data: dict[str, list[float]]) -> None:
+    assert texts(figures.curves(data, "")).count("no finite values") == 2
+
+
+# Several runs
+
+
+def test_overlaid_runs_are_ordered_by_best_accuracy() -> None:
+    runs = {"low": history(3, 0.4), "none": {}, "high": history(9, 0.9), "_$mid$": history(5, 0.6)}
+    figure = figures.overlaid_curves(runs)
+    (legend,) = figure.legends
+    expected = ["0.900  high", "0.600  _$mid$", "0.400  low", "–  none"]
+    assert [text.get_text() for text in legend.get_texts()] == expected
+    assert [axes.get_title("left") for axes in figure.axes] == ["validation loss", "validation accuracy"]
+    assert line_data(figure.axes[1], "0.600") == ([1, 2, 3, 4, 5], runs["_$mid$"]["val/accuracy"])
+
+
+def test_twenty_runs_look_different_from_each_other() -> None:
+    runs = {f"run-{index}": history(10, 0.5 + index / 100) for index in range(20)}
+    figure = figures.overlaid_curves(runs)
+    for axes in figure.axes:
+        assert len(axes.lines) == 20
+        assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 20
+        assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 20
+
+
+def test_the_legend_lies_below_the_panels() -> None:
+    figure = figures.overlaid_curves({f"run-{index}": history(10) for index in range(20)})
+    figure.draw_without_rendering()
+    assert figure.legends[0].get_window_extent().y1 <= min(
+        axes.xaxis.label.get_window_extent().y0 for axes in figure.axes
+    )
+    assert figure.legends[0].get_window_extent().y0 >= 0
+
+
+def test_one_diverged_run_does_not_flatten_the_others() -> None:
+    runs = {name: history(3) for name in "abc"} | {"diverged": history(3) | {"val/loss": [2.0, 1e9, np.inf]}}
+    assert figures.overlaid_curves(runs).axes[0].get_ylim()[1] < 10
+
+
+def test_no_runs_at_all() -> None:
+    figure = figures.overlaid_curves({})
+    assert not figure.legends and png_size(figure_style.to_png(figure))
+
+
+# Confusion matrix
+
+
+def test_confusion_matrix_shows_counts_and_recall() -> None:
+    matrix = np.array([[8, 2, 0], [0, 0, 0], [3, 3, 6]])
+    figure = figures.confusion_matrix(matrix, ("cat", "dog", "automobile"), "Test set")
+    axes = figure.axes[0]
+    assert (axes.get_ylabel(), axes.get_xlabel(), axes.get_title("left")) == ("true", "predicted", "Test set")
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "automobile"]
+    cells = {text.get_position(): text for text in axes.texts}
+    assert [cells[column, row].get_text() for row in range(3) for column in range(3)] == [
+        str(count) for count in matrix.ravel()
+    ]
+    assert cells[0, 0].get_color() == "white" and cells[1, 0].get_color() != "white"
+    assert [cells[2.6, row].get_text() for row in range(3)] == ["80.0 %", "–", "50.0 %"]
+    shares = np.asarray(axes.images[0].get_array())
+    assert np.allclose(shares, np.array([[0.8, 0.2, 0], [0, 0, 0], [0.25, 0.25, 0.5]]))
+
+
+# Predictions
+
+
+def test_the_most_confident_mistake_comes_first(dataset: tuple[np.ndarray, np.ndarray]) -> None:
+    images, labels = dataset
+    predicted = labels.astype(int)
+    predicted[[4, 7, 13]] = [5, 1, 0]
+    confidence = np.linspace(0.9, 0.5, 20)
+    confidence[[4, 7, 13]] = 0.7, 0.98, 0.3
+    probabilities = certain(predicted, confidence)
+    figure = figures.predictions(images, labels, probabilities, CLASSES, count=4)
+    (axes,) = figure.axes
+    captions = [text for text in axes.texts if text.get_text().endswith("%)")]
+    assert [caption.get_text() for caption in captions] == [
+        "horse, taken for automobile (98 %)",
+        "deer, taken for dog (70 %)",
+        "cat, taken for airplane (30 %)",
+        "truck, recognized (50 %)",
+    ]
+    for image, index in zip(axes.images, (7, 4, 13, 19), strict=True):
+        assert np.array_equal(np.asarray(image.get_array()), images[index])
+    title = texts(figure)[0]
+    assert "most confident mistakes (3)" in title and "least confident correct predictions (1)" in title
+
+
+def test_colours_tell_right_from_wrong(dataset: tuple[np.ndarray, np.ndarray]) -> None:
+    images, labels = dataset
+    predicted = labels.astype(int)
+    predicted[3] = 5  # a cat taken for a dog
+    figure = figures.predictions(images, labels, certain(predicted, np.full(20, 0.9)), CLASSES, count=4)
+    wrong, right, *_ = figure.axes[0].containers
+    colours = [[to_hex(bar.get_facecolor()).upper() for bar in bars] for bars in (wrong, right)]
+    assert colours[0][5] == figure_style.RED and colours[0][3] == figure_style.BLUE
+    assert {colours[0][index] for index in range(10) if index not in (3, 5)} == {figure_style.PALE}
+    assert sorted(set(colours[1])) == sorted({figure_style.BLUE, figure_style.PALE})
+    widths = [bar.get_width() for bar in wrong]
+    assert widths[5] == max(widths) and np.isclose(widths[5] / widths[0], 0.9 / (0.1 / 9))
+
+
+@pytest.mark.parametrize(("mistakes", "expected"), [(0, (0, 12)), (2, (2, 10)), (18, (10, 2)), (20, (12, 0))])
+def test_right_and_wrong_fill_in_for_each_other(
+    dataset: tuple[np.ndarray, np.ndarray], mistakes: int, expected: tuple[int, int]
+) -> None:
+    images, labels = dataset
+    predicted = labels.astype(int)
+    predicted[:mistakes] = (predicted[:mistakes] + 1) % 10
+    shown = texts(figures.predictions(images, labels, certain(predicted, np.full(20, 0.6)), CLASSES))
+    taken = sum("taken for" in text for text in shown)
+    assert (taken, sum("recognized" in text for text in shown)) == expected
+
+
+def test_predictions_of_few_images_or_of_a_diverged_model(dataset: tuple[np.ndarray, np.ndarray]) -> None:
+    images, labels = dataset
+    figure = figures.predictions(images[:2], labels[:2], np.full((2, 10), np.nan), CLASSES)
+    assert len(figure.axes[0].images) == 2
+    assert not figures.predictions(images[:0], labels[:0], np.empty((0, 10)), CLASSES).axes[0].images
+
+
+# Samples
+
+
+def grid_cells(figure: Figure, columns: int) -> np.ndarray:
+    """Images of the grid, (10, columns, 32, 32, 3)."""
+    (image,) = figure.axes[0].images
+    cells = np.asarray(image.get_array()).reshape(10, 36, columns, 36, 3).swapaxes(1, 2)
+    return np.asarray(cells[:, :, :32, :32])
+
+
+def test_samples_are_images_of_their_row(dataset: tuple[np.ndarray, np.ndarray]) -> None:
+    images, labels = dataset
+    figure = figures.samples(images, labels, CLASSES, per_class=3)
+    assert [text.get_text() for text in figure.axes[0].texts][1:] == list(CLASSES)
+    for row, cells in enumerate(grid_cells(figure, 3)):
+        drawn = {cell.tobytes() for cell in cells}
+        assert drawn == {image.tobytes() for image in images[labels == row]} | {b"\xff" * 3072}
+
+
+def test_samples_follow_the_seed(dataset: tuple[np.ndarray, np.ndarray]) -> None:
+    images, labels = dataset
+    drawn = [grid_cells(figures.samples(images, labels, CLASSES, 2, seed), 2) for seed in (0, 0, 1)]
+    assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
+
+
+def test_samples_leave_the_row_of_an_absent_class_empty(dataset: tuple[np.ndarray, np.ndarray]) -> None:
+    images, labels = dataset
+    present = labels != 3
+    cells = grid_cells(figures.samples(images[present], labels[present], CLASSES, per_class=2), 2)
+    assert (cells[3] == 255).all() and not (cells[2] == 255).all()
+
+
+# Model diagram
+
+
+def test_diagram_shows_every_layer_and_only_the_kinds_in_use() -> None:
+    shown = texts(diagram.diagram(ROWS, "a model"))
+    for row in ROWS:
+        assert {row.name, row.shape, f"{row.parameters:,}"} <= set(shown)
+        assert not row.detail or row.detail in shown
+    assert "a model" in shown and set(diagram.KINDS) <= set(shown)
+    assert "dense" not in texts(diagram.diagram(ROWS[:3], ""))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("DepthwiseConv2D", "convolution"),
+        ("LayerNormalization", "normalization"),
+        ("MaxPooling2D", "pooling"),
+        ("GaussianNoise", "dropout / regularization"),
+        ("Dense", "dense"),
+        ("Activation", "other"),
+    ],
+)
+def test_boxes_are_coloured_by_kind(name: str, kind: str) -> None:
+    figure = diagram.diagram([LayerRow(name, "", "10", 0, 0)], "")
+    assert kind in texts(figure)
+    edges = {to_hex(patch.get_edgecolor()).upper() for patch in figure.axes[0].patches}
+    assert diagram.KINDS[kind][0] in edges
+
+
+def test_depth_indents() -> None:
+    figure = diagram.diagram(ROWS, "")
+    left = {text.get_text(): text.get_position()[0] for text in figure.axes[0].texts}
+    assert left["SeparableConv2D"] == left["BatchNormalization"] > left["Conv2D"] == left["Dense"]
+
+
+@pytest.mark.parametrize("length", [0, 1, 5, 40])
+def test_diagram_texts_stay_apart_and_inside(length: int) -> None:
+    rows = (ROWS * 6)[:length]
+    figure = diagram.diagram(rows, "a model")
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
+    assert all(0 <= box.x0 < box.x1 <= figure.bbox.width for box in boxes)
+    assert all(0 <= box.y0 < box.y1 <= figure.bbox.height for box in boxes)
+    assert not any(box.overlaps(other) for index, box in enumerate(boxes) for other in boxes[:index])
+    outlines = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
+    assert len(outlines) == 2 * length + sum(row.depth for row in rows)
+
+
+# Files
+
+
+def test_png_has_the_size_of_the_figure() -> None:
+    width, height = png_size(figure_style.to_png(figures.curves(history(3), "a run")))
+    assert 800 <= width <= 1000 and 300 <= height <= 600
+
+
+def test_svg_keeps_text_as_text() -> None:
+    svg = figure_style.to_svg(diagram.diagram(ROWS, "a model"))
+    root = ElementTree.fromstring(svg)
+    written = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {row.name for row in ROWS} | {"a model", "1,234,567"} <= written
+
+
+def test_svg_is_the_same_each_time() -> None:
+    matrix = np.arange(100).reshape(10, 10)
+    first, second = (figures.confusion_matrix(matrix, CLASSES, "") for _ in range(2))
+    svg = figure_style.to_svg(first)
+    assert svg == figure_style.to_svg(second) == figure_style.to_svg(first)
+
+
+def test_drawing_leaves_the_parameters_of_others_alone() -> None:
+    before = dict(matplotlib.rcParams)
+    jobs = (
+        lambda: figure_style.to_png(figures.curves(history(3), "")),
+        lambda: figure_style.to_svg(diagram.diagram(ROWS, "")),
+    )
+    threads = [threading.Thread(target=job) for job in jobs * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert dict(matplotlib.rcParams) == before
