@@ -23,7 +23,12 @@ from typing import Any, NamedTuple
 from cifar_exp.errors import UserError, did_you_mean
 
 RESIDUAL = "Residual"
-_RUNS_CODE = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "Layer", "Wrapper"}
+# The parts of keras.src.layers that a model may use: layers of one tensor whose arguments are plain values. Others
+# run code of their own (Lambda), load it (TFSMLayer) or read files (StringLookup).
+_USABLE = (
+    "activations", "convolutional", "core.dense", "core.einsum_dense", "core.identity", "normalization", "pooling",
+    "preprocessing.rescaling", "regularization", "reshaping",
+)  # fmt: skip
 _OF_EVERY_LAYER = {"name", "dtype", "trainable", "autocast", "activity_regularizer"}
 _NAMESPACES = {
     "activation": "activations",
@@ -70,7 +75,7 @@ def detail(layer: Layer) -> str:
         words.append("x".join(map(str, _both(rest.pop("pool_size")))))
     for name, value in rest.items():
         if isinstance(value, dict):
-            value = ", ".join(f"{kind} {' '.join(map(str, (of or {}).values()))}" for kind, of in value.items())
+            value = " ".join(str(word) for kind, of in value.items() for word in (kind, *(of or {}).values()))
         words.append(value if isinstance(value, str) else f"{name} {value}")
     return ", ".join(words)
 
@@ -156,11 +161,9 @@ def _follow(layers: Sequence[Layer], where: str, shape: Shape | None) -> Shape |
 
 
 def _check_arguments(layer: Layer, here: str) -> None:
-    known = _exports("layers")
-    if layer.kind not in known or layer.kind in _RUNS_CODE:
-        usable = {name for name in known if name[0].isupper()} - _RUNS_CODE | {RESIDUAL}
-        refused = "may not be used: it can run code of its own" if layer.kind in known else "is no Keras layer"
-        raise UserError(f"{here}: {layer.kind!r} {refused}{did_you_mean(layer.kind, usable)}")
+    if layer.kind not in (usable := _usable_layers()):
+        refused = "may not be used in a model" if layer.kind in _exports("layers") else "is no Keras layer"
+        raise UserError(f"{here}: {layer.kind!r} {refused}{did_you_mean(layer.kind, usable | {RESIDUAL})}")
     takes = _arguments("layers", layer.kind)
     for name, value in layer.arguments.items():
         if name not in takes:
@@ -213,11 +216,12 @@ def _slide(layer: Layer, here: str, shape: Shape) -> Shape | None:
     if len(shape) != 3:
         raise UserError(f"{here}: got shape {shape}, expected (height, width, channels)")
     arguments, pooling = layer.arguments, layer.kind.endswith("Pooling2D")
-    if arguments.get("data_format") or arguments.get("dilation_rate"):
+    if not {"data_format", "dilation_rate"}.isdisjoint(arguments):
         return None
     size = arguments.get("pool_size", 2) if pooling else arguments.get("kernel_size")
     window = _pair(size, "pool_size" if pooling else "kernel_size", here)
-    strides = _pair(arguments.get("strides") or (window if pooling else 1), "strides", here)
+    given = arguments.get("strides")
+    strides = _pair((window if pooling else 1) if given is None else given, "strides", here)
     padding = str(arguments.get("padding", "valid")).lower()
     if padding not in ("valid", "same"):
         raise UserError(f"{here}: padding: got {padding!r}, expected valid or same")
@@ -266,6 +270,12 @@ def _exports(namespace: str) -> dict[str, tuple[str, str]]:
         for alias in node.names
         if (alias.asname or alias.name) not in ("get", "serialize", "deserialize")
     }
+
+
+@cache
+def _usable_layers() -> frozenset[str]:
+    prefixes = tuple(f"keras.src.layers.{part}." for part in _USABLE)
+    return frozenset(name for name, (module, _) in _exports("layers").items() if f"{module}.".startswith(prefixes))
 
 
 @cache

@@ -63,8 +63,7 @@ class Augment(keras.layers.Layer):  # type: ignore[misc]
         if self.settings.fill == "nearest":
             source = ops.clip(source, 0, size - 1)
         elif self.settings.fill == "reflect":  # ... 2 1 0 1 2 ... n-2 n-1 n-2 ...
-            source = ops.abs(source)
-            source = (size - 1) - ops.abs((size - 1) - source)
+            source = (size - 1) - ops.abs((size - 1) - ops.mod(source, 2 * (size - 1)))
         # Linear interpolation: a hat around each position. Outside the image every hat is zero: black.
         return ops.relu(1 - ops.abs(source[:, :, None] - positions[None, None, :]))
 

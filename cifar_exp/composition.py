@@ -57,34 +57,39 @@ def plan(overrides: Sequence[str], multirun: bool, config_dir: str | None = None
         UserError: for the first job that cannot run, naming the job and the field.
     """
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        if config_dir:
-            GlobalHydra.instance().config_loader().get_search_path().append(
-                "command-line", f"file://{Path(config_dir).resolve()}"
-            )
+        search = [f"hydra.searchpath=['file://{_folder(config_dir)}']"] if config_dir else []
         parsed = _parse(overrides)
-        fixed = [o for o in parsed if not o.is_sweep_override()]
-        base = _compose([str(o.input_line) for o in fixed], "", hydra=True)
-        if not multirun and base.hydra.mode != RunMode.MULTIRUN:
-            for override in parsed:
-                if override.is_sweep_override():
-                    raise UserError(f"{override.input_line}: several values are a sweep: add -m")
-            return Plan((_checked(base, ""),), (_of_a_job([str(o.input_line) for o in fixed]),))
-        return _plan_sweep(parsed, base)
+        # Without the knobs of a model: in a sweep they may be those of the swept models alone.
+        fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
+        base = _compose([*search, *(o for o in fixed if not o.lstrip("+~").startswith("model."))], "", hydra=True)
+        if multirun or base.hydra.mode == RunMode.MULTIRUN:
+            return _plan_sweep(parsed, base, search)
+        for override in parsed:
+            if override.is_sweep_override():
+                raise UserError(f"{override.input_line}: several values are a sweep: add -m")
+        return Plan((_checked(_compose([*search, *fixed], ""), ""),), (_of_a_job(fixed),))
 
 
-def _plan_sweep(parsed: list[Override], base: DictConfig) -> Plan:
+def _plan_sweep(parsed: list[Override], base: DictConfig, search: list[str]) -> Plan:
     swept = _parse([f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()])
-    parsed = swept + [o for o in parsed if not o.get_key_element().lstrip("+~").startswith("hydra")]
+    parsed = swept + [o for o in parsed if not str(o.input_line).lstrip("+~").startswith("hydra")]
     batches = BasicSweeper.split_arguments(parsed, None)
     overrides = tuple(_of_a_job(job) for batch in batches for job in batch)
     jobs = []
     for number, job in enumerate(overrides, 1):
         where = f"job {number} of {len(overrides)} ({' '.join(job)}): "
-        jobs.append(_checked(_compose(job, where), where))
+        jobs.append(_checked(_compose([*search, *job], where), where))
     varies = tuple(dict.fromkeys(o.get_key_element() for o in parsed if o.is_sweep_override()))
     sweep_name = base.sweep.name or f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{uuid4().hex[:4]}"
     base.sweep.name = sweep_name  # hydra.sweep.dir refers to it
     return Plan(tuple(jobs), overrides, Path(base.hydra.sweep.dir), sweep_name, varies)
+
+
+def _folder(config_dir: str) -> Path:
+    folder = Path(config_dir).resolve()
+    if not folder.is_dir():
+        raise UserError(f"--config-dir {config_dir}: no such folder")
+    return folder
 
 
 def _of_a_job(overrides: Sequence[str]) -> tuple[str, ...]:
@@ -93,11 +98,17 @@ def _of_a_job(overrides: Sequence[str]) -> tuple[str, ...]:
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
     try:
-        parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-        parsed: list[Override] = parser.parse_overrides(list(overrides))
-        return parsed
+        loader = GlobalHydra.instance().config_loader()
+        parsed: list[Override] = OverridesParser.create(loader).parse_overrides(list(overrides))
     except OverrideParseException as error:
         raise UserError(explain(error)) from error
+    for override in parsed:
+        if not override.key_or_group:
+            raise UserError(f"{override.input_line!r} is not of the form key=value")
+        choices = loader.get_group_options(override.key_or_group)
+        if choices and not override.is_sweep_override() and not isinstance(override.value(), str | list):
+            raise UserError(f"{override.input_line}: expected one of {', '.join(choices)}")
+    return parsed
 
 
 def _compose(overrides: Sequence[str], where: str, hydra: bool = False) -> DictConfig:

@@ -6,6 +6,7 @@ fields. Nothing here imports Keras or MLflow: a config error is answered at once
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
@@ -22,7 +23,7 @@ CLASSES = 10
 OPTIMIZER_ARGUMENTS: Mapping[str, frozenset[str]] = {
     "sgd": frozenset({"momentum", "nesterov"}),
     "adam": frozenset({"beta_1", "beta_2", "epsilon", "amsgrad"}),
-    "adamw": frozenset({"beta_1", "beta_2", "epsilon", "amsgrad"}),
+    "adamw": frozenset({"weight_decay", "beta_1", "beta_2", "epsilon", "amsgrad"}),
     "nadam": frozenset({"beta_1", "beta_2", "epsilon"}),
     "rmsprop": frozenset({"rho", "momentum", "epsilon", "centered"}),
     "adagrad": frozenset({"initial_accumulator_value", "epsilon"}),
@@ -200,7 +201,7 @@ def from_composed(composed: DictConfig) -> Config:
     content: Any = OmegaConf.to_container(composed, resolve=True)
     model = content.pop("model")
     if not isinstance(model, dict) or not isinstance(model.get("name"), str) or "layers" not in model:
-        raise UserError(f"model: got {model!r}, expected a mapping with a name and layers")
+        raise UserError("model: expected a mapping with a name and a list of layers")
     name = model.pop("name")
     layers = architecture.parse(model.pop("layers"), f"model {name!r}")
     config: Config = _build(Config, content, "")
@@ -214,7 +215,8 @@ def _build(cls: type, values: Mapping[str, Any], path: str) -> Any:
     known = {f.name: f for f in fields(cls)}
     for key in values:
         if key not in known:
-            raise UserError(f"{path}{key}: no such setting{did_you_mean(key, known)}")
+            nearest = did_you_mean(f"{path}{key}", [f"{path}{name}" for name in known])
+            raise UserError(f"{path}{key}: no such setting{nearest}")
     made = {}
     for key, value in values.items():
         nested = known[key].default_factory
@@ -248,6 +250,10 @@ def _out_of_range(node: Any, path: str) -> Iterator[str]:
         value, key = getattr(node, f.name), f"{path}{f.name}"
         if is_dataclass(value):
             yield from _out_of_range(value, f"{key}.")
+        elif value == MISSING:
+            yield f"{key}: needs a value"
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield f"{key}: got {value}, expected a finite number"
         elif value is not None:
             for limit, bound in f.metadata.items():
                 if limit == "choices" and value not in bound:
@@ -266,7 +272,9 @@ def _check_arguments(path: str, node: Any, arguments: Mapping[str, frozenset[str
     for f in fields(node):
         if f.name not in ("name", "schedule") and f.name not in takes and getattr(node, f.name) is not None:
             takes_what = f"it takes {', '.join(sorted(takes))}" if takes else "it takes none"
-            raise UserError(f"{path}.{f.name}: {node.name} has no such argument; {takes_what}")
+            raise UserError(
+                f"{path}.{f.name}: {node.name} has no such argument; {takes_what} ({path}.{f.name}=null takes it away)"
+            )
     for name in sorted(arguments[node.name]):
         if getattr(node, name) is None:
             raise UserError(f"{path}.{name}: {node.name} needs a value")

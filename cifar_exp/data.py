@@ -105,6 +105,9 @@ def _split(train: Split, test: Split, config: DataConfig) -> tuple[Split, Split]
         return _stratified(train, config.validation_share, config.split_seed)
     # As Keras's validation_split counts: the last share, unshuffled.
     first = int(len(train) * (1 - config.validation_share))
+    if not 0 < first < len(train):
+        share = f"data.validation_share={config.validation_share}"
+        raise UserError(f"{share} of {len(train)} images leaves none to train or none to validate")
     indices = np.arange(len(train))
     return train.take(indices[:first]), train.take(indices[first:])
 

@@ -56,7 +56,7 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
 
     def __call__(self, step: Any) -> Any:
         """The learning rate, a float32 scalar, of this step, counted from 0."""
-        done = ops.cast(step, "float32") / max(1, self.steps - 1)
+        done = ops.minimum(ops.cast(step, "float32") / max(1, self.steps - 1), 1.0)
         up = done / max(self.warmup, 1e-9)
         down = 1 - (1 - self.final) * (done - self.warmup) / (1 - self.warmup)
         return self.peak * ops.clip(ops.minimum(up, down) if self.warmup else down, 0.0, 1.0)

@@ -93,7 +93,7 @@ def _note(run: Run, frame: pd.DataFrame, command: str) -> str:
     head = ["job", "name", "status", "test accuracy", "test loss", "best val accuracy", "seconds"]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for row in frame.to_dict("records"):
-        name = f"[{row['name']}]({run.store.run_address(row['run_id'])})" if row["run_id"] else row["name"]
+        name = f"[{row['name']}]({run.store.run_address(row['run_id'])})" if pd.notna(row["run_id"]) else row["name"]
         measured = (row["test/accuracy"], row["test/loss"], row["val/best_accuracy"])
         numbers = " | ".join(f"{value:.4f}" if pd.notna(value) else "-" for value in measured)
         lines.append(f"| {row['job']} | {name} | {row['status']} | {numbers} | {row['seconds']:.0f} |")

@@ -30,7 +30,7 @@ def save(classifier: Any, backend: str, classes: Sequence[str], folder: Path) ->
         classifier,
         str(folder),
         signature=ModelSignature(
-            Schema([TensorSpec(np.dtype(np.uint8), (-1, *IMAGE_SHAPE), "images")]),
+            Schema([TensorSpec(np.dtype(np.uint8), (-1, *IMAGE_SHAPE))]),
             Schema([TensorSpec(np.dtype(np.float32), (-1, len(classes)))]),
         ),
         # Named here, or MLflow loads the model in another process to find them.

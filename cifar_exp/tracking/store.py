@@ -68,6 +68,9 @@ class Store:
 
         try:
             if found := client.get_experiment_by_name(self.experiment):
+                if found.lifecycle_stage == "deleted":
+                    deleted = f"experiment {self.experiment!r} is deleted"
+                    raise UserError(f"{deleted}: restore it, or name another with tracking.experiment")
                 return str(found.experiment_id)
             return str(client.create_experiment(self.experiment, self._artifact_location, tags=_EXPERIMENT_TAGS))
         except MlflowException as error:

@@ -1,0 +1,79 @@
+"""What the tests share: composed configs, synthetic CIFAR-10 files, a tracking store."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# As cifar_exp.runtime does before a run: these count only before Keras is imported.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+from cifar_exp import cifar10, composition
+from cifar_exp.config import Config
+from cifar_exp.tracking.store import Store
+
+Compose = Callable[..., Config]
+
+
+@cache
+def _compose(*overrides: str) -> Config:
+    return composition.plan(overrides, multirun=False).jobs[0]
+
+
+@pytest.fixture(scope="session")
+def compose() -> Compose:
+    """compose("model=bn", "seed=1") -> the checked Config of that command line."""
+    return _compose
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No unit test depends on what the shell around it has set; tests of whole programs start from it."""
+    if {"end_to_end", "stack"} & set(request.path.parts):
+        return
+    for name in ("CIFAR_EXP_DATA", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+def write_batches(folder: Path, records: int, seed: int = 0) -> Path:
+    """The six files in the official layout, with random pixels and labels 0..9 in random order."""
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(seed)
+    for name in cifar10.FILES:
+        content = np.frombuffer(generator.bytes(records * cifar10.RECORD_BYTES), np.uint8)
+        content = content.reshape(records, cifar10.RECORD_BYTES).copy()
+        content[:, 0] = generator.permutation(np.arange(records) % 10)
+        content.tofile(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def synthetic_cifar10(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that holds cifar-10-batches-bin/ at full size; not the official release. Not to be written to."""
+    root = tmp_path_factory.mktemp("cifar10")
+    write_batches(root / cifar10.FOLDER, 10_000)
+    yield root
+    shutil.rmtree(root)  # 184 MB, which pytest would keep for three sessions
+
+
+@pytest.fixture
+def small_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """cifar-10-batches-bin with 20 records a file, which cifar10 is made to expect here."""
+    monkeypatch.setattr(cifar10, "FILE_BYTES", 20 * cifar10.RECORD_BYTES)
+    return write_batches(tmp_path / "small" / cifar10.FOLDER, 20)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """An SQLite store with an experiment; making its tables takes seconds, so that the tests share it."""
+    folder = tmp_path_factory.mktemp("store")
+    return Store(f"sqlite:///{folder / 'mlflow.db'}", "unit")

@@ -1,0 +1,155 @@
+"""The parent run of a sweep: made first, given the results of its jobs last."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from cifar_exp.composition import Plan, plan
+from cifar_exp.sweep import parent
+from cifar_exp.sweep.job import JobResult, varying
+from cifar_exp.tracking.store import Store
+
+COMMAND = "-m optimizer=sgd,adam seed=1,2"
+HISTORY = {
+    name: [0.5, 0.6] for name in ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/learning_rate")
+}
+
+
+def metrics(accuracy: float) -> dict[str, float]:
+    scores = {"test/accuracy": accuracy, "test/loss": 1 - accuracy, "val/best_accuracy": accuracy}
+    return scores | {"model/parameters": 122_570.0}
+
+
+@pytest.fixture
+def planned(store: Store, tmp_path: Path) -> Plan:
+    """A sweep of four jobs into the shared store."""
+    overrides = [
+        "optimizer=sgd,adam",
+        "seed=1,2",
+        f"tracking.uri={store.uri}",
+        f"tracking.experiment={store.experiment}",
+    ]
+    return replace(plan(overrides, multirun=True), folder=tmp_path)
+
+
+@pytest.fixture
+def jobs(planned: Plan, store: Store) -> list[JobResult]:
+    """Three of the four have left a result: two finished, one failed."""
+    assert planned.folder is not None
+    left = {
+        0: JobResult("baseline-sgd-seed=1", "FINISHED", 12.34, "id0", metrics(0.5), HISTORY),
+        1: JobResult("baseline-sgd-seed=2", "FAILED", 3.0, "id1", error="ValueError: a,b\nc"),
+        2: JobResult("baseline-adam-seed=1", "FINISHED", 10.0, "id2", metrics(0.75), HISTORY),
+    }
+    for number, job in left.items():
+        (planned.folder / str(number)).mkdir()
+        job.write(planned.folder / str(number))
+    return parent.results(planned)
+
+
+def test_the_parent_is_found_by_the_name_of_its_sweep(planned: Plan, store: Store) -> None:
+    run = parent.start(planned, COMMAND)
+    assert store.find_sweep(planned.sweep_name) == run.id
+    found = store.client.get_run(run.id)
+    assert found.info.status == "RUNNING"
+    assert found.info.run_name == "sweep of optimizer, seed"
+    assert found.data.params == {"sweep.jobs": "4", "sweep.varies": "optimizer, seed"}
+    tags = found.data.tags
+    assert (tags["cifar_exp.kind"], tags["cifar_exp.overrides"]) == ("sweep", COMMAND)
+    assert tags["mlflow.source.name"] == "python -m cifar_exp"
+    assert "mlflow.parentRunId" not in tags
+    run.finish("FINISHED")
+
+
+def test_a_result_survives_being_written_and_leaves_no_part(tmp_path: Path) -> None:
+    job = JobResult("n", "FINISHED", 1.5, "id", metrics(0.5), HISTORY)
+    job.write(tmp_path)
+    assert JobResult.read(tmp_path) == job
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+    assert JobResult.read(tmp_path / "none") is None
+
+
+def test_results_are_of_every_job_in_order_also_of_those_that_left_none(jobs: list[JobResult]) -> None:
+    assert [(job.name, job.status) for job in jobs] == [
+        ("baseline-sgd-seed=1", "FINISHED"),
+        ("baseline-sgd-seed=2", "FAILED"),
+        ("baseline-adam-seed=1", "FINISHED"),
+        ("baseline-adam-seed=2", parent.NOT_RUN),
+    ]
+
+
+def test_varying_is_what_differs_between_jobs_with_its_value() -> None:
+    overrides = ["optimizer=sgd", "+model.knob=a=b", "training.epochs=3", "~note"]
+    assert varying(overrides, ["optimizer", "model.knob"]) == {"optimizer": "sgd", "model.knob": "a=b"}
+    assert varying(overrides, ["seed"]) == {}
+
+
+def test_the_table_has_a_row_a_job(jobs: list[JobResult]) -> None:
+    frame = parent.table(jobs)
+    assert list(frame.columns) == [
+        "job", "name", "status", "test/accuracy", "test/loss", "val/best_accuracy", "parameters", "seconds", "run_id",
+        "error",
+    ]  # fmt: skip
+    assert frame["job"].tolist() == [1, 2, 3, 4]
+    assert frame["test/accuracy"].dropna().tolist() == [0.5, 0.75]
+    assert frame.loc[0, "seconds"] == 12.3
+    assert frame.loc[1, "error"] == "ValueError: a,b\nc"
+
+
+@pytest.mark.parametrize("status", ["FAILED", "not run"])
+def test_a_table_without_any_result_can_be_shown(status: str) -> None:
+    frame = parent.table([JobResult("a", status, 0.0), JobResult("b", status, 0.0)])
+    assert frame["test/accuracy"].isna().all()
+    shown = parent.show(frame).splitlines()
+    assert len(shown) == 3
+    assert shown[1].split() == ["1", "a", *status.split(), "-", "-", "-", "0"]
+
+
+def test_the_table_is_shown_in_columns(jobs: list[JobResult]) -> None:
+    shown = parent.show(parent.table(jobs)).splitlines()
+    assert shown[0].split() == ["job", "name", "status", "test/accuracy", "test/loss", "val/best_accuracy", "seconds"]
+    assert shown[3].split() == ["3", "baseline-adam-seed=1", "FINISHED", "0.7500", "0.2500", "0.7500", "10"]
+
+
+def test_at_the_end_the_parent_holds_table_curves_best_result_and_note(
+    planned: Plan, jobs: list[JobResult], store: Store, tmp_path: Path
+) -> None:
+    run = parent.start(planned, COMMAND)
+    frame = parent.table(jobs)
+    parent.finish(run, jobs, frame, COMMAND)
+    run.finish("FAILED")
+
+    client: Any = store.client
+    logged = sorted(item.path for item in client.list_artifacts(run.id, "sweep"))
+    assert logged == ["sweep/curves.png", "sweep/results.csv"]
+    table = Path(client.download_artifacts(run.id, "sweep/results.csv", str(tmp_path))).read_text()
+    pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(table)), frame, check_dtype=False)
+
+    found = client.get_run(run.id)
+    assert found.info.status == "FAILED"
+    assert found.data.metrics == {"sweep/best_test_accuracy": 0.75}
+    note = found.data.tags["mlflow.note.content"]
+    assert (
+        f"| 3 | [baseline-adam-seed=1]({store.run_address('id2')}) | FINISHED | 0.7500 | 0.2500 | 0.7500 | 10 |" in note
+    )
+    assert "| 4 | baseline-adam-seed=2 | not run | - | - | - | 0 |" in note
+    assert f"]({store.sweep_address(run.id)})" in note
+    assert store.compare_address(["id0", "id1", "id2"]) in note
+    assert f"`python -m cifar_exp {COMMAND}`" in note
+
+
+def test_a_sweep_of_which_nothing_finished_ends_without_curves_and_best(planned: Plan, store: Store) -> None:
+    run = parent.start(planned, COMMAND)
+    none = parent.results(planned)
+    parent.finish(run, none, parent.table(none), COMMAND)
+    run.finish("KILLED")
+    found = store.client.get_run(run.id)
+    assert found.data.metrics == {}
+    assert [item.path for item in store.client.list_artifacts(run.id, "sweep")] == ["sweep/results.csv"]
+    assert "side by side" not in found.data.tags["mlflow.note.content"]

@@ -1,0 +1,202 @@
+"""Training: its history, its stopping, and that a seed decides everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from cifar_exp import data, models, runtime, training
+from cifar_exp.composition import plan
+from cifar_exp.config import Config
+from cifar_exp.data import Splits
+from cifar_exp.training import History
+
+Compose = Callable[..., Config]
+
+NAMES = [
+    "train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/learning_rate", "train/epoch_seconds",
+    "train/images_per_second",
+]  # fmt: skip
+MEASURED = NAMES[:5]  # what does not depend on the machine
+# 200 images in 7 batches of at most 32; a model of one dense layer behind dropout.
+SMALL = (
+    "data=digits",
+    "data.train_images=200",
+    "model=dense",
+    "model.layers=[Flatten,{Dropout:{rate:0.3}},{Dense:{units:10}}]",
+    "optimizer=sgd",
+    "training.epochs=3",
+)
+STEPS = 7
+
+
+@dataclass(frozen=True)
+class Trained:
+    model: keras.Model
+    history: History
+    told: list[tuple[int, dict[str, float]]]
+    splits: Splits
+
+
+@cache
+def fit(*overrides: str) -> Trained:
+    """Train as a run does."""
+    config = plan([*SMALL, *overrides], multirun=False).jobs[0]
+    splits = data.load(config.data)
+    runtime.prepare(config.training, config.seed)
+    try:
+        model, _ = models.build(config.model)
+        told: list[tuple[int, dict[str, float]]] = []
+        history = training.fit(model, splits, config, lambda epoch, metrics: told.append((epoch, metrics)))
+        return Trained(model, history, told, splits)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def measured(history: History) -> dict[str, list[float]]:
+    return {name: history[name] for name in MEASURED}
+
+
+def accuracy(trained: Trained) -> float:
+    logits = trained.model.predict(trained.splits.validation.images, verbose=0)
+    return float(np.mean(logits.argmax(axis=1) == trained.splits.validation.labels))
+
+
+def test_history_has_every_metric_at_every_epoch() -> None:
+    history = fit().history
+    assert list(history) == NAMES
+    assert {len(values) for values in history.values()} == {3}
+    assert np.isfinite(list(history.values())).all()
+    assert min(history["train/epoch_seconds"] + history["train/images_per_second"]) > 0
+
+
+def test_each_epoch_is_told_from_one_as_it_ends() -> None:
+    trained = fit()
+    assert [epoch for epoch, _ in trained.told] == [1, 2, 3]
+    for name in NAMES:
+        assert [metrics[name] for _, metrics in trained.told] == trained.history[name]
+
+
+def test_training_learns() -> None:
+    history = fit("training.epochs=8", "optimizer=adam").history
+    assert history["train/loss"][-1] < 0.7 * history["train/loss"][0]
+    assert history["val/accuracy"][-1] > 0.6
+
+
+def test_the_last_validation_accuracy_is_that_of_the_model() -> None:
+    trained = fit()
+    assert accuracy(trained) == pytest.approx(trained.history["val/accuracy"][-1])
+
+
+def test_images_per_second_is_of_the_training_images() -> None:
+    history = fit().history
+    for seconds, rate in zip(history["train/epoch_seconds"], history["train/images_per_second"], strict=True):
+        assert seconds * rate == pytest.approx(200)
+
+
+@pytest.mark.parametrize("augmentation", ["none", "flip_zoom"])
+def test_the_same_seed_gives_the_same_history_and_another_another(augmentation: str) -> None:
+    overrides = ("training.deterministic=true", f"augmentation={augmentation}")
+    first = fit(*overrides)
+    again = fit(*overrides, "note=again")
+    other = fit(*overrides, "seed=1")
+    assert first is not again
+    assert measured(first.history) == measured(again.history)
+    for one, two in zip(first.model.get_weights(), again.model.get_weights(), strict=True):
+        assert np.array_equal(one, two)
+    assert first.history["train/loss"] != other.history["train/loss"]
+
+
+def test_how_many_batches_are_compiled_into_one_call_changes_nothing() -> None:
+    one, many = (fit("training.deterministic=true", f"training.steps_per_execution={n}") for n in (1, 5))
+    for name in ("train/loss", "val/loss", "train/accuracy", "val/accuracy"):
+        assert one.history[name] == pytest.approx(many.history[name], rel=1e-4)
+
+
+def test_augmentation_changes_training_only_and_leaves_the_model_as_it_was_built() -> None:
+    plain = fit("training.deterministic=true", "augmentation=none")
+    augmented = fit("training.deterministic=true", "augmentation=flip_zoom")
+    assert plain.history["train/loss"] != augmented.history["train/loss"]
+    assert [type(layer) for layer in plain.model.layers] == [type(layer) for layer in augmented.model.layers]
+    assert accuracy(augmented) == pytest.approx(augmented.history["val/accuracy"][-1])
+
+
+def test_the_learning_rate_follows_the_schedule() -> None:
+    decayed = fit("optimizer/schedule=inverse_time", "optimizer.schedule.decay=0.1").history
+    expected = [0.01 / (1 + 0.1 * STEPS * epoch) for epoch in (1, 2, 3)]
+    assert decayed["train/learning_rate"] == pytest.approx(expected, rel=1e-5)
+    cosine = fit("optimizer/schedule=cosine").history
+    expected = [0.005 * (1 + np.cos(np.pi * epoch / 3)) for epoch in (1, 2, 3)]
+    assert cosine["train/learning_rate"] == pytest.approx(expected, abs=1e-8)
+
+
+def test_without_a_schedule_the_learning_rate_stays() -> None:
+    assert fit().history["train/learning_rate"] == pytest.approx([0.01] * 3)
+
+
+# A rate at which accuracy goes up and down, so that the last epoch is not the best.
+RESTLESS = ("training.epochs=30", "optimizer.learning_rate=1.5", "training.early_stopping.monitor=val/accuracy")
+
+
+def test_early_stopping_stops_after_its_patience_and_restores_the_best() -> None:
+    trained = fit(*RESTLESS, "training.early_stopping.patience=2")
+    values = trained.history["val/accuracy"]
+    best = training.best_epoch(trained.history)
+    assert len(values) == best + 2 < 30
+    assert values[-1] < max(values)
+    assert accuracy(trained) == pytest.approx(max(values))
+
+
+def test_early_stopping_may_keep_the_last_weights() -> None:
+    trained = fit(*RESTLESS, "training.early_stopping.patience=2", "training.early_stopping.restore_best=false")
+    assert accuracy(trained) == pytest.approx(trained.history["val/accuracy"][-1])
+
+
+def test_the_best_is_restored_also_where_the_last_epoch_came_first() -> None:
+    trained = fit(*RESTLESS, "training.epochs=6", "training.early_stopping.patience=20")
+    assert len(trained.history["val/accuracy"]) == 6
+    assert accuracy(trained) == pytest.approx(max(trained.history["val/accuracy"]))
+
+
+@pytest.mark.parametrize("monitor", ["val/loss", "train/accuracy"])
+def test_early_stopping_watches_the_metric_that_it_names(monitor: str) -> None:
+    overrides = [f"training.early_stopping.monitor={monitor}", "training.early_stopping.patience=1"]
+    values = fit("training.epochs=12", "optimizer.learning_rate=1.5", *overrides).history[monitor]
+    signed = [-value for value in values] if monitor.endswith("loss") else values
+    stopped = [epoch for epoch in range(1, len(signed)) if signed[epoch] <= max(signed[:epoch])]
+    assert (stopped or [len(values) - 1]) == [len(values) - 1]
+    assert stopped or len(values) == 12
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_computes_in_half_and_gives_float32_logits(precision: str) -> None:
+    trained = fit(f"training.precision={precision}")
+    dense = next(layer for layer in trained.model.layers if isinstance(layer, keras.layers.Dense))
+    assert dense.compute_dtype == precision.removeprefix("mixed_")
+    assert dense.variable_dtype == "float32"
+    assert keras.backend.standardize_dtype(trained.model.output.dtype) == "float32"
+    assert trained.model.predict(trained.splits.test.images[:2], verbose=0).dtype == np.float32
+    assert np.isfinite(trained.history["train/loss"]).all()
+    assert trained.history["train/learning_rate"] == pytest.approx([0.01] * 3)
+
+
+def test_the_best_epoch_is_the_first_of_equals() -> None:
+    assert training.best_epoch({"val/accuracy": [0.1, 0.5, 0.4, 0.5]}) == 2
+    assert training.best_epoch({"val/accuracy": [0.1]}) == 1
+
+
+def test_an_interrupt_at_the_end_of_an_epoch_ends_the_training(compose: Compose) -> None:
+    config = compose(*SMALL, "optimizer/schedule=one_cycle")
+    model, _ = models.build(config.model)
+
+    def stop(epoch: int, metrics: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(model, data.load(config.data), config, stop)

@@ -1,0 +1,155 @@
+"""The store: which one, its experiments, and the addresses that a browser opens."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_exp.config import TrackingConfig
+from cifar_exp.errors import UserError
+from cifar_exp.tracking.store import EMBEDDED, Store
+
+
+@pytest.fixture
+def no_listener() -> str:
+    """An address that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.fixture
+def ailing() -> Iterator[str]:
+    """A server that answers everything with 503."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(503)
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def known(store: Store, experiment_id: str) -> Store:
+    """The store as it is once its experiment has been asked for."""
+    store.__dict__["experiment_id"] = experiment_id  # where cached_property keeps it
+    return store
+
+
+def test_the_config_comes_before_the_environment_and_that_before_an_embedded_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert Store.of(TrackingConfig(experiment="e")) == Store(EMBEDDED, "e")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://from-environment")
+    assert Store.of(TrackingConfig(experiment="e")).uri == "http://from-environment"
+    assert Store.of(TrackingConfig(uri="http://from-config", experiment="e")).uri == "http://from-config"
+
+
+def test_an_experiment_is_made_once_and_found_again(store: Store) -> None:
+    first = Store(store.uri, "found again").experiment_id
+    assert Store(store.uri, "found again").experiment_id == first
+    assert Store(store.uri, "another").experiment_id != first
+    assert store.client.get_experiment(first).tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_an_experiment_that_another_process_makes_meanwhile_is_used(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Store(store.uri, "contended").experiment_id
+    second = Store(store.uri, "contended")
+    found = second.client.get_experiment_by_name
+    answers = iter([None])  # not yet there when it is first asked for
+    monkeypatch.setattr(second.client, "get_experiment_by_name", lambda name: next(answers, found(name)))
+    assert second.experiment_id == made
+
+
+def test_a_deleted_experiment_is_refused_in_words(store: Store) -> None:
+    deleted = Store(store.uri, "deleted").experiment_id
+    store.client.delete_experiment(deleted)
+    with pytest.raises(UserError, match="deleted"):
+        _ = Store(store.uri, "deleted").experiment_id
+
+
+def test_artifacts_of_an_embedded_store_lie_beside_its_file(store: Store) -> None:
+    folder = Path(store.uri.removeprefix("sqlite:///")).parent
+    location = store.client.get_experiment(store.experiment_id).artifact_location
+    assert location == (folder / "mlartifacts").as_uri()
+
+
+def test_a_server_that_nobody_answers_for_is_refused_at_once(no_listener: str) -> None:
+    for asked in ("client", "experiment_id"):
+        with pytest.raises(UserError, match="refused") as refused:
+            getattr(Store(no_listener, "e"), asked)
+        assert str(refused.value).startswith(f"tracking store {no_listener} (tracking.uri or MLFLOW_TRACKING_URI): ")
+
+
+def test_a_server_that_is_not_well_is_refused(ailing: str) -> None:
+    with pytest.raises(UserError, match=f"tracking store {ailing} .*503"):
+        _ = Store(ailing, "e").client
+
+
+@pytest.mark.parametrize("uri", ["ftp://x/y", "mlruns", "sqllite:///x.db"])
+def test_a_store_of_no_kind_that_mlflow_knows_is_refused(uri: str, tmp_path: Path) -> None:
+    uri = str(tmp_path / uri) if uri == "mlruns" else uri
+    with pytest.raises(UserError, match="tracking store "):
+        _ = Store(uri, "e").experiment_id
+
+
+@pytest.mark.parametrize("uri", ["http://host:5000", "http://host:5000/"])
+def test_addresses_have_the_form_that_the_ui_opens(uri: str) -> None:
+    store = known(Store(uri, "e"), "7")
+    assert store.run_address("abc") == "http://host:5000/#/experiments/7/runs/abc?workflowType=machine_learning"
+    assert store.sweep_address("abc") == (
+        "http://host:5000/#/experiments/7/runs?workflowType=machine_learning&compareRunsMode=CHART"
+        "&orderByKey=metrics.%60test%2Faccuracy%60&orderByAsc=false"
+        "&searchFilter=tags.%60mlflow.parentRunId%60%20%3D%20'abc'"
+    )
+    assert store.compare_address(["a", "b"]) == (
+        "http://host:5000/#/compare-runs?runs=%5B%22a%22%2C%20%22b%22%5D&experiments=%5B%227%22%5D"
+        "&workflowType=machine_learning"
+    )
+
+
+def test_an_embedded_store_is_shown_by_the_ui_that_a_command_starts(store: Store) -> None:
+    assert store.run_address("abc").startswith(f"http://127.0.0.1:5000/#/experiments/{store.experiment_id}/runs/abc?")
+    command = store.ui_command()
+    assert command is not None
+    assert command.endswith(f"mlflow ui --backend-store-uri {store.uri}")
+
+
+def test_a_server_needs_no_command() -> None:
+    assert Store("https://host", "e").ui_command() is None
+    assert Store("https://host", "e").is_server
+    assert not Store(EMBEDDED, "e").is_server
+
+
+def test_a_sweep_is_found_by_its_name_and_only_its_parent(store: Store) -> None:
+    def create(**tags: str) -> str:
+        named = {f"cifar_exp.{key}": value for key, value in tags.items()}
+        return str(store.client.create_run(store.experiment_id, tags=named).info.run_id)
+
+    create(sweep="wanted")  # a job
+    wanted = create(sweep="wanted", kind="sweep")
+    create(sweep="wanted-2", kind="sweep")
+    assert store.find_sweep("wanted") == wanted
+    assert store.find_sweep("unknown") is None
+    assert Store(store.uri, "elsewhere").find_sweep("wanted") is None
+
+
+def test_a_run_id_in_the_environment_is_cleared(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    _ = Store(store.uri, "unit").client
+    assert "MLFLOW_RUN_ID" not in os.environ
