@@ -13,7 +13,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
-from cifar_exp import composition, console
+from cifar_exp import composition, console, experiment
 from cifar_exp.errors import UserError
 from cifar_exp.sweep import job
 
@@ -41,12 +41,18 @@ def main() -> int:
 
     app = hydra.main(version_base="1.3", config_path=str(composition.CONF), config_name="config")(task)
     try:
+        if arguments.config_name or arguments.config_path:
+            raise UserError("--config-name and --config-path: there is one config; add files to it with --config-dir")
         if only_asks:
-            app()
+            try:
+                app()
+            except Exception as wrong:
+                raise UserError(composition.explain(wrong)) from wrong
             return 0
         plan = composition.plan(arguments.overrides, arguments.multirun, arguments.config_dir)
         command = shlex.join(sys.argv[1:])
         sys.argv += plan.arguments  # Hydra reads them itself
+        plan.check(experiment.check_surroundings)
         if plan.folder is None:
             app()
             for error in raised:

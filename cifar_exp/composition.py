@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -41,6 +41,15 @@ class Plan:
     sweep_name: str = ""
     varies: tuple[str, ...] = ()  # the keys that differ between jobs
 
+    def check(self, check: Callable[[Config], None]) -> None:
+        """Let `check` refuse any job; its refusal then names the job."""
+        for number, (job, overrides) in enumerate(zip(self.jobs, self.overrides, strict=True), 1):
+            try:
+                check(job)
+            except UserError as error:
+                where = _where(number, len(self.jobs), overrides) if self.folder else ""
+                raise UserError(f"{where}{error}") from error
+
     @property
     def arguments(self) -> list[str]:
         """What tells every job, in whatever process it runs, which sweep it is part of."""
@@ -77,7 +86,7 @@ def _plan_sweep(parsed: list[Override], base: DictConfig, search: list[str]) -> 
     overrides = tuple(_of_a_job(job) for batch in batches for job in batch)
     jobs = []
     for number, job in enumerate(overrides, 1):
-        where = f"job {number} of {len(overrides)} ({' '.join(job)}): "
+        where = _where(number, len(overrides), job)
         jobs.append(_checked(_compose([*search, *job], where), where))
     varies = tuple(dict.fromkeys(o.get_key_element() for o in parsed if o.is_sweep_override()))
     sweep_name = base.sweep.name or f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{uuid4().hex[:4]}"
@@ -90,6 +99,10 @@ def _folder(config_dir: str) -> Path:
     if not folder.is_dir():
         raise UserError(f"--config-dir {config_dir}: no such folder")
     return folder
+
+
+def _where(number: int, of: int, overrides: Sequence[str]) -> str:
+    return f"job {number} of {of} ({' '.join(overrides)}): "
 
 
 def _of_a_job(overrides: Sequence[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +57,7 @@ class Splits:
         return hashlib.sha256("".join(part.sha256() for part in parts).encode()).hexdigest()
 
 
+@lru_cache(maxsize=2)  # the jobs of a sweep mostly train on the same images
 def load(config: DataConfig) -> Splits:
     """The data set that the config names, split as it says.
 
@@ -74,16 +76,6 @@ def load(config: DataConfig) -> Splits:
     if config.train_images is not None:
         training = _first_of_each_class(training, config.train_images)
     return Splits(training, validation, test, classes, source)
-
-
-def find(config: DataConfig) -> None:
-    """Make sure that the images are on this machine, downloading them if need be.
-
-    Raises:
-        UserError: if they cannot be had.
-    """
-    if config.name == "cifar10":
-        cifar10.find(config.dir, config.verify)
 
 
 def _digits() -> tuple[Split, Split]:

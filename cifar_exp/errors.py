@@ -12,8 +12,12 @@ class UserError(Exception):
 
 def reason(error: BaseException) -> str:
     """The first line of what went wrong, without the wrapping of a network library."""
-    inner = getattr(error.args[0] if error.args else None, "reason", None) or error
-    line = next(iter(str(inner).splitlines()), type(error).__name__)
+    wrapped: BaseException | None = error
+    while wrapped is not None:
+        error = wrapped
+        inside = (getattr(error, "reason", None), *error.args)
+        wrapped = next((e for e in inside if isinstance(e, BaseException)), None)
+    line = next(iter(str(error).splitlines()), type(error).__name__)
     return line.partition("): ")[2] or line
 
 

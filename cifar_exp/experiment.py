@@ -94,8 +94,8 @@ def run(config: Config, job: Job, folder: Path) -> Result:
             with console.EpochProgress(title, config.training.epochs) as progress:
 
                 def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+                    logged.log_metrics(metrics, step=epoch)  # first: what was shown is logged
                     progress.epoch(epoch, metrics)
-                    logged.log_metrics(metrics, step=epoch)
 
                 history = training.fit(model, splits, config, on_epoch)
 
@@ -117,6 +117,18 @@ def run(config: Config, job: Job, folder: Path) -> Result:
             scores = f"test accuracy {metrics['test/accuracy']:.4f}, loss {metrics['test/loss']:.4f}"
             log.info("%s  %s, %.0f s", title, scores, seconds)
     return Result(logged.id, name, metrics, history, seconds)
+
+
+def check_surroundings(config: Config) -> None:
+    """Refuse, before anything is made, what this run needs and is not there: images, a GPU, a server.
+
+    Raises:
+        UserError: for the first that is missing.
+    """
+    data.load(config.data)
+    if config.training.device == "gpu":
+        runtime.require_gpu()
+    Store.of(config.tracking).check()
 
 
 def run_id(folder: Path) -> str | None:

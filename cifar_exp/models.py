@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,12 +47,19 @@ def _apply(layers: Sequence[Layer], tensor: Any, where: str, rows: list[LayerRow
                 made = getattr(keras.layers, layer.kind)(**_resolve(layer))
                 tensor = made(tensor)
             except (TypeError, ValueError) as error:
-                raise UserError(f"{here}: {str(error).splitlines()[0]}") from error
+                raise UserError(f"{here}: {_reason(error)}") from error
             parameters = made.count_params()
         shape = " x ".join(map(str, tensor.shape[1:]))
         name = "Add" if layer.kind == RESIDUAL else layer.kind
         rows.append(LayerRow(name, detail(layer), shape, parameters, depth))
     return tensor
+
+
+def _reason(error: Exception) -> str:
+    """The line that says what is wrong: Keras puts one about its call before it, and colours it for a terminal."""
+    lines = [line for line in re.sub("\x1b\\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
+    said = [line for line in lines if not line.startswith("Exception encountered when calling")]
+    return (said or lines or [type(error).__name__])[0]
 
 
 def _resolve(layer: Layer) -> dict[str, Any]:

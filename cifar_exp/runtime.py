@@ -26,13 +26,22 @@ def prepare(training: TrainingConfig, seed: int) -> None:
 
         if keras.backend.backend() == "tensorflow":
             _prepare_tensorflow(training.deterministic)
-    if training.device == "gpu" and not gpus():
-        raise UserError(
-            "training.device=gpu: Keras sees no GPU; install cifar-exp[gpu], or run with training.device=auto"
-        )
+    if training.device == "gpu":
+        require_gpu()
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(training.precision)
+
+
+def require_gpu() -> None:
+    """Raises UserError where Keras sees none."""
+    _set_environment("gpu")
+    with _silenced_stderr():
+        found = gpus()
+    if not found:
+        raise UserError(
+            "training.device=gpu: Keras sees no GPU; install cifar-exp[gpu], or run with training.device=auto"
+        )
 
 
 @contextmanager

@@ -16,7 +16,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from cifar_exp import cifar10, composition
+from cifar_exp import cifar10, composition, data
 from cifar_exp.config import Config
 from cifar_exp.tracking.store import Store
 
@@ -42,6 +42,7 @@ def _own_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     for name in ("CIFAR_EXP_DATA", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    data.load.cache_clear()
 
 
 def write_batches(folder: Path, records: int, seed: int = 0) -> Path:

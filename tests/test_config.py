@@ -109,10 +109,8 @@ def test_an_argument_of_another_optimizer_is_refused_with_what_this_one_takes(co
 
 def test_an_argument_of_another_schedule_is_refused(compose: Compose) -> None:
     said = refusal(compose, "optimizer.schedule.decay=0.1")
-    assert (
-        said
-        == "optimizer.schedule.decay: constant has no such argument; it takes none (optimizer.schedule.decay=null takes it away)"
-    )
+    refused = "optimizer.schedule.decay: constant has no such argument"
+    assert said == f"{refused}; it takes none (optimizer.schedule.decay=null takes it away)"
     said = refusal(compose, "optimizer/schedule=cosine", "optimizer.schedule.decay=0.1")
     assert "cosine has no such argument; it takes final, warmup (" in said
 

@@ -182,8 +182,11 @@ def test_test_images_of_cifar10_are_those_of_the_test_file(full: Splits, synthet
     assert np.array_equal(full.test.labels, labels)
 
 
-def test_find_asks_only_for_data_that_is_not_in_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data.find(DIGITS)
+def test_images_that_cannot_be_had_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cifar10, "ARCHIVE_URL", "http://127.0.0.1:9/none")
     with pytest.raises(UserError, match="CIFAR-10 is not in"):
-        data.find(DataConfig("cifar10", dir=str(tmp_path / "new")))
+        data.load(DataConfig("cifar10", dir=str(tmp_path / "new")))
+
+
+def test_the_jobs_of_a_sweep_share_their_images() -> None:
+    assert data.load(DIGITS) is data.load(DIGITS)

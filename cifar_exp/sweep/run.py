@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from cifar_exp import console, data
+from cifar_exp import console
 from cifar_exp.composition import Plan
 from cifar_exp.sweep import parent
 
@@ -27,8 +27,6 @@ def run(plan: Plan, launch: Callable[[], None], command: str) -> int:
         UserError: before anything is logged, if images that a job needs are not there.
         KeyboardInterrupt: after what had been measured is logged.
     """
-    for needed in {config.data for config in plan.jobs}:
-        data.find(needed)
     run = parent.start(plan, command)
     log.info("Sweep %s: %d jobs, %s", plan.sweep_name, len(plan.jobs), run.store.run_address(run.id))
     status = "KILLED"

@@ -169,9 +169,19 @@ def _dataset_input(name: str, source: str, context: str, split: Split) -> Datase
     dataset = Dataset(
         name=f"{name}-{context}",
         digest=sha256[:32],  # the column holds 36 characters
-        source_type="local" if source.startswith("/") else "http",
-        source=json.dumps({"uri": source}),
+        **_source(source),
         schema=None,
         profile=json.dumps({"sha256": sha256, **size}),
     )
     return DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])
+
+
+def _source(source: str) -> dict[str, str]:
+    """In the form in which MLflow reads each of its own kinds back."""
+    import json
+
+    if source.startswith("https://"):
+        return {"source_type": "http", "source": json.dumps({"url": source})}
+    if source.startswith("/"):
+        return {"source_type": "local", "source": json.dumps({"uri": source})}
+    return {"source_type": "code", "source": json.dumps({"tags": {"mlflow.source.name": source}})}

@@ -39,25 +39,37 @@ class Store:
         """The one that the config names, else $MLFLOW_TRACKING_URI, else an SQLite file in this folder."""
         return cls(config.uri or os.environ.get("MLFLOW_TRACKING_URI") or EMBEDDED, config.experiment)
 
+    def check(self) -> None:
+        """Ask a server once whether it is there, where MLflow would try for minutes.
+
+        Raises:
+            UserError: if it is not.
+        """
+        import requests
+
+        if not self.is_server:
+            return
+        try:
+            requests.get(f"{self.uri.rstrip('/')}/health", timeout=10).raise_for_status()
+        except requests.RequestException as error:
+            raise self._refusal(error) from error
+
     @cached_property
     def client(self) -> MlflowClient:
         """MLflow's, imported when first needed.
 
         Raises:
-            UserError: if there is no such store; a server is asked once, where MLflow would try for minutes.
+            UserError: if there is no such kind of store.
         """
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.pop("MLFLOW_RUN_ID", None)  # it would take the place of the parent that a run is given
         logging.getLogger("alembic").setLevel(logging.WARNING)  # a new SQLite file logs every migration
         import mlflow
-        import requests
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         try:
-            if self.is_server:
-                requests.get(f"{self.uri.rstrip('/')}/health", timeout=10).raise_for_status()
             return mlflow.MlflowClient(self.uri)
-        except (mlflow.MlflowException, requests.RequestException) as error:
+        except mlflow.MlflowException as error:
             raise self._refusal(error) from error
 
     @cached_property

@@ -167,7 +167,7 @@ def test_datasets_are_remembered_with_context_size_and_sha256(store: Store, tmp_
         assert split.sha256().startswith(item.dataset.digest)
         assert (profile["images"], profile["shape"]) == (len(split), [len(split), 32, 32, 3])
         assert item.dataset.name == f"cifar10-{context}"
-        assert json.loads(item.dataset.source) == {"uri": "https://host/cifar.tar.gz"}
+        assert json.loads(item.dataset.source) == {"url": "https://host/cifar.tar.gz"}
 
 
 def test_the_same_images_are_one_dataset_of_many_runs(store: Store, tmp_path: Path) -> None:

@@ -1,0 +1,143 @@
+"""Starting the program in a process of its own, and finding what it left."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cifar_exp
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+ROOT = Path(cifar_exp.__file__).parent.parent
+NOWHERE = "http://127.0.0.1:9"  # nobody listens on the discard port
+PROGRAM = (sys.executable, "-m", "cifar_exp")
+TIMEOUT = 300
+
+Done = subprocess.CompletedProcess[str]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's, without what would send runs or data elsewhere, and without a way off this machine."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "CIFAR_EXP_"))}
+    paths = [str(ROOT), *filter(None, [kept.get("PYTHONPATH")])]
+    proxies = {name: NOWHERE for scheme in ("http_proxy", "https_proxy") for name in (scheme, scheme.upper())}
+    own = dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost")
+    return kept | proxies | own | {"PYTHONPATH": os.pathsep.join(paths), "MLFLOW_DISABLE_TELEMETRY": "true"} | variables
+
+
+def execute(command: list[str], folder: Path, variables: Mapping[str, str] | None = None) -> Done:
+    """Run a command in this folder to its end."""
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(**(variables or {})),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+
+
+def run(folder: Path, *arguments: str, **variables: str) -> Done:
+    """Run `python -m cifar_exp ARGUMENTS` in this folder."""
+    return execute([*PROGRAM, *arguments], folder, variables)
+
+
+def run_until(folder: Path, seen: str, number: signal.Signals, *arguments: str) -> Done:
+    """Start the program, send it a signal once a line of its output matches `seen`, and wait for its end."""
+    with _started([*PROGRAM, *arguments], folder) as process:
+        assert process.stdout is not None and process.stderr is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if re.search(seen, line):
+                process.send_signal(number)
+                break
+        stdout, stderr = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, "".join(lines) + stdout, stderr)
+
+
+@contextmanager
+def _started(command: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that is killed when it takes too long, so that reading its output comes to an end."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that starts the tests in the background has its children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    watchdog = threading.Timer(TIMEOUT, process.kill)
+    watchdog.start()
+    try:
+        yield process
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.wait()
+
+
+def client(folder: Path) -> MlflowClient:
+    """Of the SQLite store that a run without a server leaves in its folder."""
+    from mlflow import MlflowClient
+
+    assert (folder / "mlflow.db").exists()
+    return MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+
+
+def runs(client: MlflowClient) -> list[Run]:
+    """Every run of the store, the oldest first."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(experiments, order_by=["attributes.start_time ASC"]))
+
+
+def only_run(folder: Path) -> Run:
+    """The run of a store that holds one."""
+    (found,) = runs(client(folder))
+    return found
+
+
+def artifacts(client: MlflowClient, run_id: str, path: str | None = None) -> set[str]:
+    """The names of all files that a run has logged, as the client lists them."""
+    _follow(client)
+    names: set[str] = set()
+    for entry in client.list_artifacts(run_id, path):
+        names |= artifacts(client, run_id, entry.path) if entry.is_dir else {entry.path}
+    return names
+
+
+def artifact(client: MlflowClient, run_id: str, name: str, folder: Path) -> Path:
+    """One of these files, downloaded below `folder`."""
+    _follow(client)
+    target = folder / run_id
+    target.mkdir(parents=True, exist_ok=True)
+    return Path(client.download_artifacts(run_id, name, str(target)))
+
+
+def _follow(client: MlflowClient) -> None:
+    """The client looks for the files of a logged model in the store of this process, not in its own."""
+    import mlflow
+
+    mlflow.set_tracking_uri(client.tracking_uri)
+
+
+def points(client: MlflowClient, run_id: str, metric: str) -> dict[int, float]:
+    """A metric's history: step -> value."""
+    history = client.get_metric_history(run_id, metric)
+    assert len({point.step for point in history}) == len(history), f"{metric}: a step was logged twice"
+    return {point.step: point.value for point in history}

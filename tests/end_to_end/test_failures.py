@@ -1,0 +1,80 @@
+"""A run that fails is logged as FAILED with its traceback, and does not take its sweep along."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import program
+
+GOOD = "[Flatten,{Dense:{units:10}}]"
+BAD = "[{Reshape:{target_shape:[7,7]}},Flatten,{Dense:{units:10}}]"  # 32 * 32 * 3 values are not 7 * 7
+QUICK = ("data=digits", "training.epochs=1")
+
+
+def test_failing_job_leaves_the_others_of_its_sweep_alone(tmp_path: Path) -> None:
+    done = program.run(tmp_path, "-m", "model=dense", f"model.layers={GOOD},{BAD},{GOOD}", *QUICK)
+    assert done.returncode == 1
+    assert done.stderr == "" and "Traceback" not in done.stdout
+    statuses = ["FINISHED", "FAILED", "FINISHED"]
+    table = re.split(r"^ *job +name +status ", done.stdout, flags=re.M)[1].splitlines()[1:4]
+    for number, (row, status) in enumerate(zip(table, statuses, strict=True), 1):
+        assert re.match(rf" *{number} +dense-adam-layers=\S+ +{status} ", row)
+    (line,) = (line for line in done.stdout.splitlines() if "FAILED: " in line)
+    assert line.startswith("[2/3] ") and "model 'dense', layer 1 (Reshape)" in line
+
+    client = program.client(tmp_path)
+    parent, *children = program.runs(client)
+    assert parent.info.status == "FAILED"
+    assert [run.info.status for run in children] == statuses
+    assert [run.data.tags["cifar_exp.outcome"] for run in children] == ["completed", "failed", "completed"]
+    for run in children:
+        names = program.artifacts(client, run.info.run_id)
+        assert ("logs/traceback.txt" in names) == (run.info.status == "FAILED")
+        assert "logs/run.log" in names
+    trace = program.artifact(client, children[1].info.run_id, "logs/traceback.txt", tmp_path / "downloaded").read_text()
+    assert trace.startswith("Traceback") and "layer 1 (Reshape)" in trace
+    assert "FAILED" in parent.data.tags["mlflow.note.content"]
+    with program.artifact(client, parent.info.run_id, "sweep/results.csv", tmp_path / "downloaded").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["status"] for row in rows] == statuses
+    assert [row["run_id"] for row in rows] == [run.info.run_id for run in children]
+    assert [bool(row["error"]) for row in rows] == [False, True, False]
+
+
+def test_layer_that_keras_refuses_fails_a_single_run_in_one_line_that_says_why(tmp_path: Path) -> None:
+    own = tmp_path / "own" / "model"
+    own.mkdir(parents=True)
+    (own / "folded.yaml").write_text(f"name: folded\nlayers: {BAD.replace(':', ': ')}\n")
+    done = program.run(tmp_path, "--config-dir", "own", "model=folded", *QUICK)
+    assert done.returncode == 2
+    assert re.fullmatch(r"cifar_exp: model 'folded', layer 1 \(Reshape\): .*\n", done.stderr)
+    assert "(7, 7)" in done.stderr and "\x1b" not in done.stderr
+    assert "Traceback" not in done.stdout
+
+    run = program.only_run(tmp_path)
+    assert (run.info.status, run.data.tags["cifar_exp.outcome"]) == ("FAILED", "failed")
+    assert "logs/traceback.txt" in program.artifacts(program.client(tmp_path), run.info.run_id)
+
+
+def test_file_that_cannot_be_written_fails_the_run(tmp_path: Path) -> None:
+    folder = tmp_path / "taken"
+    (folder / "artifacts").mkdir(parents=True)
+    (folder / "artifacts" / "evaluation").write_text("in the way")  # a folder of this name is written after training
+    done = program.run(tmp_path, f"hydra.run.dir={folder}", "model=dense", *QUICK)
+    assert done.returncode == 1
+    assert re.match(r"cifar_exp: failed: (FileExists|NotADirectory)Error: .*evaluation", done.stderr.splitlines()[-1])
+
+    client, run = program.client(tmp_path), program.only_run(tmp_path)
+    assert (run.info.status, run.data.tags["cifar_exp.outcome"]) == ("FAILED", "failed")
+    assert list(program.points(client, run.info.run_id, "val/loss")) == [1]
+    assert "logs/traceback.txt" in program.artifacts(client, run.info.run_id)
+
+
+def test_a_job_without_enough_images_is_refused_before_any_trains(tmp_path: Path) -> None:
+    done = program.run(tmp_path, "-m", "model=dense", "data.train_images=100,6000", *QUICK)  # of 1,437 digits
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("cifar_exp: job 2 of 2 (model=dense data.train_images=6000 ")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,162 @@
+"""What cannot run is refused in one line before anything is made."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import program
+import pytest
+import yaml
+
+HEAVY = {"tensorflow", "jax", "torch", "keras", "mlflow"}
+
+LAYERS = {
+    "unknown_layer": "{Conv2d: {filters: 8, kernel_size: 3}}",
+    "unknown_argument": "{Conv2D: {filter: 8, kernel_size: 3}}",
+    "wrong_argument": "{Conv2D: {filters: many, kernel_size: 3}}",
+}
+
+
+def assert_refused(done: program.Done, *says: str) -> None:
+    """Exit code 2 and one line on stderr, which says all of this."""
+    assert done.returncode == 2
+    assert done.stderr.startswith("cifar_exp: ") and done.stderr.endswith("\n") and done.stderr.count("\n") == 1
+    for text in says:
+        assert text in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    for opening, closing in ("()", "[]", "{}"):  # nothing of a longer message was cut off
+        assert done.stderr.count(opening) == done.stderr.count(closing)
+
+
+def assert_nothing_was_made(folder: Path) -> None:
+    """No outputs, no store: the folder is as empty as it was."""
+    assert list(folder.iterdir()) == []
+
+
+def modules(done: program.Done) -> set[str]:
+    """The top-level modules that a process started with -X importtime has imported."""
+    names = set(re.findall(r"^import time: +\d+ \| +\d+ \| +(\w+)", done.stderr, re.M))
+    assert {"hydra", "cifar_exp"} <= names
+    return names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        pytest.param(["model=lrge"], ["model 'lrge'", "did you mean 'large'?", "baseline, bn"], id="unknown model"),
+        pytest.param(["trainig.epochs=3"], ["trainig.epochs", "did you mean 'training.epochs'?"], id="unknown key"),
+        pytest.param(["training.epochs=ten"], ["training.epochs", "'ten'", "Integer"], id="wrong type"),
+        pytest.param(["training.epochs=-1"], ["training.epochs", "got -1", "at least 1"], id="out of range"),
+        pytest.param(["data=digits", "data.name=mnist"], ["data.name", "'mnist'", "digits"], id="no choice"),
+        pytest.param(["optimizer.momentum=0.9"], ["optimizer.momentum", "adam"], id="another optimizer's argument"),
+        pytest.param(
+            ["model.pool_size=[8,8]"], ["model 'baseline'", "layer 4 (MaxPooling2D)", "8x8", "1x1"], id="large window"
+        ),
+        pytest.param(["model=large,bn"], ["model=large,bn", "add -m"], id="several values without -m"),
+        pytest.param(["model"], ["'model'", "key=value"], id="no value"),
+        pytest.param(
+            ["-m", "optimizer=sgd,adam,adamm,nadam"],
+            ["job 3 of 4", "optimizer=adamm", "did you mean 'adam'?"],
+            id="unknown optimizer in a sweep",
+        ),
+        pytest.param(
+            ["-m", "model=large,bn", "training.batch_size=32,0"],
+            ["job 2 of 4", "training.batch_size", "got 0"],
+            id="out of range in a sweep",
+        ),
+        pytest.param(["--cfg", "job", "model=lrge"], ["model 'lrge'", "did you mean 'large'?"], id="asked for --cfg"),
+    ],
+)
+def test_wrong_configurations_are_refused(tmp_path: Path, arguments: list[str], says: list[str]) -> None:
+    done = program.run(tmp_path, *arguments)
+    assert_refused(done, *says)
+    assert done.stdout == ""
+    assert_nothing_was_made(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("unknown_layer", ["layer 1 (Conv2d)", "is no Keras layer", "did you mean 'Conv2D'?"]),
+        ("unknown_argument", ["layer 1 (Conv2D)", "no argument 'filter'", "did you mean 'filters'?"]),
+        ("wrong_argument", ["layer 1 (Conv2D)", "filters", "'many'"]),
+    ],
+)
+def test_models_in_a_folder_of_ones_own_are_found_and_checked(tmp_path: Path, name: str, says: list[str]) -> None:
+    own, here = tmp_path / "own", tmp_path / "here"
+    (own / "model").mkdir(parents=True)
+    here.mkdir()
+    layers = f"[{LAYERS[name]}, Flatten, {{Dense: {{units: 10}}}}]"
+    (own / "model" / f"{name}.yaml").write_text(f"name: {name}\nlayers: {layers}\n")
+    done = program.run(here, "--config-dir", str(own), f"model={name}")
+    assert_refused(done, f"model '{name}'", *says)
+    assert done.stdout == ""
+    assert_nothing_was_made(here)
+
+
+def test_config_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    done = program.run(tmp_path, "--config-dir", "nowhere", "data=digits", "training.epochs=1", "model=dense")
+    assert_refused(done, "nowhere")
+    assert_nothing_was_made(tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [[], ["-m", "seed=1,2"]], ids=["run", "sweep"])
+def test_server_that_does_not_answer_is_refused(tmp_path: Path, arguments: list[str]) -> None:
+    done = program.run(tmp_path, *arguments, "model=dense", "data=digits", MLFLOW_TRACKING_URI=program.NOWHERE)
+    assert_refused(done, program.NOWHERE, "MLFLOW_TRACKING_URI", "Connection refused")
+    assert_nothing_was_made(tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [[], ["-m", "seed=1,2"]], ids=["run", "sweep"])
+def test_images_that_cannot_be_downloaded_are_refused(tmp_path: Path, arguments: list[str]) -> None:
+    empty, here = tmp_path / "empty", tmp_path / "here"
+    empty.mkdir()
+    here.mkdir()
+    done = program.run(here, *arguments, f"data.dir={empty}")  # whatever lies outside this machine refuses
+    assert_refused(done, str(empty), "cs.toronto.edu", "data=digits", "Connection refused")
+    assert "downloading" in done.stdout
+    assert_nothing_was_made(here)
+    assert_nothing_was_made(empty)
+
+
+@pytest.mark.parametrize("arguments", [[], ["-m", "seed=1,2"]], ids=["run", "sweep"])
+def test_missing_gpu_is_refused(tmp_path: Path, arguments: list[str]) -> None:
+    if os.path.exists("/dev/nvidiactl"):
+        pytest.skip("this machine has a GPU")
+    done = program.run(tmp_path, *arguments, "model=dense", "data=digits", "training.device=gpu")
+    assert_refused(done, "training.device=gpu", "training.device=auto")
+    assert_nothing_was_made(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        pytest.param(["--help"], 0, id="help"),
+        pytest.param(["--cfg", "job"], 0, id="cfg"),
+        pytest.param(["model=lrge"], 2, id="unknown model"),
+        pytest.param(["model.pool_size=[8,8]"], 2, id="large window"),
+        pytest.param(["-m", "optimizer=sgd,adma"], 2, id="sweep"),
+    ],
+)
+def test_answers_come_without_the_heavy_imports(tmp_path: Path, arguments: list[str], code: int) -> None:
+    done = program.execute([sys.executable, "-X", "importtime", "-m", "cifar_exp", *arguments], tmp_path)
+    assert done.returncode == code
+    assert not modules(done) & HEAVY
+    assert_nothing_was_made(tmp_path)
+
+
+def test_help_lists_choices_and_settings(tmp_path: Path) -> None:
+    done = program.run(tmp_path, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^model: .*\bbaseline, bn\b", done.stdout, re.M)
+    assert "learning_rate: 0.001" in done.stdout
+
+
+def test_cfg_shows_the_configuration_that_would_run(tmp_path: Path) -> None:
+    done = program.run(tmp_path, "--cfg", "job", "model=bn", "optimizer=sgd")
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = yaml.safe_load(done.stdout)
+    assert (shown["model"]["name"], shown["optimizer"]["name"], shown["optimizer"]["momentum"]) == ("bn", "sgd", 0.0)

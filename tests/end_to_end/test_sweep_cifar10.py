@@ -1,0 +1,120 @@
+"""The same sweep on CIFAR-10 images: few to train on, all 10,000 to test on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import checks
+import numpy as np
+import program
+import pytest
+from checks import Sweep
+
+CIFAR10 = checks.Data(
+    "cifar10",
+    classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    sizes={"training": 1_000, "validation": 1_000, "test": 10_000},
+)
+each_run = pytest.mark.parametrize("name", checks.NAMES)
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    """Where the images are."""
+    named = Path(os.environ.get("CIFAR_EXP_DATA") or "nowhere")
+    for folder in (named / "cifar-10-batches-bin", named):
+        if (folder / "test_batch.bin").exists():
+            return folder.resolve()
+    pytest.skip("CIFAR_EXP_DATA names no folder with CIFAR-10 images")
+
+
+@pytest.fixture(scope="module")
+def sweep(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    place = tmp_path_factory.mktemp("cifar10")
+    done = program.run(
+        place,
+        "-m",
+        "model=large,bn",
+        "optimizer=sgd,adam",
+        "data.verify=size",
+        "data.train_images=1000",
+        "data.validation_share=0.02",
+        f"training.epochs={checks.EPOCHS}",
+        CIFAR_EXP_DATA=str(folder),
+    )
+    return Sweep.read(place, done, CIFAR10)
+
+
+def _test_images(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Straight from the file: a label byte, then the red, green and blue planes."""
+    records = np.fromfile(folder / "test_batch.bin", np.uint8).reshape(10_000, 3073)
+    return np.ascontiguousarray(records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), records[:, 0].copy()
+
+
+def test_four_runs_finish_under_one_parent(sweep: Sweep) -> None:
+    checks.sweep_is_complete(sweep)
+
+
+def test_terminal_shows_progress_then_one_table_then_the_address(sweep: Sweep) -> None:
+    checks.terminal_tells_the_story(sweep)
+
+
+def test_parent_holds_the_results_of_its_jobs(sweep: Sweep) -> None:
+    checks.parent_holds_the_results(sweep)
+
+
+def test_parameters_have_the_same_keys_in_every_run(sweep: Sweep) -> None:
+    checks.parameters_line_up(sweep)
+
+
+@each_run
+def test_metrics_are_whole(sweep: Sweep, name: str) -> None:
+    checks.metrics_are_whole(sweep, name)
+
+
+@each_run
+def test_tags_are_whole(sweep: Sweep, name: str) -> None:
+    checks.tags_are_whole(sweep, name)
+
+
+@each_run
+def test_datasets_are_recorded(sweep: Sweep, name: str) -> None:
+    checks.datasets_are_recorded(sweep, name)
+
+
+@each_run
+def test_artifacts_are_whole(sweep: Sweep, name: str) -> None:
+    checks.artifacts_are_whole(sweep, name)
+
+
+@each_run
+def test_evaluation_agrees_with_itself(sweep: Sweep, name: str) -> None:
+    checks.evaluation_agrees_with_itself(sweep, name)
+
+
+@each_run
+def test_model_is_packaged(sweep: Sweep, name: str) -> None:
+    checks.model_is_packaged(sweep, name)
+
+
+def test_logged_model_predicts_the_same_in_a_fresh_process(sweep: Sweep, folder: Path, tmp_path: Path) -> None:
+    checks.fresh_process_predicts_the_same(sweep, _test_images(folder)[0], tmp_path, "bn-sgd")
+
+
+def test_labels_are_those_of_the_file(sweep: Sweep, folder: Path) -> None:
+    assert np.array_equal(sweep.predictions("large-adam")["label"], _test_images(folder)[1])
+
+
+def test_recorded_digest_is_that_of_the_file_and_unofficial_images_are_called_so(sweep: Sweep, folder: Path) -> None:
+    (dataset,) = (
+        entry.dataset
+        for entry in sweep.children["large-sgd"].inputs.dataset_inputs
+        if entry.dataset.name == "cifar10-test"
+    )
+    images, labels = _test_images(folder)
+    assert json.loads(dataset.profile)["sha256"] == hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+    official = (folder / "md5sums.txt").exists()  # left by unpacking the official archive
+    assert ("not the official release" in dataset.source) != official
