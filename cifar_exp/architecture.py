@@ -4,32 +4,19 @@ A config may come back from a shared server when a run is reproduced, so a layer
 by its class in keras.layers, its arguments are numbers, strings and lists, and an initializer, regularizer or
 constraint is a name or {Name: {argument: value}} of its Keras namespace. Nothing in it can name a Python path,
 and layers that run code of their own are refused.
-
-Names and arguments are read off the source of the installed Keras, which costs milliseconds where importing it
-costs seconds.
 """
 
 from __future__ import annotations
 
-import ast
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from cifar_exp import keras_names
 from cifar_exp.errors import UserError, did_you_mean
 
 RESIDUAL = "Residual"
-# The parts of keras.src.layers that a model may use: layers of one tensor whose arguments are plain values. Others
-# run code of their own (Lambda), load it (TFSMLayer) or read files (StringLookup).
-_USABLE = (
-    "activations", "convolutional", "core.dense", "core.einsum_dense", "core.identity", "normalization", "pooling",
-    "preprocessing.rescaling", "regularization", "reshaping",
-)  # fmt: skip
-_OF_EVERY_LAYER = {"name", "dtype", "trainable", "autocast", "activity_regularizer"}
 _NAMESPACES = {
     "activation": "activations",
     "initializer": "initializers",
@@ -161,10 +148,10 @@ def _follow(layers: Sequence[Layer], where: str, shape: Shape | None) -> Shape |
 
 
 def _check_arguments(layer: Layer, here: str) -> None:
-    if layer.kind not in (usable := _usable_layers()):
-        refused = "may not be used in a model" if layer.kind in _exports("layers") else "is no Keras layer"
+    if layer.kind not in (usable := keras_names.usable_layers()):
+        refused = "may not be used in a model" if layer.kind in keras_names.exports("layers") else "is no Keras layer"
         raise UserError(f"{here}: {layer.kind!r} {refused}{did_you_mean(layer.kind, usable | {RESIDUAL})}")
-    takes = _arguments("layers", layer.kind)
+    takes = keras_names.arguments("layers", layer.kind)
     for name, value in layer.arguments.items():
         if name not in takes:
             raise UserError(
@@ -181,12 +168,12 @@ def _check_object(namespace: str, argument: str, value: Any, here: str) -> None:
     name, arguments = value, None
     if isinstance(value, Mapping) and len(value) == 1:
         name, arguments = next(iter(value.items()))
-    known = _exports(namespace)
+    known = keras_names.exports(namespace)
     if not isinstance(name, str) or name not in known or not isinstance(arguments or {}, Mapping):
         hint = did_you_mean(str(name), known)
         raise UserError(f"{here}: {argument}: got {value!r}, expected a name from keras.{namespace}{hint}")
     for key, item in (arguments or {}).items():
-        if key not in _arguments(namespace, name) or not _is_plain(item):
+        if key not in keras_names.arguments(namespace, name) or not _is_plain(item):
             raise UserError(f"{here}: {argument}: {name} takes no {key}={item!r}")
 
 
@@ -250,43 +237,3 @@ def _pair(value: Any, name: str, here: str) -> tuple[int, int]:
     if len(pair) != 2:
         raise UserError(f"{here}: {name}: got {value!r}, expected one whole number or two")
     return _positive(pair[0], name, here), _positive(pair[1], name, here)
-
-
-def _keras_folder() -> Path:
-    spec = find_spec("keras")
-    if spec is None or spec.origin is None:
-        raise UserError("Keras is not installed: pip install tensorflow")
-    return Path(spec.origin).parent
-
-
-@cache
-def _exports(namespace: str) -> dict[str, tuple[str, str]]:
-    """The public names of keras.<namespace>, each with the module that defines it and its name there."""
-    tree = ast.parse((_keras_folder() / namespace / "__init__.py").read_text())
-    return {
-        alias.asname or alias.name: (node.module or "", alias.name)
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-        if (alias.asname or alias.name) not in ("get", "serialize", "deserialize")
-    }
-
-
-@cache
-def _usable_layers() -> frozenset[str]:
-    prefixes = tuple(f"keras.src.layers.{part}." for part in _USABLE)
-    return frozenset(name for name, (module, _) in _exports("layers").items() if f"{module}.".startswith(prefixes))
-
-
-@cache
-def _arguments(namespace: str, name: str) -> frozenset[str]:
-    """The arguments of a class of keras.<namespace>, or none for a function such as an activation."""
-    module, defined_as = _exports(namespace)[name]
-    tree = ast.parse(_keras_folder().joinpath(*module.split(".")[1:]).with_suffix(".py").read_text())
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == defined_as:
-            init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-            named = {a.arg for a in (*init.args.args[1:], *init.args.kwonlyargs)} if init else set()
-            takes_more = init is None or init.args.kwarg is not None
-            return frozenset(named | (_OF_EVERY_LAYER if takes_more and namespace == "layers" else set()))
-    return frozenset()

@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from cifar_exp import config
+from cifar_exp import checks, config
 from cifar_exp.config import Config
 from cifar_exp.errors import UserError, did_you_mean
 
@@ -134,7 +134,7 @@ def _compose(overrides: Sequence[str], where: str, hydra: bool = False) -> DictC
 
 def _checked(composed: DictConfig, where: str) -> Config:
     try:
-        return config.from_composed(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
+        return checks.from_composed(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
     except UserError as error:
         raise UserError(f"{where}{error}") from error
     except Exception as error:

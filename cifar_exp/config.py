@@ -1,20 +1,14 @@
-"""The schema: frozen dataclasses that mirror conf/, and the checks on them.
-
-A field's metadata says which values it takes beyond its type; `check` walks them, then looks at what crosses
-fields. Nothing here imports Keras or MLflow: a config error is answered at once.
-"""
+"""The schema: frozen dataclasses that mirror conf/. A field's metadata says which values it takes beyond its type."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from cifar_exp import architecture
-from cifar_exp.errors import UserError, did_you_mean
 
 IMAGE_SHAPE = (32, 32, 3)
 CLASSES = 10
@@ -190,94 +184,6 @@ def schema() -> DictConfig:
         return node
 
     return unlock(OmegaConf.structured(Config))
-
-
-def from_composed(composed: DictConfig) -> Config:
-    """A composed config as checked dataclasses.
-
-    Raises:
-        UserError: for a value that cannot run.
-    """
-    content: Any = OmegaConf.to_container(composed, resolve=True)
-    model = content.pop("model")
-    if not isinstance(model, dict) or not isinstance(model.get("name"), str) or "layers" not in model:
-        raise UserError("model: expected a mapping with a name and a list of layers")
-    name = model.pop("name")
-    layers = architecture.parse(model.pop("layers"), f"model {name!r}")
-    config: Config = _build(Config, content, "")
-    object.__setattr__(config, "model", ModelConfig(name, layers, model))
-    check(config)
-    return config
-
-
-def _build(cls: type, values: Mapping[str, Any], path: str) -> Any:
-    """The dataclass with its nested dataclasses, from plain containers of the right types."""
-    known = {f.name: f for f in fields(cls)}
-    for key in values:
-        if key not in known:
-            nearest = did_you_mean(f"{path}{key}", [f"{path}{name}" for name in known])
-            raise UserError(f"{path}{key}: no such setting{nearest}")
-    made = {}
-    for key, value in values.items():
-        nested = known[key].default_factory
-        if isinstance(nested, type) and is_dataclass(nested):
-            value = _build(nested, value, f"{path}{key}.")
-        made[key] = value
-    return cls(**made)
-
-
-def check(config: Config) -> None:
-    """Refuse what has the right type but cannot run.
-
-    Raises:
-        UserError: naming the field, what it holds and what it takes.
-    """
-    for problem in _out_of_range(config, ""):
-        raise UserError(problem)
-    _check_arguments("optimizer", config.optimizer, OPTIMIZER_ARGUMENTS, {"learning_rate", "weight_decay", "clipnorm"})
-    _check_arguments("optimizer.schedule", config.optimizer.schedule, SCHEDULE_ARGUMENTS, set())
-    if config.optimizer.nesterov and not config.optimizer.momentum:
-        raise UserError("optimizer.nesterov=true needs a momentum: set optimizer.momentum=0.9, say")
-    if config.data.train_images and config.data.train_images % CLASSES:
-        raise UserError(f"data.train_images: got {config.data.train_images}, expected a multiple of {CLASSES}")
-    if config.sweep.name and not config.sweep.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        raise UserError(f"sweep.name: got {config.sweep.name!r}, expected letters, digits, '-', '_' and '.' only")
-    architecture.check(config.model.layers, f"model {config.model.name!r}", IMAGE_SHAPE, CLASSES)
-
-
-def _out_of_range(node: Any, path: str) -> Iterator[str]:
-    for f in fields(node):
-        value, key = getattr(node, f.name), f"{path}{f.name}"
-        if is_dataclass(value):
-            yield from _out_of_range(value, f"{key}.")
-        elif value == MISSING:
-            yield f"{key}: needs a value"
-        elif isinstance(value, float) and not math.isfinite(value):
-            yield f"{key}: got {value}, expected a finite number"
-        elif value is not None:
-            for limit, bound in f.metadata.items():
-                if limit == "choices" and value not in bound:
-                    yield f"{key}: got {value!r}, expected one of {', '.join(bound)}{did_you_mean(value, bound)}"
-                elif (
-                    (limit == "at least" and not value >= bound)
-                    or (limit == "above" and not value > bound)
-                    or (limit == "at most" and not value <= bound)
-                    or (limit == "below" and not value < bound)
-                ):
-                    yield f"{key}: got {value}, expected {limit} {bound}"
-
-
-def _check_arguments(path: str, node: Any, arguments: Mapping[str, frozenset[str]], common: set[str]) -> None:
-    takes = arguments[node.name] | common
-    for f in fields(node):
-        if f.name not in ("name", "schedule") and f.name not in takes and getattr(node, f.name) is not None:
-            takes_what = f"it takes {', '.join(sorted(takes))}" if takes else "it takes none"
-            raise UserError(
-                f"{path}.{f.name}: {node.name} has no such argument; {takes_what} ({path}.{f.name}=null takes it away)"
-            )
-    for name in sorted(arguments[node.name]):
-        if getattr(node, name) is None:
-            raise UserError(f"{path}.{name}: {node.name} needs a value")
 
 
 def flatten(config: Config) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import pytest
 
-from cifar_exp import architecture, models
+from cifar_exp import keras_names, models
 from cifar_exp.architecture import Layer, check, detail, parse, to_entries
 from cifar_exp.config import CLASSES, IMAGE_SHAPE, ModelConfig
 from cifar_exp.errors import UserError
@@ -48,7 +48,7 @@ def test_arguments_of_a_layer_are_those_of_its_keras_class(kind: str) -> None:
     parameters = inspect.signature(getattr(keras.layers, kind).__init__).parameters.values()
     named = {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)} - {"self"}
     takes_more = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    assert architecture._arguments("layers", kind) == named | (OF_EVERY_LAYER if takes_more else set())
+    assert keras_names.arguments("layers", kind) == named | (OF_EVERY_LAYER if takes_more else set())
 
 
 def test_every_layer_class_of_keras_is_known_with_its_arguments() -> None:
@@ -56,7 +56,7 @@ def test_every_layer_class_of_keras_is_known_with_its_arguments() -> None:
     for kind in (name for name in dir(keras.layers) if inspect.isclass(getattr(keras.layers, name))):
         parameters = inspect.signature(getattr(keras.layers, kind).__init__).parameters.values()
         named = {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)} - {"self"}
-        found = architecture._arguments("layers", kind)
+        found = keras_names.arguments("layers", kind)
         if found - OF_EVERY_LAYER != named - OF_EVERY_LAYER:
             differing[kind] = (found, named)
     assert differing == {}
@@ -66,12 +66,12 @@ def test_every_layer_class_of_keras_is_known_with_its_arguments() -> None:
 def test_names_and_arguments_of_a_namespace_are_those_of_keras(namespace: str) -> None:
     module = getattr(keras, namespace)
     public = {name for name in dir(module) if not name.startswith("_")} - {"get", "serialize", "deserialize"}
-    known = architecture._exports(namespace)
+    known = keras_names.exports(namespace)
     assert set(known) == public
     for name in public:
         kind = getattr(module, name)
         if inspect.isclass(kind) and kind.__init__ is not object.__init__:
-            assert architecture._arguments(namespace, name) == set(inspect.signature(kind).parameters), name
+            assert keras_names.arguments(namespace, name) == set(inspect.signature(kind).parameters), name
 
 
 SHAPED: list[list[Any]] = [

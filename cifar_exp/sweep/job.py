@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from cifar_exp import console, experiment
-from cifar_exp.config import from_composed
+from cifar_exp.checks import from_composed
 from cifar_exp.errors import UserError
 from cifar_exp.tracking.store import Store
 
