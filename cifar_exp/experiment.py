@@ -176,7 +176,8 @@ def _log_inputs(run: Run, config: Config, job: Job, splits: Splits, rows: list[L
     run.write("config/overrides.yaml", yaml.safe_dump(list(job.overrides)))
     run.write("config/environment.txt", environment.describe(runtime.backend(), runtime.device()))
     run.write("model/summary.txt", summary)
-    run.write("model/diagram.svg", figure_style.to_svg(diagram.diagram(rows, config.model.name)))
+    title = f"{config.model.name}: {sum(row.parameters for row in rows):,} parameters"
+    run.write("model/diagram.svg", figure_style.to_svg(diagram.diagram(rows, title)))
     run.write(
         "figures/samples.png",
         figure_style.to_png(figures.samples(splits.training.images, splits.training.labels, splits.classes)),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from cifar_exp.composition import Plan
-from cifar_exp.sweep.job import JobResult, varying
+from cifar_exp.sweep.job import RESULT, JobResult, varying
 from cifar_exp.tracking import environment
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
@@ -16,8 +16,10 @@ NOT_RUN = "not run"
 
 
 def start(plan: Plan, command: str) -> Run:
-    """Create the parent run of a planned sweep."""
+    """Create the parent run of a planned sweep; what an earlier one of this name left is not taken for its results."""
     assert plan.folder is not None
+    for number in range(len(plan.jobs)):
+        (plan.folder / str(number) / RESULT).unlink(missing_ok=True)
     commit = environment.commit()
     tags = {
         "cifar_exp.kind": "sweep",

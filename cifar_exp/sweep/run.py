@@ -24,7 +24,6 @@ def run(plan: Plan, launch: Callable[[], None], command: str) -> int:
         The exit code: 0 if every job finished, else 1.
 
     Raises:
-        UserError: before anything is logged, if images that a job needs are not there.
         KeyboardInterrupt: after what had been measured is logged.
     """
     run = parent.start(plan, command)
@@ -39,8 +38,10 @@ def run(plan: Plan, launch: Callable[[], None], command: str) -> int:
     finally:
         jobs = parent.results(plan)
         frame = parent.table(jobs)
-        parent.finish(run, jobs, frame, command)
-        run.finish(status)
-        console.say(f"\n{parent.show(frame)}\n")
+        console.say(f"\n{parent.show(frame)}\n")  # first: it needs no store
+        try:
+            parent.finish(run, jobs, frame, command)
+        finally:
+            run.finish(status)
         console.say_where(run.store, run.store.sweep_address(run.id))
     return 0 if status == "FINISHED" else 1

@@ -122,8 +122,9 @@ class Run:
 
     def finish(self, status: str) -> None:
         """FINISHED, FAILED or KILLED."""
-        if self._system_metrics is not None:
-            self._system_metrics.finish()
+        if (system := self._system_metrics) is not None:
+            system.publish_metrics(system.aggregate_metrics())  # since the last sample, or all of a short run
+            system.finish()
         self._client.set_terminated(self.id, status)
 
     def __enter__(self) -> Run:
@@ -154,7 +155,7 @@ class Run:
     def _sample_system(self) -> None:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        self._system_metrics = SystemMetricsMonitor(self.id, sampling_interval=1, tracking_uri=self.store.uri)
+        self._system_metrics = SystemMetricsMonitor(self.id, tracking_uri=self.store.uri)
         self._system_metrics.start()
 
 

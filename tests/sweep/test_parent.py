@@ -84,6 +84,12 @@ def test_results_are_of_every_job_in_order_also_of_those_that_left_none(jobs: li
     ]
 
 
+@pytest.mark.usefixtures("jobs")
+def test_results_of_an_earlier_sweep_of_the_same_name_are_not_taken_for_this_ones(planned: Plan) -> None:
+    parent.start(planned, COMMAND)
+    assert [job.status for job in parent.results(planned)] == [parent.NOT_RUN] * 4
+
+
 def test_varying_is_what_differs_between_jobs_with_its_value() -> None:
     overrides = ["optimizer=sgd", "+model.knob=a=b", "training.epochs=3", "~note"]
     assert varying(overrides, ["optimizer", "model.knob"]) == {"optimizer": "sgd", "model.knob": "a=b"}
