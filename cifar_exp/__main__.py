@@ -65,8 +65,11 @@ def main() -> int:
         console.refuse(error)
         return 2
     except KeyboardInterrupt as stop:
-        console.refuse("stopped; what was running is logged as KILLED")
+        console.refuse("stopped; a run that had begun is logged as KILLED")
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    except OSError as error:  # a full disk, a folder that may not be written
+        console.refuse(f"failed: {error}")
+        return 1
     except Exception as error:
         traceback.print_exc()
         console.refuse(f"failed: {type(error).__name__}: {error}")

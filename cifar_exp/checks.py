@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -65,9 +66,17 @@ def check(config: Config) -> None:
         raise UserError("optimizer.nesterov=true needs a momentum: set optimizer.momentum=0.9, say")
     if config.data.train_images and config.data.train_images % CLASSES:
         raise UserError(f"data.train_images: got {config.data.train_images}, expected a multiple of {CLASSES}")
-    if config.sweep.name and not config.sweep.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        raise UserError(f"sweep.name: got {config.sweep.name!r}, expected letters, digits, '-', '_' and '.' only")
     architecture.check(config.model.layers, f"model {config.model.name!r}", IMAGE_SHAPE, CLASSES)
+
+
+def check_sweep_name(name: str) -> None:
+    """Refuse a name that could not be a folder's.
+
+    Raises:
+        UserError: saying what it may hold.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise UserError(f"sweep.name: got {name!r}, expected letters, digits, '-', '_' and '.' only")
 
 
 def _out_of_range(node: Any, path: str) -> Iterator[str]:

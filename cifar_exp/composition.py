@@ -76,12 +76,17 @@ def plan(overrides: Sequence[str], multirun: bool, config_dir: str | None = None
         for override in parsed:
             if override.is_sweep_override():
                 raise UserError(f"{override.input_line}: several values are a sweep: add -m")
+        if base.sweep.name:
+            raise UserError(f"sweep.name={base.sweep.name}: only a sweep has a name: add -m")
         return Plan((_checked(_compose([*search, *fixed], ""), ""),), (_of_a_job(fixed),))
 
 
 def _plan_sweep(parsed: list[Override], base: DictConfig, search: list[str]) -> Plan:
     swept = _parse([f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()])
     parsed = swept + [o for o in parsed if not str(o.input_line).lstrip("+~").startswith("hydra")]
+    if not base.sweep.name:  # hydra.sweep.dir refers to it
+        base.sweep.name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{uuid4().hex[:4]}"
+    checks.check_sweep_name(base.sweep.name)
     batches = BasicSweeper.split_arguments(parsed, None)
     overrides = tuple(_of_a_job(job) for batch in batches for job in batch)
     jobs = []
@@ -89,9 +94,7 @@ def _plan_sweep(parsed: list[Override], base: DictConfig, search: list[str]) -> 
         where = _where(number, len(overrides), job)
         jobs.append(_checked(_compose([*search, *job], where), where))
     varies = tuple(dict.fromkeys(o.get_key_element() for o in parsed if o.is_sweep_override()))
-    sweep_name = base.sweep.name or f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{uuid4().hex[:4]}"
-    base.sweep.name = sweep_name  # hydra.sweep.dir refers to it
-    return Plan(tuple(jobs), overrides, Path(base.hydra.sweep.dir), sweep_name, varies)
+    return Plan(tuple(jobs), overrides, Path(base.hydra.sweep.dir), base.sweep.name, varies)
 
 
 def _folder(config_dir: str) -> Path:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 
 from cifar_exp.composition import CONF, plan
 from cifar_exp.config import OPTIMIZER_ARGUMENTS, SCHEDULE_ARGUMENTS, Config
@@ -93,7 +95,8 @@ def test_jobs_are_told_their_sweep() -> None:
     assert planned.arguments == ["sweep.name=mine", "sweep.varies=['optimizer']", "sweep.jobs=2"]
     assert planned.folder == Path("outputs/sweeps/mine")
     assert not [override for job in planned.overrides for override in job if override.startswith("sweep")]
-    told = plan(planned.arguments, multirun=False).jobs[0].sweep
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        told = hydra_compose("config", planned.arguments).sweep
     assert (told.name, told.varies, told.jobs) == ("mine", ["optimizer"], 2)
 
 
@@ -238,3 +241,14 @@ def test_a_knob_that_only_the_swept_models_have_may_be_set(own_models: str) -> N
 def test_a_knob_that_one_swept_model_lacks_names_the_job() -> None:
     said = refusal("model=baseline,large", "model.dense_units=8", multirun=True)
     assert said.startswith("job 2 of 2 (model=large model.dense_units=8): model.dense_units: no such setting")
+
+
+@pytest.mark.parametrize("name", ["a/b", "a b", "a'b", ".", "../x", "-x"])
+def test_a_sweep_whose_name_is_no_file_name_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=r"^sweep\.name: got "):
+        plan([f'sweep.name="{name}"', "seed=1,2"], multirun=True)
+
+
+def test_a_single_run_is_given_no_name_of_a_sweep() -> None:
+    with pytest.raises(UserError, match=r"sweep\.name=mine: only a sweep has a name: add -m"):
+        plan(["sweep.name=mine"], multirun=False)
