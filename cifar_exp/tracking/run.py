@@ -123,8 +123,9 @@ class Run:
     def finish(self, status: str) -> None:
         """FINISHED, FAILED or KILLED."""
         if (system := self._system_metrics) is not None:
-            system.publish_metrics(system.aggregate_metrics())  # since the last sample, or all of a short run
             system.finish()
+            system.publish_metrics(system.aggregate_metrics())  # sampled since it last did: in a short run, all
+            system.mlflow_logger.flush()
         self._client.set_terminated(self.id, status)
 
     def __enter__(self) -> Run:

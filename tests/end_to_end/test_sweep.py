@@ -1,4 +1,4 @@
-"""The same sweep on CIFAR-10 images: few to train on, all 10,000 to test on."""
+"""A sweep of four runs, on the handwritten digits and on CIFAR-10 images: few to train on, all 10,000 to test on."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ import program
 import pytest
 from checks import Sweep
 
+from cifar_exp import data
+from cifar_exp.config import DataConfig
+
+DIGITS = checks.Data(
+    "digits",
+    classes=tuple("0123456789"),
+    sizes={"training": 1293, "validation": 144, "test": 360},  # 1,797: a fifth for the test, a tenth of the rest
+)
 CIFAR10 = checks.Data(
     "cifar10",
     classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
@@ -32,7 +40,16 @@ def folder() -> Path:
 
 
 @pytest.fixture(scope="module")
-def sweep(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    place = tmp_path_factory.mktemp("digits")
+    done = program.run(
+        place, "-m", "model=large,bn", "optimizer=sgd,adam", "data=digits", f"training.epochs={checks.EPOCHS}"
+    )
+    return Sweep.read(place, done, DIGITS)
+
+
+@pytest.fixture(scope="module")
+def cifar10(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     place = tmp_path_factory.mktemp("cifar10")
     done = program.run(
         place,
@@ -48,10 +65,10 @@ def sweep(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     return Sweep.read(place, done, CIFAR10)
 
 
-def _test_images(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Straight from the file: a label byte, then the red, green and blue planes."""
-    records = np.fromfile(folder / "test_batch.bin", np.uint8).reshape(10_000, 3073)
-    return np.ascontiguousarray(records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), records[:, 0].copy()
+@pytest.fixture(scope="module", params=["digits", "cifar10"])
+def sweep(request: pytest.FixtureRequest) -> Sweep:
+    found: Sweep = request.getfixturevalue(request.param)
+    return found
 
 
 def test_four_runs_finish_under_one_parent(sweep: Sweep) -> None:
@@ -100,18 +117,39 @@ def test_model_is_packaged(sweep: Sweep, name: str) -> None:
     checks.model_is_packaged(sweep, name)
 
 
-def test_logged_model_predicts_the_same_in_a_fresh_process(sweep: Sweep, folder: Path, tmp_path: Path) -> None:
-    checks.fresh_process_predicts_the_same(sweep, _test_images(folder)[0], tmp_path, "bn-sgd")
+def test_logged_models_predict_the_same_in_a_fresh_process(digits: Sweep, tmp_path: Path) -> None:
+    images = data.load(DataConfig(name="digits")).test.images
+    checks.fresh_process_predicts_the_same(digits, images, tmp_path, *checks.NAMES)
 
 
-def test_labels_are_those_of_the_file(sweep: Sweep, folder: Path) -> None:
-    assert np.array_equal(sweep.predictions("large-adam")["label"], _test_images(folder)[1])
+def test_datasets_name_a_source_that_mlflow_can_read(sweep: Sweep) -> None:
+    import mlflow.data
+
+    for run in sweep.children.values():
+        for entry in run.inputs.dataset_inputs:
+            assert mlflow.data.get_source(entry.dataset).to_dict()
 
 
-def test_recorded_digest_is_that_of_the_file_and_unofficial_images_are_called_so(sweep: Sweep, folder: Path) -> None:
+def _test_images(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Straight from the file: a label byte, then the red, green and blue planes."""
+    records = np.fromfile(folder / "test_batch.bin", np.uint8).reshape(10_000, 3073)
+    return np.ascontiguousarray(records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), records[:, 0].copy()
+
+
+def test_a_model_of_real_images_predicts_the_same_in_a_fresh_process(
+    cifar10: Sweep, folder: Path, tmp_path: Path
+) -> None:
+    checks.fresh_process_predicts_the_same(cifar10, _test_images(folder)[0], tmp_path, "bn-sgd")
+
+
+def test_labels_are_those_of_the_file(cifar10: Sweep, folder: Path) -> None:
+    assert np.array_equal(cifar10.predictions("large-adam")["label"], _test_images(folder)[1])
+
+
+def test_recorded_digest_is_that_of_the_file_and_unofficial_images_are_called_so(cifar10: Sweep, folder: Path) -> None:
     (dataset,) = (
         entry.dataset
-        for entry in sweep.children["large-sgd"].inputs.dataset_inputs
+        for entry in cifar10.children["large-sgd"].inputs.dataset_inputs
         if entry.dataset.name == "cifar10-test"
     )
     images, labels = _test_images(folder)
