@@ -34,4 +34,4 @@ clean:  ## remove the virtual environment; runs and results stay
 
 .venv/dev: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	touch .venv/run $@  # it has all that a run needs
