@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,8 +12,6 @@ import numpy.typing as npt
 from cifar_exp import cifar10
 from cifar_exp.config import CLASSES, IMAGE_SHAPE, DataConfig
 from cifar_exp.errors import UserError
-
-log = logging.getLogger(__name__)
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint8]

@@ -6,6 +6,7 @@ sent from there.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 import traceback
@@ -161,8 +162,6 @@ class Run:
 
 
 def _dataset_input(name: str, source: str, context: str, split: Split) -> DatasetInput:
-    import json
-
     from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
@@ -180,8 +179,6 @@ def _dataset_input(name: str, source: str, context: str, split: Split) -> Datase
 
 def _source(source: str) -> dict[str, str]:
     """In the form in which MLflow reads each of its own kinds back."""
-    import json
-
     if source.startswith("https://"):
         return {"source_type": "http", "source": json.dumps({"url": source})}
     if source.startswith("/"):
