@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c "$(SUPPORTED)" 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint ui clean
+.PHONY: demo test lint ui clean env up down backup restore user
 .DEFAULT_GOAL := demo
 
 demo: .venv/run  ## train four models on handwritten digits, offline, and show their results
@@ -20,6 +20,25 @@ lint: .venv/dev  ## check style and types
 
 ui: .venv/run  ## show what was logged, on http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+env:  ## write .env, the settings and secrets of the team's server
+	@docker/env
+
+up:  ## start the team's server and wait until it answers; needs Docker with Compose
+	@docker/up
+
+down:  ## stop it; what it holds stays
+	@docker/compose down
+
+backup:  ## its database and artifacts to one file below backups/, while it runs; or FILE=...
+	@docker/backup $(FILE)
+
+restore:  ## fill an empty server from a backup: FILE=...
+	@docker/restore $(FILE)
+
+DO ?= add
+user:  ## add a team member: NAME=...; DO=reset gives a new password, DO=remove removes one
+	@docker/user $(DO) $(NAME)
 
 clean:  ## remove the virtual environment; runs and results stay
 	rm -rf .venv

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from cifar_exp.config import TrackingConfig
 from cifar_exp.errors import UserError, reason
+from cifar_exp.tracking import server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,19 +41,13 @@ class Store:
         return cls(config.uri or os.environ.get("MLFLOW_TRACKING_URI") or EMBEDDED, config.experiment)
 
     def check(self) -> None:
-        """Ask a server once whether it is there, where MLflow would try for minutes.
+        """Refuse a server that would not take what a run logs.
 
         Raises:
-            UserError: if it is not.
+            UserError: if it is one.
         """
-        import requests
-
-        if not self.is_server:
-            return
-        try:
-            requests.get(f"{self.uri.rstrip('/')}/health", timeout=10).raise_for_status()
-        except requests.RequestException as error:
-            raise self._refusal(error) from error
+        if self.is_server:
+            server.check(self.uri)
 
     @cached_property
     def client(self) -> MlflowClient:
@@ -62,6 +57,7 @@ class Store:
             UserError: if there is no such kind of store.
         """
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the program prints better ones
         os.environ.pop("MLFLOW_RUN_ID", None)  # it would take the place of the parent that a run is given
         logging.getLogger("alembic").setLevel(logging.WARNING)  # a new SQLite file logs every migration
         import mlflow

@@ -92,6 +92,13 @@ class Data:
     sizes: Mapping[str, int]  # training, validation, test
 
 
+DIGITS = Data(
+    "digits",
+    classes=tuple("0123456789"),
+    sizes={"training": 1293, "validation": 144, "test": 360},  # 1,797: a fifth for the test, a tenth of the rest
+)
+
+
 @dataclass(frozen=True)
 class Sweep:
     """A sweep of four that has ended, as its terminal and its store show it."""
@@ -104,10 +111,10 @@ class Sweep:
     data: Data
 
     @classmethod
-    def read(cls, folder: Path, done: program.Done, data: Data) -> Sweep:
-        """The one parent of the folder's store, and the runs below it."""
+    def read(cls, folder: Path, done: program.Done, data: Data, server: MlflowClient | None = None) -> Sweep:
+        """The one parent of the store, on a server or in the folder, and the runs below it."""
         assert done.returncode == 0, done.stderr
-        client = program.client(folder)
+        client = server or program.client(folder)
         runs = program.runs(client)
         (parent,) = (run for run in runs if run.data.tags.get("cifar_exp.kind") == "sweep")
         below = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
@@ -286,13 +293,14 @@ def evaluation_agrees_with_itself(sweep: Sweep, name: str) -> None:
 
 def model_is_packaged(sweep: Sweep, name: str) -> None:
     """Logged as `model`, ready, with a signature and every package pinned."""
+    from mlflow.artifacts import download_artifacts
     from mlflow.models import Model
 
     run = sweep.children[name]
     (output,) = run.outputs.model_outputs
     logged = sweep.client.get_logged_model(output.model_id)
     assert (logged.name, logged.source_run_id, str(logged.status)) == ("model", run.info.run_id, "READY")
-    folder = Path(logged.artifact_location.removeprefix("file://"))
+    folder = Path(download_artifacts(logged.artifact_location, tracking_uri=sweep.client.tracking_uri))
     packaged = Model.load(str(folder))
     assert packaged.signature is not None
     (images,) = packaged.signature.inputs.inputs
@@ -319,15 +327,22 @@ assert "cifar_exp" not in sys.modules
 """
 
 
-def fresh_process_predicts_the_same(sweep: Sweep, images: np.ndarray, folder: Path, *names: str) -> None:
+def fresh_process_predicts_the_same(sweep: Sweep, images: np.ndarray, folder: Path, *names: str, **login: str) -> None:
     """A process that knows only MLflow and the store gets the logged probabilities, bit for bit."""
     import sys
 
     np.save(folder / "images.npy", images)
     run_ids = [sweep.children[name].info.run_id for name in names]
-    uri = f"sqlite:///{sweep.folder / 'mlflow.db'}"
-    command = [sys.executable, "-c", _PREDICT, uri, str(folder / "images.npy"), str(folder), *run_ids]
-    done = program.execute(command, folder, {"TF_ENABLE_ONEDNN_OPTS": "1"})
+    command = [
+        sys.executable,
+        "-c",
+        _PREDICT,
+        sweep.client.tracking_uri,
+        str(folder / "images.npy"),
+        str(folder),
+        *run_ids,
+    ]
+    done = program.execute(command, folder, login | {"TF_ENABLE_ONEDNN_OPTS": "1"})
     assert done.returncode == 0, done.stderr
     for name, run_id in zip(names, run_ids, strict=True):
         logged = sweep.predictions(name)[[f"p_{label}" for label in sweep.data.classes]].to_numpy()

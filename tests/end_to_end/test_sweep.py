@@ -16,11 +16,6 @@ from checks import Sweep
 from cifar_exp import data
 from cifar_exp.config import DataConfig
 
-DIGITS = checks.Data(
-    "digits",
-    classes=tuple("0123456789"),
-    sizes={"training": 1293, "validation": 144, "test": 360},  # 1,797: a fifth for the test, a tenth of the rest
-)
 CIFAR10 = checks.Data(
     "cifar10",
     classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
@@ -45,7 +40,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     done = program.run(
         place, "-m", "model=large,bn", "optimizer=sgd,adam", "data=digits", f"training.epochs={checks.EPOCHS}"
     )
-    return Sweep.read(place, done, DIGITS)
+    return Sweep.read(place, done, checks.DIGITS)
 
 
 @pytest.fixture(scope="module")

@@ -3,44 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cifar_exp.config import TrackingConfig
 from cifar_exp.errors import UserError
 from cifar_exp.tracking.store import EMBEDDED, Store
-
-
-@pytest.fixture
-def no_listener() -> str:
-    """An address that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
-
-
-@pytest.fixture
-def ailing() -> Iterator[str]:
-    """A server that answers everything with 503."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_error(503)
-
-        def log_message(self, format: str, *arguments: Any) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
 
 
 def known(store: Store, experiment_id: str) -> Store:
@@ -87,17 +56,6 @@ def test_artifacts_of_an_embedded_store_lie_beside_its_file(store: Store) -> Non
     folder = Path(store.uri.removeprefix("sqlite:///")).parent
     location = store.client.get_experiment(store.experiment_id).artifact_location
     assert location == (folder / "mlartifacts").as_uri()
-
-
-def test_a_server_that_nobody_answers_for_is_refused_at_once(no_listener: str) -> None:
-    with pytest.raises(UserError, match="refused") as refused:
-        Store(no_listener, "e").check()
-    assert str(refused.value).startswith(f"tracking store {no_listener} (tracking.uri or MLFLOW_TRACKING_URI): ")
-
-
-def test_a_server_that_is_not_well_is_refused(ailing: str) -> None:
-    with pytest.raises(UserError, match=f"tracking store {ailing} .*503"):
-        Store(ailing, "e").check()
 
 
 @pytest.mark.parametrize("uri", ["ftp://x/y", "mlruns", "sqllite:///x.db"])

@@ -1,0 +1,66 @@
+"""Whether a tracking server will take what a run logs, asked once before anything trains."""
+
+from __future__ import annotations
+
+import os
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from cifar_exp.errors import UserError, reason
+
+if TYPE_CHECKING:
+    import requests
+
+_TIMEOUT = 10  # seconds; MLflow itself would try for minutes
+_QUERY = "/api/2.0/mlflow/experiments/search"  # reaches the database, and needs a login where there are users
+_FOREIGN_HOST = "Invalid Host header"  # how MLflow's server begins to say it
+
+
+def check(uri: str) -> None:
+    """Ask the server a question that needs a login, with MLflow's own credentials and certificates.
+
+    Args:
+        uri: its address, http:// or https://.
+
+    Raises:
+        UserError: if it cannot be reached, is no MLflow server, or does not let this user in.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    credentials = get_default_host_creds(uri)
+    try:
+        answer = http_request(
+            credentials, _QUERY, "POST", json={"max_results": 1}, max_retries=0, timeout=_TIMEOUT, raise_on_status=False
+        )
+    except MlflowException as error:
+        raise _refusal(uri, reason(error.__context__ or error)) from error
+    if problem := _problem(answer, uri, credentials.username):
+        raise _refusal(uri, problem)
+
+
+def _problem(answer: requests.Response, uri: str, user: str | None) -> str | None:
+    """What is wrong with the server's answer, and what to do about it."""
+    status = f"{answer.status_code} {answer.reason}"
+    if answer.status_code == HTTPStatus.UNAUTHORIZED:
+        what = f"it does not know user {user!r} with this password" if user else "it asks for a user and a password"
+        return f"{what} ({status}): set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    if answer.status_code == HTTPStatus.FORBIDDEN and answer.text.startswith(_FOREIGN_HOST):
+        host = urlsplit(uri).netloc
+        return f"it does not answer to the name {host!r} ({status}): its MLFLOW_ALLOWED_HOSTS must list that name"
+    if answer.status_code == HTTPStatus.FORBIDDEN:
+        return f"user {user!r} may not use it ({status})"
+    if not answer.ok:
+        return status
+    try:
+        answer.json()
+    except ValueError:  # a web page, say
+        return "what answers there is no MLflow server"
+    return None
+
+
+def _refusal(uri: str, problem: str) -> UserError:
+    return UserError(f"tracking server {uri} (tracking.uri or MLFLOW_TRACKING_URI): {problem}")

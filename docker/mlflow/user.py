@@ -1,0 +1,49 @@
+"""Add a team member, give one a new password, or remove one: user.py add|reset|remove NAME.
+
+Reads the password from the first line of standard input; where that is empty, makes one and prints it.
+"""
+
+import os
+import secrets
+import sys
+
+from mlflow import MlflowException
+from mlflow.server import get_app_client
+
+SERVER = "http://127.0.0.1:5000"
+SHORTEST = 12  # characters, as MLflow asks
+
+
+def main(action: str, name: str) -> int:
+    """Do it, and say what was done; 1 if the server refused."""
+    os.environ["MLFLOW_TRACKING_USERNAME"] = os.environ["MLFLOW_AUTH_ADMIN_USERNAME"]
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"]
+    client = get_app_client("basic-auth", tracking_uri=SERVER)
+    try:
+        if action == "remove":
+            client.delete_user(name)
+            print(f"{name} is removed")
+            return 0
+        given = sys.stdin.readline().rstrip("\n")
+        if given and len(given) < SHORTEST:
+            print(f"a password needs {SHORTEST} characters or more; this one has {len(given)}", file=sys.stderr)
+            return 1
+        password = given or secrets.token_urlsafe(18)
+        if action == "add":
+            client.create_user(name, password)
+        else:
+            client.update_user_password(name, password)
+    except MlflowException as error:
+        told = {
+            "RESOURCE_ALREADY_EXISTS": "there is one already; DO=reset gives a new password",
+            "RESOURCE_DOES_NOT_EXIST": "there is no such user",
+        }.get(error.error_code)
+        print(f"{name}: {told or error.message.splitlines()[0]}", file=sys.stderr)
+        return 1
+    print(f"user      {name}")
+    print(f"password  {'as you typed it' if given else password}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))

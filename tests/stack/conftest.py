@@ -1,0 +1,60 @@
+"""Tests of the team's server: its real containers, started with its own scripts, and used by the real program."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import checks
+import program
+import pytest
+import stack
+from checks import Sweep
+from stack import Stack, User
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+NewStack = Callable[..., Stack]
+
+
+@pytest.fixture(scope="session")
+def new_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewStack]:
+    """new_stack(SETTING="value") -> a server that is not started; it is destroyed at the end."""
+    if reason := stack.missing():
+        pytest.skip(f"needs a Docker engine with Compose: {reason}")
+    made: list[Stack] = []
+
+    def make(**settings: str) -> Stack:
+        made.append(Stack.prepare(tmp_path_factory.mktemp("stack"), **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.destroy()
+
+
+@pytest.fixture(scope="session")
+def server(new_stack: NewStack) -> Stack:
+    """A server that is up; the tests share it and leave each other's runs alone."""
+    one = new_stack()
+    one.up()
+    return one
+
+
+@pytest.fixture(scope="session")
+def ann(server: Stack) -> User:
+    """A member of the team."""
+    return server.add("ann")
+
+
+@pytest.fixture(scope="session")
+def sweep(server: Stack, ann: User, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
+    """The first sweep on that server: four models of the digits, logged by ann over HTTP."""
+    folder = tmp_path_factory.mktemp("sweep")
+    done = program.run(
+        folder,
+        *("-m", "model=large,bn", "optimizer=sgd,adam", "data=digits", f"training.epochs={checks.EPOCHS}"),
+        **server.environment(ann),
+    )
+    with server.client(ann) as client:
+        yield Sweep.read(folder, done, checks.DIGITS, client)
