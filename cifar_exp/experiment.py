@@ -148,19 +148,16 @@ def fingerprint(config: Config, splits: Splits) -> str:
 
 
 def _tags(config: Config, job: Job, splits: Splits) -> dict[str, str]:
-    commit = environment.commit()
     tags = {
         "cifar_exp.fingerprint": fingerprint(config, splits),
         "cifar_exp.overrides": shlex.join(job.overrides),
-        "cifar_exp.git_commit": commit.sha if commit else "unknown",
-        "cifar_exp.git_dirty": str(commit.dirty).lower() if commit else "unknown",
         "cifar_exp.backend": runtime.backend(),
         "cifar_exp.device": runtime.device(),
         "cifar_exp.outcome": "running",
         "review.state": "unreviewed",
         "review.by": "",
         "review.note": "",
-        **environment.source_tags(commit),
+        **environment.source_tags(),
     }
     if config.sweep.name:
         tags |= {"cifar_exp.sweep": config.sweep.name, "cifar_exp.job": str(job.number)}

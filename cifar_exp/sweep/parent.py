@@ -20,14 +20,11 @@ def start(plan: Plan, command: str) -> Run:
     assert plan.folder is not None
     for number in range(len(plan.jobs)):
         (plan.folder / str(number) / RESULT).unlink(missing_ok=True)
-    commit = environment.commit()
     tags = {
         "cifar_exp.kind": "sweep",
         "cifar_exp.sweep": plan.sweep_name,
         "cifar_exp.overrides": command,
-        "cifar_exp.git_commit": commit.sha if commit else "unknown",
-        "cifar_exp.git_dirty": str(commit.dirty).lower() if commit else "unknown",
-        **environment.source_tags(commit),
+        **environment.source_tags(),
     }
     varies = ", ".join(plan.varies) or "nothing"
     params = {"sweep.jobs": len(plan.jobs), "sweep.varies": varies}

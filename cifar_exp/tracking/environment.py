@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import importlib.metadata
 import platform
 import subprocess
@@ -40,14 +39,16 @@ def commit() -> Commit | None:
         return None
 
 
-def source_tags(commit: Commit | None) -> dict[str, str]:
-    """Who ran what, under the names that MLflow shows it by."""
+def source_tags() -> dict[str, str]:
+    """What code ran, under our names and those that MLflow shows it by."""
+    found = commit()
     tags = {
-        "mlflow.user": getpass.getuser(),
+        "cifar_exp.git_commit": found.sha if found else "unknown",
+        "cifar_exp.git_dirty": str(found.dirty).lower() if found else "unknown",
         "mlflow.source.name": "python -m cifar_exp",
         "mlflow.source.type": "LOCAL",
     }
-    return tags | ({"mlflow.source.git.commit": commit.sha} if commit else {})
+    return tags | ({"mlflow.source.git.commit": found.sha} if found else {})
 
 
 def requirements(*packages: str) -> list[str]:

@@ -63,9 +63,9 @@ class Run:
             system_metrics: whether to sample CPU, memory and GPU until it ends.
         """
         from mlflow.entities import Param
-        from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+        from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_USER
 
-        tags = dict(tags) | ({MLFLOW_PARENT_RUN_ID: parent_id} if parent_id else {})
+        tags = dict(tags) | {MLFLOW_USER: store.user} | ({MLFLOW_PARENT_RUN_ID: parent_id} if parent_id else {})
         created = store.client.create_run(store.experiment_id, tags=tags, run_name=name)
         run = cls(store, created.info.run_id, folder)
         listed = [Param(key, str(value)) for key, value in params.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import logging
 import os
@@ -91,6 +92,19 @@ class Store:
         condition = f"tags.`cifar_exp.sweep` = '{name}' AND tags.`cifar_exp.kind` = 'sweep'"
         found = self.client.search_runs([self.experiment_id], condition, max_results=1)
         return str(found[0].info.run_id) if found else None
+
+    @property
+    def user(self) -> str:
+        """Who logs: by the name that the server asks for, else by that of this machine."""
+        if self.is_server:
+            from mlflow.utils.credentials import read_mlflow_creds
+
+            if name := read_mlflow_creds().username:
+                return str(name)
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError):  # a container's user need not have a name
+            return "unknown"
 
     @property
     def is_server(self) -> bool:

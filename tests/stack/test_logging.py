@@ -67,6 +67,10 @@ def test_a_colleague_predicts_the_same(sweep: Sweep, server: Stack, ann: User, t
     checks.fresh_process_predicts_the_same(sweep, images, tmp_path, "bn-adam", **server.environment(ann))
 
 
-def test_whoever_logged_it_is_told(sweep: Sweep, server: Stack) -> None:
+def test_whoever_logged_it_is_told_where(sweep: Sweep, server: Stack) -> None:
     assert server.url in sweep.done.stdout
     assert sweep.done.stderr == ""
+
+
+def test_its_runs_are_those_of_the_user_who_logged_in(sweep: Sweep, ann: User) -> None:
+    assert {run.data.tags["mlflow.user"] for run in (sweep.parent, *sweep.children.values())} == {ann.name}

@@ -1,0 +1,108 @@
+"""What the server has acknowledged outlives whatever ends it, and it comes back by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import stack
+from conftest import NewStack
+from stack import Stack, User
+from writers import Writers, everything_is_there
+
+PID_FILE = Path("/var/run/docker.pid")
+# In a container: every process of its user, so everything but the init that started it.
+KILL_ALL = ("python3", "-c", "import os, signal; os.kill(-1, signal.SIGKILL)")
+KILL_A_WORKER = """
+import os, signal
+workers = [int(pid) for pid in os.listdir("/proc") if pid.isdigit()
+           and b"multiprocessing.spawn" in open(f"/proc/{pid}/cmdline", "rb").read()]
+os.kill(workers[0], signal.SIGKILL)
+"""
+
+
+@pytest.fixture(scope="module")
+def shaken(new_stack: NewStack) -> Stack:
+    """A server for these tests alone."""
+    one = new_stack()
+    one.up()
+    return one
+
+
+@pytest.fixture(scope="module")
+def writer(shaken: Stack) -> User:
+    return shaken.add("writer")
+
+
+def kill_the_server(server: Stack) -> None:
+    server.inside("mlflow", *KILL_ALL, check=False)
+
+
+def kill_a_worker(server: Stack) -> None:
+    server.inside("mlflow", "python3", "-c", KILL_A_WORKER)
+
+
+def kill_the_database(server: Stack) -> None:
+    server.inside("db", "sh", "-c", "kill -9 -1", check=False)
+
+
+def restart_the_database(server: Stack) -> None:
+    server.compose("restart", "db")
+
+
+def take_it_down_and_up(server: Stack) -> None:
+    server.compose("down")
+    server.up()
+
+
+@pytest.mark.parametrize(
+    "fault", [kill_the_server, kill_a_worker, kill_the_database, restart_the_database, take_it_down_and_up]
+)
+def test_what_was_acknowledged_is_there_after(
+    shaken: Stack, writer: User, tmp_path: Path, fault: Callable[[Stack], None]
+) -> None:
+    with Writers(shaken, writer, fault.__name__, tmp_path) as writers:
+        fault(shaken)
+        shaken.wait_until_healthy()
+        writers.wait_for_more(4)
+    assert writers.gave_up == []  # the client's own retries were enough
+    with shaken.client(writer) as client:
+        everything_is_there(client, writers.acknowledged, tmp_path)
+
+
+def test_what_was_acknowledged_is_there_after_the_engine_itself_is_killed(
+    shaken: Stack, writer: User, tmp_path: Path
+) -> None:
+    if os.environ.get("CIFAR_EXP_OWN_ENGINE") != "1":
+        pytest.skip("kills the Docker engine with all it runs; CIFAR_EXP_OWN_ENGINE=1 says that this one may be killed")
+    with Writers(shaken, writer, "engine", tmp_path) as writers:
+        kill_the_engine()
+        shaken.wait_until_healthy()
+        writers.wait_for_more(4)
+    while stack.docker("ps", "--quiet", "--filter", "health=starting").stdout:  # other tests' servers
+        time.sleep(0.5)
+    assert writers.gave_up == []
+    with shaken.client(writer) as client:
+        everything_is_there(client, writers.acknowledged, tmp_path)
+
+
+def kill_the_engine() -> None:
+    """As a machine that loses its power: the engine and all its containers at once; then it is started again."""
+    engine = int(PID_FILE.read_text())
+    command = Path(f"/proc/{engine}/cmdline").read_bytes().split(b"\0")[:-1]
+    containers = stack.docker("ps", "--quiet").stdout.split()
+    inside = stack.docker("inspect", "--format", "{{.State.Pid}}", *containers).stdout.split()
+    helpers = subprocess.run(["pgrep", "containerd"], capture_output=True, text=True).stdout.split()
+    for process in (engine, *map(int, helpers), *map(int, inside)):
+        os.kill(process, signal.SIGKILL)
+    while Path(f"/proc/{engine}").exists():
+        time.sleep(0.1)
+    log = open("/var/log/dockerd.log", "ab")  # noqa: SIM115 (the engine outlives this test)
+    subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    while stack.docker("version", check=False).returncode:
+        time.sleep(0.5)
