@@ -151,8 +151,20 @@ class SweepConfig:
 
 
 @dataclass(frozen=True)
+class ReferenceConfig:
+    """What the source of a published experiment reports; it decides nothing. None where the source says nothing."""
+
+    accuracy: float | None = _setting(None, at_least=0, at_most=1)  # on the images that the source scored last
+    loss: float | None = _setting(None, at_least=0)
+    parameters: int | None = _setting(None, at_least=0)
+    trainable: int | None = _setting(None, at_least=0)  # where they are fewer
+    seconds: float | None = _setting(None, at_least=0)  # an epoch, on the source's machine
+    source: str | None = None
+
+
+@dataclass(frozen=True)
 class Config:
-    """Everything that decides a run."""
+    """Everything that decides a run, and what it is compared with."""
 
     model: Any = MISSING  # a mapping while Hydra composes (a model may name any knobs), then a ModelConfig
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -161,13 +173,14 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     seed: int = _setting(0, at_least=0, below=2**32)
     name: str | None = None
     note: str | None = None
 
     def run_name(self, varying: Mapping[str, str]) -> str:
-        """`large-sgd`, then what else the sweep varies: `large-sgd-batch_size=64`."""
-        said = {"model", "optimizer", "experiment", "name"}
+        """`large-sgd`, or its own name, then what else the sweep varies: `large-sgd-batch_size=64`."""
+        said = {"experiment", "name"} if self.name else {"model", "optimizer", "experiment", "name"}
         parts = [self.name or f"{self.model.name}-{self.optimizer.name}"]
         parts += [f"{key.rpartition('.')[2]}={value}" for key, value in varying.items() if key not in said]
         return "-".join(parts)
@@ -193,7 +206,7 @@ def flatten(config: Config) -> dict[str, Any]:
     """
     content = asdict(config)
     model = content.pop("model")
-    content.pop("sweep")
+    del content["sweep"], content["reference"]
     flat: dict[str, Any] = {"model.name": model["name"]}
     flat |= {f"model.{knob}": value for knob, value in model["knobs"].items()}
 

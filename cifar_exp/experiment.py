@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 
 _RUN_ID = "run_id"
 # Settings that do not decide what a run measures.
-_NOT_IN_FINGERPRINT = ("name", "note", "sweep", "tracking")
+_NOT_IN_FINGERPRINT = ("name", "note", "reference", "sweep", "tracking")
+_REFERENCE_TAGS = ("accuracy", "loss", "parameters", "seconds", "source")
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,8 @@ def _tags(config: Config, job: Job, splits: Splits) -> dict[str, str]:
     }
     if config.sweep.name:
         tags |= {"cifar_exp.sweep": config.sweep.name, "cifar_exp.job": str(job.number)}
+    reported = {name: getattr(config.reference, name) for name in _REFERENCE_TAGS}
+    tags |= {f"reference.{name}": str(value) for name, value in reported.items() if value is not None}
     if config.data.validation == "test":
         tags["cifar_exp.warning"] = "validation on the test images: the best epoch was chosen on them"
     return tags

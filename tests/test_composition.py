@@ -143,7 +143,7 @@ def test_a_wrong_key_names_the_nearest(override: str, said: str) -> None:
     [
         (
             "model=lrge",
-            "model 'lrge' not found; did you mean 'large'? (conf/model holds: baseline, bn, dense, large, simpl",
+            "model 'lrge' not found; did you mean 'large'? (conf/model holds: baseline, blocks, bn, bn_deep, ",
         ),
         ("optimizer=sdg", "optimizer 'sdg' not found; did you mean 'sgd'? (conf/optimizer holds: adadelta, "),
         ("data=digts", "data 'digts' not found; did you mean 'digits'? (conf/data holds: cifar10, digits)"),

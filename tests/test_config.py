@@ -162,6 +162,7 @@ def test_a_composed_config_is_frozen(compose: Compose) -> None:
         (("seed=3",), {"seed": "3"}, "baseline-adam-seed=3"),
         (("name=mine",), {}, "mine"),
         (("name=mine", "seed=3"), {"seed": "3"}, "mine-seed=3"),
+        (("name=mine", "optimizer=sgd"), {"optimizer": "sgd"}, "mine-optimizer=sgd"),
     ],
 )
 def test_run_name_tells_model_optimizer_and_what_varies(
@@ -179,7 +180,7 @@ def test_runs_of_different_optimizers_and_schedules_have_the_same_parameters(com
     assert sgd["optimizer.schedule.name"] == "cosine"
 
 
-def test_parameters_are_the_flattened_settings_without_layers_and_sweep(compose: Compose) -> None:
+def test_parameters_are_the_flattened_settings_without_layers_sweep_and_reference(compose: Compose) -> None:
     flat = flatten(replace(compose("seed=7", "training.epochs=3"), note="n"))
     expected: dict[str, Any] = {
         "model.name": "baseline",
@@ -194,7 +195,7 @@ def test_parameters_are_the_flattened_settings_without_layers_and_sweep(compose:
         "note": "n",
     }
     assert expected.items() <= flat.items()
-    assert not [key for key in flat if key.startswith("sweep") or key == "model.layers"]
+    assert not [key for key in flat if key.startswith(("sweep", "reference")) or key == "model.layers"]
     assert not any(isinstance(value, dict) for value in flat.values())
 
 

@@ -21,10 +21,28 @@ Compose = Callable[..., Config]
 # model -> all parameters, and those that are trained
 PARAMETERS = {
     "baseline": (122_570, 122_570),
+    "one_conv": (462_410, 462_410),
+    "padded": (319_178, 319_178),
+    "leaky": (146_122, 146_122),
+    "pairs": (402_282, 402_282),
+    "blocks": (550_570, 550_570),
+    "deep": (1_638_698, 1_638_698),
+    "dense": (1_707_274, 1_707_274),
     "simple": (4_210_090, 4_210_090),
     "large": (2_915_114, 2_915_114),
+    "large_less_dropout": (2_915_114, 2_915_114),
+    "vgg": (1_172_410, 1_172_410),
+    "vgg_dropout": (1_172_410, 1_172_410),
+    "cnn_5x5": (714_202, 714_202),
+    "cnn_5x5_dropout": (714_202, 714_202),
+    "cnn_5x5_bn": (715_930, 715_066),
     "bn": (685_354, 684_458),
-    "dense": (1_707_274, 1_707_274),
+    "bn_relu": (359_242, 358_794),
+    "bn_deep": (895_498, 893_706),
+    "bn_deep_l2": (895_498, 893_706),
+    "spatial_dropout": (279_530, 279_530),
+    "spatial_dropout_bn": (280_170, 279_850),
+    "spatial_dropout_deep": (615_786, 615_786),
 }
 
 
@@ -65,6 +83,14 @@ def test_a_max_norm_is_on_the_layers_that_name_it(compose: Compose) -> None:
     model, _ = models.build(compose("model=large").model)
     constraints = [layer.kernel_constraint for layer in model.layers if isinstance(layer, keras.layers.Dense)]
     assert [getattr(constraint, "max_value", None) for constraint in constraints] == [3, 3, None]
+
+
+def test_an_l2_penalty_is_on_every_kernel_but_the_last_at_the_strength_of_its_knob(compose: Compose) -> None:
+    model, _ = models.build(compose("model=bn_deep_l2", "model.l2=0.5").model)
+    kernels = [layer.kernel for layer in model.layers if isinstance(layer, keras.layers.Dense | keras.layers.Conv2D)]
+    assert len(model.losses) == len(kernels) - 1 == 11
+    for penalty, kernel in zip(model.losses, kernels, strict=False):
+        np.testing.assert_allclose(float(penalty), 0.5 * np.sum(np.square(kernel.numpy())), rtol=1e-5)
 
 
 def test_a_residual_adds_its_branch_to_its_input() -> None:

@@ -46,7 +46,7 @@ def modules(done: program.Done) -> set[str]:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        pytest.param(["model=lrge"], ["model 'lrge'", "did you mean 'large'?", "baseline, bn"], id="unknown model"),
+        pytest.param(["model=lrge"], ["model 'lrge'", "did you mean 'large'?", "baseline, blocks"], id="unknown model"),
         pytest.param(["trainig.epochs=3"], ["trainig.epochs", "did you mean 'training.epochs'?"], id="unknown key"),
         pytest.param(["training.epochs=ten"], ["training.epochs", "'ten'", "Integer"], id="wrong type"),
         pytest.param(["training.epochs=-1"], ["training.epochs", "got -1", "at least 1"], id="out of range"),
@@ -151,7 +151,7 @@ def test_answers_come_without_the_heavy_imports(tmp_path: Path, arguments: list[
 def test_help_lists_choices_and_settings(tmp_path: Path) -> None:
     done = program.run(tmp_path, "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r"^model: .*\bbaseline, bn\b", done.stdout, re.M)
+    assert re.search(r"^model: .*\bbaseline, blocks\b", done.stdout, re.M)
     assert "learning_rate: 0.001" in done.stdout
 
 
