@@ -59,6 +59,8 @@ class Store:
         """
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the program prints better ones
+        for way in ("DOWNLOAD", "UPLOAD"):  # or a server with a bucket sends its clients there, who may not reach it
+            os.environ.setdefault(f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}", "false")
         os.environ.pop("MLFLOW_RUN_ID", None)  # it would take the place of the parent that a run is given
         logging.getLogger("alembic").setLevel(logging.WARNING)  # a new SQLite file logs every migration
         import mlflow
@@ -105,6 +107,10 @@ class Store:
             return getpass.getuser()
         except (KeyError, OSError):  # a container's user need not have a name
             return "unknown"
+
+    def exists(self) -> bool:
+        """Whether it may hold anything: asking an SQLite file would make it."""
+        return not self.uri.startswith("sqlite:///") or Path(self.uri.removeprefix("sqlite:///")).exists()
 
     @property
     def is_server(self) -> bool:

@@ -83,9 +83,7 @@ def test_nobody_sees_anything_without_logging_in(browser: Browser, server: Stack
     page.close()
 
 
-def test_the_runs_are_listed_with_the_columns_one_chooses(
-    page: Page, store: Store, sweep: Sweep
-) -> None:
+def test_the_runs_are_listed_with_the_columns_one_chooses(page: Page, store: Store, sweep: Sweep) -> None:
     order = "orderByKey=metrics.%60test%2Faccuracy%60&orderByAsc=false"  # which lists the jobs beside their sweep
     show(page, f"{store.uri}/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning&{order}")
     page.get_by_text("5 matching runs").wait_for()

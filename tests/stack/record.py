@@ -1,0 +1,69 @@
+"""All that a server holds of runs and models, in a form that two servers can be compared by."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import program
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Run
+
+Record = dict[str, Any]
+
+
+def finished(client: MlflowClient) -> Record:
+    """Every finished run: id -> what it is, with its artifacts and models."""
+    return of(client, (run for run in program.runs(client) if run.info.status == "FINISHED"))
+
+
+def of(client: MlflowClient, runs: Iterable[Run]) -> Record:
+    """These runs: id -> what each is, with its artifacts and models."""
+    import mlflow
+
+    mlflow.set_tracking_uri(client.tracking_uri)  # where files are downloaded from
+    models = _models(client)
+    return {run.info.run_id: _run(client, run, models.get(run.info.run_id, [])) for run in runs}
+
+
+def _run(client: MlflowClient, run: Run, models: list[LoggedModel]) -> Record:
+    return {
+        "info": dict(run.info),
+        "params": run.data.params,
+        "tags": run.data.tags,
+        "metrics": {
+            name: [
+                (point.step, point.timestamp, point.value) for point in client.get_metric_history(run.info.run_id, name)
+            ]
+            for name in run.data.metrics
+        },
+        "inputs": run.inputs.to_dictionary(),
+        "artifacts": _checksums(run_id=run.info.run_id),
+        "models": {
+            model.model_id: (model.to_dictionary(), _checksums(artifact_uri=f"models:/{model.model_id}"))
+            for model in models
+        },
+    }
+
+
+def _models(client: MlflowClient) -> dict[str, list[LoggedModel]]:
+    """By the run that logged them."""
+    found: dict[str, list[LoggedModel]] = {}
+    for model in client.search_logged_models([one.experiment_id for one in client.search_experiments()]):
+        found.setdefault(model.source_run_id, []).append(model)
+    return found
+
+
+def _checksums(**where: str) -> dict[str, str]:
+    """Of every file there: name -> SHA-256."""
+    from mlflow.artifacts import download_artifacts
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(download_artifacts(dst_path=folder, **where))
+        files = [path for path in root.rglob("*") if path.is_file()]
+        return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -1,0 +1,106 @@
+"""A team that logs all at once: nothing is lost, refused or broken, and the server stays within its memory."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import program
+import pytest
+import stack
+from stack import Stack
+
+NewStack = Callable[..., Stack]
+CLIENTS, EPOCHS, METRICS, ARTIFACTS, ARTIFACT_KB = 32, 50, 20, 5, 50
+TIMEOUT = 1800  # seconds, so that a load that never ends fails; how fast it is, is not tested
+ACCESS = re.compile(r'"(?:GET|POST|PUT|PATCH|DELETE) [^"]*" (\d{3})')
+
+
+def load(server: Stack, folder: Path, *arguments: str) -> dict[str, Any]:
+    """What the benchmark wrote of this load, which it ended with exit code 0."""
+    done = subprocess.run(
+        [sys.executable, str(program.ROOT / "benchmarks" / "server_load.py"), *arguments, "--json=report.json"],
+        cwd=folder,
+        env=program.environment(**server.environment(server.add("ann"))),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{server.logs()}"
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return report
+
+
+@pytest.fixture(scope="module")
+def loaded(new_stack: NewStack) -> Stack:
+    """A server with a member of the team, not shared with other tests: its log and counts are this load's."""
+    one = new_stack()
+    one.up()
+    return one
+
+
+@pytest.fixture(scope="module")
+def report(loaded: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Of the load at its full size."""
+    sizes = (f"--metrics={METRICS}", f"--artifacts={ARTIFACTS}", f"--artifact-kb={ARTIFACT_KB}")
+    return load(loaded, tmp_path_factory.mktemp("load"), f"--clients={CLIENTS}", f"--epochs={EPOCHS}", *sizes)
+
+
+def test_no_call_failed_and_what_was_read_back_is_what_was_sent(report: dict[str, Any]) -> None:
+    assert report["failures"] == report["lost"] == []
+    assert {kind: latency["calls"] for kind, latency in report["latencies"].items()} == {
+        "create_run": CLIENTS,
+        "log_batch": CLIENTS * EPOCHS,
+        "log_artifact": CLIENTS * ARTIFACTS,
+        "set_terminated": CLIENTS,
+    }
+    assert report["refused"] == 0, "the client had to try again"
+
+
+@pytest.mark.usefixtures("report")
+def test_the_database_holds_every_value(loaded: Stack) -> None:
+    def count(what: str) -> int:
+        return int(loaded.inside("db", "psql", "--username=mlflow", "-tAc", f"select count(*) {what}", "mlflow").stdout)
+
+    assert count("from metrics") == CLIENTS * EPOCHS * METRICS
+    assert count("from (select distinct run_uuid, key, step from metrics) as points") == CLIENTS * EPOCHS * METRICS
+    assert count("from runs where status = 'FINISHED'") == count("from runs") == CLIENTS
+
+
+@pytest.mark.usefixtures("report")
+def test_the_volume_holds_every_artifact(loaded: Stack) -> None:
+    listed = loaded.inside("mlflow", "find", "/var/lib/mlflow", "-type", "f", "-printf", "%s %p\n").stdout
+    sizes = [int(line.partition(" ")[0]) for line in listed.splitlines()]
+    assert sizes == [ARTIFACT_KB * 1024] * (CLIENTS * ARTIFACTS), "or something temporary was left"
+
+
+@pytest.mark.usefixtures("report")
+def test_the_server_answered_everything_without_an_error(loaded: Stack) -> None:
+    log = loaded.compose("logs", "--no-color", "mlflow").stdout
+    statuses = [int(status) for status in ACCESS.findall(log)]
+    assert len(statuses) >= CLIENTS * (EPOCHS + ARTIFACTS + 2), "the log does not hold the load"
+    assert [status for status in statuses if status >= 500] == []
+    assert "Traceback" not in log
+
+
+@pytest.mark.usefixtures("report")
+@pytest.mark.parametrize("service", ["mlflow", "db"])
+def test_nothing_was_killed_or_started_again(loaded: Stack, service: str) -> None:
+    state = "{{.State.OOMKilled}} {{.State.Status}} {{.RestartCount}}"
+    said = stack.docker("inspect", "--format", state, loaded.container(service)).stdout.strip()
+    assert said == "false running 0"
+
+
+def test_more_clients_than_a_worker_has_threads_do_not_wait_for_each_other(new_stack: NewStack, tmp_path: Path) -> None:
+    """log_batch needs two connections at once: with too few, each request holds one and none gets its second."""
+    one = new_stack(MLFLOW_WORKERS="1")
+    one.up()
+    report = load(one, tmp_path, "--clients=48", "--epochs=10", "--metrics=2", "--artifacts=1")
+    assert report["failures"] == report["lost"] == []
+    assert report["refused"] == 0
