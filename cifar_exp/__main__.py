@@ -14,7 +14,7 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from cifar_exp import composition, console, experiment
-from cifar_exp.errors import UserError
+from cifar_exp.errors import Diverged, UserError
 from cifar_exp.sweep import job
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
@@ -67,6 +67,9 @@ def main() -> int:
     except KeyboardInterrupt as stop:
         console.refuse("stopped; a run that had begun is logged as KILLED")
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    except Diverged as error:
+        console.refuse(f"failed: {error}")
+        return 1
     except OSError as error:  # a full disk, a folder that may not be written
         console.refuse(f"failed: {error}")
         return 1

@@ -44,13 +44,18 @@ class Layer:
 
 
 class LayerRow(NamedTuple):
-    """One layer of a built model as a diagram shows it; `depth` counts the Residuals it lies in."""
+    """One layer of a built model as a diagram shows it; `depth` counts the Residuals it lies in.
+
+    A Residual's rows are its layers, its shortcut and the Add of both, which tells how many of the rows above it are
+    its shortcut: 0 if it adds what the Residual was given.
+    """
 
     name: str
     detail: str
     shape: str
     parameters: int
     depth: int
+    shortcut: int = 0
 
 
 def detail(layer: Layer) -> str:

@@ -12,9 +12,18 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import ValidationError
 
 from cifar_exp import architecture
-from cifar_exp.config import CLASSES, IMAGE_SHAPE, OPTIMIZER_ARGUMENTS, SCHEDULE_ARGUMENTS, Config, ModelConfig
+from cifar_exp.config import (
+    CLASSES,
+    IMAGE_SHAPE,
+    OPTIMIZER_ARGUMENTS,
+    SCHEDULE_ARGUMENTS,
+    Config,
+    ModelConfig,
+    ReportedConfig,
+)
 from cifar_exp.errors import UserError, did_you_mean
 
 
@@ -28,6 +37,8 @@ def from_composed(composed: DictConfig) -> Config:
     model = content.pop("model")
     if not isinstance(model, dict) or not isinstance(model.get("name"), str) or "layers" not in model:
         raise UserError("model: expected a mapping with a name and a list of layers")
+    reported = content["reference"]["reported"]
+    content["reference"]["reported"] = {setting: _reported(setting, values) for setting, values in reported.items()}
     name = model.pop("name")
     layers = architecture.parse(model.pop("layers"), f"model {name!r}")
     config: Config = _build(Config, content, "")
@@ -52,6 +63,19 @@ def _build(cls: type, values: Mapping[str, Any], path: str) -> Any:
     return cls(**made)
 
 
+def _reported(setting: str, values: Any) -> ReportedConfig:
+    """What is reported of one setting, checked here: Hydra cannot fill a mapping of frozen dataclasses."""
+    where = f"reference.reported.{setting}"
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: got {values!r}, expected {{accuracy: ..., loss: ...}}")
+    made: ReportedConfig = _build(ReportedConfig, values, f"{where}.")
+    try:
+        OmegaConf.structured(made)
+    except ValidationError as error:
+        raise UserError(f"{where}.{error.full_key}: {str(error).splitlines()[0]}") from error
+    return made
+
+
 def check(config: Config) -> None:
     """Refuse what has the right type but cannot run.
 
@@ -66,6 +90,8 @@ def check(config: Config) -> None:
         raise UserError("optimizer.nesterov=true needs a momentum: set optimizer.momentum=0.9, say")
     if config.data.train_images and config.data.train_images % CLASSES:
         raise UserError(f"data.train_images: got {config.data.train_images}, expected a multiple of {CLASSES}")
+    if config.reference.reported and config.reference.varies is None:
+        raise UserError("reference.reported: needs reference.varies, the key that these are settings of")
     architecture.check(config.model.layers, f"model {config.model.name!r}", IMAGE_SHAPE, CLASSES)
 
 
@@ -84,6 +110,10 @@ def _out_of_range(node: Any, path: str) -> Iterator[str]:
         value, key = getattr(node, f.name), f"{path}{f.name}"
         if is_dataclass(value):
             yield from _out_of_range(value, f"{key}.")
+        elif isinstance(value, Mapping):
+            for name, item in value.items():
+                if is_dataclass(item):
+                    yield from _out_of_range(item, f"{key}.{name}.")
         elif value == MISSING:
             yield f"{key}: needs a value"
         elif isinstance(value, float) and not math.isfinite(value):

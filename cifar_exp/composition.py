@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -41,14 +41,17 @@ class Plan:
     sweep_name: str = ""
     varies: tuple[str, ...] = ()  # the keys that differ between jobs
 
-    def check(self, check: Callable[[Config], None]) -> None:
-        """Let `check` refuse any job; its refusal then names the job."""
+    def check(self, check: Callable[[Config, Collection[str]], None]) -> None:
+        """Let `check` refuse any job, given the names of those before it; its refusal then names the job."""
+        earlier: set[str] = set()
         for number, (job, overrides) in enumerate(zip(self.jobs, self.overrides, strict=True), 1):
             try:
-                check(job)
+                check(job, earlier)
             except UserError as error:
                 where = _where(number, len(self.jobs), overrides) if self.folder else ""
                 raise UserError(f"{where}{error}") from error
+            if job.name:
+                earlier.add(job.name)
 
     @property
     def arguments(self) -> list[str]:

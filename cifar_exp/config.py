@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -124,6 +124,7 @@ class TrainingConfig:
     """How the model is fitted."""
 
     epochs: int = _setting(MISSING, at_least=1)
+    start_from: str | None = None  # the weights of a run (its id, fingerprint or experiment), or of a .keras file
     batch_size: int = _setting(MISSING, at_least=1)
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     precision: str = _setting("float32", choices=("float32", "mixed_bfloat16", "mixed_float16"))
@@ -151,15 +152,24 @@ class SweepConfig:
 
 
 @dataclass(frozen=True)
-class ReferenceConfig:
-    """What the source of a published experiment reports; it decides nothing. None where the source says nothing."""
+class ReportedConfig:
+    """What the source of a published experiment reports of a run. None where it says nothing."""
 
     accuracy: float | None = _setting(None, at_least=0, at_most=1)  # on the images that the source scored last
     loss: float | None = _setting(None, at_least=0)
     parameters: int | None = _setting(None, at_least=0)
     trainable: int | None = _setting(None, at_least=0)  # where they are fewer
     seconds: float | None = _setting(None, at_least=0)  # an epoch, on the source's machine
+    remark: str | None = None  # why a run comes to something else
+
+
+@dataclass(frozen=True)
+class ReferenceConfig(ReportedConfig):
+    """What a published experiment is compared with; it decides nothing. What is not `reported` holds for all."""
+
     source: str | None = None
+    varies: str | None = None  # the key that the source varies, if it is a sweep
+    reported: dict[str, Any] = field(default_factory=dict)  # setting of that key -> ReportedConfig, once checked
 
 
 @dataclass(frozen=True)
@@ -219,3 +229,12 @@ def flatten(config: Config) -> dict[str, Any]:
 
     walk(content, "")
     return flat
+
+
+def reported(config: Config) -> ReferenceConfig:
+    """The reference of this very run: in a published sweep, with what the source reports of the run's setting."""
+    reference = config.reference
+    if reference.varies is None:
+        return reference
+    setting = reference.reported.get(str(flatten(config).get(reference.varies)), ReportedConfig())
+    return replace(reference, **{name: value for name, value in asdict(setting).items() if value is not None})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
@@ -28,7 +29,7 @@ def _kind(name: str) -> str:
 
 @styled
 def diagram(rows: Sequence[LayerRow], title: str) -> Figure:
-    """Model diagram: a box per layer from top to bottom, coloured by kind, indented by depth."""
+    """Model diagram: a box per layer from top to bottom, coloured by kind, indented by depth, joined by arrows."""
     indent, box, step, top, margin = 0.28, 0.29, 0.42, 0.5, 0.15
     names, details, shapes, counts = (max((len(str(row[field])) for row in rows), default=0) for field in range(4))
     deepest = max((row.depth for row in rows), default=0)
@@ -43,6 +44,8 @@ def diagram(rows: Sequence[LayerRow], title: str) -> Figure:
     figure, axes = page(width, top + step * len(rows), title)
 
     kinds = [_kind(row.name) for row in rows]
+    # Where a shortcut begins, the layers above go on at its end.
+    shortcuts = {place - row.shortcut for place, row in enumerate(rows) if row.shortcut}
     handles = [Patch(color=colour, label=kind) for kind, (colour, _) in KINDS.items() if kind in kinds]
     legend = axes.legend(handles=handles, ncols=len(KINDS), loc="upper left", handlelength=0.9, fontsize=8)
     legend.set_bbox_to_anchor((margin - 0.1, -0.06), axes.transData)
@@ -67,7 +70,26 @@ def diagram(rows: Sequence[LayerRow], title: str) -> Figure:
         count_colour = BLACK if row.parameters else GREY
         count = f"{row.parameters:,}"
         axes.text(count_right, middle, count, color=count_colour, ha="right", va="center_baseline")
-        if place > 0:
-            arrow = {"arrowstyle": "-|>,head_width=0.2", "color": GREY, "shrinkA": 0, "shrinkB": 0}
-            axes.annotate("", (arrow_x, y), (arrow_x, y - step + box), arrowprops=arrow)
+        if place > 0 and place not in shortcuts:
+            _arrow(axes, (arrow_x, y - step + box), (arrow_x, y))
+        if row.name == "Add":
+            first_inside = place
+            while first_inside > 0 and rows[first_inside - 1].depth > row.depth:
+                first_inside -= 1
+            x, given = left + indent - 0.08, top + first_inside * step - (step - box)  # below the layer before it
+            if row.shortcut:
+                first = middle - row.shortcut * step
+                _arrow(axes, (x, given), (x, first), (left + indent, first))
+                beside = right + 0.06
+                _arrow(axes, (right, first - step), (beside, first - step), (beside, middle), (right, middle))
+            else:
+                _arrow(axes, (x, given), (x, y))
     return figure
+
+
+def _arrow(axes: Axes, *corners: tuple[float, float]) -> None:
+    """A line along these points with a head at the last."""
+    xs, ys = zip(*corners[:-1], strict=True)
+    axes.plot(xs, ys, color=GREY, lw=1, solid_capstyle="butt", zorder=1.9)
+    style = {"arrowstyle": "-|>,head_width=0.2,head_length=0.3", "color": GREY, "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", corners[-1], corners[-2], arrowprops=style)

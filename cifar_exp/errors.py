@@ -10,6 +10,10 @@ class UserError(Exception):
     """Said in one line on stderr, with exit code 2 and no traceback: what was got, expected, and to do."""
 
 
+class Diverged(Exception):
+    """A training whose loss is no finite number any more."""
+
+
 def reason(error: BaseException) -> str:
     """The first line of what went wrong, without the wrapping of a network library."""
     wrapped: BaseException | None = error

@@ -7,7 +7,7 @@ import json
 import logging
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 import cifar_exp
-from cifar_exp import console, data, runtime
-from cifar_exp.config import Config, flatten
+from cifar_exp import console, data, outcome, runtime
+from cifar_exp.config import Config, flatten, reported
 from cifar_exp.data import Splits
-from cifar_exp.tracking import environment, package
+from cifar_exp.tracking import environment, origin, package
 from cifar_exp.tracking.note import describe
+from cifar_exp.tracking.origin import Origin
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
 
@@ -65,7 +66,8 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         folder: for its files; those that are logged go below `artifacts`, under the names they are logged by.
 
     Raises:
-        UserError: for data or a device that is not there, or a layer that Keras refuses.
+        UserError: for data, a device or weights that are not there, or a layer that Keras refuses.
+        Diverged: if the loss is no finite number any more.
     """
     began = time.monotonic()
     name = config.run_name(job.varying)
@@ -77,17 +79,21 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         from cifar_exp import evaluation, models, training  # they import Keras, which had to be prepared
 
         store = Store.of(config.tracking)
+        start = origin.find(store, config.training.start_from) if config.training.start_from else None
         with Run.start(
             store,
             artifacts,
             name,
-            tags=(tags := _tags(config, job, splits)),
+            tags=(tags := _tags(config, job, splits, start)),
             params=flatten(config),
             parent_id=store.find_sweep(config.sweep.name) if config.sweep.name else None,
             system_metrics=config.tracking.system_metrics,
         ) as logged:
             (folder / _RUN_ID).write_text(logged.id)
             model, rows = models.build(config.model)
+            if start:
+                log.info("%s  goes on from %s", title, start.name)
+                models.load_weights(model, start.weights(folder / "start_from"), f"training.start_from: {start.name}")
             size = f"{model.count_params():,} parameters, {len(splits.training):,} training images"
             log.info("%s  %s, %s", title, size, tags["cifar_exp.device"])
             _log_inputs(logged, config, job, splits, rows, models.summary(model))
@@ -98,7 +104,9 @@ def run(config: Config, job: Job, folder: Path) -> Result:
                     logged.log_metrics(metrics, step=epoch)  # first: what was shown is logged
                     progress.epoch(epoch, metrics)
 
+                training_began = time.monotonic()
                 history = training.fit(model, splits, config, on_epoch)
+                training_seconds = time.monotonic() - training_began
 
             classifier = models.classifier(model)
             result = evaluation.evaluate(model, classifier, splits.test, splits.classes)
@@ -106,22 +114,33 @@ def run(config: Config, job: Job, folder: Path) -> Result:
             metrics = result.metrics() | {
                 "val/best_accuracy": history["val/accuracy"][best - 1],
                 "val/best_epoch": best,
+                "train/seconds": training_seconds,
                 "model/parameters": model.count_params(),
             }
             logged.log_metrics(metrics)
             _log_results(logged, name, splits, history, result)
             package.save(classifier, runtime.backend_package(), splits.classes, folder / "model")
             logged.log_model(folder / "model", {"cifar_exp.fingerprint": tags["cifar_exp.fingerprint"]})
+            came_to = outcome.outcome(history, splits, metrics["test/accuracy"])
+            remarks = outcome.remarks(history, came_to)
+            begun = [f"It went on from {start.link}"] if start else []
             seconds = time.monotonic() - began
-            note = describe(config, job.overrides, tags, metrics, len(history["val/accuracy"]), seconds)
-            logged.set_tags({"cifar_exp.outcome": "completed", "mlflow.note.content": note})
+            epochs = len(history["val/accuracy"])
+            note = describe(config, job.overrides, tags, metrics, epochs, seconds, [*begun, *remarks])
+            logged.set_tags({"cifar_exp.outcome": came_to, "mlflow.note.content": note})
             scores = f"test accuracy {metrics['test/accuracy']:.4f}, loss {metrics['test/loss']:.4f}"
             log.info("%s  %s, %.0f s", title, scores, seconds)
+            if came_to == outcome.COLLAPSED:
+                log.warning("%s  %s", title, remarks[0])
     return Result(logged.id, name, metrics, history, seconds)
 
 
-def check_surroundings(config: Config) -> None:
-    """Refuse, before anything is made, what this run needs and is not there: images, a GPU, a server.
+def check_surroundings(config: Config, earlier: Collection[str] = ()) -> None:
+    """Refuse, before anything is made, what this run needs and is not there: images, a GPU, a server, weights.
+
+    Args:
+        config: of the run.
+        earlier: the names of runs that will have ended when this one starts.
 
     Raises:
         UserError: for the first that is missing.
@@ -129,7 +148,10 @@ def check_surroundings(config: Config) -> None:
     data.load(config.data)
     if config.training.device == "gpu":
         runtime.require_gpu()
-    Store.of(config.tracking).check()
+    store = Store.of(config.tracking)
+    store.check()
+    if config.training.start_from and config.training.start_from not in earlier:
+        origin.find(store, config.training.start_from)
 
 
 def run_id(folder: Path) -> str | None:
@@ -138,19 +160,20 @@ def run_id(folder: Path) -> str | None:
     return path.read_text() if path.exists() else None
 
 
-def fingerprint(config: Config, splits: Splits) -> str:
-    """The hash of what decides a run's result: its settings, its images and this package's version."""
+def fingerprint(config: Config, splits: Splits, start: Origin | None = None) -> str:
+    """The hash of what decides a run's result: its settings, images and first weights, this package's version."""
     settings = asdict(config)
     for key in _NOT_IN_FINGERPRINT:
         del settings[key]
     del settings["data"]["dir"], settings["data"]["verify"]
+    settings["training"]["start_from"] = start.digest if start else None  # by what it is, not by what it was called
     decisive = json.dumps([settings, splits.sha256(), cifar_exp.__version__], sort_keys=True)
     return hashlib.sha256(decisive.encode()).hexdigest()[:16]
 
 
-def _tags(config: Config, job: Job, splits: Splits) -> dict[str, str]:
+def _tags(config: Config, job: Job, splits: Splits, start: Origin | None = None) -> dict[str, str]:
     tags = {
-        "cifar_exp.fingerprint": fingerprint(config, splits),
+        "cifar_exp.fingerprint": fingerprint(config, splits, start),
         "cifar_exp.overrides": shlex.join(job.overrides),
         "cifar_exp.backend": runtime.backend(),
         "cifar_exp.device": runtime.device(),
@@ -162,8 +185,10 @@ def _tags(config: Config, job: Job, splits: Splits) -> dict[str, str]:
     }
     if config.sweep.name:
         tags |= {"cifar_exp.sweep": config.sweep.name, "cifar_exp.job": str(job.number)}
-    reported = {name: getattr(config.reference, name) for name in _REFERENCE_TAGS}
-    tags |= {f"reference.{name}": str(value) for name, value in reported.items() if value is not None}
+    said = {name: getattr(reported(config), name) for name in _REFERENCE_TAGS}
+    tags |= {f"reference.{name}": str(value) for name, value in said.items() if value is not None}
+    if start:
+        tags |= start.tags()
     if config.data.validation == "test":
         tags["cifar_exp.warning"] = "validation on the test images: the best epoch was chosen on them"
     return tags
@@ -197,6 +222,7 @@ def _log_results(run: Run, name: str, splits: Splits, history: History, result: 
     run.write("evaluation/confusion_matrix.json", json.dumps(matrix))
     run.write("evaluation/classification_report.json", json.dumps(result.report, indent=2))
     run.write("evaluation/predictions.parquet", result.predictions().to_parquet(index=False))
+    run.write("evaluation/predictions.csv", result.submission().to_csv(index=False))
     drawn = {
         "curves": figures.curves(history, name),
         "confusion_matrix": figures.confusion_matrix(result.confusion_matrix, result.classes, f"{name}: test images"),

@@ -170,8 +170,9 @@ def predictions(
     rows = -(-len(shown) // columns)
     title = f"The most confident mistakes ({len(mistakes)}), then the least confident correct predictions ({len(hits)})"
     figure, axes = page(columns * width + 0.1, max(rows, 1) * height, title)
-    side, bar_left, bar_width = 1.3, 2.1, 0.77
-    bar_height = side / len(classes)
+    side = 1.3
+    bar_left = side + 0.2 + 0.06 * max(map(len, classes))
+    bar_width, bar_height = width - bar_left - 0.12, side / len(classes)
     for place, index in enumerate(shown):
         left, top = place % columns * width + 0.15, place // columns * height + 0.22
         true, guess = int(labels[index]), int(predicted[index])
@@ -194,24 +195,39 @@ def predictions(
 
 @styled
 def samples(
-    images: np.ndarray, labels: np.ndarray, classes: Sequence[str], per_class: int = 10, seed: int = 0
+    images: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    first: int = 20,
+    per_class: int = 10,
+    seed: int = 0,
 ) -> Figure:
-    """Grid with one row per class of up to `per_class` random images."""
+    """The `first` training images in their order, each with its class, then `per_class` random ones of each class."""
     generator = np.random.default_rng(seed)
+    shown = np.arange(min(first, len(images)))
+    in_order = [shown[start : start + per_class] for start in range(0, len(shown), per_class)]
+    members = [np.flatnonzero(labels == label) for label in range(len(classes))]
+    random = [generator.choice(of_class, min(per_class, len(of_class)), replace=False) for of_class in members]
+    names = [f"{row[0] + 1} – {row[-1] + 1}" for row in in_order]
+
     side, gap = images.shape[1], 4
-    cell = side + gap
-    grid = np.full((len(classes) * cell, per_class * cell, 3), 255, dtype=np.uint8)
-    for row in range(len(classes)):
-        members = np.flatnonzero(labels == row)
-        chosen = generator.choice(members, min(per_class, len(members)), replace=False)
+    inch = min(2 / DPI, 8 / (per_class * (side + gap)))  # a pixel becomes 2 x 2 where that fits
+    cell, caption, heading = (side + gap) * inch, 0.18, 0.5
+    margin = 0.3 + 0.08 * max(map(len, [*classes, *names]))
+    middle = len(in_order) * (cell + caption) + heading
+    width = margin + per_class * cell + 0.1
+    figure, axes = page(width, middle + len(classes) * cell + 0.1, f"The first {len(shown)} training images")
+    axes.text(0.15, middle - 0.14, "Random training images of each class", fontsize=11, fontweight="bold")
+    tops = [row * (cell + caption) for row in range(len(in_order))] + [
+        middle + row * cell for row in range(len(random))
+    ]
+    for name, chosen, top in zip([*names, *classes], in_order + random, tops, strict=True):
+        axes.text(margin - 0.1, top + side * inch / 2, name, ha="right", va="center_baseline")
+        strip = np.full((side, per_class * (side + gap), 3), 255, dtype=np.uint8)
         for column, index in enumerate(chosen):
-            grid[row * cell : row * cell + side, column * cell : column * cell + side] = images[index]
-    inches = min(2 / DPI, 8 / grid.shape[1])  # a pixel becomes 2 x 2 where that fits
-    margin = 0.3 + 0.08 * max(map(len, classes))
-    width, height = grid.shape[1] * inches, grid.shape[0] * inches
-    title = f"Random images of each class (up to {per_class})"
-    figure, axes = page(margin + width + 0.1, height + 0.1, title)
-    axes.imshow(grid, extent=(margin, margin + width, height, 0), aspect="auto")
-    for row, name in enumerate(classes):
-        axes.text(margin - 0.1, (row * cell + side / 2) * inches, name, ha="right", va="center_baseline")
+            strip[:, column * (side + gap) :][:, :side] = images[index]
+            if top < middle - heading:
+                x = margin + column * cell + side * inch / 2
+                axes.text(x, top + side * inch + 0.13, classes[labels[index]], fontsize=7.5, ha="center")
+        axes.imshow(strip, extent=(margin, margin + per_class * cell, top + side * inch, top), aspect="auto")
     return figure

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import re
+import tempfile
+import zipfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 
 from cifar_exp.architecture import RESIDUAL, Layer, LayerRow, detail, namespace_of
@@ -34,13 +39,60 @@ def classifier(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, probabilities, name="classifier")
 
 
+def load_weights(model: keras.Model, file: Path, where: str) -> None:
+    """Give the model the weights of a .keras file: of those alone, since its config could name any code.
+
+    Args:
+        model: as `build` makes it.
+        file: of that model or its classifier, saved with these layers.
+        where: the weights come from, for a refusal.
+
+    Raises:
+        UserError: naming the first layer whose weights do not fit.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        own = Path(folder) / "own.weights.h5"
+        model.save_weights(own)
+        expected = _shapes(own.read_bytes())
+    try:
+        with zipfile.ZipFile(file) as saved:
+            found = _shapes(saved.read("model.weights.h5"))
+    except (zipfile.BadZipFile, KeyError, OSError) as error:
+        raise UserError(f"{where} is no whole .keras file: {error}") from error
+    for weight in sorted(expected.keys() | found.keys()):
+        if expected.get(weight) != found.get(weight):
+            layer, _, number = weight.removeprefix("layers/").partition("/vars/")
+            has, takes = (_shape(shapes.get(weight)) for shapes in (found, expected))
+            raise UserError(f"{where} does not fit: weight {number} of layer {layer!r} is {has} there and {takes} here")
+    model.load_weights(file)
+
+
+def _shapes(content: bytes) -> dict[str, tuple[int, ...]]:
+    """Of the weights in a Keras HDF5 file, by their paths: layers/conv2d_1/vars/0."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def add(name: str, node: object) -> None:
+        if isinstance(node, h5py.Dataset):
+            shapes[name] = tuple(node.shape)
+
+    with h5py.File(io.BytesIO(content)) as file:
+        file.visititems(add)
+    return shapes
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return " x ".join(map(str, shape)) or "a number" if shape is not None else "missing"
+
+
 def _apply(layers: Sequence[Layer], tensor: Any, where: str, rows: list[LayerRow], depth: int) -> Any:
     for position, layer in enumerate(layers, 1):
         here = f"{where}, layer {position} ({layer.kind})"
-        parameters = 0
+        parameters = shortcut = 0
         if layer.kind == RESIDUAL:
             inner = _apply(layer.layers, tensor, here, rows, depth + 1)
+            shortcut = -len(rows)
             outer = _apply(layer.shortcut, tensor, f"{here} shortcut", rows, depth + 1)
+            shortcut += len(rows)
             tensor = keras.layers.Add()([inner, outer])
         else:
             try:
@@ -51,7 +103,7 @@ def _apply(layers: Sequence[Layer], tensor: Any, where: str, rows: list[LayerRow
             parameters = made.count_params()
         shape = " x ".join(map(str, tensor.shape[1:]))
         name = "Add" if layer.kind == RESIDUAL else layer.kind
-        rows.append(LayerRow(name, detail(layer), shape, parameters, depth))
+        rows.append(LayerRow(name, detail(layer), shape, parameters, depth, shortcut))
     return tensor
 
 

@@ -13,6 +13,7 @@ from cifar_exp import optimizers
 from cifar_exp.augmentation import Augment
 from cifar_exp.config import AugmentationConfig, Config, EarlyStoppingConfig
 from cifar_exp.data import Splits
+from cifar_exp.errors import Diverged
 
 EVALUATION_BATCH = 500
 
@@ -29,6 +30,9 @@ def fit(model: keras.Model, splits: Splits, config: Config, on_epoch: OnEpoch) -
         splits: training and validation images, uint8.
         config: its training, optimizer and augmentation decide how.
         on_epoch: called after each epoch, from 1, with that epoch's metrics.
+
+    Raises:
+        Diverged: after the first epoch whose loss is not finite.
     """
     settings = config.training
     trained = _augmented(model, config.augmentation, config.seed)
@@ -107,3 +111,6 @@ class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
         for name, value in metrics.items():
             self.history.setdefault(name, []).append(value)
         self._on_epoch(epoch + 1, metrics)
+        for name in ("train/loss", "val/loss"):
+            if not math.isfinite(metrics[name]):
+                raise Diverged(f"diverged in epoch {epoch + 1}: {name} is {metrics[name]}")

@@ -132,5 +132,20 @@ def test_predictions_survive_parquet(small: Evaluation, tmp_path: object) -> Non
     pd.testing.assert_frame_equal(pd.read_parquet(path), small.predictions())
 
 
+def test_a_submission_names_the_predicted_class_of_every_image_in_order(small: Evaluation) -> None:
+    assert small.submission().to_csv(index=False).split() == ["id,label", "1,cat", "2,dog", "3,dog", "4,dog", "5,dog"]
+
+
+def test_a_submission_says_what_the_predictions_say(
+    evaluated: tuple[Evaluation, npt.NDArray[np.float64], Split],
+) -> None:
+    evaluation, *_ = evaluated
+    frame, submission = evaluation.predictions(), evaluation.submission()
+    assert list(submission.columns) == ["id", "label"]
+    assert submission["id"].tolist() == (frame["index"] + 1).tolist() == list(range(1, 71))
+    assert submission["label"].tolist() == [CLASSES[label] for label in frame["predicted"]]
+    assert len(set(submission["label"])) > 5
+
+
 def test_the_report_holds_support_of_every_class(small: Evaluation) -> None:
     assert [small.report[name]["support"] for name in small.classes] == [2, 2, 1]

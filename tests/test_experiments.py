@@ -14,7 +14,7 @@ import yaml
 
 from cifar_exp import experiment, models, training
 from cifar_exp.composition import CONF, plan
-from cifar_exp.config import CLASSES, IMAGE_SHAPE, Config, ReferenceConfig, flatten
+from cifar_exp.config import CLASSES, IMAGE_SHAPE, Config, ReferenceConfig, flatten, reported
 from cifar_exp.data import Split, Splits
 from cifar_exp.errors import UserError
 from cifar_exp.experiment import Job
@@ -83,10 +83,27 @@ PUBLISHED = {
     "s4_model_10_15": Published(895_498, 893_706, 15, 32, "stratified", "adam", 0.001),
     "s4_model_11": Published(895_498, 893_706, 10, 32, "stratified", "adam", 0.001),
 }
-SWEEPS = {  # the keys that they vary, each setting of which the source reports on
-    "s0_activation": ("model.activation", ["gelu", "tanh", "sigmoid", "relu6", "leaky_relu"]),
-    "s0_dense_units": ("model.dense_units", ["256", "128", "32", "16"]),
-    "s0_optimizer": ("optimizer", ["sgd", "adagrad"]),
+SWEEPS = {  # the keys that they vary, and accuracy, loss and parameters that the source reports of each setting
+    "s0_activation": (
+        "model.activation",
+        {
+            "gelu": (0.6976, 1.1008, 122_570),
+            "tanh": (0.66, 1.0044, 122_570),
+            "sigmoid": (0.57, 1.2079, 122_570),
+            "relu6": (0.71, 0.8761, 122_570),
+            "leaky_relu": (0.73, 0.8964, 122_570),
+        },
+    ),
+    "s0_dense_units": (
+        "model.dense_units",
+        {
+            "256": (0.714, 0.9264, 321_290),
+            "128": (0.71, 0.9048, None),
+            "32": (0.73, 0.8349, None),
+            "16": (0.66, 0.9762, None),
+        },
+    ),
+    "s0_optimizer": ("optimizer", {"sgd": (0.5873, 1.1548, 122_570), "adagrad": (0.4234, 1.618, 122_570)}),
 }
 BATCH = 4
 
@@ -168,8 +185,8 @@ def test_what_a_source_reports_is_in_the_block_and_in_the_header(compose: Compos
     expected = None if name == "s0_dense_units" else published.parameters
     assert (reference.parameters, reference.trainable) == (expected, fewer)
     block = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text())["reference"]
-    for reported in ("accuracy", "loss", "seconds"):
-        assert reported not in block or f" {block[reported]}" in text
+    for figure in ("accuracy", "loss", "seconds"):
+        assert figure not in block or f" {block[figure]}" in text
     assert ("accuracy" in block) == (" accuracy of " in text)
 
 
@@ -181,14 +198,25 @@ def test_the_command_in_a_header_is_a_run_of_its_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_the_command_in_the_header_of_a_sweep_is_a_job_for_every_reported_setting(name: str) -> None:
-    key, values = SWEEPS[name]
+    key, reports = SWEEPS[name]
     multirun, *overrides = command(name)
     planned = plan(overrides, multirun == "-m")
     assert planned.varies == (key,)
     of_each = zip(planned.jobs, planned.overrides, strict=True)
     names = [config.run_name(varying(overrides, planned.varies)) for config, overrides in of_each]
-    assert names == [f"{name}-{key.removeprefix('model.')}={value}" for value in values]
-    assert [line.split(":")[0].strip() for line in header(name) if line.startswith("  ")] == values
+    assert names == [f"{name}-{key.removeprefix('model.')}={setting}" for setting in reports]
+    for job, expected in zip(planned.jobs, reports.values(), strict=True):
+        found = reported(job)
+        assert (found.accuracy, found.loss, found.parameters) == expected
+        assert found.source == "notebook 0"
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("s0_activation", 122_570), ("s0_dense_units", None)])
+def test_of_a_setting_that_its_source_does_not_report_there_is_what_holds_for_all(
+    compose: Compose, name: str, parameters: int | None
+) -> None:
+    found = reported(compose(f"experiment={name}"))
+    assert (found.accuracy, found.loss, found.parameters, found.source) == (None, None, parameters, "notebook 0")
 
 
 def test_what_a_source_reports_is_in_the_tags_and_decides_nothing(compose: Compose) -> None:
@@ -200,12 +228,30 @@ def test_what_a_source_reports_is_in_the_tags_and_decides_nothing(compose: Compo
         "reference.seconds": "190.0",
         "reference.source": "notebook 3",
     }
+    gelu = compose("experiment=s0_activation", "model.activation=gelu")
+    tags = experiment._tags(gelu, Job(), splits)
+    assert (tags["reference.accuracy"], tags["reference.loss"]) == ("0.6976", "1.1008")
+    for other in ((), ("model=large",)):  # settings that its source does not report, and a model without the setting
+        assert "reference.accuracy" not in experiment._tags(compose("experiment=s0_activation", *other), Job(), splits)
     without = replace(config, reference=ReferenceConfig())
     assert not [tag for tag in experiment._tags(without, Job(), splits) if tag.startswith("reference.")]
     assert experiment.fingerprint(config, splits) == experiment.fingerprint(without, splits)
     assert flatten(config) == flatten(without)
 
 
-def test_a_reported_number_that_cannot_be_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^reference\.accuracy: got 83\.1, expected at most 1$"):
-        plan(["reference.accuracy=83.1"], multirun=False)
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["reference.accuracy=83.1"], "reference.accuracy: got 83.1, expected at most 1"),
+        (["reference.reported.gelu.accuracy=69"], "reference.reported.gelu.accuracy: got 69, expected at most 1"),
+        (["reference.reported.gelu.loss=low"], "reference.reported.gelu.loss: Value 'low' of type 'str' could not be "),
+        (["+reference.reported.gelu.acuracy=1"], "reference.reported.gelu.acuracy: no such setting; did you mean "),
+        (["+reference.reported.relu=0.5"], "reference.reported.relu: got 0.5, expected {accuracy: ..., loss: ...}"),
+        (["reference.varies=null"], "reference.reported: needs reference.varies, the key that these are settings of"),
+    ],
+)
+def test_a_reported_number_that_cannot_be_is_refused(overrides: list[str], said: str) -> None:
+    with pytest.raises(UserError) as refused:
+        plan(["experiment=s0_activation", *overrides], multirun=False)
+    assert str(refused.value).startswith(said)
+    assert "\n" not in str(refused.value)

@@ -12,8 +12,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 
 from cifar_exp import diagram, figure_style, figures
 from cifar_exp.architecture import LayerRow
@@ -248,32 +249,64 @@ def test_predictions_of_few_images_or_of_a_diverged_model(dataset: tuple[np.ndar
 
 
 def grid_cells(figure: Figure, columns: int) -> np.ndarray:
-    """Images of the grid, (10, columns, 32, 32, 3)."""
-    (image,) = figure.axes[0].images
-    cells = np.asarray(image.get_array()).reshape(10, 36, columns, 36, 3).swapaxes(1, 2)
-    return np.asarray(cells[:, :, :32, :32])
+    """Images of all rows, (rows, columns, 32, 32, 3)."""
+    rows = np.stack([np.asarray(image.get_array()) for image in figure.axes[0].images])
+    return rows.reshape(len(rows), 32, columns, 36, 3).swapaxes(1, 2)[:, :, :, :32]
 
 
-def test_samples_are_images_of_their_row(dataset: tuple[np.ndarray, np.ndarray]) -> None:
+def test_samples_begin_with_the_first_images_in_order_their_classes_below(
+    dataset: tuple[np.ndarray, np.ndarray],
+) -> None:
     images, labels = dataset
-    figure = figures.samples(images, labels, CLASSES, per_class=3)
-    assert [text.get_text() for text in figure.axes[0].texts][1:] == list(CLASSES)
-    for row, cells in enumerate(grid_cells(figure, 3)):
+    figure = figures.samples(images, labels, CLASSES, first=7, per_class=4)
+    drawn = grid_cells(figure, 4)[:2].reshape(8, 32, 32, 3)
+    assert np.array_equal(drawn[:7], images[:7]) and (drawn[7] == 255).all()
+    assert {"The first 7 training images", "1 – 4", "5 – 7"} <= set(texts(figure))
+    named = [text for text in figure.axes[0].texts if text.get_ha() == "center"]
+    assert [text.get_text() for text in named] == [CLASSES[label] for label in labels[:7]]
+    assert [round(text.get_position()[1], 2) for text in named] == [0.71] * 4 + [1.55] * 3
+
+
+def test_samples_then_are_images_of_their_row(dataset: tuple[np.ndarray, np.ndarray]) -> None:
+    images, labels = dataset
+    figure = figures.samples(images, labels, CLASSES, first=3, per_class=3)
+    assert [text.get_text() for text in figure.axes[0].texts if text.get_ha() == "right"] == ["1 – 3", *CLASSES]
+    for row, cells in enumerate(grid_cells(figure, 3)[1:]):
         drawn = {cell.tobytes() for cell in cells}
         assert drawn == {image.tobytes() for image in images[labels == row]} | {b"\xff" * 3072}
 
 
 def test_samples_follow_the_seed(dataset: tuple[np.ndarray, np.ndarray]) -> None:
     images, labels = dataset
-    drawn = [grid_cells(figures.samples(images, labels, CLASSES, 2, seed), 2) for seed in (0, 0, 1)]
+    drawn = [grid_cells(figures.samples(images, labels, CLASSES, 0, 2, seed), 2) for seed in (0, 0, 1)]
     assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
 
 
 def test_samples_leave_the_row_of_an_absent_class_empty(dataset: tuple[np.ndarray, np.ndarray]) -> None:
     images, labels = dataset
     present = labels != 3
-    cells = grid_cells(figures.samples(images[present], labels[present], CLASSES, per_class=2), 2)
+    cells = grid_cells(figures.samples(images[present], labels[present], CLASSES, 0, per_class=2), 2)
     assert (cells[3] == 255).all() and not (cells[2] == 255).all()
+
+
+@pytest.mark.parametrize("classes", [CLASSES, tuple("0123456789")], ids=["names", "digits"])
+def test_texts_of_image_figures_stay_apart_and_inside(
+    dataset: tuple[np.ndarray, np.ndarray], classes: tuple[str, ...]
+) -> None:
+    images, labels = dataset
+    labels = np.where(labels == 0, 1, labels).astype(np.uint8)  # automobile, the longest, side by side with itself
+    wrong = certain((labels.astype(int) + 1) % 10, np.full(20, 0.999))
+    for figure in (figures.samples(images, labels, classes), figures.predictions(images, labels, wrong, classes)):
+        figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+        assert all(0 <= box.x0 < box.x1 <= figure.bbox.width for box in boxes)
+        assert all(0 <= box.y0 < box.y1 <= figure.bbox.height for box in boxes)
+        assert not any(box.overlaps(other) for index, box in enumerate(boxes) for other in boxes[:index])
+        bars = [bar.get_window_extent() for bars in figure.axes[0].containers for bar in bars]
+        assert all(bar.x1 <= figure.bbox.width for bar in bars)
+        assert not any(bar.overlaps(box) for bar in bars for box in boxes if bar.width > 1)
+        width, height = png_size(figure_style.to_png(figure))
+        assert 800 <= width <= 1000 and height <= 1050
 
 
 # Model diagram
@@ -310,6 +343,37 @@ def test_depth_indents() -> None:
     figure = diagram.diagram(ROWS, "")
     left = {text.get_text(): text.get_position()[0] for text in figure.axes[0].texts}
     assert left["SeparableConv2D"] == left["BatchNormalization"] > left["Conv2D"] == left["Dense"]
+
+
+def arrows(figure: Figure) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """Where each arrow begins, all its corners counted, and where it ends."""
+    found = []
+    for line, head in zip(figure.axes[0].lines, figure.findobj(Annotation), strict=True):
+        assert isinstance(line, Line2D) and isinstance(head, Annotation)
+        (x, *_), (y, *_) = line.get_data()
+        found.append(((float(x), float(y)), tuple(map(float, head.xy))))
+    return found
+
+
+@pytest.mark.parametrize("shortcut", [0, 1, 2])
+def test_arrows_of_a_residual_lead_around_its_layers_and_into_the_sum(shortcut: int) -> None:
+    inside = [LayerRow("Conv2D", "", "8", 9, 1) for _ in range(2 + shortcut)]
+    rows = [LayerRow("ReLU", "", "8", 0, 0), *inside, LayerRow("Add", "", "8", 0, 0, shortcut)]
+    figure = diagram.diagram(rows, "")
+    tops = {text.get_position()[1] for text in figure.axes[0].texts if text.get_text() in ("ReLU", "Conv2D", "Add")}
+    middles = sorted(tops)
+
+    def row_of(y: float) -> int:
+        return int(np.argmin([abs(middle - y) for middle in middles]))
+
+    def between(y: float) -> tuple[int, int]:  # an arrow's end lies on the edge of a box, or halfway up its side
+        return row_of(y - 0.02), row_of(y + 0.02)
+
+    joined = sorted((between(start[1])[0], between(end[1])[1]) for start, end in arrows(figure))
+    add = len(rows) - 1
+    expected = [(0, 1), (1, 2), *((place, place + 1) for place in range(3, add))]
+    expected += [(0, 3), (2, add), (add - 1, add)] if shortcut else [(2, add), (0, add)]
+    assert joined == sorted(set(expected))
 
 
 @pytest.mark.parametrize("length", [0, 1, 5, 40])

@@ -106,11 +106,11 @@ def test_rows_of_a_residual_tell_how_deep_each_layer_lies() -> None:
     shortcut = {"Conv2D": {"filters": 8, "kernel_size": 1}}
     entries: list[Any] = [{"Residual": {"layers": [convolution], "shortcut": [shortcut]}}, "Flatten"]
     _, rows = models.build(ModelConfig("m", parse(entries, "m"), {}))
-    assert [(row.name, row.depth, row.parameters) for row in rows] == [
-        ("Conv2D", 1, 224),
-        ("Conv2D", 1, 32),
-        ("Add", 0, 0),
-        ("Flatten", 0, 0),
+    assert [(row.name, row.depth, row.parameters, row.shortcut) for row in rows] == [
+        ("Conv2D", 1, 224, 0),
+        ("Conv2D", 1, 32, 0),
+        ("Add", 0, 0, 1),
+        ("Flatten", 0, 0, 0),
     ]
     assert rows[2].shape == "32 x 32 x 8"
 

@@ -116,6 +116,25 @@ def test_inverse_time_is_the_rate_over_one_plus_decay_times_step(compose: Compos
         assert found[step] == pytest.approx(0.3 / (1 + decay * step), rel=1e-5)
 
 
+@pytest.mark.parametrize("preset", ["s2_final", "s3_simple", "s3_bn"])
+def test_four_hundred_steps_of_a_preset_are_those_of_sgd_with_the_legacy_decay(compose: Compose, preset: str) -> None:
+    config = compose(f"experiment={preset}").optimizer
+    assert config.name == "sgd" and config.schedule.decay and config.momentum
+    optimizer = optimizers.build(config, steps=400)
+    weight = keras.Variable(np.zeros(3, "float32"))
+    optimizer.build([weight])
+    expected, velocity = np.zeros(3), np.zeros(3)
+    # Of one sign, so that what a wrong rate does adds up.
+    for step, gradient in enumerate(np.random.default_rng(0).uniform(0.5, 1.5, (400, 3))):
+        # As keras.optimizers.SGD(decay=...) before Keras 2.11: `iterations` counts the steps that are done.
+        rate = config.learning_rate * (1.0 / (1.0 + config.schedule.decay * step))
+        velocity = config.momentum * velocity - rate * gradient
+        expected = expected + (config.momentum * velocity - rate * gradient if config.nesterov else velocity)
+        optimizer.apply([keras.ops.convert_to_tensor(gradient.astype("float32"))], [weight])
+        np.testing.assert_allclose(weight.numpy(), expected, rtol=1e-5)
+    assert int(keras.ops.convert_to_numpy(optimizer.iterations)) == 400
+
+
 def test_cosine_falls_from_the_rate_to_its_final_share(compose: Compose) -> None:
     overrides = ["optimizer/schedule=cosine", "optimizer.schedule.final=0.1", "optimizer.learning_rate=0.4"]
     found = rates(compose, 100, *overrides)

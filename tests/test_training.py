@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -15,6 +15,7 @@ from cifar_exp import data, models, runtime, training
 from cifar_exp.composition import plan
 from cifar_exp.config import Config
 from cifar_exp.data import Splits
+from cifar_exp.errors import Diverged
 from cifar_exp.training import History
 
 Compose = Callable[..., Config]
@@ -144,6 +145,48 @@ def test_without_a_schedule_the_learning_rate_stays() -> None:
 RESTLESS = ("training.epochs=30", "optimizer.learning_rate=1.5", "training.early_stopping.monitor=val/accuracy")
 
 
+def without_dropout(config: Config, constrained: bool) -> Config:
+    """The same model, so that two trainings of it can be compared, with its constraints or without."""
+    kept = [layer for layer in config.model.layers if layer.kind != "Dropout"]
+    if not constrained:
+        kept = [
+            replace(layer, arguments={k: v for k, v in layer.arguments.items() if k != "kernel_constraint"})
+            for layer in kept
+        ]
+    return replace(
+        config,
+        model=replace(config.model, layers=tuple(kept)),
+        training=replace(config.training, epochs=1, batch_size=16),
+    )
+
+
+@pytest.mark.parametrize("preset", ["s3_simple", "s3_large_25"])
+def test_max_norm_holds_every_column_to_three_after_each_step_as_keras_does(compose: Compose, preset: str) -> None:
+    keras.utils.set_random_seed(0)
+    split = data.load(compose("data=digits").data).training.take(np.arange(16))  # a batch: an epoch is a step
+    splits = Splits(split, split, split, tuple("0123456789"), "digits")
+    configs = [without_dropout(compose(f"experiment={preset}"), constrained) for constrained in (True, False)]
+    model, twin = (models.build(config.model)[0] for config in configs)
+    held = [layer for layer in model.layers if getattr(layer, "kernel_constraint", None)]
+    assert len(held) == (3 if preset == "s3_simple" else 2)
+    assert all(layer.kernel_constraint.axis == 0 for layer in held)  # each column of (inputs, units)
+    for layer in held:  # as if training had come that far: some columns above three, others below
+        kernel = layer.kernel.numpy()
+        layer.kernel.assign(kernel * 3.1 / np.linalg.norm(kernel, axis=0).mean())
+    max_norm = keras.constraints.MaxNorm(3)
+    clipped = 0
+    for _ in range(2):
+        twin.set_weights(model.get_weights())
+        for network, config in zip((model, twin), configs, strict=True):
+            training.fit(network, splits, config, lambda epoch, metrics: None)
+        for layer in held:
+            free, kernel = twin.layers[model.layers.index(layer)].kernel, layer.kernel.numpy()
+            np.testing.assert_allclose(kernel, keras.ops.convert_to_numpy(max_norm(free)), rtol=1e-4, atol=1e-6)
+            assert np.linalg.norm(kernel, axis=0).max() <= 3 + 1e-5
+            clipped += int((np.linalg.norm(free.numpy(), axis=0) > 3).sum())
+    assert clipped > 0 and np.isfinite(model.get_weights()[0]).all()
+
+
 def test_early_stopping_stops_after_its_patience_and_restores_the_best() -> None:
     trained = fit(*RESTLESS, "training.early_stopping.patience=2")
     values = trained.history["val/accuracy"]
@@ -200,3 +243,12 @@ def test_an_interrupt_at_the_end_of_an_epoch_ends_the_training(compose: Compose)
 
     with pytest.raises(KeyboardInterrupt):
         training.fit(model, data.load(config.data), config, stop)
+
+
+def test_a_loss_that_is_no_number_ends_the_training_after_that_epoch_is_told(compose: Compose) -> None:
+    config = compose(*SMALL, "optimizer.learning_rate=1e38")
+    model, _ = models.build(config.model)
+    told: list[int] = []
+    with pytest.raises(Diverged, match=r"^diverged in epoch 1: (train|val)/loss is (nan|inf)$"):
+        training.fit(model, data.load(config.data), config, lambda epoch, metrics: told.append(epoch))
+    assert told == [1]

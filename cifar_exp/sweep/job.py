@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from cifar_exp import console, experiment
 from cifar_exp.checks import from_composed
-from cifar_exp.errors import UserError
+from cifar_exp.errors import Diverged, UserError
 from cifar_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,8 @@ def run(composed: DictConfig) -> None:
         done = experiment.run(config, job, folder)
         JobResult(name, "FINISHED", done.seconds, done.run_id, done.metrics, done.history).write(folder)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error)
+        said = isinstance(error, UserError | Diverged)
+        reason = str(error) if said else f"{type(error).__name__}: {error}"
         log.error("[%d/%d] %s  FAILED: %s", job.number, config.sweep.jobs, name, " ".join(reason.split()))
         JobResult(name, "FAILED", time.monotonic() - began, experiment.run_id(folder), error=reason).write(folder)
     except BaseException:

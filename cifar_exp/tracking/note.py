@@ -15,6 +15,7 @@ def describe(
     metrics: Mapping[str, float],
     epochs: int,
     seconds: float,
+    remarks: Sequence[str],
 ) -> str:
     """Markdown.
 
@@ -25,6 +26,7 @@ def describe(
         metrics: those at the end.
         epochs: that were trained.
         seconds: from start to end.
+        remarks: on how it went, a sentence each, without its full stop.
     """
     scores = f"**Test accuracy {metrics['test/accuracy']:.4f}**, loss {metrics['test/loss']:.4f}"
     best = f"best validation accuracy {metrics['val/best_accuracy']:.4f}"
@@ -35,6 +37,7 @@ def describe(
     paragraphs = [
         f"{scores}; {best} {when}; {size}.",
         config.note,
+        *(f"{remark}." for remark in remarks),
         f"**Warning:** {tags['cifar_exp.warning']}." if "cifar_exp.warning" in tags else None,
         f"Reproduce: `{command}` at commit `{tags['cifar_exp.git_commit'][:12]}`{dirty}.",
     ]

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from cifar_exp.data import Split
+from cifar_exp.errors import Diverged
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class Run:
         if error is None:
             status, outcome = "FINISHED", "completed"
         elif isinstance(error, Exception):
-            status, outcome = "FAILED", "failed"
+            status, outcome = "FAILED", "diverged" if isinstance(error, Diverged) else "failed"
             self.write("logs/traceback.txt", "".join(traceback.format_exception(error)))
         else:
             status, outcome = "KILLED", "interrupted"

@@ -59,6 +59,7 @@ class Store:
         """
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the program prints better ones
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         for way in ("DOWNLOAD", "UPLOAD"):  # or a server with a bucket sends its clients there, who may not reach it
             os.environ.setdefault(f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}", "false")
         os.environ.pop("MLFLOW_RUN_ID", None)  # it would take the place of the parent that a run is given

@@ -61,6 +61,7 @@ ARTIFACTS = {
     "evaluation/confusion_matrix.json",
     "evaluation/classification_report.json",
     "evaluation/predictions.parquet",
+    "evaluation/predictions.csv",
     "logs/run.log",
 }
 TAGS = {
@@ -216,7 +217,9 @@ def tags_are_whole(sweep: Sweep, name: str) -> None:
     """Every documented tag; the note is readable, and its command is the one that the run was started with."""
     run, tags = sweep.children[name], sweep.children[name].data.tags
     assert tags.keys() >= TAGS
-    assert tags["cifar_exp.outcome"] == "completed" and tags["review.state"] == "unreviewed"
+    near_chance = run.data.metrics["test/accuracy"] < 0.15  # a few epochs on few images do not always get further
+    assert tags["cifar_exp.outcome"] == "completed" or (tags["cifar_exp.outcome"] == "collapsed" and near_chance)
+    assert tags["review.state"] == "unreviewed"
     assert tags["cifar_exp.sweep"] == sweep.parent.data.tags["cifar_exp.sweep"]
     assert tags["cifar_exp.job"] == str(NAMES.index(name) + 1)
     assert len({run.data.tags["cifar_exp.fingerprint"] for run in sweep.children.values()}) == len(sweep.children)
@@ -272,6 +275,10 @@ def evaluation_agrees_with_itself(sweep: Sweep, name: str) -> None:
     probabilities = frame[[f"p_{label}" for label in classes]].to_numpy()
     assert np.array_equal(probabilities.argmax(axis=1), frame["predicted"])
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5) and probabilities.min() >= 0
+    with sweep.artifact(run, "evaluation/predictions.csv").open() as file:
+        submitted = list(csv.reader(file))
+    named = [[str(index + 1), classes[label]] for index, label in enumerate(frame["predicted"])]
+    assert submitted == [["id", "label"], *named]
 
     stored = json.loads(sweep.artifact(run, "evaluation/confusion_matrix.json").read_text())
     matrix = np.array(stored["matrix"])

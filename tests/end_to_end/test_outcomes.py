@@ -1,0 +1,100 @@
+"""What becomes of a run that goes on from another's weights, that diverges, that goes nowhere."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import program
+import pytest
+
+MODEL = ("model=dense", "model.layers=[Flatten,{Dense:{units:10}}]")
+QUICK = ("data=digits", *MODEL, "optimizer=sgd", "training.epochs=2")
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run of the name `first`."""
+    folder = tmp_path_factory.mktemp("first")
+    done = program.run(folder, "name=first", *QUICK)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_run_goes_on_from_the_weights_of_another_and_links_to_it(first: Path) -> None:
+    done = program.run(first, "name=second", "training.start_from=first", "note=as a test", *QUICK)
+    assert (done.returncode, done.stderr) == (0, "")
+    client = program.client(first)
+    before, after = (next(run for run in program.runs(client) if run.info.run_name == n) for n in ("first", "second"))
+    assert f"second  goes on from run 'first' ({before.info.run_id})" in done.stdout
+    assert after.data.tags["cifar_exp.start_from"] == before.info.run_id
+    assert after.data.params["training.start_from"] == "first"
+    assert after.data.tags["cifar_exp.fingerprint"] != before.data.tags["cifar_exp.fingerprint"]
+    note = after.data.tags["mlflow.note.content"]
+    assert "It went on from [first](" in note and before.info.run_id in note and "\n\nas a test\n\n" in note
+
+    losses = {run.info.run_name: program.points(client, run.info.run_id, "train/loss") for run in (before, after)}
+    assert losses["second"][1] < losses["first"][1]
+    assert after.data.metrics["train/seconds"] >= sum(
+        program.points(client, after.info.run_id, "train/epoch_seconds").values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["training.start_from=frist"], "no finished run 'frist' in experiment 'cifar10'"),
+        (["training.start_from=weights.keras"], "no such file: weights.keras"),
+        (["training.start_from=first", "model.layers=[Flatten,{Dense:{units:9}},{Dense:{units:10}}]"], "layer 'dense'"),
+    ],
+)
+def test_weights_that_are_not_there_or_do_not_fit_are_refused(first: Path, arguments: list[str], says: str) -> None:
+    done = program.run(first, *QUICK, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("cifar_exp: training.start_from: ") and done.stderr.count("\n") == 1
+    assert says in done.stderr
+
+
+def test_in_a_sweep_a_job_may_go_on_from_one_before_it(tmp_path: Path) -> None:
+    short = ("data=digits", "data.train_images=100", "data.validation=test", "training.epochs=1")
+    refused = program.run(tmp_path, "-m", "experiment=s1_subset,s1_bn", *short)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("cifar_exp: job 1 of 2 (experiment=s1_subset ")
+    assert list(tmp_path.iterdir()) == []
+
+    done = program.run(tmp_path, "-m", "experiment=s1_bn,s1_subset", *short)
+    assert done.returncode == 0, done.stdout
+    _, bn, subset = program.runs(program.client(tmp_path))
+    assert subset.data.tags["cifar_exp.start_from"] == bn.info.run_id
+
+
+def test_loss_that_is_no_number_stops_its_run_in_that_epoch_and_no_other(tmp_path: Path) -> None:
+    done = program.run(tmp_path, "-m", "optimizer.learning_rate=1e38,0.01", *QUICK)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "FAILED: diverged in epoch 1: train/loss is" in done.stdout and "Traceback" not in done.stdout
+    client = program.client(tmp_path)
+    _, diverged, other = program.runs(client)
+    assert (diverged.info.status, diverged.data.tags["cifar_exp.outcome"]) == ("FAILED", "diverged")
+    assert (other.info.status, other.data.tags["cifar_exp.outcome"]) == ("FINISHED", "completed")
+    points = program.points(client, diverged.info.run_id, "train/loss")
+    assert list(points) == [1] and not math.isfinite(points[1])
+    assert list(program.points(client, diverged.info.run_id, "train/accuracy")) == [1]
+    assert {"logs/run.log", "config/config.yaml", "model/summary.txt"} <= program.artifacts(
+        client, diverged.info.run_id
+    )
+
+
+def test_diverged_single_run_says_so_in_one_line(tmp_path: Path) -> None:
+    done = program.run(tmp_path, "optimizer.learning_rate=1e38", *QUICK)
+    assert done.returncode == 1
+    assert done.stderr.startswith("cifar_exp: failed: diverged in epoch 1: ") and done.stderr.count("\n") == 1
+
+
+def test_run_that_stays_at_chance_is_said_to_have_collapsed(tmp_path: Path) -> None:
+    nowhere = "model.layers=[Flatten,{Dense:{units:10,kernel_initializer:zeros}}]"
+    done = program.run(tmp_path, *QUICK, nowhere, "optimizer.learning_rate=1e-46")
+    assert done.returncode == 0
+    assert "Collapsed: it ended with the accuracy of chance" in done.stdout
+    run = program.only_run(tmp_path)
+    assert (run.info.status, run.data.tags["cifar_exp.outcome"]) == ("FINISHED", "collapsed")
+    assert "Collapsed: " in run.data.tags["mlflow.note.content"]
