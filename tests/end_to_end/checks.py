@@ -34,6 +34,7 @@ AT_THE_END = {
     "test/f1_macro",
     "val/best_accuracy",
     "val/best_epoch",
+    "train/seconds",
     "model/parameters",
 }
 PER_CLASS = ("recall", "precision", "f1")

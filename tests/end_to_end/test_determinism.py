@@ -18,7 +18,7 @@ SETTINGS = (
     "training.epochs=2",
     "training.deterministic=true",
 )
-CLOCK = {"train/epoch_seconds", "train/images_per_second"}
+CLOCK = {"train/seconds", "train/epoch_seconds", "train/images_per_second"}
 
 Measured = dict[str, dict[int, float]]
 
