@@ -56,6 +56,12 @@ def _parser() -> _Parser:
     store.add_argument("--uri", help="tracking store (default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db)")
     store.add_argument("--experiment", help="the MLflow experiment in it (default: as in conf/tracking)")
 
+    said = "send what runs could not while the tracking server was away"
+    sync = commands.add_parser("sync", parents=[store], help=said, description=f"{said.capitalize()}.")
+    sync.add_argument("--status", action="store_true", help="only list what waits")
+    sync.add_argument("folders", nargs="*", metavar="DIR", help="with runs in it (default: outputs)")
+    sync.set_defaults(command=_sync)
+
     said = "what the published experiments report, beside our runs of them"
     sources = commands.add_parser("sources", parents=[store], help=said, description=f"Shows {said}.")
     how = sources.add_mutually_exclusive_group()
@@ -114,6 +120,31 @@ def _sources(arguments: argparse.Namespace) -> int:
         for line in [*sources.notes(frame, store), *sources.remarks(frame)]:
             terminal.print(line, markup=False)
     return 0
+
+
+def _sync(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from cifar_exp import console
+    from cifar_exp.tracking import sync
+    from cifar_exp.tracking.store import Store
+
+    found = sync.find(Path(folder) for folder in arguments.folders or ["outputs"])
+    store = Store(arguments.uri, arguments.experiment or "cifar10") if arguments.uri else None
+    states = []
+    for folder in found:
+        state = sync.look(folder) if arguments.status else sync.send(folder, store)
+        states.append(state)
+        said = "is being written, and sent by its own process" if state.live else f"{state.waiting} events wait"
+        if state.sent:
+            said = f"{state.sent} events sent to run {state.run_id}" + (f", {said}" if state.waiting else "")
+        if state.live or state.waiting or state.sent or state.problems:
+            console.say(f"{folder}  {state.name}  {said}" + (f": {state.away}" if state.away else ""))
+        for problem in state.problems:
+            console.refuse(f"{folder}: {problem}")
+    if not any(state.live or state.waiting or state.sent or state.problems for state in states):
+        console.say(f"Nothing waits: {len(states)} runs, all sent.")
+    return 0 if all(state.is_whole for state in states) else 1
 
 
 def _refuse(reason: object, code: int) -> int:

@@ -120,6 +120,13 @@ class EarlyStoppingConfig:
 
 
 @dataclass(frozen=True)
+class CheckpointConfig:
+    """How often the state of the training is saved; None: never. It decides nothing of what is measured."""
+
+    every: int | None = _setting(1, at_least=1)  # epochs
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """How the model is fitted."""
 
@@ -127,6 +134,7 @@ class TrainingConfig:
     start_from: str | None = None  # the weights of a run (its id, fingerprint or experiment), or of a .keras file
     batch_size: int = _setting(MISSING, at_least=1)
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     precision: str = _setting("float32", choices=("float32", "mixed_bfloat16", "mixed_float16"))
     steps_per_execution: int = _setting(32, at_least=1)  # batches between two returns to Python
     deterministic: bool = False
@@ -140,6 +148,7 @@ class TrackingConfig:
     uri: str | None = None  # default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db
     experiment: str = MISSING
     system_metrics: bool = True
+    drain_seconds: float = _setting(15.0, at_least=0)  # that a run's end waits for a store that takes nothing
 
 
 @dataclass(frozen=True)

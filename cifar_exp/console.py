@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from rich.console import Console
@@ -96,6 +97,12 @@ class EpochProgress:
 def say(text: str) -> None:
     """A line for the person at the terminal, not for the log."""
     _console.print(text, markup=False)
+
+
+@cache
+def say_once(text: str) -> None:
+    """A line for the person at the terminal, however often it is said."""
+    say(text)
 
 
 def say_where(store: Store, address: str) -> None:

@@ -16,11 +16,13 @@ import yaml
 
 import cifar_exp
 from cifar_exp import console, data, outcome, runtime
+from cifar_exp.checkpoint import Checkpoints
 from cifar_exp.config import Config, flatten, reported
 from cifar_exp.data import Splits
 from cifar_exp.tracking import environment, origin, package
 from cifar_exp.tracking.note import describe
 from cifar_exp.tracking.origin import Origin
+from cifar_exp.tracking.replay import ARTIFACTS, MODEL, Progress
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
 
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_RUN_ID = "run_id"
 # Settings that do not decide what a run measures.
 _NOT_IN_FINGERPRINT = ("name", "note", "reference", "sweep", "tracking")
 _REFERENCE_TAGS = ("accuracy", "loss", "parameters", "seconds", "source")
@@ -50,7 +51,7 @@ class Job:
 class Result:
     """What a run came to."""
 
-    run_id: str
+    run_id: str | None  # None: the store has not taken it yet
     name: str
     metrics: dict[str, float]
     history: dict[str, list[float]]
@@ -63,7 +64,7 @@ def run(config: Config, job: Job, folder: Path) -> Result:
     Args:
         config: everything that decides the run.
         job: what it was started as.
-        folder: for its files; those that are logged go below `artifacts`, under the names they are logged by.
+        folder: for its journal and its files; those that are logged go below `artifacts`, under their names.
 
     Raises:
         UserError: for data, a device or weights that are not there, or a layer that Keras refuses.
@@ -72,66 +73,69 @@ def run(config: Config, job: Job, folder: Path) -> Result:
     began = time.monotonic()
     name = config.run_name(job.varying)
     title = f"[{job.number}/{config.sweep.jobs}] {name}" if job.number else name
-    artifacts = folder / "artifacts"
-    with console.log_file(artifacts / "logs" / "run.log"):
-        splits = data.load(config.data)
-        runtime.prepare(config.training, config.seed)
-        from cifar_exp import evaluation, models, training  # they import Keras, which had to be prepared
+    splits = data.load(config.data)
+    runtime.prepare(config.training, config.seed)
+    from cifar_exp import evaluation, models, training  # they import Keras, which had to be prepared
 
-        store = Store.of(config.tracking)
-        start = origin.find(store, config.training.start_from) if config.training.start_from else None
-        with Run.start(
+    store = Store.of(config.tracking)
+    start = origin.find(store, config.training.start_from) if config.training.start_from else None
+    with (
+        Run.start(
             store,
-            artifacts,
+            folder,
             name,
             tags=(tags := _tags(config, job, splits, start)),
             params=flatten(config),
-            parent_id=store.find_sweep(config.sweep.name) if config.sweep.name else None,
+            sweep=config.sweep.name,
             system_metrics=config.tracking.system_metrics,
-        ) as logged:
-            (folder / _RUN_ID).write_text(logged.id)
-            model, rows = models.build(config.model)
-            if start:
-                log.info("%s  goes on from %s", title, start.name)
-                models.load_weights(model, start.weights(folder / "start_from"), f"training.start_from: {start.name}")
-            size = f"{model.count_params():,} parameters, {len(splits.training):,} training images"
-            log.info("%s  %s, %s", title, size, tags["cifar_exp.device"])
-            _log_inputs(logged, config, job, splits, rows, models.summary(model))
+            drain_seconds=config.tracking.drain_seconds,
+        ) as logged,
+        console.log_file(folder / ARTIFACTS / "logs" / "run.log"),
+    ):
+        model, rows = models.build(config.model)
+        if start:
+            log.info("%s  goes on from %s", title, start.name)
+            models.load_weights(model, start.weights(folder / "start_from"), f"training.start_from: {start.name}")
+        size = f"{model.count_params():,} parameters, {len(splits.training):,} training images"
+        log.info("%s  %s, %s", title, size, tags["cifar_exp.device"])
+        _log_inputs(logged, config, job, splits, rows, models.summary(model))
 
-            with console.EpochProgress(title, config.training.epochs) as progress:
+        with console.EpochProgress(title, config.training.epochs) as progress:
 
-                def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-                    logged.log_metrics(metrics, step=epoch)  # first: what was shown is logged
-                    progress.epoch(epoch, metrics)
+            def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+                logged.log_metrics(metrics, step=epoch)  # first: what was shown is logged
+                progress.epoch(epoch, metrics)
 
-                training_began = time.monotonic()
-                history = training.fit(model, splits, config, on_epoch)
-                training_seconds = time.monotonic() - training_began
+            checkpoints = Checkpoints(folder / "checkpoints")
+            training_began = time.monotonic()
+            history = training.fit(model, splits, config, on_epoch, checkpoints)
+            training_seconds = time.monotonic() - training_began
 
-            classifier = models.classifier(model)
-            result = evaluation.evaluate(model, classifier, splits.test, splits.classes)
-            best = training.best_epoch(history)
-            metrics = result.metrics() | {
-                "val/best_accuracy": history["val/accuracy"][best - 1],
-                "val/best_epoch": best,
-                "train/seconds": training_seconds,
-                "model/parameters": model.count_params(),
-            }
-            logged.log_metrics(metrics)
-            _log_results(logged, name, splits, history, result)
-            package.save(classifier, runtime.backend_package(), splits.classes, folder / "model")
-            logged.log_model(folder / "model", {"cifar_exp.fingerprint": tags["cifar_exp.fingerprint"]})
-            came_to = outcome.outcome(history, splits, metrics["test/accuracy"])
-            remarks = outcome.remarks(history, came_to)
-            begun = [f"It went on from {start.link}"] if start else []
-            seconds = time.monotonic() - began
-            epochs = len(history["val/accuracy"])
-            note = describe(config, job.overrides, tags, metrics, epochs, seconds, [*begun, *remarks])
-            logged.set_tags({"cifar_exp.outcome": came_to, "mlflow.note.content": note})
-            scores = f"test accuracy {metrics['test/accuracy']:.4f}, loss {metrics['test/loss']:.4f}"
-            log.info("%s  %s, %.0f s", title, scores, seconds)
-            if came_to == outcome.COLLAPSED:
-                log.warning("%s  %s", title, remarks[0])
+        classifier = models.classifier(model)
+        result = evaluation.evaluate(model, classifier, splits.test, splits.classes)
+        best = training.best_epoch(history)
+        metrics = result.metrics() | {
+            "val/best_accuracy": history["val/accuracy"][best - 1],
+            "val/best_epoch": best,
+            "train/seconds": training_seconds,
+            "model/parameters": model.count_params(),
+        }
+        logged.log_metrics(metrics)
+        _log_results(logged, name, splits, history, result)
+        package.save(classifier, runtime.backend_package(), splits.classes, folder / MODEL)
+        logged.log_model({"cifar_exp.fingerprint": tags["cifar_exp.fingerprint"]})
+        came_to = outcome.outcome(history, splits, metrics["test/accuracy"])
+        remarks = outcome.remarks(history, came_to)
+        begun = [f"It went on from {start.link}"] if start else []
+        seconds = time.monotonic() - began
+        epochs = len(history["val/accuracy"])
+        note = describe(config, job.overrides, tags, metrics, epochs, seconds, [*begun, *remarks])
+        logged.set_tags({"cifar_exp.outcome": came_to, "mlflow.note.content": note})
+        scores = f"test accuracy {metrics['test/accuracy']:.4f}, loss {metrics['test/loss']:.4f}"
+        log.info("%s  %s, %.0f s", title, scores, seconds)
+        if came_to == outcome.COLLAPSED:
+            log.warning("%s  %s", title, remarks[0])
+    checkpoints.remove()  # it finished, and its model is logged
     return Result(logged.id, name, metrics, history, seconds)
 
 
@@ -149,15 +153,15 @@ def check_surroundings(config: Config, earlier: Collection[str] = ()) -> None:
     if config.training.device == "gpu":
         runtime.require_gpu()
     store = Store.of(config.tracking)
-    store.check()
+    if away := store.check(may_be_away=True):
+        console.say_once(f"{store.uri} is away ({away}); what is logged waits in the run's folder until it is back")
     if config.training.start_from and config.training.start_from not in earlier:
         origin.find(store, config.training.start_from)
 
 
 def run_id(folder: Path) -> str | None:
-    """Of the run whose files are in this folder; None if it ended before it was logged."""
-    path = folder / _RUN_ID
-    return path.read_text() if path.exists() else None
+    """Of the run whose files are in this folder; None if the store has not taken it yet."""
+    return Progress.read(folder).run_id
 
 
 def fingerprint(config: Config, splits: Splits, start: Origin | None = None) -> str:
@@ -165,7 +169,7 @@ def fingerprint(config: Config, splits: Splits, start: Origin | None = None) -> 
     settings = asdict(config)
     for key in _NOT_IN_FINGERPRINT:
         del settings[key]
-    del settings["data"]["dir"], settings["data"]["verify"]
+    del settings["data"]["dir"], settings["data"]["verify"], settings["training"]["checkpoint"]
     settings["training"]["start_from"] = start.digest if start else None  # by what it is, not by what it was called
     decisive = json.dumps([settings, splits.sha256(), cifar_exp.__version__], sort_keys=True)
     return hashlib.sha256(decisive.encode()).hexdigest()[:16]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
 
 import keras
+import numpy as np
 
-from cifar_exp import optimizers
+from cifar_exp import optimizers, training_state
 from cifar_exp.augmentation import Augment
+from cifar_exp.checkpoint import Checkpoint, Checkpoints
 from cifar_exp.config import AugmentationConfig, Config, EarlyStoppingConfig
 from cifar_exp.data import Splits
 from cifar_exp.errors import Diverged
@@ -22,7 +23,9 @@ History = dict[str, list[float]]
 OnEpoch = Callable[[int, dict[str, float]], None]
 
 
-def fit(model: keras.Model, splits: Splits, config: Config, on_epoch: OnEpoch) -> History:
+def fit(
+    model: keras.Model, splits: Splits, config: Config, on_epoch: OnEpoch, checkpoints: Checkpoints | None = None
+) -> History:
     """Train the model in place.
 
     Args:
@@ -30,37 +33,70 @@ def fit(model: keras.Model, splits: Splits, config: Config, on_epoch: OnEpoch) -
         splits: training and validation images, uint8.
         config: its training, optimizer and augmentation decide how.
         on_epoch: called after each epoch, from 1, with that epoch's metrics.
+        checkpoints: of this very training, which goes on from the newest; `on_epoch` hears of the further epochs only.
+            An epoch is saved before it is told: what was not heard of is in the history.
+
+    Returns:
+        The history of all epochs, those before an interruption included.
 
     Raises:
         Diverged: after the first epoch whose loss is not finite.
+        UserError: for a checkpoint of another model or optimizer.
+        OSError: if a checkpoint cannot be written.
     """
     settings = config.training
-    trained = _augmented(model, config.augmentation, config.seed)
-    steps = math.ceil(len(splits.training) / settings.batch_size)
-    trained.compile(
-        optimizer=optimizers.build(config.optimizer, steps * settings.epochs),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        steps_per_execution=min(settings.steps_per_execution, steps),
-    )
-    recorder = _Recorder(len(splits.training), on_epoch)
-    trained.fit(
-        splits.training.images,
-        splits.training.labels,
-        validation_data=(splits.validation.images, splits.validation.labels),
-        validation_batch_size=EVALUATION_BATCH,
-        batch_size=settings.batch_size,
-        epochs=settings.epochs,
-        callbacks=[recorder, *_early_stopping(settings.early_stopping)],
-        verbose=0,
-    )
-    return recorder.history
+    stopping, every = settings.early_stopping, settings.checkpoint.every
+    trained = _compiled(model, config, len(splits.training))
+    history: History = {}
+    best: training_state.Weights | None = None
+    if checkpoints and (found := checkpoints.newest()):
+        history = found.history
+        best = training_state.restore(trained, found, _restores(stopping) and _best(history, stopping) < found.epoch)
+        if _restores(stopping) and best is None:
+            best = trained.get_weights()
+    epoch = len(history.get("val/accuracy", ()))
+    while epoch < settings.epochs and not _stops(history, stopping):
+        epoch += 1
+        metrics = _train(trained, splits, settings.batch_size, config.seed, epoch)
+        for name, value in metrics.items():
+            history.setdefault(name, []).append(value)
+        infinite = next((name for name in ("train/loss", "val/loss") if not math.isfinite(metrics[name])), None)
+        if not infinite:
+            improved = _best(history, stopping) == epoch
+            if _restores(stopping) and improved:
+                best = trained.get_weights()
+            last = epoch == settings.epochs or _stops(history, stopping)
+            if checkpoints and every and (last or epoch % every == 0):
+                state = training_state.capture(trained, None if improved else best)
+                checkpoints.save(Checkpoint(history, state))
+        on_epoch(epoch, metrics)
+        if infinite:
+            raise Diverged(f"diverged in epoch {epoch}: {infinite} is {metrics[infinite]}")
+    if best is not None:
+        trained.set_weights(best)
+    return history
 
 
 def best_epoch(history: History) -> int:
     """The epoch, from 1, of the highest validation accuracy; the first of equals."""
     accuracies = history["val/accuracy"]
     return accuracies.index(max(accuracies)) + 1
+
+
+def _compiled(model: keras.Model, config: Config, images: int) -> keras.Model:
+    """Ready for its first step; the optimizer's variables are there, so that a checkpoint's can take their place."""
+    settings = config.training
+    trained = _augmented(model, config.augmentation, config.seed)
+    steps = math.ceil(images / settings.batch_size)
+    trained.compile(
+        optimizer=optimizers.build(config.optimizer, steps * settings.epochs),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        # Keras refuses more than one on PyTorch, which returns to Python after each batch anyway.
+        steps_per_execution=1 if keras.backend.backend() == "torch" else min(settings.steps_per_execution, steps),
+    )
+    trained.optimizer.build(trained.trainable_variables)
+    return trained
 
 
 def _augmented(model: keras.Model, config: AugmentationConfig, seed: int) -> keras.Model:
@@ -70,47 +106,55 @@ def _augmented(model: keras.Model, config: AugmentationConfig, seed: int) -> ker
     return keras.Sequential([keras.Input(model.input_shape[1:]), Augment(config, seed), model])
 
 
-def _early_stopping(config: EarlyStoppingConfig) -> list[keras.callbacks.Callback]:
-    if config.patience is None:
-        return []
-    return [
-        keras.callbacks.EarlyStopping(
-            monitor=config.monitor.replace("val/", "val_").replace("train/", ""),
-            patience=config.patience,
-            restore_best_weights=config.restore_best,
-        )
-    ]
+def _train(model: keras.Model, splits: Splits, batch_size: int, seed: int, epoch: int) -> dict[str, float]:
+    """One epoch, and its metrics.
+
+    Keras shuffles from a state that cannot be saved, a different one on each backend. Here the order is a function of
+    seed and epoch, and one `fit` is one epoch: the state between two is in variables alone. No hook on batches: it
+    would make JAX wait for each one.
+    """
+    began = time.perf_counter()
+    generator = np.random.default_rng((seed, epoch))
+    shuffled = splits.training.take(generator.permutation(len(splits.training)))
+    # Dropout on PyTorch draws from PyTorch's own state, not from that of its layer; so does the first fit's set-up.
+    own_state = int(generator.integers(2**32))
+    seeding = keras.callbacks.LambdaCallback(on_epoch_begin=lambda _, logs: keras.utils.set_random_seed(own_state))
+    logs = model.fit(
+        shuffled.images, shuffled.labels, batch_size=batch_size, shuffle=False, callbacks=[seeding], verbose=0
+    ).history
+    seconds = time.perf_counter() - began
+    validation = splits.validation
+    scores = model.evaluate(
+        validation.images, validation.labels, batch_size=EVALUATION_BATCH, return_dict=True, verbose=0
+    )
+    return {
+        "train/loss": float(logs["loss"][0]),
+        "train/accuracy": float(logs["accuracy"][0]),
+        "val/loss": float(scores["loss"]),
+        "val/accuracy": float(scores["accuracy"]),
+        "train/learning_rate": float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)),
+        "train/epoch_seconds": seconds,
+        "train/images_per_second": len(splits.training) / seconds,
+    }
 
 
-class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
-    """Epoch hooks only: a hook on every batch makes JAX wait for each one."""
+# Early stopping decides as Keras's callback does, but from the history: it has no state that could be lost.
 
-    def __init__(self, images: int, on_epoch: OnEpoch) -> None:
-        super().__init__()
-        self.history: History = {}
-        self._images, self._on_epoch = images, on_epoch
-        self._began = self._seconds = 0.0
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._began = time.perf_counter()
+def _restores(config: EarlyStoppingConfig) -> bool:
+    return config.patience is not None and config.restore_best
 
-    def on_test_begin(self, logs: Any = None) -> None:  # validation starts: the epoch's training is over
-        self._seconds = time.perf_counter() - self._began
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        logs = logs or {}
-        metrics = {
-            "train/loss": float(logs["loss"]),
-            "train/accuracy": float(logs["accuracy"]),
-            "val/loss": float(logs["val_loss"]),
-            "val/accuracy": float(logs["val_accuracy"]),
-            "train/learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
-            "train/epoch_seconds": self._seconds,
-            "train/images_per_second": self._images / self._seconds,
-        }
-        for name, value in metrics.items():
-            self.history.setdefault(name, []).append(value)
-        self._on_epoch(epoch + 1, metrics)
-        for name in ("train/loss", "val/loss"):
-            if not math.isfinite(metrics[name]):
-                raise Diverged(f"diverged in epoch {epoch + 1}: {name} is {metrics[name]}")
+def _best(history: History, config: EarlyStoppingConfig) -> int:
+    """The epoch, from 1, of the best value of the monitored metric; the first of equals."""
+    values = history[config.monitor]
+    return values.index(max(values) if config.monitor.endswith("accuracy") else min(values)) + 1
+
+
+def _stops(history: History, config: EarlyStoppingConfig) -> bool:
+    """Whether the last `patience` epochs brought nothing better."""
+    return (
+        bool(history)
+        and config.patience is not None
+        and len(history[config.monitor]) - _best(history, config) >= config.patience
+    )

@@ -26,6 +26,7 @@ _FREE = {
     "note",
     "data.dir",
     "data.verify",
+    "training.checkpoint.every",
     "training.device",
     "training.steps_per_execution",
     "training.start_from",

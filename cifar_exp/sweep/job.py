@@ -65,8 +65,9 @@ def run(composed: DictConfig) -> None:
     folder = Path(hydra.runtime.output_dir)
     if config.sweep.name is None:
         done = experiment.run(config, experiment.Job(overrides), folder)
-        store = Store.of(config.tracking)
-        console.say_where(store, store.run_address(done.run_id))
+        if done.run_id:
+            store = Store.of(config.tracking)
+            console.say_where(store, store.run_address(done.run_id))
         return
     job = experiment.Job(overrides, int(hydra.job.num) + 1, varying(overrides, config.sweep.varies))
     name, began = config.run_name(job.varying), time.monotonic()

@@ -29,7 +29,8 @@ def start(plan: Plan, command: str) -> Run:
     varies = ", ".join(plan.varies) or "nothing"
     params = {"sweep.jobs": len(plan.jobs), "sweep.varies": varies}
     name = f"sweep of {varies}"
-    return Run.start(Store.of(plan.jobs[0].tracking), plan.folder / "artifacts", name, tags, params)
+    tracking = plan.jobs[0].tracking
+    return Run.start(Store.of(tracking), plan.folder, name, tags, params, drain_seconds=tracking.drain_seconds)
 
 
 def results(plan: Plan) -> list[JobResult]:
@@ -101,9 +102,13 @@ def _note(run: Run, frame: pd.DataFrame, command: str) -> str:
         [
             *lines,
             "",
-            f"[These runs with their curves, best first]({run.store.sweep_address(run.id)})"
-            + (f" · [side by side]({run.store.compare_address(run_ids)})" if len(run_ids) > 1 else ""),
-            "",
+            *(_links(run, run_ids) if run.id else []),
             f"Run again: `python -m cifar_exp {command}`",
         ]
     )
+
+
+def _links(run: Run, run_ids: list[str]) -> list[str]:
+    assert run.id
+    together = f" · [side by side]({run.store.compare_address(run_ids)})" if len(run_ids) > 1 else ""
+    return [f"[These runs with their curves, best first]({run.store.sweep_address(run.id)}){together}", ""]

@@ -27,7 +27,8 @@ def run(plan: Plan, launch: Callable[[], None], command: str) -> int:
         KeyboardInterrupt: after what had been measured is logged.
     """
     run = parent.start(plan, command)
-    log.info("Sweep %s: %d jobs, %s", plan.sweep_name, len(plan.jobs), run.store.run_address(run.id))
+    where = run.store.run_address(run.id) if run.started() and run.id else f"not yet in {run.store.uri}"
+    log.info("Sweep %s: %d jobs, %s", plan.sweep_name, len(plan.jobs), where)
     status = "KILLED"
     try:
         launch()
@@ -43,5 +44,6 @@ def run(plan: Plan, launch: Callable[[], None], command: str) -> int:
             parent.finish(run, jobs, frame, command)
         finally:
             run.finish(status)
-        console.say_where(run.store, run.store.sweep_address(run.id))
+        if run.id:
+            console.say_where(run.store, run.store.sweep_address(run.id))
     return 0 if status == "FINISHED" else 1

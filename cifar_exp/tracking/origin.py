@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifar_exp.errors import UserError, reason
-from cifar_exp.tracking.store import Store
+from cifar_exp.tracking.store import Store, import_mlflow
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -54,6 +54,7 @@ class Origin:
             return self.file
         assert self.run
         assert self.store
+        import_mlflow()
         import mlflow.artifacts
         from mlflow.exceptions import MlflowException
 
@@ -79,6 +80,7 @@ def find(store: Store, wanted: str) -> Origin:
         if not file.is_file():
             raise UserError(f"{_SETTING}: no such file: {wanted}")
         return Origin(hashlib.sha256(file.read_bytes()).hexdigest(), file=file)
+    store.check()
     run = _find_run(store, wanted)
     if run is None:
         raise UserError(

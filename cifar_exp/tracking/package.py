@@ -9,6 +9,7 @@ from typing import Any
 
 from cifar_exp.config import IMAGE_SHAPE
 from cifar_exp.tracking.environment import requirements
+from cifar_exp.tracking.store import import_mlflow
 
 
 def save(classifier: Any, backend: str, classes: Sequence[str], folder: Path) -> None:
@@ -20,6 +21,7 @@ def save(classifier: Any, backend: str, classes: Sequence[str], folder: Path) ->
         classes: names, in the order of the probabilities.
         folder: taken anew.
     """
+    import_mlflow()
     import mlflow.keras
     import numpy as np
     from mlflow.models import ModelSignature

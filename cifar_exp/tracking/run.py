@@ -1,30 +1,29 @@
-"""One run in MLflow: the single door through which training code tells what it measured.
+"""One run: the single door through which training code tells what it measured.
 
-Everything a run logs as a file is first written below its own folder, under the name it will have in MLflow, and
-sent from there.
+What it tells is written to the run's journal, and every file it logs below the run's folder under the name it will have
+in MLflow; both are sent from there, in the background.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from uuid import uuid4
 
 from cifar_exp.data import Split
 from cifar_exp.errors import Diverged
+from cifar_exp.tracking.journal import Journal
+from cifar_exp.tracking.live import Live
+from cifar_exp.tracking.replay import ARTIFACTS, MODEL, Replayer, hash_of
 from cifar_exp.tracking.store import Store
-
-if TYPE_CHECKING:
-    from mlflow.entities import DatasetInput
+from cifar_exp.tracking.system import SystemMetrics
 
 log = logging.getLogger(__name__)
-
-_PARAMS_PER_BATCH = 100  # the server's limit
 
 
 class Run:
@@ -34,12 +33,14 @@ class Run:
     Ctrl-C and SIGTERM, and never stays RUNNING while Python can still act.
     """
 
-    def __init__(self, store: Store, run_id: str, folder: Path) -> None:
+    def __init__(self, store: Store, folder: Path, drain_seconds: float) -> None:
         self.store = store
-        self.id = run_id
         self.folder = folder
-        self._client = store.client
-        self._system_metrics: Any = None
+        self._journal = Journal(folder)
+        self._replayer = Replayer(folder, store)
+        self._live = Live(self._replayer)
+        self._drain_seconds = drain_seconds
+        self._system_metrics: SystemMetrics | None = None
 
     @classmethod
     def start(
@@ -49,86 +50,98 @@ class Run:
         name: str,
         tags: Mapping[str, str],
         params: Mapping[str, Any],
-        parent_id: str | None = None,
+        sweep: str | None = None,
         system_metrics: bool = False,
+        drain_seconds: float = 15,
     ) -> Run:
-        """Create the run.
+        """Begin the run.
 
         Args:
-            store: holds it.
-            folder: where its artifacts are written, under the names they will have.
+            store: will hold it.
+            folder: for its journal, and below it what it logs.
             name: as the UI lists it.
             tags: logged at once, so that the run can be found from its first second.
             params: what distinguishes it from others.
-            parent_id: of the sweep's run, if it is a job of one.
+            sweep: the name of the sweep that it is a job of.
             system_metrics: whether to sample CPU, memory and GPU until it ends.
+            drain_seconds: that its end waits for a store that takes nothing.
         """
-        from mlflow.entities import Param
-        from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_USER
-
-        tags = dict(tags) | {MLFLOW_USER: store.user} | ({MLFLOW_PARENT_RUN_ID: parent_id} if parent_id else {})
-        created = store.client.create_run(store.experiment_id, tags=tags, run_name=name)
-        run = cls(store, created.info.run_id, folder)
-        listed = [Param(key, str(value)) for key, value in params.items()]
-        for first in range(0, len(listed), _PARAMS_PER_BATCH):
-            run._client.log_batch(run.id, params=listed[first : first + _PARAMS_PER_BATCH])
+        run = cls(store, folder, drain_seconds)
+        content = {
+            "key": uuid4().hex,
+            "uri": store.absolute_uri,
+            "experiment": store.experiment,
+            "name": name,
+            "tags": dict(tags),
+            "params": {key: str(value) for key, value in params.items()},
+            "sweep": sweep,
+        }
+        run._write("start", content, safe=True)
         if system_metrics:
-            run._sample_system()
+            run._system_metrics = SystemMetrics(run.log_metrics)
         return run
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """In one request, all at this step."""
-        from mlflow.entities import Metric
+    @property
+    def id(self) -> str | None:
+        """In MLflow, once it is there."""
+        return self._replayer.run_id
 
-        now = time.time_ns() // 1_000_000
-        self._client.log_batch(self.id, metrics=[Metric(name, value, now, step) for name, value in metrics.items()])
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """All at this step."""
+        self._write("metrics", {"step": step, "values": dict(metrics)})
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set, or set anew."""
-        from mlflow.entities import RunTag
-
-        self._client.log_batch(self.id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self._write("tags", dict(tags))
 
     def write(self, name: str, content: str | bytes) -> None:
-        """Write an artifact below the run's folder; `upload` sends it."""
-        path = self.folder / name
+        """Write an artifact below the run's folder; `upload` logs it."""
+        path = self.folder / ARTIFACTS / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
     def upload(self, *groups: str) -> None:
-        """Send what was written below these folders: config, figures, ..."""
+        """Log what was written below these folders: config, figures, ..."""
+        root = self.folder / ARTIFACTS
         for group in groups:
-            self._client.log_artifacts(self.id, str(self.folder / group), artifact_path=group)
+            for path in _files(root / group):
+                self._write("artifact", {"path": path.relative_to(root).as_posix(), "sha256": hash_of(path)})
 
     def log_datasets(self, name: str, source: str, splits: Mapping[str, Split]) -> None:
         """Record which images were used: context (training, validation, test) -> split, each with its SHA-256."""
-        self._client.log_inputs(self.id, [_dataset_input(name, source, *item) for item in splits.items()])
+        self._write("datasets", {context: _dataset(name, source, context, split) for context, split in splits.items()})
 
-    def log_model(self, folder: Path, params: Mapping[str, str]) -> None:
-        """Log an MLflow model that was saved in this folder, as `model`."""
-        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
-        from mlflow.models import Model
+    def log_model(self, params: Mapping[str, str]) -> None:
+        """Log the MLflow model that was saved below the run's folder, as `model`."""
+        root = self.folder / MODEL
+        files = {path.relative_to(root).as_posix(): hash_of(path) for path in _files(root)}
+        self._write("model", {"params": dict(params), "files": files})
 
-        client = self._client
-        logged = client.create_logged_model(
-            self.store.experiment_id, name="model", source_run_id=self.id, params=dict(params), model_type="keras"
-        )
-        packaged = Model.load(str(folder))
-        packaged.model_id = packaged.model_uuid = logged.model_id
-        packaged.run_id = self.id
-        packaged.artifact_path = logged.artifact_location
-        packaged.save(str(folder / "MLmodel"))
-        client.log_model_artifacts(logged.model_id, str(folder))
-        client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-        client.log_outputs(self.id, [LoggedModelOutput(logged.model_id, step=0)])
+    def started(self) -> bool:
+        """Wait until it is in MLflow, or until it turns out that this will take longer; whether it is."""
+        return self._live.first()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until all that was logged is sent, or until for so long nothing was; whether it is."""
+        return self._live.drain(seconds)
 
     def finish(self, status: str) -> None:
-        """FINISHED, FAILED or KILLED."""
-        if (system := self._system_metrics) is not None:
-            system.finish()
-            system.publish_metrics(system.aggregate_metrics())  # sampled since it last did: in a short run, all
-            system.mlflow_logger.flush()
-        self._client.set_terminated(self.id, status)
+        """FINISHED, FAILED or KILLED; what cannot be sent now waits in the journal."""
+        if self._system_metrics is not None:
+            self._system_metrics.finish()
+        self._write("finish", {"status": status}, safe=True)
+        try:
+            if not self.wait(self._drain_seconds):
+                log.warning(
+                    "%s does not take what was logged (%s): %d events wait in %s; cifar-exp sync %s sends them",
+                    *(self.store.uri, self._live.away or "it is slow", self._replayer.waiting()),
+                    *(self.folder, self.folder),
+                )
+            for line, refusal in self._replayer.progress.refused.items():
+                log.warning("%s: line %s was not taken: %s", self.folder, line, refusal)
+        finally:
+            self._live.stop()
+            self._journal.close()
 
     def __enter__(self) -> Run:
         return self
@@ -136,46 +149,45 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            status, outcome = "FINISHED", "completed"
-        elif isinstance(error, Exception):
+        status, outcome = "FINISHED", None
+        if isinstance(error, Exception):
             status, outcome = "FAILED", "diverged" if isinstance(error, Diverged) else "failed"
-            self.write("logs/traceback.txt", "".join(traceback.format_exception(error)))
-        else:
+        elif error is not None:
             status, outcome = "KILLED", "interrupted"
         try:
-            if error is not None:
+            if isinstance(error, OSError):
+                self._journal.use_reserve()  # the disk may be full
+            if outcome:
                 self.set_tags({"cifar_exp.outcome": outcome})
-            if (self.folder / "logs").exists():
-                self.upload("logs")
+            if isinstance(error, Exception):
+                self.write("logs/traceback.txt", "".join(traceback.format_exception(error)))
+            self.upload("logs")
         except Exception as failure:
             if error is None:
                 raise
-            log.warning("run %s: its log could not be sent: %s", self.id, failure)
+            log.warning("%s: its log could not be written: %s", self.folder, failure)
         finally:
             self.finish(status)
 
-    def _sample_system(self) -> None:
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-        self._system_metrics = SystemMetricsMonitor(self.id, tracking_uri=self.store.uri)
-        self._system_metrics.start()
+    def _write(self, kind: str, content: dict[str, Any], safe: bool = False) -> None:
+        self._journal.append(kind, content, safe)
+        self._live.written()
 
 
-def _dataset_input(name: str, source: str, context: str, split: Split) -> DatasetInput:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-    from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
+
+def _dataset(name: str, source: str, context: str, split: Split) -> dict[str, str]:
+    """As MLflow's Dataset takes it."""
     sha256 = split.sha256()
     size = {"images": len(split), "shape": list(split.images.shape), "dtype": str(split.images.dtype)}
-    dataset = Dataset(
-        name=f"{name}-{context}",
-        digest=sha256[:32],  # the column holds 36 characters
+    return {
+        "name": f"{name}-{context}",
+        "digest": sha256[:32],  # the column holds 36 characters
         **_source(source),
-        schema=None,
-        profile=json.dumps({"sha256": sha256, **size}),
-    )
-    return DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])
+        "profile": json.dumps({"sha256": sha256, **size}),
+    }
 
 
 def _source(source: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -17,14 +18,18 @@ _QUERY = "/api/2.0/mlflow/experiments/search"  # reaches the database, and needs
 _FOREIGN_HOST = "Invalid Host header"  # how MLflow's server begins to say it
 
 
-def check(uri: str) -> None:
+@cache
+def check(uri: str) -> str | None:
     """Ask the server a question that needs a login, with MLflow's own credentials and certificates.
 
     Args:
         uri: its address, http:// or https://.
 
+    Returns:
+        Why it is away, if it is: it may be back before the run ends.
+
     Raises:
-        UserError: if it cannot be reached, is no MLflow server, or does not let this user in.
+        UserError: if there is no such host, if it is no MLflow server, or does not let this user in.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowException
@@ -37,9 +42,31 @@ def check(uri: str) -> None:
             credentials, _QUERY, "POST", json={"max_results": 1}, max_retries=0, timeout=_TIMEOUT, raise_on_status=False
         )
     except MlflowException as error:
-        raise _refusal(uri, reason(error.__context__ or error)) from error
+        if _is_away(error):
+            return reason(error.__context__ or error)
+        raise refusal(uri, reason(error.__context__ or error)) from error
+    if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        return f"{answer.status_code} {answer.reason}"
     if problem := _problem(answer, uri, credentials.username):
-        raise _refusal(uri, problem)
+        raise refusal(uri, problem)
+    return None
+
+
+def _is_away(error: BaseException) -> bool:
+    """Whether a server that is started again, or a network that comes back, would put it right."""
+    import requests
+    from urllib3.exceptions import NameResolutionError
+
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        inside = (getattr(cause, "reason", None), *cause.args)
+        cause = cause.__context__ or next((e for e in inside if isinstance(e, BaseException)), None)
+    never = (NameResolutionError, requests.exceptions.SSLError, requests.exceptions.InvalidURL)
+    return not any(isinstance(one, never) for one in seen) and any(
+        isinstance(one, requests.exceptions.ConnectionError | requests.exceptions.Timeout) for one in seen
+    )
 
 
 def _problem(answer: requests.Response, uri: str, user: str | None) -> str | None:
@@ -62,5 +89,6 @@ def _problem(answer: requests.Response, uri: str, user: str | None) -> str | Non
     return None
 
 
-def _refusal(uri: str, problem: str) -> UserError:
+def refusal(uri: str, problem: str) -> UserError:
+    """That tells where the address came from."""
     return UserError(f"tracking server {uri} (tracking.uri or MLFLOW_TRACKING_URI): {problem}")

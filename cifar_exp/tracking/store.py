@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import sys
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,15 @@ _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 _UNQUOTED = "'"
 
 
+_importing = threading.Lock()
+
+
+def import_mlflow() -> None:
+    """Whole, before anything of it is used: of two threads that import it at once, one may see half of it."""
+    with _importing:
+        import mlflow  # noqa: F401
+
+
 @dataclass(frozen=True)
 class Store:
     """A tracking store and an experiment in it."""
@@ -41,14 +51,19 @@ class Store:
         """The one that the config names, else $MLFLOW_TRACKING_URI, else an SQLite file in this folder."""
         return cls(config.uri or os.environ.get("MLFLOW_TRACKING_URI") or EMBEDDED, config.experiment)
 
-    def check(self) -> None:
+    def check(self, may_be_away: bool = False) -> str | None:
         """Refuse a server that would not take what a run logs.
 
+        Returns:
+            Why it is away, where it may be.
+
         Raises:
-            UserError: if it is one.
+            UserError: if it would not, or is away.
         """
-        if self.is_server:
-            server.check(self.uri)
+        away = server.check(self.uri) if self.is_server else None
+        if away and not may_be_away:
+            raise server.refusal(self.uri, away)
+        return away
 
     @cached_property
     def client(self) -> MlflowClient:
@@ -64,6 +79,7 @@ class Store:
             os.environ.setdefault(f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}", "false")
         os.environ.pop("MLFLOW_RUN_ID", None)  # it would take the place of the parent that a run is given
         logging.getLogger("alembic").setLevel(logging.WARNING)  # a new SQLite file logs every migration
+        import_mlflow()
         import mlflow
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -108,6 +124,12 @@ class Store:
             return getpass.getuser()
         except (KeyError, OSError):  # a container's user need not have a name
             return "unknown"
+
+    @property
+    def absolute_uri(self) -> str:
+        """The same from any folder."""
+        path = self.uri.removeprefix("sqlite:///")
+        return self.uri if path == self.uri or not path else f"sqlite:///{Path(path).resolve()}"
 
     def exists(self) -> bool:
         """Whether it may hold anything: asking an SQLite file would make it."""

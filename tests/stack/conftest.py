@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import checks
 import program
@@ -17,9 +18,9 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 NewStack = Callable[..., Stack]
 
 
-@pytest.fixture(scope="session")
-def new_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewStack]:
-    """new_stack(SETTING="value") -> a server that is not started; it is destroyed at the end."""
+@contextmanager
+def _stacks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewStack]:
+    """Makes servers that are destroyed at the end."""
     if reason := stack.missing():
         pytest.skip(f"needs a Docker engine with Compose: {reason}")
     made: list[Stack] = []
@@ -33,12 +34,20 @@ def new_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewStack]:
         one.destroy()
 
 
+@pytest.fixture(scope="module")
+def new_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewStack]:
+    """new_stack(SETTING="value") -> a server that is not started, for the tests of a module."""
+    with _stacks(tmp_path_factory) as stacks:
+        yield stacks
+
+
 @pytest.fixture(scope="session")
-def server(new_stack: NewStack) -> Stack:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A server that is up; the tests share it and leave each other's runs alone."""
-    one = new_stack()
-    one.up()
-    return one
+    with _stacks(tmp_path_factory) as stacks:
+        one = stacks()
+        one.up()
+        yield one
 
 
 @pytest.fixture(scope="session")

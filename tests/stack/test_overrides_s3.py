@@ -76,7 +76,8 @@ def logged(bucket: Stack, tmp_path_factory: pytest.TempPathFactory) -> Logged:
     done = program.run(folder, *RUN, **bucket.environment(bucket.admin))
     assert done.returncode == 0, done.stderr
     (output,) = folder.glob("outputs/runs/*")
-    return Logged(bucket, (output / "run_id").read_text(), _files(output / "artifacts"), _files(output / "model"))
+    run_id = json.loads((output / "sent.json").read_text())["run_id"]
+    return Logged(bucket, run_id, _files(output / "artifacts"), _files(output / "model"))
 
 
 def _boto3(server: Stack, code: str, check: bool = True) -> program.Done:

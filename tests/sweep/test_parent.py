@@ -55,6 +55,7 @@ def jobs(planned: Plan, store: Store) -> list[JobResult]:
 
 def test_the_parent_is_found_by_the_name_of_its_sweep(planned: Plan, store: Store) -> None:
     run = parent.start(planned, COMMAND)
+    assert run.started()
     assert store.find_sweep(planned.sweep_name) == run.id
     found = store.client.get_run(run.id)
     assert found.info.status == "RUNNING"

@@ -39,7 +39,7 @@ def finished(store: Store, folder: Path, name: str, fingerprint: str, status: st
     run = Run.start(store, folder, name, {"cifar_exp.fingerprint": fingerprint}, {"name": name})
     keras.utils.set_random_seed(int(fingerprint, 16) % 2**32)
     package.save(models.classifier(built()), "tensorflow", CLASSES, folder / "model")
-    run.log_model(folder / "model", {})
+    run.log_model({})
     run.finish(status)
     return run.id
 

@@ -24,6 +24,7 @@ def start(store: Store, folder: Path, **how: Any) -> Run:
 
 
 def remembered(run: Run) -> Any:
+    assert run.started()
     return run.store.client.get_run(run.id)
 
 
@@ -37,15 +38,15 @@ def test_a_run_is_there_with_its_name_tags_and_params_from_its_start(store: Stor
     assert (found.info.run_name, found.info.status) == ("baseline-adam", "RUNNING")
     assert found.info.experiment_id == store.experiment_id
     assert found.data.tags["cifar_exp.job"] == "3"
-    assert found.data.params == {"seed": "0", "note": "None", "filters": "[1, 2]"}
     run.finish("FINISHED")
+    assert remembered(run).data.params == {"seed": "0", "note": "None", "filters": "[1, 2]"}
 
 
 def test_more_params_than_a_request_holds_all_arrive(store: Store, tmp_path: Path) -> None:
     params = {f"model.knob_{i}": i for i in range(250)}
     run = start(store, tmp_path, params=params)
-    assert remembered(run).data.params == {key: str(value) for key, value in params.items()}
     run.finish("FINISHED")
+    assert remembered(run).data.params == {key: str(value) for key, value in params.items()}
 
 
 def test_the_parameters_of_a_config_are_remembered_under_their_keys(
@@ -53,18 +54,19 @@ def test_the_parameters_of_a_config_are_remembered_under_their_keys(
 ) -> None:
     flat = flatten(compose())
     run = start(store, tmp_path, params=flat)
-    assert set(remembered(run).data.params) == set(flat)
     run.finish("FINISHED")
+    assert set(remembered(run).data.params) == set(flat)
 
 
 def test_a_job_is_nested_under_its_parent(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parent = start(store, tmp_path)
+    child = start(Store(store.uri, store.experiment), tmp_path / "child", sweep="s", drain_seconds=60)
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
-    child = start(Store(store.uri, store.experiment), tmp_path, parent_id=parent.id)
+    assert not child.started()  # it has to wait for its parent
+    parent = start(store, tmp_path / "parent", tags={"cifar_exp.sweep": "s", "cifar_exp.kind": "sweep"})
+    child.finish("FINISHED")
     assert remembered(child).data.tags["mlflow.parentRunId"] == parent.id
     assert "mlflow.parentRunId" not in remembered(parent).data.tags
     parent.finish("FINISHED")
-    child.finish("FINISHED")
 
 
 def test_metrics_are_remembered_at_their_steps(store: Store, tmp_path: Path) -> None:
@@ -173,8 +175,8 @@ def test_datasets_are_remembered_with_context_size_and_sha256(store: Store, tmp_
 def test_the_same_images_are_one_dataset_of_many_runs(store: Store, tmp_path: Path) -> None:
     split = Split(np.zeros((2, 32, 32, 3), np.uint8), np.zeros(2, np.uint8))
     runs = []
-    for _ in range(2):
-        with start(store, tmp_path) as run:
+    for number in range(2):
+        with start(store, tmp_path / str(number)) as run:
             run.log_datasets("digits", "scikit-learn load_digits", {"test": split})
         runs.append(run)
     digests = {item.dataset.digest for run in runs for item in remembered(run).inputs.dataset_inputs}
@@ -193,7 +195,7 @@ def test_a_logged_model_belongs_to_its_run_and_can_be_loaded(store: Store, tmp_p
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8)
     with start(store, tmp_path) as run:
         package.save(classifier, keras.backend.backend(), ("a", "b", "c"), tmp_path / "model")
-        run.log_model(tmp_path / "model", {"cifar_exp.fingerprint": "f"})
+        run.log_model({"cifar_exp.fingerprint": "f"})
     (output,) = remembered(run).outputs.model_outputs
     logged = store.client.get_logged_model(output.model_id)
     assert (logged.name, logged.source_run_id, str(logged.status)) == ("model", run.id, "READY")

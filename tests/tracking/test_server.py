@@ -12,6 +12,7 @@ import pytest
 
 from cifar_exp.errors import UserError
 from cifar_exp.tracking import server
+from cifar_exp.tracking.store import Store
 
 Answering = Callable[[int, str], str]
 
@@ -43,17 +44,24 @@ def answering() -> Iterator[Answering]:
 
 
 def test_one_that_answers_a_query_is_taken(answering: Answering) -> None:
-    server.check(answering(200, '{"experiments": []}'))
+    assert server.check(answering(200, '{"experiments": []}')) is None
 
 
-def test_one_that_nobody_answers_for_is_refused_at_once() -> None:
+def test_one_that_nobody_answers_for_is_away() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
+    assert "Connection refused" in str(server.check(nobody))
+    assert "Max retries" not in str(server.check(nobody))
     with pytest.raises(UserError, match="Connection refused") as refused:
-        server.check(nobody)
+        Store(nobody, "e").check()
     assert str(refused.value).startswith(f"tracking server {nobody} (tracking.uri or MLFLOW_TRACKING_URI): ")
-    assert "Max retries" not in str(refused.value)
+    assert "Connection refused" in str(Store(nobody, "e").check(may_be_away=True))
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_one_that_cannot_answer_now_is_away(answering: Answering, status: int) -> None:
+    assert str(status) in str(server.check(answering(status, "")))
 
 
 def test_an_unknown_host_is_named() -> None:
@@ -67,7 +75,7 @@ def test_an_unknown_host_is_named() -> None:
         (401, "", r"asks for a user and a password \(401 .*MLFLOW_TRACKING_USERNAME"),
         (403, "Invalid Host header - possible DNS rebinding", r"the name '127.0.0.1:\d+' \(403 .*MLFLOW_ALLOWED_HOSTS"),
         (403, "Permission denied", r"may not use it \(403"),
-        (503, "", "503 Service Unavailable"),
+        (404, "", "404 Not Found"),
         (200, "<html>", "no MLflow server"),
     ],
 )

@@ -1,0 +1,104 @@
+"""What runs have left behind that the store does not know yet, or no more: sent, and their end told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cifar_exp.errors import UserError
+from cifar_exp.tracking import journal
+from cifar_exp.tracking.journal import Event, Journal
+from cifar_exp.tracking.replay import Away, Replayer
+from cifar_exp.tracking.store import Store
+
+
+@dataclass(frozen=True)
+class State:
+    """Of the journal in a folder."""
+
+    folder: Path
+    name: str = "?"
+    waiting: int = 0
+    sent: int = 0
+    """Just now."""
+    run_id: str | None = None
+    live: bool = False
+    """A process is writing it, which sends it itself."""
+    away: str | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the store has all of it, or will have."""
+        return self.live or not (self.waiting or self.problems)
+
+
+def find(folders: Iterable[Path]) -> list[Path]:
+    """Every folder with a journal, in the order in which their runs began: a sweep before its jobs.
+
+    Raises:
+        UserError: for a folder that is not there.
+    """
+    found = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder")
+        for path in folder.rglob(journal.FILE):
+            began = (event.time for event in journal.read(path.parent) if isinstance(event, Event))
+            found[path.parent] = next(began, 0)
+    return sorted(found, key=lambda folder: (found[folder], folder))
+
+
+def look(folder: Path) -> State:
+    """At a journal, without sending any of it."""
+    replayer = Replayer(folder)
+    return _state(replayer, live=journal.is_live(folder))
+
+
+def send(folder: Path, store: Store | None = None) -> State:
+    """Send what waits in a journal, and tell the end of a run whose process is gone.
+
+    Args:
+        folder: of the journal.
+        store: another one than the journal names.
+    """
+    try:
+        held = Journal(folder)
+    except UserError:
+        return look(folder)
+    with held:
+        settle(held)
+        replayer = Replayer(folder, store)
+        before = replayer.progress.lines
+        try:
+            replayer.send(again=True)
+        except Away as away:
+            return _state(replayer, sent=replayer.progress.lines - before, away=str(away))
+        return _state(replayer, sent=replayer.progress.lines - before)
+
+
+def settle(held: Journal) -> bool:
+    """Tell that a run was killed, if its journal has no end: its process is gone, or this could not hold it."""
+    kinds = {event.kind for event in journal.read(held.folder) if isinstance(event, Event)}
+    if "start" not in kinds or "finish" in kinds:
+        return False
+    held.append("tags", {"cifar_exp.outcome": "interrupted", "cifar_exp.reason": "its process is gone"})
+    held.append("finish", {"status": "KILLED"}, safe=True)
+    return True
+
+
+def _state(replayer: Replayer, sent: int = 0, away: str | None = None, live: bool = False) -> State:
+    events = [event for event in journal.read(replayer.folder) if isinstance(event, Event)]
+    starts = [event for event in events if event.kind == "start"]
+    problems = [f"line {line}: {why}" for line, why in replayer.progress.refused.items()]
+    return State(
+        replayer.folder,
+        name=starts[0].content["name"] if starts else "?",
+        waiting=replayer.waiting(),
+        sent=sent,
+        run_id=replayer.run_id,
+        live=live,
+        away=away,
+        problems=problems,
+    )

@@ -1,0 +1,128 @@
+"""A tracking server that is away at the start, in the middle or at the end of a run: nothing is lost, nothing twice."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import program
+import proxy
+import pytest
+from mlflow import MlflowClient
+from proxy import Proxy
+
+EPOCHS = 8
+RUN = (
+    "data=digits",
+    "model=dense",
+    "model.layers=[Flatten,{Dense:{units:10}}]",
+    f"training.epochs={EPOCHS}",
+    "tracking.drain_seconds=1",
+)
+SYNC = (sys.executable, "-m", "cifar_exp.cli", "sync")
+
+
+@pytest.fixture
+def shaky(mlflow_server: str) -> Iterator[Proxy]:
+    """Stands before a real server."""
+    with proxy.before(mlflow_server) as one:
+        yield one
+
+
+def is_whole(client: MlflowClient, folder: Path, status: str = "FINISHED", epochs: int = EPOCHS) -> None:
+    """The run whose files are in this folder: all of it, once."""
+    journals = list(folder.rglob("journal.jsonl"))
+    names = [path.parent for path in journals]
+    (key,) = re.findall(r'"key":"(\w+)"', journals[0].read_text())
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    (run,) = client.search_runs(experiments, f"tags.`cifar_exp.journal` = '{key}'")
+    assert run.info.status == status
+    for metric in ("train/loss", "val/accuracy"):
+        assert list(program.points(client, run.info.run_id, metric)) == list(range(1, epochs + 1))
+        assert len(client.get_metric_history(run.info.run_id, metric)) == epochs
+    artifacts = names[0] / "artifacts"
+    assert program.artifacts(client, run.info.run_id) >= {
+        path.relative_to(artifacts).as_posix() for path in artifacts.rglob("*") if path.is_file()
+    }
+    if status == "FINISHED":
+        assert len(run.outputs.model_outputs) == 1
+
+
+def test_server_that_is_never_there_costs_nothing_and_gets_all_of_it_later(tmp_path: Path) -> None:
+    done = program.run(tmp_path, *RUN, MLFLOW_TRACKING_URI=program.NOWHERE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{program.NOWHERE} is away" in done.stdout
+    (said,) = (line for line in done.stdout.splitlines() if "events wait" in line)
+    (folder,) = tmp_path.glob("outputs/runs/*")
+    waiting = re.search(rf"\): (\d+) events wait in {folder}; cifar-exp sync {folder} sends them$", said)
+    assert waiting
+
+    status = program.execute([*SYNC, "--status"], tmp_path)
+    assert status.returncode == 1
+    assert f"{waiting[1]} events wait" in status.stdout
+    still_away = program.execute([*SYNC], tmp_path)
+    assert still_away.returncode == 1
+    assert "Connection refused" in still_away.stdout and "Traceback" not in still_away.stderr
+
+    elsewhere = program.execute([*SYNC, "--uri", "sqlite:///mlflow.db"], tmp_path)
+    assert (elsewhere.returncode, elsewhere.stderr) == (0, "")
+    assert f"{waiting[1]} events sent to run " in elsewhere.stdout
+    is_whole(program.client(tmp_path), tmp_path)
+    again = program.execute([*SYNC, "--uri", "sqlite:///mlflow.db"], tmp_path)
+    assert (again.returncode, again.stdout) == (0, "Nothing waits: 1 runs, all sent.\n")
+
+
+def test_server_that_goes_and_comes_back_in_the_middle_has_all_of_it_once(
+    shaky: Proxy, mlflow_server: str, tmp_path: Path
+) -> None:
+    environment = program.environment(MLFLOW_TRACKING_URI=shaky.uri)
+    process = subprocess.Popen(
+        [*program.PROGRAM, *RUN, "tracking.drain_seconds=60"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch 2/" in line:
+            shaky.away()
+        elif "epoch 6/" in line:
+            shaky.back()
+    _, errors = process.communicate(timeout=program.TIMEOUT)
+    assert (process.returncode, errors) == (0, "")
+    is_whole(MlflowClient(mlflow_server), tmp_path)
+
+
+def test_run_whose_process_is_killed_is_said_to_be_and_keeps_what_it_had(mlflow_server: str, tmp_path: Path) -> None:
+    done = program.run_until(
+        tmp_path, r"epoch 3/", signal.SIGKILL, *RUN, f"tracking.uri={mlflow_server}", "training.epochs=100000"
+    )
+    assert done.returncode == -signal.SIGKILL
+    sent = program.execute([*SYNC], tmp_path)
+    assert (sent.returncode, sent.stderr) == (0, "")
+    client = MlflowClient(mlflow_server)
+    known = re.search(r"sent to run (\w+)", sent.stdout)
+    assert known
+    run = client.get_run(known[1])
+    assert (run.info.status, run.data.tags["cifar_exp.outcome"]) == ("KILLED", "interrupted")
+    steps = list(program.points(client, known[1], "train/loss"))
+    assert steps == list(range(1, len(steps) + 1)) and len(steps) >= 3
+
+
+def test_sweep_without_its_server_is_synced_with_its_jobs_under_it(tmp_path: Path) -> None:
+    done = program.run(tmp_path, "-m", "seed=1,2", *RUN, "training.epochs=1", MLFLOW_TRACKING_URI=program.NOWHERE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("is away") == 1
+    sent = program.execute([*SYNC, "--uri", "sqlite:///mlflow.db"], tmp_path)
+    assert (sent.returncode, sent.stderr) == (0, ""), sent.stdout
+    parent, *children = program.runs(program.client(tmp_path))
+    assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * 3
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert os.path.basename(parent.info.run_name).startswith("sweep of seed")
