@@ -51,6 +51,12 @@ def main() -> int:
             return 0
         plan = composition.plan(arguments.overrides, arguments.multirun, arguments.config_dir)
         command = shlex.join(sys.argv[1:])
+        if plan.folder and not plan.is_named:
+            from cifar_exp.sweep import parent
+
+            if name := parent.begun(plan, command):
+                again = [*arguments.overrides, f"sweep.name={name}"]
+                plan = composition.plan(again, arguments.multirun, arguments.config_dir)
         sys.argv += plan.arguments  # Hydra reads them itself
         plan.check(experiment.check_surroundings)
         if plan.folder is None:

@@ -40,6 +40,7 @@ class Plan:
     folder: Path | None = None  # of the sweep, if it is one
     sweep_name: str = ""
     varies: tuple[str, ...] = ()  # the keys that differ between jobs
+    is_named: bool = False  # by whoever started it
 
     def check(self, check: Callable[[Config, Collection[str]], None]) -> None:
         """Let `check` refuse any job, given the names of those before it; its refusal then names the job."""
@@ -87,7 +88,8 @@ def plan(overrides: Sequence[str], multirun: bool, config_dir: str | None = None
 def _plan_sweep(parsed: list[Override], base: DictConfig, search: list[str]) -> Plan:
     swept = _parse([f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()])
     parsed = swept + [o for o in parsed if not str(o.input_line).lstrip("+~").startswith("hydra")]
-    if not base.sweep.name:  # hydra.sweep.dir refers to it
+    is_named = bool(base.sweep.name)
+    if not is_named:  # hydra.sweep.dir refers to it
         base.sweep.name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{uuid4().hex[:4]}"
     checks.check_sweep_name(base.sweep.name)
     batches = BasicSweeper.split_arguments(parsed, None)
@@ -97,7 +99,7 @@ def _plan_sweep(parsed: list[Override], base: DictConfig, search: list[str]) -> 
         where = _where(number, len(overrides), job)
         jobs.append(_checked(_compose([*search, *job], where), where))
     varies = tuple(dict.fromkeys(o.get_key_element() for o in parsed if o.is_sweep_override()))
-    return Plan(tuple(jobs), overrides, Path(base.hydra.sweep.dir), base.sweep.name, varies)
+    return Plan(tuple(jobs), overrides, Path(base.hydra.sweep.dir), base.sweep.name, varies, is_named)
 
 
 def _folder(config_dir: str) -> Path:

@@ -194,6 +194,7 @@ class Config:
     sweep: SweepConfig = field(default_factory=SweepConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     seed: int = _setting(0, at_least=0, below=2**32)
+    resume: str = _setting("auto", choices=("auto", "never"))
     name: str | None = None
     note: str | None = None
 

@@ -64,6 +64,7 @@ class EpochProgress:
         self._bar = Progress(*columns, console=_console, transient=True, disable=not _console.is_terminal)
         self._task = self._bar.add_task(title, total=epochs)
         self._began = self._last = time.monotonic()
+        self._skipped = 0
 
     def __enter__(self) -> EpochProgress:
         self._bar.start()
@@ -72,12 +73,17 @@ class EpochProgress:
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
+    def skip(self, epochs: int) -> None:
+        """So many were trained before."""
+        self._skipped = epochs
+        self._bar.update(self._task, completed=epochs)
+
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """This epoch has ended."""
         self._bar.update(self._task, completed=epoch)
         now = time.monotonic()
         seconds, self._last = now - self._last, now
-        left = (self._epochs - epoch) * (now - self._began) / epoch
+        left = (self._epochs - epoch) * (now - self._began) / (epoch - self._skipped)
         _log.info(
             "%s  epoch %*d/%d  loss %.4f  accuracy %.4f  val_loss %.4f  val_accuracy %.4f  %.1f s  %s images/s%s",
             self._title,

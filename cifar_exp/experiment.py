@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import shlex
+import shutil
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,9 +20,10 @@ from cifar_exp import console, data, outcome, runtime
 from cifar_exp.checkpoint import Checkpoints
 from cifar_exp.config import Config, flatten, reported
 from cifar_exp.data import Splits
-from cifar_exp.tracking import environment, origin, package
+from cifar_exp.tracking import environment, origin, package, past
 from cifar_exp.tracking.note import describe
 from cifar_exp.tracking.origin import Origin
+from cifar_exp.tracking.past import Past
 from cifar_exp.tracking.replay import ARTIFACTS, MODEL, Progress
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Settings that do not decide what a run measures.
-_NOT_IN_FINGERPRINT = ("name", "note", "reference", "sweep", "tracking")
+_NOT_IN_FINGERPRINT = ("resume", "name", "note", "reference", "sweep", "tracking")
+_FINGERPRINT = "cifar_exp.fingerprint"
 _REFERENCE_TAGS = ("accuracy", "loss", "parameters", "seconds", "source")
 
 
@@ -79,17 +82,17 @@ def run(config: Config, job: Job, folder: Path) -> Result:
 
     store = Store.of(config.tracking)
     start = origin.find(store, config.training.start_from) if config.training.start_from else None
+    tags = _tags(config, job, splits, start)
+    begun = _begun(config, tags[_FINGERPRINT], folder)
+    folder = begun or folder
+    how: dict[str, Any] = {
+        "system_metrics": config.tracking.system_metrics,
+        "drain_seconds": config.tracking.drain_seconds,
+    }
     with (
-        Run.start(
-            store,
-            folder,
-            name,
-            tags=(tags := _tags(config, job, splits, start)),
-            params=flatten(config),
-            sweep=config.sweep.name,
-            system_metrics=config.tracking.system_metrics,
-            drain_seconds=config.tracking.drain_seconds,
-        ) as logged,
+        Run.resume(store, folder, tags, **how)
+        if begun
+        else Run.start(store, folder, name, tags, flatten(config), config.sweep.name, **how) as logged,
         console.log_file(folder / ARTIFACTS / "logs" / "run.log"),
     ):
         model, rows = models.build(config.model)
@@ -107,6 +110,11 @@ def run(config: Config, job: Job, folder: Path) -> Result:
                 progress.epoch(epoch, metrics)
 
             checkpoints = Checkpoints(folder / "checkpoints")
+            if before := checkpoints.newest():
+                log.info("%s  goes on after epoch %d of %d", title, before.epoch, config.training.epochs)
+                for epoch in range(1, before.epoch + 1):  # the last may have been saved and not logged
+                    logged.log_metrics({name: values[epoch - 1] for name, values in before.history.items()}, epoch)
+                progress.skip(before.epoch)
             training_began = time.monotonic()
             history = training.fit(model, splits, config, on_epoch, checkpoints)
             training_seconds = time.monotonic() - training_began
@@ -123,13 +131,13 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         logged.log_metrics(metrics)
         _log_results(logged, name, splits, history, result)
         package.save(classifier, runtime.backend_package(), splits.classes, folder / MODEL)
-        logged.log_model({"cifar_exp.fingerprint": tags["cifar_exp.fingerprint"]})
+        logged.log_model({_FINGERPRINT: tags[_FINGERPRINT]})
         came_to = outcome.outcome(history, splits, metrics["test/accuracy"])
         remarks = outcome.remarks(history, came_to)
-        begun = [f"It went on from {start.link}"] if start else []
+        origins = [f"It went on from {start.link}"] if start else []
         seconds = time.monotonic() - began
         epochs = len(history["val/accuracy"])
-        note = describe(config, job.overrides, tags, metrics, epochs, seconds, [*begun, *remarks])
+        note = describe(config, job.overrides, tags, metrics, epochs, seconds, [*origins, *remarks])
         logged.set_tags({"cifar_exp.outcome": came_to, "mlflow.note.content": note})
         scores = f"test accuracy {metrics['test/accuracy']:.4f}, loss {metrics['test/loss']:.4f}"
         log.info("%s  %s, %.0f s", title, scores, seconds)
@@ -159,6 +167,30 @@ def check_surroundings(config: Config, earlier: Collection[str] = ()) -> None:
         origin.find(store, config.training.start_from)
 
 
+def is_finished(config: Config, folder: Path) -> bool:
+    """Whether the run of this folder is of this config, and finished."""
+    store, wanted = Store.of(config.tracking), config.training.start_from
+    left = Past.read(folder)
+    if left is None or left.status != past.FINISHED:
+        return False
+    start = origin.find(store, wanted) if wanted else None
+    return left.tags.get(_FINGERPRINT) == fingerprint(config, data.load(config.data), start)
+
+
+def _begun(config: Config, fingerprint: str, folder: Path) -> Path | None:
+    """The folder of the interrupted run that this one goes on with. If None, its own is free for it."""
+    left = Past.read(folder)
+    if config.resume == "auto":
+        found = left if left or config.sweep.name else past.interrupted(folder.parent, _FINGERPRINT, fingerprint)
+        if found and found.tags.get(_FINGERPRINT) == fingerprint and found.can_go_on():
+            if found.folder != folder:
+                shutil.rmtree(folder, ignore_errors=True)  # made by Hydra, for nothing
+            return found.folder
+    if left:
+        past.set_aside(folder)
+    return None
+
+
 def run_id(folder: Path) -> str | None:
     """Of the run whose files are in this folder; None if the store has not taken it yet."""
     return Progress.read(folder).run_id
@@ -177,7 +209,7 @@ def fingerprint(config: Config, splits: Splits, start: Origin | None = None) -> 
 
 def _tags(config: Config, job: Job, splits: Splits, start: Origin | None = None) -> dict[str, str]:
     tags = {
-        "cifar_exp.fingerprint": fingerprint(config, splits, start),
+        _FINGERPRINT: fingerprint(config, splits, start),
         "cifar_exp.overrides": shlex.join(job.overrides),
         "cifar_exp.backend": runtime.backend(),
         "cifar_exp.device": runtime.device(),

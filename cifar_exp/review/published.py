@@ -24,6 +24,7 @@ _FREE = {
     "seed",
     "name",
     "note",
+    "resume",
     "data.dir",
     "data.verify",
     "training.checkpoint.every",

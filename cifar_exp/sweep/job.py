@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -14,7 +14,9 @@ from omegaconf import DictConfig
 
 from cifar_exp import console, experiment
 from cifar_exp.checks import from_composed
+from cifar_exp.config import Config
 from cifar_exp.errors import Diverged, UserError
+from cifar_exp.tracking import sync
 from cifar_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)
@@ -71,6 +73,9 @@ def run(composed: DictConfig) -> None:
         return
     job = experiment.Job(overrides, int(hydra.job.num) + 1, varying(overrides, config.sweep.varies))
     name, began = config.run_name(job.varying), time.monotonic()
+    if config.resume == "auto" and _has_finished(config, folder):
+        log.info("[%d/%d] %s  has finished before", job.number, config.sweep.jobs, name)
+        return
     try:
         done = experiment.run(config, job, folder)
         JobResult(name, "FINISHED", done.seconds, done.run_id, done.metrics, done.history).write(folder)
@@ -82,3 +87,13 @@ def run(composed: DictConfig) -> None:
     except BaseException:
         JobResult(name, "KILLED", time.monotonic() - began, experiment.run_id(folder)).write(folder)
         raise
+
+
+def _has_finished(config: Config, folder: Path) -> bool:
+    """Whether this very job left its result here; what its store has not taken yet is then sent."""
+    left = JobResult.read(folder)
+    if left is None or left.status != "FINISHED" or not experiment.is_finished(config, folder):
+        return False
+    sync.send(folder)
+    replace(left, run_id=experiment.run_id(folder)).write(folder)
+    return True

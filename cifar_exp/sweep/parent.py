@@ -7,29 +7,50 @@ from collections.abc import Sequence
 import pandas as pd
 
 from cifar_exp.composition import Plan
-from cifar_exp.sweep.job import RESULT, JobResult, varying
-from cifar_exp.tracking import environment
+from cifar_exp.errors import UserError
+from cifar_exp.sweep.job import JobResult, varying
+from cifar_exp.tracking import environment, journal, past
+from cifar_exp.tracking.past import Past
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
 
 NOT_RUN = "not run"
+_COMMAND = "cifar_exp.overrides"
+
+
+def begun(plan: Plan, command: str) -> str | None:
+    """The name of the sweep that this command last began, finished or not: its finished jobs are not run again.
+
+    Raises:
+        UserError: if it is running.
+    """
+    assert plan.folder is not None
+    if plan.jobs[0].resume == "never":
+        return None
+    found = [run for run in past.runs(plan.folder.parent) if run.tags.get(_COMMAND) == command]
+    for run in found:
+        if journal.is_live(run.folder):
+            raise UserError(f"this sweep is running, as {run.folder.name}; resume=never starts another one")
+    return max(found, key=lambda run: run.began).tags["cifar_exp.sweep"] if found else None
 
 
 def start(plan: Plan, command: str) -> Run:
-    """Create the parent run of a planned sweep; what an earlier one of this name left is not taken for its results."""
+    """Begin the parent run of a planned sweep, or go on with the one of its name."""
     assert plan.folder is not None
-    for number in range(len(plan.jobs)):
-        (plan.folder / str(number) / RESULT).unlink(missing_ok=True)
     tags = {
         "cifar_exp.kind": "sweep",
         "cifar_exp.sweep": plan.sweep_name,
-        "cifar_exp.overrides": command,
+        _COMMAND: command,
         **environment.source_tags(),
     }
     varies = ", ".join(plan.varies) or "nothing"
     params = {"sweep.jobs": len(plan.jobs), "sweep.varies": varies}
     name = f"sweep of {varies}"
-    tracking = plan.jobs[0].tracking
+    tracking, resume = plan.jobs[0].tracking, plan.jobs[0].resume
+    if Past.read(plan.folder):
+        if resume == "auto":
+            return Run.resume(Store.of(tracking), plan.folder, tags, drain_seconds=tracking.drain_seconds)
+        past.set_aside(plan.folder)
     return Run.start(Store.of(tracking), plan.folder, name, tags, params, drain_seconds=tracking.drain_seconds)
 
 
@@ -77,7 +98,7 @@ def finish(run: Run, jobs: Sequence[JobResult], frame: pd.DataFrame, command: st
     run.upload("sweep")
     best = frame["test/accuracy"].max()
     if pd.notna(best):
-        run.log_metrics({"sweep/best_test_accuracy": float(best)})
+        run.log_metrics({"sweep/best_test_accuracy": float(best)}, step=run.resumed)
     run.set_tags({"mlflow.note.content": _note(run, frame, command)})
 
 

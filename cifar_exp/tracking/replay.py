@@ -148,6 +148,10 @@ class Replayer:
             store.client.log_batch(run.info.run_id, params=listed[first : first + _PARAMS])
         self.progress.run_id, self.progress.experiment_id = run.info.run_id, store.experiment_id
 
+    def _resume(self, content: Mapping[str, Any], time: int) -> None:
+        self.store.client.update_run(self.run_id, "RUNNING")
+        self._tags(content, time)
+
     def _metrics(self, content: Mapping[str, Any], time: int) -> None:
         from mlflow.entities import Metric
 
@@ -230,6 +234,7 @@ class _Missing(Exception):
 
 _SENDERS: dict[str, Callable[[Replayer, Mapping[str, Any], int], None]] = {
     "start": Replayer._start,
+    "resume": Replayer._resume,
     "metrics": Replayer._metrics,
     "tags": Replayer._tags,
     "artifact": Replayer._artifact,

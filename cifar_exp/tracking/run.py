@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from cifar_exp.data import Split
 from cifar_exp.errors import Diverged
+from cifar_exp.tracking import past
 from cifar_exp.tracking.journal import Journal
 from cifar_exp.tracking.live import Live
 from cifar_exp.tracking.replay import ARTIFACTS, MODEL, Replayer, hash_of
@@ -41,6 +42,9 @@ class Run:
         self._live = Live(self._replayer)
         self._drain_seconds = drain_seconds
         self._system_metrics: SystemMetrics | None = None
+        self._known = past.known_metrics(folder)
+        self.resumed = 0
+        """How often it had been interrupted."""
 
     @classmethod
     def start(
@@ -81,14 +85,34 @@ class Run:
             run._system_metrics = SystemMetrics(run.log_metrics)
         return run
 
+    @classmethod
+    def resume(
+        cls,
+        store: Store,
+        folder: Path,
+        tags: Mapping[str, str],
+        system_metrics: bool = False,
+        drain_seconds: float = 15,
+    ) -> Run:
+        """Go on with the run that was begun in this folder; what it has logged of a step stays as it was."""
+        run = cls(store, folder, drain_seconds)
+        run.resumed = past.resumed(folder) + 1
+        run._write("resume", dict(tags), safe=True)
+        if system_metrics:
+            steps = [step for name, step in run._known if name.startswith("system/")]
+            run._system_metrics = SystemMetrics(run.log_metrics, max(steps, default=-1) + 1)
+        return run
+
     @property
     def id(self) -> str | None:
         """In MLflow, once it is there."""
         return self._replayer.run_id
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """All at this step."""
-        self._write("metrics", {"step": step, "values": dict(metrics)})
+        """All at this step, but for those that were logged there before the run was interrupted."""
+        new = {name: value for name, value in metrics.items() if (name, step) not in self._known}
+        if new:
+            self._write("metrics", {"step": step, "values": new})
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set, or set anew."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from cifar_exp.errors import UserError
 from cifar_exp.tracking import journal
 from cifar_exp.tracking.journal import Event, Journal
+from cifar_exp.tracking.past import Past
 from cifar_exp.tracking.replay import Away, Replayer
 from cifar_exp.tracking.store import Store
 
@@ -80,8 +81,8 @@ def send(folder: Path, store: Store | None = None) -> State:
 
 def settle(held: Journal) -> bool:
     """Tell that a run was killed, if its journal has no end: its process is gone, or this could not hold it."""
-    kinds = {event.kind for event in journal.read(held.folder) if isinstance(event, Event)}
-    if "start" not in kinds or "finish" in kinds:
+    left = Past.read(held.folder)
+    if left is None or left.status is not None:
         return False
     held.append("tags", {"cifar_exp.outcome": "interrupted", "cifar_exp.reason": "its process is gone"})
     held.append("finish", {"status": "KILLED"}, safe=True)

@@ -22,8 +22,8 @@ class SystemMetrics:
     MLflow's own sampler asks the server between samples whether the run still lives, and sends them itself.
     """
 
-    def __init__(self, log_metrics: LogMetrics) -> None:
-        self._log_metrics = log_metrics
+    def __init__(self, log_metrics: LogMetrics, first_step: int = 0) -> None:
+        self._log_metrics, self._first_step = log_metrics, first_step
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="system metrics", daemon=True)
         self._thread.start()
@@ -34,7 +34,7 @@ class SystemMetrics:
         self._thread.join()
 
     def _sample(self) -> None:
-        monitors, step, ended = _monitors(), 0, False
+        monitors, step, ended = _monitors(), self._first_step, False
         while not ended:
             ended = self._ended.wait(_INTERVAL)
             sampled: dict[str, float] = {}

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from cifar_exp.composition import Plan, plan
+from cifar_exp.errors import UserError
 from cifar_exp.sweep import parent
 from cifar_exp.sweep.job import JobResult, varying
 from cifar_exp.tracking.store import Store
@@ -85,10 +86,41 @@ def test_results_are_of_every_job_in_order_also_of_those_that_left_none(jobs: li
     ]
 
 
-@pytest.mark.usefixtures("jobs")
-def test_results_of_an_earlier_sweep_of_the_same_name_are_not_taken_for_this_ones(planned: Plan) -> None:
-    parent.start(planned, COMMAND)
-    assert [job.status for job in parent.results(planned)] == [parent.NOT_RUN] * 4
+def begun(planned: Plan) -> Plan:
+    """Started, and its process gone, in a folder that may be renamed."""
+    assert planned.folder is not None
+    run = parent.start(planned, COMMAND)
+    run.finish("KILLED")
+    left = JobResult("baseline-sgd-seed=1", "FINISHED", 12.34, "id0", metrics(0.5), HISTORY)
+    (planned.folder / "0").mkdir()
+    left.write(planned.folder / "0")
+    return planned
+
+
+def test_a_sweep_that_is_gone_on_with_is_the_same_run_with_its_results(
+    planned: Plan, store: Store, tmp_path: Path
+) -> None:
+    planned = begun(replace(planned, folder=tmp_path / "sweep"))
+    before = store.find_sweep(planned.sweep_name)
+    assert parent.begun(planned, COMMAND) == planned.sweep_name
+    assert parent.begun(planned, f"{COMMAND} seed=3") is None
+    run = parent.start(planned, COMMAND)
+    with pytest.raises(UserError, match="this sweep is running, as sweep"):
+        parent.begun(planned, COMMAND)
+    assert [job.status for job in parent.results(planned)] == ["FINISHED", *[parent.NOT_RUN] * 3]
+    run.finish("FINISHED")
+    assert run.id == before
+    assert store.client.get_run(run.id).info.status == "FINISHED"
+
+
+def test_a_sweep_that_starts_afresh_sets_the_earlier_of_its_name_aside(planned: Plan, tmp_path: Path) -> None:
+    planned = begun(replace(planned, folder=tmp_path / "sweep"))
+    afresh = replace(planned, jobs=tuple(replace(job, resume="never") for job in planned.jobs))
+    assert parent.begun(afresh, COMMAND) is None
+    run = parent.start(afresh, COMMAND)
+    assert [job.status for job in parent.results(afresh)] == [parent.NOT_RUN] * 4
+    run.finish("FINISHED")
+    assert (tmp_path / "sweep.1" / "0" / "result.json").exists()
 
 
 def test_varying_is_what_differs_between_jobs_with_its_value() -> None:

@@ -1,0 +1,156 @@
+"""The same command after an interruption goes on where it stopped, and nothing is there twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import program
+import pytest
+from mlflow import MlflowClient
+
+EPOCHS = 6
+RUN = (
+    "data=digits",
+    "data.train_images=500",
+    "model=dense",
+    "model.layers=[Flatten,{Dropout:{rate:0.3}},{Dense:{units:10}}]",
+    f"training.epochs={EPOCHS}",
+    "training.deterministic=true",
+)
+MEASURED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/learning_rate")
+KILLS = int(os.environ.get("CIFAR_EXP_KILLS", "5"))  # each costs a start of the program
+JOBS = 4
+
+
+def measured(client: MlflowClient, run_id: str) -> dict[str, list[tuple[int, float]]]:
+    """Every point of what does not depend on the clock."""
+    names = [
+        name for name in client.get_run(run_id).data.metrics if name in MEASURED or name.startswith(("test/", "val/"))
+    ]
+    return {name: [(p.step, p.value) for p in client.get_metric_history(run_id, name)] for name in names}
+
+
+def is_whole(client: MlflowClient, run_id: str) -> None:
+    run = client.get_run(run_id)
+    assert (run.info.status, run.data.tags["cifar_exp.outcome"]) == ("FINISHED", "completed")
+    assert len(run.outputs.model_outputs) == len(client.search_logged_models([run.info.experiment_id])) == 1
+    assert len(run.inputs.dataset_inputs) == 3
+    assert {"evaluation/predictions.parquet", "figures/curves.png", "logs/run.log"} <= program.artifacts(client, run_id)
+
+
+def kill_after(seconds: float, folder: Path, *arguments: str) -> int:
+    """Start the program and, if it takes so long, SIGKILL it with all its children."""
+    process = subprocess.Popen(
+        [*program.PROGRAM, *arguments],
+        cwd=folder,
+        env=program.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return process.wait()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[tuple[int, float]]], float]:
+    """What the run measures, and the seconds it takes."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    began = time.monotonic()
+    done = program.run(folder, *RUN)
+    assert done.returncode == 0, done.stderr
+    return measured(program.client(folder), program.only_run(folder).info.run_id), time.monotonic() - began
+
+
+def test_run_that_is_killed_again_and_again_is_one_run_with_every_epoch_once(
+    tmp_path: Path, undisturbed: tuple[dict[str, list[tuple[int, float]]], float]
+) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance, (expected, seconds) = random.Random(seed), undisturbed
+    for _ in range(KILLS):
+        if kill_after(chance.uniform(0.3, 1) * seconds, tmp_path, *RUN) == 0:
+            break
+    else:
+        done = program.run(tmp_path, *RUN)
+        assert (done.returncode, done.stderr) == (0, "")
+    client = program.client(tmp_path)
+    run = program.only_run(tmp_path)
+    assert measured(client, run.info.run_id) == expected
+    is_whole(client, run.info.run_id)
+
+
+def test_run_that_is_interrupted_goes_on_and_says_so(
+    tmp_path: Path, undisturbed: tuple[dict[str, list[tuple[int, float]]], float]
+) -> None:
+    stopped = program.run_until(tmp_path, r"epoch 2/", signal.SIGINT, *RUN, "training.checkpoint.every=1")
+    assert stopped.returncode == 128 + signal.SIGINT
+    assert program.only_run(tmp_path).info.status == "KILLED"
+    done = program.run(tmp_path, *RUN)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"of {EPOCHS}\n" in done.stdout and "goes on after epoch" in done.stdout
+    client, run = program.client(tmp_path), program.only_run(tmp_path)
+    assert measured(client, run.info.run_id) == undisturbed[0]
+    is_whole(client, run.info.run_id)
+    assert len(list(tmp_path.glob("outputs/runs/*"))) == 1
+
+    afresh = program.run(tmp_path, *RUN)  # a single run that finished is not taken for the next one
+    assert afresh.returncode == 0
+    assert len(program.runs(client)) == 2
+
+
+def test_sweep_that_is_killed_again_and_again_trains_every_job_to_its_end_once(tmp_path: Path) -> None:
+    chance = random.Random(seed := random.randrange(2**32))
+    print(f"seed {seed}")
+    command = ("-m", "seed=" + ",".join(map(str, range(JOBS))), *RUN, "training.epochs=2")
+    for _ in range(2):
+        kill_after(chance.uniform(8, 25), tmp_path, *command)
+    done = program.run(tmp_path, *command)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    client = program.client(tmp_path)
+    runs = program.runs(client)
+    (parent,) = (run for run in runs if run.data.tags.get("cifar_exp.kind") == "sweep")
+    jobs = [run for run in runs if run is not parent]
+    assert [run.info.status for run in runs] == ["FINISHED"] * (JOBS + 1)
+    assert sorted(run.data.params["seed"] for run in jobs) == [str(number) for number in range(JOBS)]
+    for run in jobs:
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert list(program.points(client, run.info.run_id, "train/loss")) == [1, 2]
+        assert all(
+            len(points) == len({step for step, _ in points}) for points in measured(client, run.info.run_id).values()
+        )
+
+    for named in ([], [f"sweep.name={parent.data.tags['cifar_exp.sweep']}"]):
+        again = program.run(tmp_path, *command, *named)
+        assert again.returncode == 0
+        assert again.stdout.count("has finished before") == JOBS
+        assert again.stdout.count(" FINISHED ") == JOBS  # of the table
+        assert len(program.runs(client)) == JOBS + 1
+    afresh = program.run(tmp_path, *command, "resume=never")
+    assert afresh.returncode == 0
+    assert len(program.runs(client)) == 2 * (JOBS + 1)
+
+
+def test_sweep_that_is_running_is_not_started_twice(tmp_path: Path) -> None:
+    command = ("-m", "seed=1,2", *RUN, "training.epochs=100000")
+    first = subprocess.Popen(
+        [*program.PROGRAM, *command], cwd=tmp_path, env=program.environment(), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert first.stdout is not None
+        next(line for line in first.stdout if "epoch" in line)
+        second = program.run(tmp_path, *command)
+        assert second.returncode == 2
+        assert second.stderr.startswith("cifar_exp: this sweep is running, as ") and second.stderr.count("\n") == 1
+    finally:
+        first.kill()
+        first.wait()
+    assert len(program.runs(program.client(tmp_path))) == 2
