@@ -95,12 +95,14 @@ def check(config: Config) -> None:
     architecture.check(config.model.layers, f"model {config.model.name!r}", IMAGE_SHAPE, CLASSES)
 
 
-def check_sweep_name(name: str) -> None:
-    """Refuse a name that could not be a folder's.
+def check_sweep(name: str, retries: int) -> None:
+    """Refuse a name that could not be a folder's, and a count that is none.
 
     Raises:
-        UserError: saying what it may hold.
+        UserError: saying what it may be.
     """
+    if retries < 0:
+        raise UserError(f"sweep.retries: got {retries}, expected at least 0")
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise UserError(f"sweep.name: got {name!r}, expected letters, digits, '-', '_' and '.' only")
 

@@ -91,7 +91,7 @@ def _plan_sweep(parsed: list[Override], base: DictConfig, search: list[str]) -> 
     is_named = bool(base.sweep.name)
     if not is_named:  # hydra.sweep.dir refers to it
         base.sweep.name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{uuid4().hex[:4]}"
-    checks.check_sweep_name(base.sweep.name)
+    checks.check_sweep(base.sweep.name, base.sweep.retries)
     batches = BasicSweeper.split_arguments(parsed, None)
     overrides = tuple(_of_a_job(job) for batch in batches for job in batch)
     jobs = []

@@ -156,6 +156,8 @@ class SweepConfig:
     """The sweep that a run is a job of. The program fills in `varies` and `jobs`."""
 
     name: str | None = None  # default: unique, made from the time
+    retries: int = _setting(0, at_least=0)  # of a job that failed, from its checkpoint; the same failure twice is final
+    fail_fast: bool = False  # start no further job once one has failed
     varies: list[str] = field(default_factory=list)  # the keys that differ between its jobs
     jobs: int = _setting(1, at_least=1)
 

@@ -76,17 +76,42 @@ def run(composed: DictConfig) -> None:
     if config.resume == "auto" and _has_finished(config, folder):
         log.info("[%d/%d] %s  has finished before", job.number, config.sweep.jobs, name)
         return
+    if config.sweep.fail_fast and (failed := _failed_before(job.number, folder)):
+        log.info("[%d/%d] %s  is not started: job %d failed", job.number, config.sweep.jobs, name, failed)
+        return
     try:
-        done = experiment.run(config, job, folder)
-        JobResult(name, "FINISHED", done.seconds, done.run_id, done.metrics, done.history).write(folder)
-    except Exception as error:
-        said = isinstance(error, UserError | Diverged)
-        reason = str(error) if said else f"{type(error).__name__}: {error}"
-        log.error("[%d/%d] %s  FAILED: %s", job.number, config.sweep.jobs, name, " ".join(reason.split()))
-        JobResult(name, "FAILED", time.monotonic() - began, experiment.run_id(folder), error=reason).write(folder)
+        _train(config, job, folder).write(folder)
     except BaseException:
         JobResult(name, "KILLED", time.monotonic() - began, experiment.run_id(folder)).write(folder)
         raise
+
+
+def _train(config: Config, job: experiment.Job, folder: Path) -> JobResult:
+    """Train it, and try again what failed otherwise than the time before."""
+    name, began, before = config.run_name(job.varying), time.monotonic(), None
+    for left in reversed(range(config.sweep.retries + 1)):
+        try:
+            done = experiment.run(config, job, folder)
+            return JobResult(name, "FINISHED", done.seconds, done.run_id, done.metrics, done.history)
+        except Exception as error:
+            certain = isinstance(error, UserError | Diverged)
+            reason = " ".join((str(error) if certain else f"{type(error).__name__}: {error}").split())
+            final = certain or reason == before or not left
+            before = reason
+            again = "" if final else "; it is tried again"
+            log.error("[%s/%d] %s  FAILED: %s%s", job.number, config.sweep.jobs, name, reason, again)
+            if final:
+                break
+    return JobResult(name, "FAILED", time.monotonic() - began, experiment.run_id(folder), error=before)
+
+
+def _failed_before(number: int | None, folder: Path) -> int | None:
+    """The first job before this one that failed."""
+    for earlier in range(1, number or 1):
+        left = JobResult.read(folder.parent / str(earlier - 1))
+        if left and left.status == "FAILED":
+            return earlier
+    return None
 
 
 def _has_finished(config: Config, folder: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import subprocess
 from pathlib import Path
 
 import program
@@ -77,4 +78,46 @@ def test_a_job_without_enough_images_is_refused_before_any_trains(tmp_path: Path
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("cifar_exp: job 2 of 2 (model=dense data.train_images=6000 ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def in_the_way(folder: Path) -> Path:
+    """What the first job of sweep s cannot write over, after its training."""
+    path = folder / "outputs" / "sweeps" / "s" / "0" / "artifacts" / "evaluation"
+    path.parent.mkdir(parents=True)
+    path.write_text("in the way")
+    return path
+
+
+def test_same_failure_twice_is_final_and_may_stop_the_sweep(tmp_path: Path) -> None:
+    in_the_way(tmp_path)
+    settings = ("sweep.name=s", "sweep.retries=5", "sweep.fail_fast=true")
+    done = program.run(tmp_path, "-m", "seed=1,2", "model=dense", *QUICK, *settings)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.count("FAILED: ") == 2 and done.stdout.count("it is tried again") == 1
+    assert "[2/2] dense-adam-seed=2  is not started: job 1 failed" in done.stdout
+    _, job = program.runs(program.client(tmp_path))
+    assert (job.info.status, job.data.tags["cifar_exp.outcome"]) == ("FAILED", "failed")
+
+
+def test_failure_that_was_put_right_is_tried_again_under_the_same_run(tmp_path: Path) -> None:
+    obstacle = in_the_way(tmp_path)
+    command = ("-m", "seed=1", "model=dense", *QUICK, "sweep.name=s", "sweep.retries=1")
+    with subprocess.Popen(
+        [*program.PROGRAM, *command], cwd=tmp_path, env=program.environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "it is tried again" in line:
+                obstacle.unlink()
+    assert process.returncode == 0
+    client = program.client(tmp_path)
+    _, job = program.runs(client)
+    assert (job.info.status, job.data.tags["cifar_exp.outcome"]) == ("FINISHED", "completed")
+    assert len(client.get_metric_history(job.info.run_id, "train/loss")) == 1
+
+
+def test_a_number_of_retries_that_is_none_is_refused(tmp_path: Path) -> None:
+    done = program.run(tmp_path, "-m", "seed=1,2", *QUICK, "sweep.retries=-1")
+    assert (done.returncode, done.stderr) == (2, "cifar_exp: sweep.retries: got -1, expected at least 0\n")
     assert list(tmp_path.iterdir()) == []
