@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
 import traceback
-from types import FrameType
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
-from cifar_exp import composition, console, experiment
+from cifar_exp import composition, console, exits, experiment
 from cifar_exp.errors import Diverged, UserError
 from cifar_exp.sweep import job
-
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a run the way Ctrl-C does."""
 
 
 def main() -> int:
     """Answer one command line; the exit code is 0, 1 for a failed run, 2 for a refusal, or 128 + signal."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, so that errors are told here, in one line
     console.set_up()
-    signal.signal(signal.SIGTERM, _terminate)
+    exits.take_signals()
     arguments = get_args_parser().parse_args()
     only_asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
     raised: list[Exception] = []
@@ -69,24 +61,20 @@ def main() -> int:
         return sweep.run(plan, app, command)
     except UserError as error:
         console.refuse(error)
-        return 2
+        return exits.REFUSED
     except KeyboardInterrupt as stop:
         console.refuse("stopped; a run that had begun is logged as KILLED")
-        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+        return exits.of_stop(stop)
     except Diverged as error:
         console.refuse(f"failed: {error}")
-        return 1
+        return exits.FAILED
     except OSError as error:  # a full disk, a folder that may not be written
         console.refuse(f"failed: {error}")
-        return 1
+        return exits.FAILED
     except Exception as error:
         traceback.print_exc()
         console.refuse(f"failed: {type(error).__name__}: {error}")
-        return 1
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+        return exits.FAILED
 
 
 if __name__ == "__main__":

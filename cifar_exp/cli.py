@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import traceback
 from fnmatch import fnmatchcase
-from types import FrameType
 from typing import NoReturn
 
+from cifar_exp import exits
 from cifar_exp.errors import UserError, did_you_mean
-
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command the way Ctrl-C does."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,24 +21,24 @@ class _Parser(argparse.ArgumentParser):
 
 def main() -> int:
     """Answer one command line; the exit code is 0, 1 for a failure, 2 for a refusal, or 128 + signal."""
-    signal.signal(signal.SIGTERM, _terminate)
+    exits.take_signals()
     try:
         arguments = _parser().parse_args()
         code: int = arguments.command(arguments)
         sys.stdout.flush()
         return code
     except UserError as error:
-        return _refuse(error, 2)
+        return _refuse(error, exits.REFUSED)
     except KeyboardInterrupt as stop:
-        return _refuse("stopped", TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
+        return _refuse("stopped", exits.of_stop(stop))
     except BrokenPipeError:  # who read it has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return _refuse(f"failed: {error}", 1)
+        return _refuse(f"failed: {error}", exits.FAILED)
     except Exception as error:
         traceback.print_exc()
-        return _refuse(f"failed: {type(error).__name__}: {error}", 1)
+        return _refuse(f"failed: {type(error).__name__}: {error}", exits.FAILED)
 
 
 def _parser() -> _Parser:
@@ -152,10 +145,6 @@ def _refuse(reason: object, code: int) -> int:
 
     console.refuse(reason)
     return code
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ def test_ctrl_c_ends_the_run_that_is_going_and_logs_it_as_killed(tmp_path: Path)
     time.sleep(0.5)
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=120)
-    assert running.returncode == cli.INTERRUPTED
+    assert running.returncode == 128 + signal.SIGINT
     assert [line for line in err.splitlines() if line.startswith("cifar_exp: ")] == [
         "cifar_exp: stopped; a run that had begun is logged as KILLED",
         "cifar_exp: stopped",
