@@ -49,6 +49,12 @@ def _parser() -> _Parser:
     store.add_argument("--uri", help="tracking store (default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db)")
     store.add_argument("--experiment", help="the MLflow experiment in it (default: as in conf/tracking)")
 
+    said = "train a logged run again from its logged config, and say whether it comes to the same"
+    again = commands.add_parser("reproduce", parents=[store], help=said, description=f"{said.capitalize()}.")
+    again.add_argument("run", metavar="RUN", help="its id")
+    again.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="what differs here: data.dir=..., say")
+    again.set_defaults(command=_reproduce)
+
     said = "send what runs could not while the tracking server was away"
     sync = commands.add_parser("sync", parents=[store], help=said, description=f"{said.capitalize()}.")
     sync.add_argument("--status", action="store_true", help="only list what waits")
@@ -113,6 +119,26 @@ def _sources(arguments: argparse.Namespace) -> int:
         for line in [*sources.notes(frame, store), *sources.remarks(frame)]:
             terminal.print(line, markup=False)
     return 0
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    from datetime import datetime
+    from pathlib import Path
+
+    from cifar_exp import console, reproduce
+    from cifar_exp.composition import plan
+    from cifar_exp.config import TrackingConfig
+    from cifar_exp.tracking.store import Store
+
+    experiment = arguments.experiment or plan([], multirun=False).jobs[0].tracking.experiment
+    store = Store.of(TrackingConfig(uri=arguments.uri, experiment=experiment))
+    console.set_up()
+    logged = reproduce.read(store, arguments.run, arguments.overrides)
+    console.say(f"Again: {logged.name}, run {logged.id}")
+    folder = Path("outputs") / "reproduced" / f"{logged.id[:8]}-{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    verdict = reproduce.again(logged, store, folder)
+    console.say("\n" + "\n".join(verdict.lines))
+    return 0 if verdict.matches else 1
 
 
 def _sync(arguments: argparse.Namespace) -> int:

@@ -48,6 +48,7 @@ class Job:
     overrides: tuple[str, ...] = ()
     number: int | None = None  # from 1
     varying: Mapping[str, str] = field(default_factory=dict)  # what the sweep varies -> its value here
+    tags: Mapping[str, str] = field(default_factory=dict)  # further ones
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Result:
     metrics: dict[str, float]
     history: dict[str, list[float]]
     seconds: float
+    fingerprint: str
 
 
 def run(config: Config, job: Job, folder: Path) -> Result:
@@ -144,7 +146,7 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         if came_to == outcome.COLLAPSED:
             log.warning("%s  %s", title, remarks[0])
     checkpoints.remove()  # it finished, and its model is logged
-    return Result(logged.id, name, metrics, history, seconds)
+    return Result(logged.id, name, metrics, history, seconds, tags[_FINGERPRINT])
 
 
 def check_surroundings(config: Config, earlier: Collection[str] = ()) -> None:
@@ -217,6 +219,7 @@ def _tags(config: Config, job: Job, splits: Splits, start: Origin | None = None)
         "review.state": "unreviewed",
         "review.by": "",
         "review.note": "",
+        **job.tags,
         **environment.source_tags(),
     }
     if config.sweep.name:

@@ -1,0 +1,34 @@
+"""What a store has of a run, as data."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cifar_exp.errors import UserError, reason
+from cifar_exp.tracking.store import Store, import_mlflow
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+def run_and_artifact(store: Store, run_id: str, name: str) -> tuple[Run, str]:
+    """A run and the text of one of its artifacts.
+
+    Raises:
+        UserError: if there is no such run or artifact, or it is no text.
+    """
+    store.check()
+    import_mlflow()
+    import mlflow.artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = store.client.get_run(run_id)
+        with tempfile.TemporaryDirectory() as folder:
+            uri = f"runs:/{run_id}/{name}"
+            path = mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=store.uri)
+            return run, Path(path).read_text(encoding="utf-8")
+    except (MlflowException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"run {run_id} of {store.uri}: {reason(error.__context__ or error)}") from error
