@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
+from uuid import uuid4
 
 from cifar_exp.config import TrackingConfig
 from cifar_exp.errors import UserError, reason
@@ -84,9 +85,28 @@ class Store:
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         try:
+            self._make()
             return mlflow.MlflowClient(self.uri)
         except mlflow.MlflowException as error:
             raise self._refusal(error) from error
+
+    def _make(self) -> None:
+        """Make an SQLite file under another name first: one that is half made, MLflow could never use again."""
+        path = self._file
+        if path is None or path.exists():
+            return
+        from mlflow import MlflowClient
+
+        part = path.with_name(f".{path.name}.{uuid4().hex}.part")
+        try:
+            MlflowClient(f"sqlite:///{part.resolve()}").search_experiments(max_results=1)
+            os.link(part, path)
+        except FileExistsError:
+            pass  # made by another process meanwhile
+        except OSError:  # a file system without links
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
     @cached_property
     def experiment_id(self) -> str:
@@ -128,12 +148,17 @@ class Store:
     @property
     def absolute_uri(self) -> str:
         """The same from any folder."""
-        path = self.uri.removeprefix("sqlite:///")
-        return self.uri if path == self.uri or not path else f"sqlite:///{Path(path).resolve()}"
+        return f"sqlite:///{self._file.resolve()}" if self._file else self.uri
 
     def exists(self) -> bool:
         """Whether it may hold anything: asking an SQLite file would make it."""
-        return not self.uri.startswith("sqlite:///") or Path(self.uri.removeprefix("sqlite:///")).exists()
+        return self._file is None or self._file.exists()
+
+    @property
+    def _file(self) -> Path | None:
+        """Of an SQLite store."""
+        path = self.uri.removeprefix("sqlite:///")
+        return None if path == self.uri or not path else Path(path)
 
     @property
     def is_server(self) -> bool:
@@ -146,9 +171,7 @@ class Store:
     @property
     def _artifact_location(self) -> str | None:
         """Beside an SQLite file; not the default mlruns, which later commands would take for an old file store."""
-        if not self.uri.startswith("sqlite:///"):
-            return None
-        return (Path(self.uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
+        return (self._file.resolve().parent / "mlartifacts").as_uri() if self._file else None
 
     def run_address(self, run_id: str) -> str:
         """Of a run's page."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -110,3 +113,25 @@ def test_a_run_id_in_the_environment_is_cleared(store: Store, monkeypatch: pytes
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
     _ = Store(store.uri, "unit").client
     assert "MLFLOW_RUN_ID" not in os.environ
+
+
+def test_a_process_that_is_killed_while_it_makes_a_store_leaves_none_that_is_half_made(tmp_path: Path) -> None:
+    code = "import sys; from cifar_exp.tracking.store import Store; Store(sys.argv[1], 'e').experiment_id"
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    process = subprocess.Popen([sys.executable, "-c", code, uri])
+    while not any(part.stat().st_size > 100_000 for part in tmp_path.glob(".mlflow.db.*.part")):  # some of its tables
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "mlflow.db").exists()
+    assert Store(uri, "e").experiment_id == Store(uri, "e").experiment_id
+
+
+def test_processes_that_make_a_store_at_once_share_it(tmp_path: Path) -> None:
+    code = "import sys; from cifar_exp.tracking.store import Store; print(Store(sys.argv[1], 'e').experiment_id)"
+    command = [sys.executable, "-c", code, f"sqlite:///{tmp_path / 'mlflow.db'}"]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = {process.communicate(timeout=120)[0] for process in processes}
+    assert len(said) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db"]
