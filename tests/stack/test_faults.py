@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -96,8 +97,9 @@ def kill_the_engine() -> None:
     containers = stack.docker("ps", "--quiet").stdout.split()
     inside = stack.docker("inspect", "--format", "{{.State.Pid}}", *containers).stdout.split()
     helpers = subprocess.run(["pgrep", "containerd"], capture_output=True, text=True).stdout.split()
-    for process in (engine, *map(int, helpers), *map(int, inside)):
-        os.kill(process, signal.SIGKILL)
+    for process in filter(None, (engine, *map(int, helpers), *map(int, inside))):  # 0: of a container that restarts
+        with suppress(ProcessLookupError):  # some end with the engine
+            os.kill(process, signal.SIGKILL)
     while Path(f"/proc/{engine}").exists():
         time.sleep(0.1)
     log = open("/var/log/dockerd.log", "ab")  # noqa: SIM115 (the engine outlives this test)
