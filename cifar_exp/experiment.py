@@ -173,7 +173,7 @@ def is_finished(config: Config, folder: Path) -> bool:
     """Whether the run of this folder is of this config, and finished."""
     store, wanted = Store.of(config.tracking), config.training.start_from
     left = Past.read(folder)
-    if left is None or left.status != past.FINISHED:
+    if left is None or left.status != past.FINISHED or left.can_go_on():
         return False
     start = origin.find(store, wanted) if wanted else None
     return left.tags.get(_FINGERPRINT) == fingerprint(config, data.load(config.data), start)

@@ -16,7 +16,8 @@ from cifar_exp import console, experiment
 from cifar_exp.checks import from_composed
 from cifar_exp.config import Config
 from cifar_exp.errors import Diverged, UserError
-from cifar_exp.tracking import sync
+from cifar_exp.tracking import past, sync
+from cifar_exp.tracking.past import Past
 from cifar_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)
@@ -116,9 +117,18 @@ def _failed_before(number: int | None, folder: Path) -> int | None:
 
 def _has_finished(config: Config, folder: Path) -> bool:
     """Whether this very job left its result here; what its store has not taken yet is then sent."""
-    left = JobResult.read(folder)
-    if left is None or left.status != "FINISHED" or not experiment.is_finished(config, folder):
+    if not experiment.is_finished(config, folder):
         return False
     sync.send(folder)
+    left = JobResult.read(folder) or _of_journal(folder)
     replace(left, run_id=experiment.run_id(folder)).write(folder)
     return True
+
+
+def _of_journal(folder: Path) -> JobResult:
+    """Of a finished job whose process was killed before it could leave its result."""
+    run, metrics = Past.read(folder), past.metrics(folder)
+    assert run is not None
+    last = {name: steps[0] for name, steps in metrics.items() if list(steps) == [0]}
+    history = {name: list(steps.values()) for name, steps in metrics.items() if 1 in steps and "system/" not in name}
+    return JobResult(run.name, past.FINISHED, (run.ended - run.began) / 1000, metrics=last, history=history)

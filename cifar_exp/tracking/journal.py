@@ -114,6 +114,11 @@ def read(folder: Path, first: int = 0) -> Iterator[Event | Damage]:
                 yield _event(line, number)
 
 
+def was_closed(folder: Path) -> bool:
+    """Whether the process that wrote it got to its end."""
+    return not (folder / _RESERVE).exists()
+
+
 def is_live(folder: Path) -> bool:
     """Whether a process is writing it."""
     with (folder / FILE).open("rb") as file:

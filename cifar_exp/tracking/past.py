@@ -18,8 +18,10 @@ class Past:
     """A run that was begun in this folder."""
 
     folder: Path
+    name: str
     began: int
-    """Milliseconds since 1970."""
+    ended: int
+    """Milliseconds since 1970: its beginning, and its last event."""
     tags: dict[str, str]
     """As they were set last."""
     status: str | None
@@ -30,23 +32,24 @@ class Past:
         """None for a folder without the beginning of a run."""
         if not (folder / journal.FILE).exists():
             return None
-        began, tags, status = None, {}, None
+        name, began, ended, tags, status = "", None, 0, {}, None
         for event in journal.read(folder):
             if not isinstance(event, Event):
                 continue
+            ended = event.time
             if event.kind == "start":
-                began, tags = event.time, dict(event.content["tags"])
+                name, began, tags = event.content["name"], event.time, dict(event.content["tags"])
             elif event.kind in ("tags", "resume"):
                 tags |= event.content
                 status = None if event.kind == "resume" else status
             elif event.kind == "finish":
                 status = event.content["status"]
-        return None if began is None else cls(folder, began, tags, status)
+        return None if began is None else cls(folder, name, began, ended, tags, status)
 
     def can_go_on(self) -> bool:
         """Whether it was interrupted, by whatever would not happen again, and nobody else goes on with it."""
-        stopped = self.status != FINISHED and self.tags.get("cifar_exp.outcome") != _DIVERGED
-        return stopped and not journal.is_live(self.folder)
+        ended = self.status == FINISHED and journal.was_closed(self.folder)
+        return not (ended or self.tags.get("cifar_exp.outcome") == _DIVERGED or journal.is_live(self.folder))
 
 
 def interrupted(root: Path, tag: str, value: str) -> Past | None:
@@ -69,10 +72,14 @@ def resumed(folder: Path) -> int:
     return sum(isinstance(event, Event) and event.kind == "resume" for event in journal.read(folder))
 
 
-def known_metrics(folder: Path) -> set[tuple[str, int]]:
-    """The name and step of every metric that was logged."""
-    events = (event for event in journal.read(folder) if isinstance(event, Event) and event.kind == "metrics")
-    return {(name, event.content["step"]) for event in events for name in event.content["values"]}
+def metrics(folder: Path) -> dict[str, dict[int, float]]:
+    """Every metric that was logged: its value at each step."""
+    found: dict[str, dict[int, float]] = {}
+    for event in journal.read(folder):
+        if isinstance(event, Event) and event.kind == "metrics":
+            for name, value in event.content["values"].items():
+                found.setdefault(name, {})[event.content["step"]] = value
+    return found
 
 
 def runs(root: Path) -> Iterator[Past]:

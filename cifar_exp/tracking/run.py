@@ -18,7 +18,7 @@ from uuid import uuid4
 from cifar_exp.data import Split
 from cifar_exp.errors import Diverged
 from cifar_exp.tracking import past
-from cifar_exp.tracking.journal import Journal
+from cifar_exp.tracking.journal import FILE, Journal
 from cifar_exp.tracking.live import Live
 from cifar_exp.tracking.replay import ARTIFACTS, MODEL, Replayer, hash_of
 from cifar_exp.tracking.store import Store
@@ -42,7 +42,8 @@ class Run:
         self._live = Live(self._replayer)
         self._drain_seconds = drain_seconds
         self._system_metrics: SystemMetrics | None = None
-        self._known = past.known_metrics(folder)
+        logged = past.metrics(folder).items() if (folder / FILE).exists() else ()
+        self._known = {(name, step) for name, steps in logged for step in steps}
         self.resumed = 0
         """How often it had been interrupted."""
 

@@ -10,7 +10,7 @@ from cifar_exp.tracking import past
 from cifar_exp.tracking.journal import Journal
 from cifar_exp.tracking.past import Past
 
-START = ("start", {"tags": {"cifar_exp.fingerprint": "f", "cifar_exp.outcome": "running"}})
+START = ("start", {"name": "a run", "tags": {"cifar_exp.fingerprint": "f", "cifar_exp.outcome": "running"}})
 
 
 def left(folder: Path, *events: tuple[str, dict[str, object]]) -> Past | None:
@@ -49,6 +49,14 @@ def test_what_another_process_writes_cannot(tmp_path: Path) -> None:
         assert run is not None and not run.can_go_on()
 
 
+def test_what_was_killed_on_its_way_out_is_not_over(tmp_path: Path) -> None:
+    left(tmp_path, START, ("finish", {"status": "FINISHED"}))
+    run = Past.read(tmp_path)
+    assert run is not None and not run.can_go_on()
+    (tmp_path / "journal.reserve").touch()  # which a process gives up at its end
+    assert run.can_go_on()
+
+
 def test_the_last_of_several_is_taken(tmp_path: Path) -> None:
     for name in ("b", "a"):
         left(tmp_path / name, START)
@@ -74,5 +82,5 @@ def test_what_is_set_aside_is_kept(tmp_path: Path) -> None:
 def test_metrics_that_were_logged_are_known_by_name_and_step(tmp_path: Path) -> None:
     events = [("metrics", {"step": step, "values": {"train/loss": 1.0, "val/loss": 2.0}}) for step in (1, 2)]
     left(tmp_path, START, *events, ("resume", {}), ("resume", {}))
-    assert past.known_metrics(tmp_path) == {(name, step) for name in ("train/loss", "val/loss") for step in (1, 2)}
+    assert past.metrics(tmp_path) == {"train/loss": {1: 1.0, 2: 1.0}, "val/loss": {1: 2.0, 2: 2.0}}
     assert past.resumed(tmp_path) == 2
