@@ -1,6 +1,6 @@
 """Test accuracy of this project's baseline beside plain Keras's, over the same seeds.
 
-    python benchmarks/accuracy.py --data FOLDER [--seeds 3] [--epochs 10]
+    python benchmarks/accuracy.py --data FOLDER [--seeds 3] [--epochs 10] [--optimizer adam]
 
 Prints a Markdown table: each seed's accuracy after the last epoch, their mean, and the mean of each run's best epoch.
 """
@@ -20,12 +20,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="holds cifar-10-batches-bin")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--optimizer", default="adam", help="at its defaults: adam, sgd, adagrad, ...")
     arguments = parser.parse_args()
     data = arguments.data.resolve()
     print("| variant | last epoch, by seed | mean | mean of best epochs |")
     print("| --- | --- | --- | --- |")
     for name, train in (("keras", contenders.keras), ("cifar_exp", contenders.cifar_exp)):
-        runs = [[epoch.accuracy for epoch in train(data, arguments.epochs, seed)] for seed in range(arguments.seeds)]
+        runs = [
+            [epoch.accuracy for epoch in train(data, arguments.epochs, seed, optimizer=arguments.optimizer)]
+            for seed in range(arguments.seeds)
+        ]
         last, best = [run[-1] for run in runs], [max(run) for run in runs]
         by_seed = ", ".join(f"{accuracy:.4f}" for accuracy in last)
         print(f"| {name} | {by_seed} | {statistics.mean(last):.4f} | {statistics.mean(best):.4f} |", flush=True)

@@ -1,6 +1,6 @@
 """What the benchmarks compare: the sources' baseline in plain Keras, and in this project, each in its own process.
 
-Both train on all 50,000 images at batch size 32 with Adam and validate on the test images after each epoch.
+Both train on all 50,000 images at batch size 32 and validate on the test images after each epoch.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ class Epoch(NamedTuple):
     accuracy: float
 
 
-def keras(data: Path, epochs: int, seed: int = 0, onednn: bool = True) -> list[Epoch]:
+def keras(data: Path, epochs: int, seed: int = 0, onednn: bool = True, optimizer: str = "adam") -> list[Epoch]:
     """Plain Keras, as the source notebook writes it: float64 images, defaults throughout."""
     environment = os.environ | ({} if onednn else {"TF_ENABLE_ONEDNN_OPTS": "0"})
-    command = [sys.executable, __file__, str(data), str(epochs), str(seed)]
+    command = [sys.executable, __file__, str(data), str(epochs), str(seed), optimizer]
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     lines = [line.split() for line in done.stdout.decode().splitlines() if line.startswith("epoch")]
     return [Epoch(float(ended), float(accuracy)) for _, ended, accuracy in lines]
 
 
-def cifar_exp(data: Path, epochs: int, seed: int = 0) -> list[Epoch]:
+def cifar_exp(data: Path, epochs: int, seed: int = 0, optimizer: str = "adam") -> list[Epoch]:
     """`python -m cifar_exp`, logging to a store of its own."""
     from mlflow import MlflowClient
 
     with tempfile.TemporaryDirectory() as folder:
-        arguments = ["optimizer=adam", "training.batch_size=32", f"training.epochs={epochs}", f"seed={seed}"]
+        arguments = [f"optimizer={optimizer}", "training.batch_size=32", f"training.epochs={epochs}", f"seed={seed}"]
         arguments += [f"data.dir={data}", "data.verify=size", "data.validation=test"]
         store = f"sqlite:///{folder}/mlflow.db"
         command = [sys.executable, "-m", "cifar_exp", *arguments, f"tracking.uri={store}"]
@@ -46,7 +46,7 @@ def cifar_exp(data: Path, epochs: int, seed: int = 0) -> list[Epoch]:
         return [Epoch(metric.timestamp / 1000, metric.value) for metric in logged]
 
 
-def _train_plain_keras(data: Path, epochs: int, seed: int) -> None:
+def _train_plain_keras(data: Path, epochs: int, seed: int, optimizer: str) -> None:
     """The notebook's cells; prints a line at the end of each epoch."""
     import keras
     from keras import layers
@@ -72,7 +72,7 @@ def _train_plain_keras(data: Path, epochs: int, seed: int) -> None:
         ]
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer="adam", loss=loss, metrics=["accuracy"])
+    model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
 
     class EpochEnds(keras.callbacks.Callback):  # type: ignore[misc]
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -83,4 +83,4 @@ def _train_plain_keras(data: Path, epochs: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    _train_plain_keras(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    _train_plain_keras(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
