@@ -231,11 +231,9 @@ def test_the_terminal_s_table_holds_in_120_columns_at_its_widest(
 def test_the_page_tells_every_run_its_seed_and_the_remarks(entries: list[Entry], own_store: Store, log: Log) -> None:
     ids = [log("s0_wide", 0.6 + seed / 10, params={"seed": seed}, source=COPY) for seed in range(2)]
     log("s0_narrow", 0.9)
+    remarks = dict.fromkeys(("s0_wide", "s2_cnn"), "Its source | says so.")
     explained = [
-        replace(entry, reference=replace(entry.reference, remark="Its source | says so."))
-        if entry.name in ("s0_wide", "s2_cnn")
-        else entry
-        for entry in entries
+        replace(entry, reference=replace(entry.reference, remark=remarks.get(entry.name))) for entry in entries
     ]
     frame = table(explained, own_store)
     page = sources.markdown(frame, own_store, "On a copy.")
