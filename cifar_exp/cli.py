@@ -146,13 +146,11 @@ def _sync(arguments: argparse.Namespace) -> int:
 
     from cifar_exp import console
     from cifar_exp.tracking import sync
-    from cifar_exp.tracking.store import Store
 
     found = sync.find(Path(folder) for folder in arguments.folders or ["outputs"])
-    store = Store(arguments.uri, arguments.experiment or "cifar10") if arguments.uri else None
     states = []
     for folder in found:
-        state = sync.look(folder) if arguments.status else sync.send(folder, store)
+        state = sync.look(folder) if arguments.status else sync.send(folder, arguments.uri, arguments.experiment)
         states.append(state)
         said = "is being written, and sent by its own process" if state.live else f"{state.waiting} events wait"
         if state.sent:

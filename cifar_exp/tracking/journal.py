@@ -125,11 +125,6 @@ def is_live(folder: Path) -> bool:
         return not _lock(file.fileno())
 
 
-def cut_off(folder: Path) -> bool:
-    """Whether its last line was never finished."""
-    return _unfinished(folder / FILE)
-
-
 def _line(event: Event) -> bytes:
     content = json.dumps(asdict(event), separators=(",", ":"))
     return f'{{"crc32":"{zlib.crc32(content.encode()):08x}","event":{content}}}\n'.encode()

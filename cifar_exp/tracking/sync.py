@@ -57,12 +57,13 @@ def look(folder: Path) -> State:
     return _state(replayer, live=journal.is_live(folder))
 
 
-def send(folder: Path, store: Store | None = None) -> State:
+def send(folder: Path, uri: str | None = None, experiment: str | None = None) -> State:
     """Send what waits in a journal, and tell the end of a run whose process is gone.
 
     Args:
         folder: of the journal.
-        store: another one than the journal names.
+        uri: of another store than the journal names.
+        experiment: another one in it.
     """
     try:
         held = Journal(folder)
@@ -70,9 +71,12 @@ def send(folder: Path, store: Store | None = None) -> State:
         return look(folder)
     with held:
         settle(held)
-        replayer = Replayer(folder, store)
+        replayer = Replayer(folder)
         before = replayer.progress.lines
         try:
+            if uri or experiment:
+                named = replayer.store
+                replayer = Replayer(folder, Store(uri or named.uri, experiment or named.experiment))
             replayer.send(again=True)
         except Away as away:
             return _state(replayer, sent=replayer.progress.lines - before, away=str(away))

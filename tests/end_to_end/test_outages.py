@@ -54,7 +54,7 @@ def is_whole(client: MlflowClient, folder: Path, status: str = "FINISHED", epoch
 
 
 def test_server_that_is_never_there_costs_nothing_and_gets_all_of_it_later(tmp_path: Path) -> None:
-    done = program.run(tmp_path, *RUN, MLFLOW_TRACKING_URI=program.NOWHERE)
+    done = program.run(tmp_path, *RUN, "tracking.experiment=own", MLFLOW_TRACKING_URI=program.NOWHERE)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{program.NOWHERE} is away" in done.stdout
     (said,) = (line for line in done.stdout.splitlines() if "events wait" in line)
@@ -73,6 +73,7 @@ def test_server_that_is_never_there_costs_nothing_and_gets_all_of_it_later(tmp_p
     assert (elsewhere.returncode, elsewhere.stderr) == (0, "")
     assert f"{waiting[1]} events sent to run " in elsewhere.stdout
     is_whole(program.client(tmp_path), tmp_path)
+    assert program.client(tmp_path).get_experiment_by_name("own") is not None
     again = program.execute([*SYNC, "--uri", "sqlite:///mlflow.db"], tmp_path)
     assert (again.returncode, again.stdout) == (0, "Nothing waits: 1 runs, all sent.\n")
 
