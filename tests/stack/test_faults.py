@@ -93,7 +93,8 @@ def test_what_was_acknowledged_is_there_after_the_engine_itself_is_killed(
 def kill_the_engine() -> None:
     """As a machine that loses its power: the engine and all its containers at once; then it is started again."""
     engine = int(PID_FILE.read_text())
-    command = Path(f"/proc/{engine}/cmdline").read_bytes().split(b"\0")[:-1]
+    executable = Path(f"/proc/{engine}/exe").readlink()
+    arguments = Path(f"/proc/{engine}/cmdline").read_bytes().split(b"\0")[1:-1]
     containers = stack.docker("ps", "--quiet").stdout.split()
     inside = stack.docker("inspect", "--format", "{{.State.Pid}}", *containers).stdout.split()
     helpers = subprocess.run(["pgrep", "containerd"], capture_output=True, text=True).stdout.split()
@@ -103,6 +104,6 @@ def kill_the_engine() -> None:
     while Path(f"/proc/{engine}").exists():
         time.sleep(0.1)
     log = open("/var/log/dockerd.log", "ab")  # noqa: SIM115 (the engine outlives this test)
-    subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    subprocess.Popen([executable, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     while stack.docker("version", check=False).returncode:
         time.sleep(0.5)
