@@ -1,0 +1,33 @@
+"""cifar-exp reproduce: train a logged run again."""
+
+from __future__ import annotations
+
+import argparse
+
+from cifar_exp.commands.parser import Commands, Parser, store_of
+
+
+def add(commands: Commands[Parser], store: Parser) -> None:
+    """What it takes."""
+    said = "train a logged run again from its logged config, and say whether it comes to the same"
+    again = commands.add_parser("reproduce", parents=[store], help=said, description=f"{said.capitalize()}.")
+    again.add_argument("run", metavar="RUN", help="its id")
+    again.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="what differs here: data.dir=..., say")
+    again.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0 if it comes to the same."""
+    from datetime import datetime
+    from pathlib import Path
+
+    from cifar_exp import console, reproduce
+
+    store = store_of(arguments)
+    console.set_up()
+    logged = reproduce.read(store, arguments.run, arguments.overrides)
+    console.say(f"Again: {logged.name}, run {logged.id}")
+    folder = Path("outputs") / "reproduced" / f"{logged.id[:8]}-{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    verdict = reproduce.again(logged, store, folder)
+    console.say("\n" + "\n".join(verdict.lines))
+    return 0 if verdict.matches else 1

@@ -1,0 +1,40 @@
+"""cifar-exp sync: send what waits."""
+
+from __future__ import annotations
+
+import argparse
+
+from cifar_exp.commands.parser import Commands, Parser
+
+
+def add(commands: Commands[Parser], store: Parser) -> None:
+    """What it takes."""
+    said = "send what runs could not while the tracking server was away"
+    sync = commands.add_parser("sync", parents=[store], help=said, description=f"{said.capitalize()}.")
+    sync.add_argument("--status", action="store_true", help="only list what waits")
+    sync.add_argument("folders", nargs="*", metavar="DIR", help="with runs in it (default: outputs)")
+    sync.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0 if nothing waits any more."""
+    from pathlib import Path
+
+    from cifar_exp import console
+    from cifar_exp.tracking import sync
+
+    found = sync.find(Path(folder) for folder in arguments.folders or ["outputs"])
+    states = []
+    for folder in found:
+        state = sync.look(folder) if arguments.status else sync.send(folder, arguments.uri, arguments.experiment)
+        states.append(state)
+        said = "is being written, and sent by its own process" if state.live else f"{state.waiting} events wait"
+        if state.sent:
+            said = f"{state.sent} events sent to run {state.run_id}" + (f", {said}" if state.waiting else "")
+        if state.live or state.waiting or state.sent or state.problems:
+            console.say(f"{folder}  {state.name}  {said}" + (f": {state.away}" if state.away else ""))
+        for problem in state.problems:
+            console.refuse(f"{folder}: {problem}")
+    if not any(state.live or state.waiting or state.sent or state.problems for state in states):
+        console.say(f"Nothing waits: {len(states)} runs, all sent.")
+    return 0 if all(state.is_whole for state in states) else 1
