@@ -118,6 +118,11 @@ class Checkpoints:
                 log.warning("%s is not used: %s", self._file(epoch), damage)
         return None
 
+    def latest(self) -> Path | None:
+        """The file of the newest, whole or not."""
+        epochs = self.epochs()
+        return self._file(epochs[-1]) if epochs else None
+
     def epochs(self) -> list[int]:
         """Those there are files of, whole or not, in order."""
         names = (_NAME.fullmatch(path.name) for path in self.folder.glob("epoch-*"))

@@ -124,6 +124,7 @@ class CheckpointConfig:
     """How often the state of the training is saved; None: never. It decides nothing of what is measured."""
 
     every: int | None = _setting(1, at_least=1)  # epochs
+    log_seconds: float | None = _setting(300.0, at_least=0)  # between two that a server gets; None: it gets none
 
 
 @dataclass(frozen=True)

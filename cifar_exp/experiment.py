@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shlex
-import shutil
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-import cifar_exp
-from cifar_exp import console, data, outcome, runtime
+from cifar_exp import console, data, fingerprint, outcome, resume, runtime
 from cifar_exp.checkpoint import Checkpoints
 from cifar_exp.config import Config, flatten, reported
 from cifar_exp.data import Splits
-from cifar_exp.tracking import environment, origin, package, past
+from cifar_exp.tracking import environment, origin, package
+from cifar_exp.tracking.delivery import ARTIFACTS, MODEL
 from cifar_exp.tracking.note import describe
 from cifar_exp.tracking.origin import Origin
-from cifar_exp.tracking.past import Past
-from cifar_exp.tracking.replay import ARTIFACTS, MODEL, Progress
+from cifar_exp.tracking.progress import Progress
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
 
@@ -35,9 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Settings that do not decide what a run measures.
-_NOT_IN_FINGERPRINT = ("resume", "name", "note", "reference", "sweep", "tracking")
-_FINGERPRINT = "cifar_exp.fingerprint"
 _REFERENCE_TAGS = ("accuracy", "loss", "parameters", "seconds", "source")
 
 
@@ -85,11 +79,12 @@ def run(config: Config, job: Job, folder: Path) -> Result:
     store = Store.of(config.tracking)
     start = origin.find(store, config.training.start_from) if config.training.start_from else None
     tags = _tags(config, job, splits, start)
-    begun = _begun(config, tags[_FINGERPRINT], folder)
+    begun = resume.begun(config, tags[fingerprint.TAG], folder)
     folder = begun or folder
     how: dict[str, Any] = {
         "system_metrics": config.tracking.system_metrics,
         "drain_seconds": config.tracking.drain_seconds,
+        "checkpoint_seconds": config.training.checkpoint.log_seconds if store.is_server else None,
     }
     with (
         Run.resume(store, folder, tags, **how)
@@ -110,6 +105,8 @@ def run(config: Config, job: Job, folder: Path) -> Result:
             def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
                 logged.log_metrics(metrics, step=epoch)  # first: what was shown is logged
                 progress.epoch(epoch, metrics)
+                if saved := checkpoints.latest():
+                    logged.offer_checkpoint(saved)
 
             checkpoints = Checkpoints(folder / "checkpoints")
             if before := checkpoints.newest():
@@ -117,9 +114,9 @@ def run(config: Config, job: Job, folder: Path) -> Result:
                 for epoch in range(1, before.epoch + 1):  # the last may have been saved and not logged
                     logged.log_metrics({name: values[epoch - 1] for name, values in before.history.items()}, epoch)
                 progress.skip(before.epoch)
-            training_began = time.monotonic()
+                if before.file:
+                    logged.offer_checkpoint(before.file)
             history = training.fit(model, splits, config, on_epoch, checkpoints)
-            training_seconds = time.monotonic() - training_began
 
         classifier = models.classifier(model)
         result = evaluation.evaluate(model, classifier, splits.test, splits.classes)
@@ -127,13 +124,13 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         metrics = result.metrics() | {
             "val/best_accuracy": history["val/accuracy"][best - 1],
             "val/best_epoch": best,
-            "train/seconds": training_seconds,
+            "train/seconds": sum(history["train/epoch_seconds"]),
             "model/parameters": model.count_params(),
         }
         logged.log_metrics(metrics)
         _log_results(logged, name, splits, history, result)
         package.save(classifier, runtime.backend_package(), splits.classes, folder / MODEL)
-        logged.log_model({_FINGERPRINT: tags[_FINGERPRINT]})
+        logged.log_model({fingerprint.TAG: tags[fingerprint.TAG]})
         came_to = outcome.outcome(history, splits, metrics["test/accuracy"])
         remarks = outcome.remarks(history, came_to)
         origins = [f"It went on from {start.link}"] if start else []
@@ -146,7 +143,7 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         if came_to == outcome.COLLAPSED:
             log.warning("%s  %s", title, remarks[0])
     checkpoints.remove()  # it finished, and its model is logged
-    return Result(logged.id, name, metrics, history, seconds, tags[_FINGERPRINT])
+    return Result(logged.id, name, metrics, history, seconds, tags[fingerprint.TAG])
 
 
 def check_surroundings(config: Config, earlier: Collection[str] = ()) -> None:
@@ -169,49 +166,14 @@ def check_surroundings(config: Config, earlier: Collection[str] = ()) -> None:
         origin.find(store, config.training.start_from)
 
 
-def is_finished(config: Config, folder: Path) -> bool:
-    """Whether the run of this folder is of this config, and finished."""
-    store, wanted = Store.of(config.tracking), config.training.start_from
-    left = Past.read(folder)
-    if left is None or left.status != past.FINISHED or left.can_go_on():
-        return False
-    start = origin.find(store, wanted) if wanted else None
-    return left.tags.get(_FINGERPRINT) == fingerprint(config, data.load(config.data), start)
-
-
-def _begun(config: Config, fingerprint: str, folder: Path) -> Path | None:
-    """The folder of the interrupted run that this one goes on with. If None, its own is free for it."""
-    left = Past.read(folder)
-    if config.resume == "auto":
-        found = left if left or config.sweep.name else past.interrupted(folder.parent, _FINGERPRINT, fingerprint)
-        if found and found.tags.get(_FINGERPRINT) == fingerprint and found.can_go_on():
-            if found.folder != folder:
-                shutil.rmtree(folder, ignore_errors=True)  # made by Hydra, for nothing
-            return found.folder
-    if left:
-        past.set_aside(folder)
-    return None
-
-
 def run_id(folder: Path) -> str | None:
     """Of the run whose files are in this folder; None if the store has not taken it yet."""
     return Progress.read(folder).run_id
 
 
-def fingerprint(config: Config, splits: Splits, start: Origin | None = None) -> str:
-    """The hash of what decides a run's result: its settings, images and first weights, this package's version."""
-    settings = asdict(config)
-    for key in _NOT_IN_FINGERPRINT:
-        del settings[key]
-    del settings["data"]["dir"], settings["data"]["verify"], settings["training"]["checkpoint"]
-    settings["training"]["start_from"] = start.digest if start else None  # by what it is, not by what it was called
-    decisive = json.dumps([settings, splits.sha256(), cifar_exp.__version__], sort_keys=True)
-    return hashlib.sha256(decisive.encode()).hexdigest()[:16]
-
-
 def _tags(config: Config, job: Job, splits: Splits, start: Origin | None = None) -> dict[str, str]:
     tags = {
-        _FINGERPRINT: fingerprint(config, splits, start),
+        fingerprint.TAG: fingerprint.fingerprint(config, splits, start),
         "cifar_exp.overrides": shlex.join(job.overrides),
         "cifar_exp.backend": runtime.backend(),
         "cifar_exp.device": runtime.device(),

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import pytest
 
-from cifar_exp import data, experiment, training_state
+from cifar_exp import data, fingerprint, training_state
 from cifar_exp.checkpoint import Checkpoint, Checkpoints, Damaged
 from cifar_exp.config import Config
 from cifar_exp.errors import UserError
@@ -329,4 +329,4 @@ def test_what_does_not_fit_is_refused_by_name_and_changes_nothing(build: Build, 
 def test_how_often_it_is_saved_is_not_part_of_what_a_run_is(compose: Callable[..., Config]) -> None:
     often, never = (compose("data=digits", f"training.checkpoint.every={n}") for n in (3, "null"))
     splits = data.load(often.data)
-    assert experiment.fingerprint(often, splits) == experiment.fingerprint(never, splits)
+    assert fingerprint.fingerprint(often, splits) == fingerprint.fingerprint(never, splits)

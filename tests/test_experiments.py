@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from cifar_exp import experiment, models, training
+from cifar_exp import experiment, fingerprint, models, training
 from cifar_exp.composition import CONF, plan
 from cifar_exp.config import CLASSES, IMAGE_SHAPE, Config, ReferenceConfig, flatten, reported
 from cifar_exp.data import Split, Splits
@@ -235,7 +235,7 @@ def test_what_a_source_reports_is_in_the_tags_and_decides_nothing(compose: Compo
         assert "reference.accuracy" not in experiment._tags(compose("experiment=s0_activation", *other), Job(), splits)
     without = replace(config, reference=ReferenceConfig())
     assert not [tag for tag in experiment._tags(without, Job(), splits) if tag.startswith("reference.")]
-    assert experiment.fingerprint(config, splits) == experiment.fingerprint(without, splits)
+    assert fingerprint.fingerprint(config, splits) == fingerprint.fingerprint(without, splits)
     assert flatten(config) == flatten(without)
 
 

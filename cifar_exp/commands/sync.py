@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from cifar_exp.commands.parser import Commands, Parser
+from cifar_exp.commands.parser import Commands, Parser, store_of
 
 
 def add(commands: Commands[Parser], store: Parser) -> None:
     """What it takes."""
-    said = "send what runs could not while the tracking server was away"
+    said = "send what runs could not while the tracking server was away, and tell of runs whose process is gone"
     sync = commands.add_parser("sync", parents=[store], help=said, description=f"{said.capitalize()}.")
     sync.add_argument("--status", action="store_true", help="only list what waits")
     sync.add_argument("folders", nargs="*", metavar="DIR", help="with runs in it (default: outputs)")
@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from cifar_exp import console
-    from cifar_exp.tracking import sync
+    from cifar_exp.tracking import heartbeat, sync
 
     found = sync.find(Path(folder) for folder in arguments.folders or ["outputs"])
     states = []
@@ -35,6 +35,11 @@ def run(arguments: argparse.Namespace) -> int:
             console.say(f"{folder}  {state.name}  {said}" + (f": {state.away}" if state.away else ""))
         for problem in state.problems:
             console.refuse(f"{folder}: {problem}")
+    store = store_of(arguments)
+    if not arguments.status and store.exists() and not store.check(may_be_away=True):
+        with store.refusing():
+            for told in heartbeat.end_the_gone(store):
+                console.say(told)
     if not any(state.live or state.waiting or state.sent or state.problems for state in states):
         console.say(f"Nothing waits: {len(states)} runs, all sent.")
     return 0 if all(state.is_whole for state in states) else 1

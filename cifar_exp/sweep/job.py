@@ -12,7 +12,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cifar_exp import console, experiment
+from cifar_exp import console, experiment, resume
 from cifar_exp.checks import from_composed
 from cifar_exp.config import Config
 from cifar_exp.errors import Diverged, UserError
@@ -117,7 +117,7 @@ def _failed_before(number: int | None, folder: Path) -> int | None:
 
 def _has_finished(config: Config, folder: Path) -> bool:
     """Whether this very job left its result here; what its store has not taken yet is then sent."""
-    if not experiment.is_finished(config, folder):
+    if not resume.is_finished(config, folder):
         return False
     sync.send(folder)
     left = JobResult.read(folder) or _of_journal(folder)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import pandas as pd
 
 from cifar_exp.composition import Plan
-from cifar_exp.errors import UserError
+from cifar_exp.errors import UserError, reason
 from cifar_exp.sweep.job import JobResult, varying
-from cifar_exp.tracking import environment, journal, past
+from cifar_exp.tracking import adopt, environment, heartbeat, journal, past
 from cifar_exp.tracking.past import Past
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
 
+log = logging.getLogger(__name__)
+
 NOT_RUN = "not run"
-_COMMAND = "cifar_exp.overrides"
+_COMMAND, _SWEEP = "cifar_exp.overrides", "cifar_exp.sweep"
 
 
 def begun(plan: Plan, command: str) -> str | None:
@@ -27,11 +30,18 @@ def begun(plan: Plan, command: str) -> str | None:
     assert plan.folder is not None
     if plan.jobs[0].resume == "never":
         return None
-    found = [run for run in past.runs(plan.folder.parent) if run.tags.get(_COMMAND) == command]
+    store = Store.of(plan.jobs[0].tracking)
+    found = [run for run in past.runs(plan.folder.parent) if run.is_of(store, **{_COMMAND: command})]
     for run in found:
         if journal.is_live(run.folder):
-            raise UserError(f"this sweep is running, as {run.folder.name}; resume=never starts another one")
-    return max(found, key=lambda run: run.began).tags["cifar_exp.sweep"] if found else None
+            raise _running(run.folder.name)
+    if found:
+        return max(found, key=lambda run: run.began).tags[_SWEEP]
+    if not _answers(store):
+        return None
+    with store.refusing():
+        elsewhere = adopt.sweep_of(store, command)
+    return elsewhere.data.tags[_SWEEP] if elsewhere else None
 
 
 def start(plan: Plan, command: str) -> Run:
@@ -39,7 +49,7 @@ def start(plan: Plan, command: str) -> Run:
     assert plan.folder is not None
     tags = {
         "cifar_exp.kind": "sweep",
-        "cifar_exp.sweep": plan.sweep_name,
+        _SWEEP: plan.sweep_name,
         _COMMAND: command,
         **environment.source_tags(),
     }
@@ -47,11 +57,52 @@ def start(plan: Plan, command: str) -> Run:
     params = {"sweep.jobs": len(plan.jobs), "sweep.varies": varies}
     name = f"sweep of {varies}"
     tracking, resume = plan.jobs[0].tracking, plan.jobs[0].resume
-    if Past.read(plan.folder):
-        if resume == "auto":
-            return Run.resume(Store.of(tracking), plan.folder, tags, drain_seconds=tracking.drain_seconds)
+    store = Store.of(tracking)
+    left = Past.read(plan.folder)
+    if left is None and resume == "auto" and _answers(store):
+        left = _fetched(store, plan)
+    if left:
+        if resume == "auto" and left.is_of(store):
+            return Run.resume(store, plan.folder, tags, drain_seconds=tracking.drain_seconds)
         past.set_aside(plan.folder)
-    return Run.start(Store.of(tracking), plan.folder, name, tags, params, drain_seconds=tracking.drain_seconds)
+    return Run.start(store, plan.folder, name, tags, params, drain_seconds=tracking.drain_seconds)
+
+
+def _fetched(store: Store, plan: Plan) -> Past | None:
+    """The sweep of this name, if it was begun on another machine.
+
+    Raises:
+        UserError: if it is running there.
+    """
+    assert plan.folder is not None
+    with store.refusing():
+        run = store.find_sweep(plan.sweep_name)
+        if run is None:
+            return None
+        if run.info.status == "RUNNING" and not heartbeat.is_gone(run):
+            raise _running(f"{plan.sweep_name}, by {run.data.tags.get(heartbeat.PROCESS)}")
+        adopt.adopt(store, run, plan.folder)
+    return Past.read(plan.folder)
+
+
+def _answers(store: Store) -> bool:
+    """Whether it is one that other machines may have logged to, and is there."""
+    return store.is_server and not store.check(may_be_away=True)
+
+
+def _running(where: str) -> UserError:
+    return UserError(f"this sweep is running, as {where}; resume=never starts another one")
+
+
+def end_the_gone(run: Run) -> None:
+    """Say what else in the experiment is no longer running, whatever the store believes."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        for told in heartbeat.end_the_gone(run.store):
+            log.info("%s", told)
+    except (MlflowException, OSError) as error:
+        log.debug("runs that are gone could not be looked for: %s", reason(error))
 
 
 def results(plan: Plan) -> list[JobResult]:

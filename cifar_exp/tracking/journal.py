@@ -64,15 +64,16 @@ class Journal:
         if _unfinished(folder / FILE):
             self._file.write(b"\n")  # what a killed process left is a damaged line of its own
 
-    def append(self, kind: str, content: dict[str, Any], safe: bool = False) -> None:
+    def append(self, kind: str, content: dict[str, Any], safe: bool = False, when: int | None = None) -> None:
         """Write an event down.
 
         Args:
             kind: of the event; `replay` knows what to do with it.
             content: JSON.
             safe: return once it is on the disk, not just on its way there.
+            when: it was, in milliseconds since 1970; default: now.
         """
-        event = Event(kind, content, time.time_ns() // 1_000_000)
+        event = Event(kind, content, time.time_ns() // 1_000_000 if when is None else when)
         with self._writing:
             before = os.fstat(self._file.fileno()).st_size
             try:

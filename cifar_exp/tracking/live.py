@@ -7,17 +7,19 @@ import random
 import threading
 import time
 
-from cifar_exp.tracking.replay import Away, Replayer
+from cifar_exp.tracking.delivery import Away
+from cifar_exp.tracking.replay import Replayer
 from cifar_exp.tracking.store import import_mlflow
 
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0  # seconds, between two tries
 _POLL = 0.05
+_BEAT = 30.0  # seconds; heartbeat.GONE_AFTER is several of it
 
 
 class Live:
-    """A thread that sends what is written, and while the store is away tries again, ever less often."""
+    """A thread that sends what is written and that the run lives; while the store is away it tries ever less often."""
 
     def __init__(self, replayer: Replayer) -> None:
         self.away: str | None = None
@@ -58,12 +60,16 @@ class Live:
 
     def _send(self) -> None:
         pause = _FIRST_PAUSE
+        beaten = time.monotonic()
         while not self._stopped.is_set():
-            self._written.wait()
+            self._written.wait(_BEAT)
             self._written.clear()
             try:
                 import_mlflow()
                 self._replayer.send()
+                if time.monotonic() - beaten >= _BEAT and not self._ending.is_set():
+                    self._replayer.beat()
+                    beaten = time.monotonic()
                 self.away, pause = None, _FIRST_PAUSE
             except Exception as error:  # of whatever kind: it must not end the run
                 if not isinstance(error, Away):

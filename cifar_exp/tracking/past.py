@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_exp.tracking import journal
+from cifar_exp.tracking.heartbeat import PROCESS
 from cifar_exp.tracking.journal import Event
+from cifar_exp.tracking.store import Store
 
 FINISHED = "FINISHED"
 _DIVERGED = "diverged"  # it would again
@@ -19,6 +21,8 @@ class Past:
 
     folder: Path
     name: str
+    store: Store
+    """That holds it, or will."""
     began: int
     ended: int
     """Milliseconds since 1970: its beginning, and its last event."""
@@ -32,19 +36,26 @@ class Past:
         """None for a folder without the beginning of a run."""
         if not (folder / journal.FILE).exists():
             return None
-        name, began, ended, tags, status = "", None, 0, {}, None
+        content, began, ended, tags, status = {}, None, 0, {}, None
         for event in journal.read(folder):
             if not isinstance(event, Event):
                 continue
             ended = event.time
             if event.kind == "start":
-                name, began, tags = event.content["name"], event.time, dict(event.content["tags"])
+                content, began, tags = event.content, event.time, dict(event.content["tags"])
             elif event.kind in ("tags", "resume"):
                 tags |= event.content
                 status = None if event.kind == "resume" else status
             elif event.kind == "finish":
                 status = event.content["status"]
-        return None if began is None else cls(folder, name, began, ended, tags, status)
+        if began is None:
+            return None
+        return cls(folder, content["name"], Store(content["uri"], content["experiment"]), began, ended, tags, status)
+
+    def is_of(self, store: Store, **tags: str) -> bool:
+        """Whether this store holds it, and it has these tags."""
+        there = (self.store.uri, self.store.experiment) == (store.absolute_uri, store.experiment)
+        return there and tags.items() <= self.tags.items()
 
     def can_go_on(self) -> bool:
         """Whether it was interrupted, by whatever would not happen again, and nobody else goes on with it."""
@@ -52,9 +63,9 @@ class Past:
         return not (ended or self.tags.get("cifar_exp.outcome") == _DIVERGED or journal.is_live(self.folder))
 
 
-def interrupted(root: Path, tag: str, value: str) -> Past | None:
-    """The last run in a folder of this one that has this tag and can go on."""
-    found = (run for run in runs(root) if run.tags.get(tag) == value and run.can_go_on())
+def interrupted(root: Path, store: Store, **tags: str) -> Past | None:
+    """The last run in a folder of this one that has these tags and can go on."""
+    found = (run for run in runs(root) if run.is_of(store, **tags) and run.can_go_on())
     return max(found, key=lambda run: run.began, default=None)
 
 
@@ -65,6 +76,19 @@ def set_aside(folder: Path) -> None:
         number += 1
     folder.rename(aside)
     folder.mkdir()
+
+
+def processes(folder: Path) -> set[str]:
+    """That have written its journal."""
+    events = (event for event in journal.read(folder) if isinstance(event, Event))
+    tags = [{"start": event.content.get("tags"), "resume": event.content}.get(event.kind) for event in events]
+    return {known[PROCESS] for known in tags if known and PROCESS in known}
+
+
+def logged_checkpoint(folder: Path) -> bool:
+    """Whether the store may have one of its checkpoints."""
+    events = (event for event in journal.read(folder) if isinstance(event, Event))
+    return any(event.kind == "checkpoint" and event.content["file"] for event in events)
 
 
 def resumed(folder: Path) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,10 +18,11 @@ from uuid import uuid4
 
 from cifar_exp.data import Split
 from cifar_exp.errors import Diverged
-from cifar_exp.tracking import past
+from cifar_exp.tracking import heartbeat, past
+from cifar_exp.tracking.delivery import ARTIFACTS, MODEL, hash_of
 from cifar_exp.tracking.journal import FILE, Journal
 from cifar_exp.tracking.live import Live
-from cifar_exp.tracking.replay import ARTIFACTS, MODEL, Replayer, hash_of
+from cifar_exp.tracking.replay import Replayer
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.system import SystemMetrics
 
@@ -34,13 +36,16 @@ class Run:
     Ctrl-C and SIGTERM, and never stays RUNNING while Python can still act.
     """
 
-    def __init__(self, store: Store, folder: Path, drain_seconds: float) -> None:
+    def __init__(self, store: Store, folder: Path, drain_seconds: float, checkpoint_seconds: float | None) -> None:
         self.store = store
         self.folder = folder
         self._journal = Journal(folder)
         self._replayer = Replayer(folder, store)
         self._live = Live(self._replayer)
         self._drain_seconds = drain_seconds
+        self._checkpoint_seconds = checkpoint_seconds
+        self._checkpoint: Path | None = None  # that is not logged
+        self._checkpoint_logged = time.monotonic()
         self._system_metrics: SystemMetrics | None = None
         logged = past.metrics(folder).items() if (folder / FILE).exists() else ()
         self._known = {(name, step) for name, steps in logged for step in steps}
@@ -58,6 +63,7 @@ class Run:
         sweep: str | None = None,
         system_metrics: bool = False,
         drain_seconds: float = 15,
+        checkpoint_seconds: float | None = None,
     ) -> Run:
         """Begin the run.
 
@@ -70,14 +76,15 @@ class Run:
             sweep: the name of the sweep that it is a job of.
             system_metrics: whether to sample CPU, memory and GPU until it ends.
             drain_seconds: that its end waits for a store that takes nothing.
+            checkpoint_seconds: between two checkpoints that are logged; None: none are.
         """
-        run = cls(store, folder, drain_seconds)
+        run = cls(store, folder, drain_seconds, checkpoint_seconds)
         content = {
             "key": uuid4().hex,
             "uri": store.absolute_uri,
             "experiment": store.experiment,
             "name": name,
-            "tags": dict(tags),
+            "tags": {**tags, **heartbeat.signature()},
             "params": {key: str(value) for key, value in params.items()},
             "sweep": sweep,
         }
@@ -94,11 +101,12 @@ class Run:
         tags: Mapping[str, str],
         system_metrics: bool = False,
         drain_seconds: float = 15,
+        checkpoint_seconds: float | None = None,
     ) -> Run:
         """Go on with the run that was begun in this folder; what it has logged of a step stays as it was."""
-        run = cls(store, folder, drain_seconds)
+        run = cls(store, folder, drain_seconds, checkpoint_seconds)
         run.resumed = past.resumed(folder) + 1
-        run._write("resume", dict(tags), safe=True)
+        run._write("resume", {**tags, **heartbeat.signature()}, safe=True)
         if system_metrics:
             steps = [step for name, step in run._known if name.startswith("system/")]
             run._system_metrics = SystemMetrics(run.log_metrics, max(steps, default=-1) + 1)
@@ -142,6 +150,12 @@ class Run:
         files = {path.relative_to(root).as_posix(): hash_of(path) for path in _files(root)}
         self._write("model", {"params": dict(params), "files": files})
 
+    def offer_checkpoint(self, file: Path) -> None:
+        """A file of its folder `checkpoints`: logged if the last one is old enough, or once the run is interrupted."""
+        self._checkpoint = file
+        if (seconds := self._checkpoint_seconds) is not None and time.monotonic() - self._checkpoint_logged >= seconds:
+            self._log_checkpoint()
+
     def started(self) -> bool:
         """Wait until it is in MLflow, or until it turns out that this will take longer; whether it is."""
         return self._live.first()
@@ -184,6 +198,10 @@ class Run:
                 self._journal.use_reserve()  # the disk may be full
             if outcome:
                 self.set_tags({"cifar_exp.outcome": outcome})
+            if outcome is None and past.logged_checkpoint(self.folder):
+                self._write("checkpoint", {"file": None})
+            elif outcome in ("failed", "interrupted") and self._checkpoint and self._checkpoint_seconds is not None:
+                self._log_checkpoint()
             if isinstance(error, Exception):
                 self.write("logs/traceback.txt", "".join(traceback.format_exception(error)))
             self.upload("logs")
@@ -193,6 +211,11 @@ class Run:
             log.warning("%s: its log could not be written: %s", self.folder, failure)
         finally:
             self.finish(status)
+
+    def _log_checkpoint(self) -> None:
+        if self._checkpoint:
+            self._write("checkpoint", {"file": self._checkpoint.name})
+            self._checkpoint, self._checkpoint_logged = None, time.monotonic()
 
     def _write(self, kind: str, content: dict[str, Any], safe: bool = False) -> None:
         self._journal.append(kind, content, safe)

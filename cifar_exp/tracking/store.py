@@ -9,6 +9,8 @@ import os
 import shutil
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +24,8 @@ from cifar_exp.tracking import server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 EMBEDDED = "sqlite:///mlflow.db"
 EMBEDDED_ADDRESS = "http://127.0.0.1:5000"
@@ -126,11 +130,32 @@ class Store:
                 return str(client.get_experiment_by_name(self.experiment).experiment_id)
             raise self._refusal(error) from error
 
-    def find_sweep(self, name: str) -> str | None:
-        """The id of the parent run of the sweep of this name."""
+    def artifacts(self, run: Run) -> ArtifactRepository:
+        """Where the files of a run are."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        return get_artifact_repository(run.info.artifact_uri, self.uri)
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """What it cannot answer is told in one line.
+
+        Raises:
+            UserError: for an error of the store or of the way to it.
+        """
+        import_mlflow()
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except (MlflowException, OSError) as error:
+            raise self._refusal(error) from error
+
+    def find_sweep(self, name: str) -> Run | None:
+        """The parent run of the sweep of this name."""
         condition = f"tags.`cifar_exp.sweep` = '{name}' AND tags.`cifar_exp.kind` = 'sweep'"
         found = self.client.search_runs([self.experiment_id], condition, max_results=1)
-        return str(found[0].info.run_id) if found else None
+        return found[0] if found else None
 
     @property
     def user(self) -> str:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from cifar_exp.errors import UserError
 from cifar_exp.tracking import journal
+from cifar_exp.tracking.delivery import CHECKPOINTS, Away
+from cifar_exp.tracking.heartbeat import REASON
 from cifar_exp.tracking.journal import Event, Journal
 from cifar_exp.tracking.past import Past
-from cifar_exp.tracking.replay import Away, Replayer
+from cifar_exp.tracking.replay import Replayer
 from cifar_exp.tracking.store import Store
 
 
@@ -88,7 +90,9 @@ def settle(held: Journal) -> bool:
     left = Past.read(held.folder)
     if left is None or left.status is not None:
         return False
-    held.append("tags", {"cifar_exp.outcome": "interrupted", "cifar_exp.reason": "its process is gone"})
+    saved = sorted(path.name for path in (held.folder / CHECKPOINTS).glob("epoch-*"))
+    resumable = f"the same command goes on from {saved[-1]}" if saved else "the same command begins it again"
+    held.append("tags", {"cifar_exp.outcome": "interrupted", REASON: f"its process is gone; {resumable}"})
     held.append("finish", {"status": "KILLED"}, safe=True)
     return True
 

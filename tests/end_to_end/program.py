@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ROOT = Path(cifar_exp.__file__).parent.parent
 NOWHERE = "http://127.0.0.1:9"  # nobody listens on the discard port
 PROGRAM = (sys.executable, "-m", "cifar_exp")
+COMMAND = (sys.executable, "-m", "cifar_exp.cli")
 TIMEOUT = 300
 
 Done = subprocess.CompletedProcess[str]
@@ -64,6 +65,8 @@ def run_until(folder: Path, seen: str, number: signal.Signals, *arguments: str) 
             if re.search(seen, line):
                 process.send_signal(number)
                 break
+        else:
+            raise AssertionError(f"no line matched {seen!r}:\n{''.join(lines)}")
         stdout, stderr = process.communicate()
         return subprocess.CompletedProcess(process.args, process.returncode, "".join(lines) + stdout, stderr)
 

@@ -103,7 +103,7 @@ def test_server_that_goes_and_comes_back_in_the_middle_has_all_of_it_once(
 
 def test_run_whose_process_is_killed_is_said_to_be_and_keeps_what_it_had(mlflow_server: str, tmp_path: Path) -> None:
     done = program.run_until(
-        tmp_path, r"epoch 3/", signal.SIGKILL, *RUN, f"tracking.uri={mlflow_server}", "training.epochs=100000"
+        tmp_path, r"epoch +3/", signal.SIGKILL, *RUN, f"tracking.uri={mlflow_server}", "training.epochs=100000"
     )
     assert done.returncode == -signal.SIGKILL
     sent = program.execute([*SYNC], tmp_path)

@@ -57,7 +57,8 @@ def jobs(planned: Plan, store: Store) -> list[JobResult]:
 def test_the_parent_is_found_by_the_name_of_its_sweep(planned: Plan, store: Store) -> None:
     run = parent.start(planned, COMMAND)
     assert run.started()
-    assert store.find_sweep(planned.sweep_name) == run.id
+    found = store.find_sweep(planned.sweep_name)
+    assert found is not None and found.info.run_id == run.id
     found = store.client.get_run(run.id)
     assert found.info.status == "RUNNING"
     assert found.info.run_name == "sweep of optimizer, seed"
@@ -109,7 +110,7 @@ def test_a_sweep_that_is_gone_on_with_is_the_same_run_with_its_results(
         parent.begun(planned, COMMAND)
     assert [job.status for job in parent.results(planned)] == ["FINISHED", *[parent.NOT_RUN] * 3]
     run.finish("FINISHED")
-    assert run.id == before
+    assert before is not None and run.id == before.info.run_id
     assert store.client.get_run(run.id).info.status == "FINISHED"
 
 

@@ -9,8 +9,11 @@ import pytest
 from cifar_exp.tracking import past
 from cifar_exp.tracking.journal import Journal
 from cifar_exp.tracking.past import Past
+from cifar_exp.tracking.store import Store
 
-START = ("start", {"name": "a run", "tags": {"cifar_exp.fingerprint": "f", "cifar_exp.outcome": "running"}})
+WHERE = {"uri": "sqlite:////a/mlflow.db", "experiment": "e"}
+STORE = Store(**WHERE)
+START = ("start", {**WHERE, "name": "a run", "tags": {"cifar_exp.fingerprint": "f", "cifar_exp.outcome": "running"}})
 
 
 def left(folder: Path, *events: tuple[str, dict[str, object]]) -> Past | None:
@@ -37,9 +40,10 @@ def test_what_was_interrupted_can_be_gone_on_with(
     run = left(tmp_path / "run", *events)
     assert run is not None
     assert run.can_go_on() == goes_on
-    found = past.interrupted(tmp_path, "cifar_exp.fingerprint", "f")
+    found = past.interrupted(tmp_path, STORE, **{"cifar_exp.fingerprint": "f"})
     assert (found.folder if found else None) == (tmp_path / "run" if goes_on else None)
-    assert past.interrupted(tmp_path, "cifar_exp.fingerprint", "g") is None
+    assert past.interrupted(tmp_path, STORE, **{"cifar_exp.fingerprint": "g"}) is None
+    assert past.interrupted(tmp_path, Store(STORE.uri, "another"), **{"cifar_exp.fingerprint": "f"}) is None
 
 
 def test_what_another_process_writes_cannot(tmp_path: Path) -> None:
@@ -61,7 +65,7 @@ def test_the_last_of_several_is_taken(tmp_path: Path) -> None:
     for name in ("b", "a"):
         left(tmp_path / name, START)
     runs = sorted(past.runs(tmp_path), key=lambda run: run.began)
-    found = past.interrupted(tmp_path, "cifar_exp.fingerprint", "f")
+    found = past.interrupted(tmp_path, STORE, **{"cifar_exp.fingerprint": "f"})
     assert found is not None and found.began == runs[-1].began
 
 

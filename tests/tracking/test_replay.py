@@ -22,7 +22,8 @@ from cifar_exp.config import ModelConfig
 from cifar_exp.data import Split
 from cifar_exp.errors import UserError
 from cifar_exp.tracking import journal, package, sync
-from cifar_exp.tracking.replay import ARTIFACTS, MODEL, Replayer
+from cifar_exp.tracking.delivery import ARTIFACTS, MODEL
+from cifar_exp.tracking.replay import Replayer
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
 

@@ -104,7 +104,8 @@ def test_a_sweep_is_found_by_its_name_and_only_its_parent(store: Store) -> None:
     create(sweep="wanted")  # a job
     wanted = create(sweep="wanted", kind="sweep")
     create(sweep="wanted-2", kind="sweep")
-    assert store.find_sweep("wanted") == wanted
+    found = store.find_sweep("wanted")
+    assert found is not None and found.info.run_id == wanted
     assert store.find_sweep("unknown") is None
     assert Store(store.uri, "elsewhere").find_sweep("wanted") is None
 

@@ -1,0 +1,193 @@
+"""Each event of a journal as calls of MLflow's client; doing them twice leaves what doing them once does."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cifar_exp.tracking import heartbeat
+from cifar_exp.tracking.journal import Event
+from cifar_exp.tracking.progress import Progress
+from cifar_exp.tracking.store import Store
+
+ARTIFACTS, MODEL, CHECKPOINTS = "artifacts", "model", heartbeat.CHECKPOINTS  # folders beside the journal
+KEY_TAG = "cifar_exp.journal"
+
+# The server's limits for one request.
+_METRICS, _PARAMS = 1000, 100
+
+
+class Away(Exception):
+    """The store cannot take anything now; it may later."""
+
+
+class Missing(Exception):
+    """A file that was to be sent and cannot be."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Of the journal in a folder to a store; `progress` says to which run."""
+
+    folder: Path
+    store: Store
+    progress: Progress
+
+    def __call__(self, event: Event) -> None:
+        """Deliver it.
+
+        Raises:
+            Missing: if a file is not there, or not what was written.
+            Away: if what it needs is not in the store yet.
+        """
+        _CALLS[event.kind](self, event.content, event.time)
+
+    def start(self, content: Mapping[str, Any], time: int) -> None:
+        """Make the run, unless an earlier try has."""
+        from mlflow.entities import Param
+        from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_USER
+
+        store = self.store
+        tags = dict(content["tags"]) | {MLFLOW_USER: store.user, KEY_TAG: content["key"]}
+        if content["sweep"]:
+            parent = store.find_sweep(content["sweep"])
+            if parent is None:
+                raise Away(f"its sweep {content['sweep']} has not been sent")
+            tags[MLFLOW_PARENT_RUN_ID] = parent.info.run_id
+        made = store.client.search_runs([store.experiment_id], f"tags.`{KEY_TAG}` = '{content['key']}'", max_results=1)
+        run = made[0] if made else store.client.create_run(store.experiment_id, time, tags, content["name"])
+        listed = [Param(key, value) for key, value in content["params"].items()]
+        for first in range(0, len(listed), _PARAMS):
+            store.client.log_batch(run.info.run_id, params=listed[first : first + _PARAMS])
+        self.progress.run_id, self.progress.experiment_id = run.info.run_id, store.experiment_id
+
+    def resume(self, content: Mapping[str, Any], time: int) -> None:
+        """It runs again."""
+        self._run_again()
+        self.tags(content, time)
+
+    def claim(self, processes: Collection[str]) -> None:
+        """Go on with a run after a while, as one of these processes; if it was taken for dead, it is told to run again.
+
+        Raises:
+            Away: if another one goes on with it.
+        """
+        run = self.store.client.get_run(self.progress.run_id)
+        if (own := run.data.tags.get(heartbeat.PROCESS)) and own not in processes:
+            raise Away(f"process {own} goes on with run {self.progress.run_id}")
+        if run.info.status == "KILLED":
+            self._run_again()
+
+    def _run_again(self) -> None:
+        client, run_id = self.store.client, self.progress.run_id
+        client.update_run(run_id, "RUNNING")
+        if heartbeat.REASON in client.get_run(run_id).data.tags:  # why it was interrupted
+            client.delete_tag(run_id, heartbeat.REASON)
+
+    def metrics(self, content: Mapping[str, Any], time: int) -> None:
+        """All of one step."""
+        from mlflow.entities import Metric
+
+        metrics = [Metric(name, value, time, content["step"]) for name, value in content["values"].items()]
+        for first in range(0, len(metrics), _METRICS):
+            self.store.client.log_batch(self.progress.run_id, metrics=metrics[first : first + _METRICS])
+
+    def tags(self, content: Mapping[str, Any], time: int) -> None:
+        """Set, or set anew."""
+        from mlflow.entities import RunTag
+
+        self.store.client.log_batch(self.progress.run_id, tags=[RunTag(key, value) for key, value in content.items()])
+
+    def artifact(self, content: Mapping[str, Any], time: int) -> None:
+        """A file that was written beside the journal."""
+        path = self._spooled(ARTIFACTS, content["path"], content["sha256"])
+        parent = Path(content["path"]).parent.as_posix()
+        self.store.client.log_artifact(self.progress.run_id, str(path), None if parent == "." else parent)
+
+    def checkpoint(self, content: Mapping[str, Any], time: int) -> None:
+        """The file, which takes the place of those before it; no file: none is needed any more."""
+        client = self.store.client
+        kept = None
+        if content["file"]:
+            path = self.folder / CHECKPOINTS / content["file"]
+            if not path.exists():  # a newer one has been saved, and is sent
+                return
+            client.log_artifact(self.progress.run_id, str(path), CHECKPOINTS)
+            kept = f"{CHECKPOINTS}/{path.name}"
+        artifacts = self.store.artifacts(client.get_run(self.progress.run_id))
+        for item in artifacts.list_artifacts(CHECKPOINTS):
+            if item.path != kept:
+                artifacts.delete_artifacts(item.path)
+
+    def datasets(self, content: Mapping[str, Any], time: int) -> None:
+        """Which images were used."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
+        inputs = [
+            DatasetInput(Dataset(**dataset, schema=None), [InputTag(MLFLOW_DATASET_CONTEXT, context)])
+            for context, dataset in content.items()
+        ]
+        self.store.client.log_inputs(self.progress.run_id, inputs)
+
+    def model(self, content: Mapping[str, Any], time: int) -> None:
+        """Its files are as they were saved but for MLmodel, which must name the model and the run."""
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+        from mlflow.models import Model
+
+        for path, sha256 in content["files"].items():
+            self._spooled(MODEL, path, sha256)
+        client, experiment_id = self.store.client, self.progress.experiment_id
+        made = client.search_logged_models([experiment_id], f"source_run_id = '{self.progress.run_id}'", max_results=1)
+        model = (
+            made[0]
+            if made
+            else client.create_logged_model(
+                experiment_id, MODEL, self.progress.run_id, params=content["params"], model_type="keras"
+            )
+        )
+        packaged = Model.load(str(self.folder / MODEL))
+        packaged.model_id = packaged.model_uuid = model.model_id
+        packaged.run_id, packaged.artifact_path = self.progress.run_id, model.artifact_location
+        client.log_model_artifacts(model.model_id, str(self.folder / MODEL))
+        with tempfile.TemporaryDirectory() as named:
+            packaged.save(f"{named}/MLmodel")
+            client.log_model_artifact(model.model_id, f"{named}/MLmodel")
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        if not client.get_run(self.progress.run_id).outputs.model_outputs:
+            client.log_outputs(self.progress.run_id, [LoggedModelOutput(model.model_id, step=0)])
+
+    def finish(self, content: Mapping[str, Any], time: int) -> None:
+        """Its end."""
+        self.store.client.set_terminated(self.progress.run_id, content["status"], time)
+
+    def _spooled(self, folder: str, name: str, sha256: str) -> Path:
+        path = self.folder / folder / name
+        if not path.is_file():
+            raise Missing(f"{path} is missing")
+        if hash_of(path) != sha256:
+            raise Missing(f"{path} is not what was written")
+        return path
+
+
+_CALLS: Mapping[str, Callable[[Delivery, Mapping[str, Any], int], None]] = {
+    "start": Delivery.start,
+    "resume": Delivery.resume,
+    "metrics": Delivery.metrics,
+    "tags": Delivery.tags,
+    "artifact": Delivery.artifact,
+    "checkpoint": Delivery.checkpoint,
+    "datasets": Delivery.datasets,
+    "model": Delivery.model,
+    "finish": Delivery.finish,
+}
+
+
+def hash_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,176 @@
+"""A run is RUNNING in the store only while its process lives, and is gone on with by one process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import proxy
+import pytest
+from proxy import Proxy
+
+from cifar_exp.tracking import heartbeat, sync
+from cifar_exp.tracking.heartbeat import GONE_AFTER, HEARTBEAT, PROCESS, REASON
+from cifar_exp.tracking.replay import Replayer
+from cifar_exp.tracking.run import Run
+from cifar_exp.tracking.store import Store
+
+LONG_AGO = datetime.now(UTC) - GONE_AFTER - timedelta(seconds=60)
+
+
+@pytest.fixture
+def shaky(mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("cifar_exp.tracking.live._LONGEST_PAUSE", 0.2)
+    with proxy.before(mlflow_server) as one:
+        yield one
+
+
+@pytest.fixture
+def direct(mlflow_server: str, request: pytest.FixtureRequest) -> Store:
+    """Past the proxy; each test has an experiment of its own."""
+    return Store(mlflow_server, request.node.name)
+
+
+def begin(store: Store, folder: Path, **how: Any) -> Run:
+    return Run.start(store, folder, "a run", {"cifar_exp.outcome": "running"}, {}, **how)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def silence(store: Store, run_id: str | None) -> None:
+    """As if its process had not been heard of for long."""
+    store.client.set_tag(run_id, HEARTBEAT, f"{LONG_AGO:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def test_a_run_says_which_process_it_is_of_and_again_and_again_that_it_lives(
+    direct: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cifar_exp.tracking.live._BEAT", 0.2)
+    with begin(direct, tmp_path) as run:
+        assert run.started()
+        assert run.id
+
+        def tags() -> dict[str, str]:
+            return dict(direct.client.get_run(run.id).data.tags)
+
+        assert tags()[PROCESS] == heartbeat.signature()[PROCESS]
+        silence(direct, run.id)
+        wait_for(lambda: not heartbeat.is_gone(direct.client.get_run(run.id)))
+
+
+def test_a_run_of_which_nothing_was_heard_for_long_was_killed_and_no_other(direct: Store, tmp_path: Path) -> None:
+    runs = {name: begin(direct, tmp_path / name) for name in ("gone", "lives")}
+    older = direct.client.create_run(direct.experiment_id).info.run_id  # of something that never tells
+    (tmp_path / "gone" / "checkpoints").mkdir()
+    (tmp_path / "gone" / "checkpoints" / "epoch-00003.checkpoint").write_bytes(b"state")
+    runs["gone"]._checkpoint_seconds = 0
+    runs["gone"].offer_checkpoint(tmp_path / "gone" / "checkpoints" / "epoch-00003.checkpoint")
+    assert all(run.started() and run.wait(60) for run in runs.values())
+    silence(direct, runs["gone"].id)
+    (told,) = heartbeat.end_the_gone(direct)
+    assert runs["gone"].id and runs["gone"].id in told
+    found = direct.client.get_run(runs["gone"].id)
+    assert (found.info.status, found.data.tags["cifar_exp.outcome"]) == ("KILLED", "interrupted")
+    assert found.info.end_time == int(LONG_AGO.replace(microsecond=0).timestamp() * 1000)
+    assert found.data.tags[REASON].endswith("goes on from checkpoints/epoch-00003.checkpoint")
+    for alive in (runs["lives"].id, older):
+        assert direct.client.get_run(alive).info.status == "RUNNING"
+    assert heartbeat.end_the_gone(direct) == []
+    for run in runs.values():
+        run.finish("KILLED")
+
+
+def test_a_store_without_the_experiment_stays_without_it(mlflow_server: str) -> None:
+    nowhere = Store(mlflow_server, "not there")
+    assert heartbeat.end_the_gone(nowhere) == []
+    assert nowhere.client.get_experiment_by_name("not there") is None
+
+
+def test_a_run_that_was_taken_for_dead_runs_again_once_it_is_heard_of(
+    shaky: Proxy, direct: Store, tmp_path: Path
+) -> None:
+    run = begin(Store(shaky.uri, direct.experiment), tmp_path)
+    assert run.started()
+    shaky.away()
+    run.log_metrics({"train/loss": 1.0}, 1)
+    wait_for(lambda: run._live.away is not None)
+    silence(direct, run.id)
+    assert len(heartbeat.end_the_gone(direct)) == 1
+    shaky.back()
+    wait_for(lambda: "train/loss" in direct.client.get_run(run.id).data.metrics)
+    found = direct.client.get_run(run.id)
+    assert found.info.status == "RUNNING" and REASON not in found.data.tags
+    run.finish("FINISHED")
+    assert direct.client.get_run(run.id).info.status == "FINISHED"
+
+
+def test_a_run_that_another_process_has_taken_over_is_left_to_it(shaky: Proxy, direct: Store, tmp_path: Path) -> None:
+    run = begin(Store(shaky.uri, direct.experiment), tmp_path, drain_seconds=1)
+    assert run.started()
+    shaky.away()
+    run.log_metrics({"train/loss": 1.0}, 1)
+    wait_for(lambda: run._live.away is not None)
+    direct.client.set_tag(run.id, PROCESS, "another")
+    shaky.back()
+    wait_for(lambda: run._live.away == f"process another goes on with run {run.id}")
+    run.finish("FINISHED")
+    found = direct.client.get_run(run.id)
+    assert (found.info.status, found.data.metrics) == ("RUNNING", {})
+    state = sync.send(tmp_path)
+    assert (state.waiting, state.away) == (2, f"process another goes on with run {run.id}")
+
+
+def checkpoints(store: Store, run: Run) -> list[str]:
+    return [item.path for item in store.artifacts(store.client.get_run(run.id)).list_artifacts("checkpoints")]
+
+
+def saved(run: Run, epoch: int) -> Path:
+    path = run.folder / "checkpoints" / f"epoch-{epoch:05}.checkpoint"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"state")
+    return path
+
+
+def test_the_newest_checkpoint_is_in_the_store_and_none_once_the_run_has_finished(
+    direct: Store, tmp_path: Path
+) -> None:
+    with begin(direct, tmp_path, checkpoint_seconds=0) as run:
+        for epoch in (1, 2, 3):
+            run.offer_checkpoint(saved(run, epoch))
+            assert run.wait(60)
+            assert checkpoints(direct, run) == [f"checkpoints/epoch-{epoch:05}.checkpoint"]
+        gone = saved(run, 4)
+        run._live.stop()  # what it would send has been superseded meanwhile
+        run.offer_checkpoint(gone)
+        gone.unlink()
+        Replayer(tmp_path, direct).send()
+        assert checkpoints(direct, run) == ["checkpoints/epoch-00003.checkpoint"]
+    Replayer(tmp_path, direct).send()
+    assert checkpoints(direct, run) == []
+
+
+def test_between_two_checkpoints_time_passes_but_an_interruption_sends_the_newest(
+    direct: Store, tmp_path: Path
+) -> None:
+    run = begin(direct, tmp_path, checkpoint_seconds=1000)
+    for epoch in (1, 2, 3):
+        run.offer_checkpoint(saved(run, epoch))
+    assert run.wait(60) and checkpoints(direct, run) == []
+    run.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert checkpoints(direct, run) == ["checkpoints/epoch-00003.checkpoint"]
+
+
+def test_where_none_are_wanted_none_are_sent(direct: Store, tmp_path: Path) -> None:
+    run = begin(direct, tmp_path)
+    run.offer_checkpoint(saved(run, 1))
+    run.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert checkpoints(direct, run) == []
