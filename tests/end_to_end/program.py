@@ -55,9 +55,9 @@ def run(folder: Path, *arguments: str, **variables: str) -> Done:
     return execute([*PROGRAM, *arguments], folder, variables)
 
 
-def run_until(folder: Path, seen: str, number: signal.Signals, *arguments: str) -> Done:
+def run_until(folder: Path, seen: str, number: signal.Signals, *arguments: str, **variables: str) -> Done:
     """Start the program, send it a signal once a line of its output matches `seen`, and wait for its end."""
-    with _started([*PROGRAM, *arguments], folder) as process:
+    with _started([*PROGRAM, *arguments], folder, variables) as process:
         assert process.stdout is not None and process.stderr is not None
         lines = []
         for line in process.stdout:
@@ -72,12 +72,12 @@ def run_until(folder: Path, seen: str, number: signal.Signals, *arguments: str) 
 
 
 @contextmanager
-def _started(command: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
+def _started(command: list[str], folder: Path, variables: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A process that is killed when it takes too long, so that reading its output comes to an end."""
     process = subprocess.Popen(
         command,
         cwd=folder,
-        env=environment(),
+        env=environment(**variables),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

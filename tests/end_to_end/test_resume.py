@@ -27,7 +27,7 @@ RUN = (
 )
 MEASURED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/learning_rate")
 KILLS = int(os.environ.get("CIFAR_EXP_KILLS", "5"))  # each costs a start of the program
-JOBS = 4
+JOBS = 8
 
 
 def measured(client: MlflowClient, run_id: str) -> dict[str, list[tuple[int, float]]]:
@@ -120,8 +120,8 @@ def test_sweep_that_is_killed_again_and_again_trains_every_job_to_its_end_once(t
     chance = random.Random(seed := random.randrange(2**32))
     print(f"seed {seed}")
     command = ("-m", "seed=" + ",".join(map(str, range(JOBS))), *RUN, "training.epochs=2")
-    for _ in range(2):
-        kill_after(chance.uniform(8, 25), tmp_path, *command)
+    for _ in range(3):
+        kill_after(chance.uniform(5, 25), tmp_path, *command)
     done = program.run(tmp_path, *command)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     client = program.client(tmp_path)
