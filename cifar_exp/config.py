@@ -136,10 +136,18 @@ class TrainingConfig:
     batch_size: int = _setting(MISSING, at_least=1)
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    label_smoothing: float = _setting(0.0, at_least=0, below=1)  # share of each label spread over all classes
     precision: str = _setting("float32", choices=("float32", "mixed_bfloat16", "mixed_float16"))
     steps_per_execution: int = _setting(32, at_least=1)  # batches between two returns to Python
     deterministic: bool = False
     device: str = _setting("auto", choices=("auto", "cpu", "gpu"))
+
+
+@dataclass(frozen=True)
+class PredictionConfig:
+    """How the trained model classifies an image, in the evaluation and wherever it is served."""
+
+    flip: bool = False  # by the mean of what it says of the image and of its mirror image
 
 
 @dataclass(frozen=True)
@@ -193,6 +201,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    prediction: PredictionConfig = field(default_factory=PredictionConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)

@@ -88,7 +88,13 @@ def evaluate(model: keras.Model, classifier: keras.Model, split: Split, classes:
         model: gives logits, from which the loss is computed without underflow.
         classifier: the same model giving the probabilities that are logged.
     """
+    own = np.arange(len(split)), split.labels
     # Keras's default batch size, the one that the logged model is served with: other sizes round differently.
-    logits, probabilities = keras.Model(model.input, [model.output, classifier.output]).predict(split.images, verbose=0)
-    log_likelihood = log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(split)), split.labels]
+    if classifier.input is model.input:
+        both = keras.Model(model.input, [model.output, classifier.output])
+        logits, probabilities = both.predict(split.images, verbose=0)
+        log_likelihood = log_softmax(logits.astype(np.float64), axis=1)[own]
+    else:  # a mean over views of an image has no logits
+        probabilities = classifier.predict(split.images, verbose=0)
+        log_likelihood = np.log(np.maximum(probabilities[own], np.finfo(np.float32).tiny), dtype=np.float64)
     return Evaluation(classes, split.labels, probabilities, float(-log_likelihood.mean()))

@@ -118,7 +118,7 @@ def run(config: Config, job: Job, folder: Path) -> Result:
                     logged.offer_checkpoint(before.file)
             history = training.fit(model, splits, config, on_epoch, checkpoints)
 
-        classifier = models.classifier(model)
+        classifier = models.classifier(model, config.prediction.flip)
         result = evaluation.evaluate(model, classifier, splits.test, splits.classes)
         best = training.best_epoch(history)
         metrics = result.metrics() | {

@@ -17,6 +17,8 @@ from cifar_exp.architecture import RESIDUAL, Layer, LayerRow, detail, namespace_
 from cifar_exp.config import IMAGE_SHAPE, ModelConfig
 from cifar_exp.errors import UserError
 
+_IN_FLIPPED = "layers/functional/"  # where the weights are of a classifier that looks at mirror images too
+
 
 def build(config: ModelConfig) -> tuple[keras.Model, list[LayerRow]]:
     """The model, (N, 32, 32, 3) pixels in 0..255 to (N, 10) float32 logits, and its layers as configured.
@@ -33,10 +35,19 @@ def build(config: ModelConfig) -> tuple[keras.Model, list[LayerRow]]:
     return keras.Model(inputs, logits, name="model"), rows
 
 
-def classifier(model: keras.Model) -> keras.Model:
-    """The same model, giving class probabilities (N, 10) float32: what is logged and served."""
-    probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(model.output)
-    return keras.Model(model.input, probabilities, name="classifier")
+def classifier(model: keras.Model, flip: bool = False) -> keras.Model:
+    """The same model, giving class probabilities (N, 10) float32: what is logged and served.
+
+    Args:
+        model: as `build` makes it.
+        flip: give the mean of what it says of an image and of its mirror image.
+    """
+    softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
+    if not flip:
+        return keras.Model(model.input, softmax(model.output), name="classifier")
+    inputs = keras.Input(IMAGE_SHAPE, name="images")
+    mirrored = keras.ops.flip(inputs, axis=2)
+    return keras.Model(inputs, (softmax(model(inputs)) + softmax(model(mirrored))) / 2, name="classifier")
 
 
 def load_weights(model: keras.Model, file: Path, where: str) -> None:
@@ -50,18 +61,20 @@ def load_weights(model: keras.Model, file: Path, where: str) -> None:
     Raises:
         UserError: naming the first layer whose weights do not fit.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        own = Path(folder) / "own.weights.h5"
-        model.save_weights(own)
-        expected = _shapes(own.read_bytes())
     try:
         with zipfile.ZipFile(file) as saved:
             found = _shapes(saved.read("model.weights.h5"))
     except (zipfile.BadZipFile, KeyError, OSError) as error:
         raise UserError(f"{where} is no whole .keras file: {error}") from error
+    if any(weight.startswith(_IN_FLIPPED) for weight in found):
+        model = classifier(model, flip=True)
+    with tempfile.TemporaryDirectory() as folder:
+        own = Path(folder) / "own.weights.h5"
+        model.save_weights(own)
+        expected = _shapes(own.read_bytes())
     for weight in sorted(expected.keys() | found.keys()):
         if expected.get(weight) != found.get(weight):
-            layer, _, number = weight.removeprefix("layers/").partition("/vars/")
+            layer, _, number = weight.removeprefix(_IN_FLIPPED).removeprefix("layers/").partition("/vars/")
             has, takes = (_shape(shapes.get(weight)) for shapes in (found, expected))
             raise UserError(f"{where} does not fit: weight {number} of layer {layer!r} is {has} there and {takes} here")
     model.load_weights(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from cifar_exp import optimizers, training_state
 from cifar_exp.augmentation import Augment
 from cifar_exp.checkpoint import Checkpoint, Checkpoints
-from cifar_exp.config import AugmentationConfig, Config, EarlyStoppingConfig
+from cifar_exp.config import CLASSES, AugmentationConfig, Config, EarlyStoppingConfig
 from cifar_exp.data import Splits
 from cifar_exp.errors import Diverged
 
@@ -46,7 +47,7 @@ def fit(
     """
     settings = config.training
     stopping, every = settings.early_stopping, settings.checkpoint.every
-    trained = _compiled(model, config, len(splits.training))
+    trained, scored = _compiled(model, config, len(splits.training)), _scored(model)
     history: History = {}
     best: training_state.Weights | None = None
     if checkpoints and (found := checkpoints.newest()):
@@ -57,7 +58,7 @@ def fit(
     epoch = len(history.get("val/accuracy", ()))
     while epoch < settings.epochs and not _stops(history, stopping):
         epoch += 1
-        metrics = _train(trained, splits, settings.batch_size, config.seed, epoch)
+        metrics = _train(trained, scored, splits, settings.batch_size, config.seed, epoch)
         for name, value in metrics.items():
             history.setdefault(name, []).append(value)
         infinite = next((name for name in ("train/loss", "val/loss") if not math.isfinite(metrics[name])), None)
@@ -90,13 +91,34 @@ def _compiled(model: keras.Model, config: Config, images: int) -> keras.Model:
     steps = math.ceil(images / settings.batch_size)
     trained.compile(
         optimizer=optimizers.build(config.optimizer, steps * settings.epochs),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss=_smoothed(settings.label_smoothing) if settings.label_smoothing else _cross_entropy(),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         # Keras refuses more than one on PyTorch, which returns to Python after each batch anyway.
         steps_per_execution=1 if keras.backend.backend() == "torch" else min(settings.steps_per_execution, steps),
     )
     trained.optimizer.build(trained.trainable_variables)
     return trained
+
+
+def _scored(model: keras.Model) -> keras.Model:
+    """The same weights, for the validation: by what is wanted of them, whatever the training does to get there."""
+    scored = keras.Model(model.input, model.output)
+    scored.compile(loss=_cross_entropy(), metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")])
+    return scored
+
+
+def _cross_entropy() -> keras.losses.Loss:
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def _smoothed(share: float) -> Callable[[Any, Any], Any]:
+    """Cross-entropy with this share of each label spread over all classes; Keras has it for one-hot labels alone."""
+
+    def loss(labels: Any, logits: Any) -> Any:
+        one_hot = keras.ops.one_hot(keras.ops.reshape(labels, (-1,)), CLASSES)
+        return keras.losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=share)
+
+    return loss
 
 
 def _augmented(model: keras.Model, config: AugmentationConfig, seed: int) -> keras.Model:
@@ -106,7 +128,9 @@ def _augmented(model: keras.Model, config: AugmentationConfig, seed: int) -> ker
     return keras.Sequential([keras.Input(model.input_shape[1:]), Augment(config, seed), model])
 
 
-def _train(model: keras.Model, splits: Splits, batch_size: int, seed: int, epoch: int) -> dict[str, float]:
+def _train(
+    model: keras.Model, scored: keras.Model, splits: Splits, batch_size: int, seed: int, epoch: int
+) -> dict[str, float]:
     """One epoch, and its metrics.
 
     Keras shuffles from a state that cannot be saved, a different one on each backend. Here the order is a function of
@@ -124,7 +148,7 @@ def _train(model: keras.Model, splits: Splits, batch_size: int, seed: int, epoch
     ).history
     seconds = time.perf_counter() - began
     validation = splits.validation
-    scores = model.evaluate(
+    scores = scored.evaluate(
         validation.images, validation.labels, batch_size=EVALUATION_BATCH, return_dict=True, verbose=0
     )
     return {

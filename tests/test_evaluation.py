@@ -20,7 +20,7 @@ from cifar_exp.evaluation import Evaluation, evaluate
 CLASSES = tuple("abcdefghij")
 
 
-def of_pixels(scale: float) -> tuple[Evaluation, npt.NDArray[np.float64], Split]:
+def of_pixels(scale: float, flip: bool = False) -> tuple[Evaluation, npt.NDArray[np.float64], Split]:
     """An evaluation of a model whose logits are `scale` times an image's first ten pixels, and those logits."""
     model, _ = models.build(ModelConfig("m", parse(["Flatten", {"Dense": {"units": 10}}], "m"), {}))
     generator = np.random.default_rng(0)
@@ -29,7 +29,11 @@ def of_pixels(scale: float) -> tuple[Evaluation, npt.NDArray[np.float64], Split]
     kernel = np.zeros((3072, 10), np.float32)
     kernel[:10] = np.eye(10) * scale * 255
     model.layers[-2].set_weights([kernel, np.zeros(10)])
-    return evaluate(model, models.classifier(model), split, CLASSES), images.reshape(70, -1)[:, :10] * scale, split
+    return (
+        evaluate(model, models.classifier(model, flip), split, CLASSES),
+        images.reshape(70, -1)[:, :10] * scale,
+        split,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,13 @@ def test_loss_is_the_mean_cross_entropy_of_the_logits(
     evaluation, logits, split = evaluated
     exponents = np.exp(logits)
     likelihood = exponents[np.arange(70), split.labels] / exponents.sum(axis=1)
+    assert evaluation.loss == pytest.approx(-np.log(likelihood).mean(), rel=1e-5)
+
+
+def test_loss_of_a_mean_over_two_views_is_that_of_its_probabilities() -> None:
+    evaluation, logits, split = of_pixels(scale=0.02, flip=True)
+    mirrored = split.images[:, :, ::-1].reshape(70, -1)[:, :10] * 0.02
+    likelihood = (softmax(logits, axis=1) + softmax(mirrored, axis=1))[np.arange(70), split.labels] / 2
     assert evaluation.loss == pytest.approx(-np.log(likelihood).mean(), rel=1e-5)
 
 

@@ -113,6 +113,24 @@ def test_the_last_validation_accuracy_is_that_of_the_model() -> None:
     assert accuracy(trained) == pytest.approx(trained.history["val/accuracy"][-1])
 
 
+def test_smoothed_labels_are_learned_and_validation_is_by_the_labels() -> None:
+    plain, smooth = fit("training.epochs=1"), fit("training.epochs=1", "training.label_smoothing=0.2")
+    assert plain.history["train/loss"] != smooth.history["train/loss"]
+    for trained in (plain, smooth):
+        scores = trained.model.predict(trained.splits.validation.images, verbose=0).astype(np.float64)
+        own = scores[np.arange(len(scores)), trained.splits.validation.labels]
+        loss = (np.log(np.exp(scores).sum(axis=1)) - own).mean()
+        assert trained.history["val/loss"][0] == pytest.approx(loss, rel=1e-5)
+
+
+def test_smoothing_spreads_a_share_of_each_label_over_all_classes() -> None:
+    logits = np.array([[2.0, 1.0, *[0.0] * 8]], np.float32)
+    log_p = logits[0] - np.log(np.exp(logits[0]).sum())
+    wanted = -((0.8 + 0.02) * log_p[1] + 0.02 * np.delete(log_p, 1).sum())
+    loss = training._smoothed(0.2)(np.array([1], np.uint8), logits)
+    assert float(keras.ops.mean(loss)) == pytest.approx(wanted, rel=1e-5)
+
+
 def test_images_per_second_is_of_the_training_images() -> None:
     history = fit().history
     for seconds, rate in zip(history["train/epoch_seconds"], history["train/images_per_second"], strict=True):

@@ -27,6 +27,18 @@ def saved(folder: Path, layers: list[Any]) -> Path:
     return file
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_weights_come_back_from_either_classifier(tmp_path: Path, flip: bool) -> None:
+    trained = built(SMALL)
+    models.classifier(trained, flip).save(tmp_path / "saved.keras")
+    weights, model = trained.get_weights(), built(SMALL)
+    models.load_weights(model, tmp_path / "saved.keras", "here")
+    assert all(np.array_equal(one, other) for one, other in zip(weights, model.get_weights(), strict=True))
+    larger = [{"Conv2D": {"filters": 2, "kernel_size": 5}}, *SMALL[1:]]
+    with pytest.raises(UserError, match="weight 0 of layer 'conv2d' is 3 x 3 x 3 x 2 there and 5 x 5 x 3 x 2 here"):
+        models.load_weights(built(larger), tmp_path / "saved.keras", "here")
+
+
 SMALL = [{"Conv2D": {"filters": 2, "kernel_size": 3}}, "BatchNormalization", "Flatten", {"Dense": {"units": 10}}]
 
 
