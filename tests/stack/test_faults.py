@@ -95,6 +95,7 @@ def kill_the_engine() -> None:
     engine = int(PID_FILE.read_text())
     executable = Path(f"/proc/{engine}/exe").readlink()
     arguments = Path(f"/proc/{engine}/cmdline").read_bytes().split(b"\0")[1:-1]
+    variables = Path(f"/proc/{engine}/environ").read_bytes().split(b"\0")[:-1]  # its PATH holds iptables
     containers = stack.docker("ps", "--quiet").stdout.split()
     inside = stack.docker("inspect", "--format", "{{.State.Pid}}", *containers).stdout.split()
     helpers = subprocess.run(["pgrep", "containerd"], capture_output=True, text=True).stdout.split()
@@ -104,6 +105,10 @@ def kill_the_engine() -> None:
     while Path(f"/proc/{engine}").exists():
         time.sleep(0.1)
     log = open("/var/log/dockerd.log", "ab")  # noqa: SIM115 (the engine outlives this test)
-    subprocess.Popen([executable, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    own = dict(variable.split(b"=", 1) for variable in variables)
+    started = subprocess.Popen(
+        [executable, *arguments], env=own, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+    )
     while stack.docker("version", check=False).returncode:
+        assert started.poll() is None, Path("/var/log/dockerd.log").read_text().splitlines()[-1]
         time.sleep(0.5)
