@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 PREDICTIONS = "evaluation/predictions.parquet"
 SIGNIFICANT = 0.05  # a p-value below it is not put down to chance
 CONFIDENCE = 0.95
+SMALLEST_P = 0.0001  # that is shown
 
 _COLUMNS = ("index", "label", "predicted")
-_SMALLEST_SHOWN = 0.0001  # of p-values
 
 Right = npt.NDArray[np.bool_]
 
@@ -42,7 +42,9 @@ class Paired:
     difference: float
     """Of the accuracies, B's minus A's."""
     interval: tuple[float, float]
-    """95 % confidence, from the t distribution of the differences image by image."""
+    """95 % confidence: the t interval of the differences image by image, and the exact one (Clopper and Pearson's) for
+    the number of images on which they differ, whichever reaches further; so that it is without 0 where the test is
+    significant, and only there."""
     p_value: float
     """McNemar's test, in its exact form: that chance alone divides `only_a` and `only_b` so unevenly."""
 
@@ -56,7 +58,7 @@ class Paired:
         """All of it in a sentence."""
         if not self.only_a + self.only_b:
             return f"{self.b} and {self.a} are right on the very same of {self.images:,} images."
-        p = f"p = {self.p_value:.4f}" if self.p_value >= _SMALLEST_SHOWN else f"p < {_SMALLEST_SHOWN}"
+        p = f"p = {self.p_value:.4f}" if self.p_value >= SMALLEST_P else f"p < {SMALLEST_P}"
         test = f"McNemar {p}, {self.images:,} images"
         low, high = self.interval if self.difference >= 0 else (-self.interval[1], -self.interval[0])
         interval = f"{low:.4f} to {high:.4f}"
@@ -76,28 +78,57 @@ def paired(store: Store, run_a: str, run_b: str) -> Paired:
     Raises:
         UserError: if there is no such run, if one has no predictions, or they are of different images.
     """
-    (first, of_a), (second, of_b) = (read(store, run_id) for run_id in (run_a, run_b))
-    check_same_images([(first, of_a), (second, of_b)])
-    names = [run.info.run_name for run in (first, second)]
+    return _test(read(store, run_a), read(store, run_b))
+
+
+def against(store: Store, baseline: Run, runs: Sequence[Run]) -> list[Paired | UserError | None]:
+    """Each of these runs as B beside the same A: the test, or why there is none; None for the baseline itself.
+
+    Raises:
+        UserError: if the baseline has no predictions.
+    """
+    first = (baseline, of_run(store, baseline))
+
+    def tested(run: Run) -> Paired | UserError | None:
+        if run.info.run_id == baseline.info.run_id:
+            return None
+        try:
+            return _test(first, (run, of_run(store, run)))
+        except UserError as error:
+            return error
+
+    return [tested(run) for run in runs]
+
+
+def _test(a: tuple[Run, pd.DataFrame], b: tuple[Run, pd.DataFrame]) -> Paired:
+    check_same_images([a, b])
+    names = [run.info.run_name for run, _ in (a, b)]
     if names[0] == names[1]:
-        names = [f"{run.info.run_name} ({run.info.run_id[:8]})" for run in (first, second)]
-    return compare(right(of_a), right(of_b), names[0], names[1])
+        names = [f"{run.info.run_name} ({run.info.run_id[:8]})" for run, _ in (a, b)]
+    return compare(right(a[1]), right(b[1]), names[0], names[1])
 
 
 def compare(right_a: Right, right_b: Right, a: str = "A", b: str = "B") -> Paired:
     """Compare two runs by whether each got each image right, both (N,) in the same order."""
     from scipy import stats
 
+    images = len(right_a)
     only_a, only_b = int(np.sum(right_a & ~right_b)), int(np.sum(right_b & ~right_a))
-    difference, images = (only_b - only_a) / len(right_a), len(right_a)
-    if only_a + only_b == 0:
-        return Paired(a, b, images, 0, 0, 0.0, (0.0, 0.0), 1.0)
-    p_value = float(stats.binomtest(only_b, only_a + only_b, 0.5).pvalue)
+    differ = only_a + only_b
+    if not differ:
+        most = stats.binomtest(0, images).proportion_ci(CONFIDENCE).high
+        return Paired(a, b, images, 0, 0, 0.0, (-float(most), float(most)), 1.0)
+    test = stats.binomtest(only_b, differ, 0.5)
+    exact = [(2 * share - 1) * differ / images for share in test.proportion_ci(CONFIDENCE)]
+    difference = (only_b - only_a) / images
+    lows, highs = [exact[0]], [exact[1]]
     per_image = right_b.astype(float) - right_a
-    if per_image.std() == 0:  # one is right everywhere, the other nowhere
-        return Paired(a, b, images, only_a, only_b, difference, (difference, difference), p_value)
-    interval = stats.ttest_1samp(per_image, 0).confidence_interval(CONFIDENCE)
-    return Paired(a, b, images, only_a, only_b, difference, (float(interval.low), float(interval.high)), p_value)
+    if per_image.std():
+        student = stats.ttest_1samp(per_image, 0).confidence_interval(CONFIDENCE)
+        lows.append(student.low)
+        highs.append(student.high)
+    interval = (float(min(lows)), float(max(highs)))
+    return Paired(a, b, images, only_a, only_b, difference, interval, float(test.pvalue))
 
 
 def right(predictions: pd.DataFrame) -> Right:
@@ -114,6 +145,15 @@ def read(store: Store, run_id: str) -> tuple[Run, pd.DataFrame]:
     """
     run, content = fetch.run_and_file(store, run_id, PREDICTIONS)
     return run, parse(content, f"run {run_id} of {store.uri}")
+
+
+def of_run(store: Store, run: Run) -> pd.DataFrame:
+    """The predictions of a run, as `read` gives them.
+
+    Raises:
+        UserError: if it has none.
+    """
+    return parse(fetch.file(store, run, PREDICTIONS), f"run {run.info.run_id} of {store.uri}")
 
 
 def parse(content: bytes, whose: str) -> pd.DataFrame:

@@ -12,6 +12,8 @@ from cifar_exp.tracking.store import Store, import_mlflow
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+_MISSING = "No such artifact"  # as MLflow says it, of any store
+
 
 def run_and_artifact(store: Store, run_id: str, name: str) -> tuple[Run, str]:
     """A run and the text of one of its artifacts.
@@ -34,14 +36,31 @@ def run_and_file(store: Store, run_id: str, name: str) -> tuple[Run, bytes]:
     """
     store.check()
     import_mlflow()
-    import mlflow.artifacts
     from mlflow.exceptions import MlflowException
 
     try:
         run = store.client.get_run(run_id)
-        with tempfile.TemporaryDirectory() as folder:
-            uri = f"runs:/{run_id}/{name}"
-            path = mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=store.uri)
-            return run, Path(path).read_bytes()
-    except (MlflowException, OSError) as error:
+    except MlflowException as error:
         raise UserError(f"run {run_id} of {store.uri}: {reason(error.__context__ or error)}") from error
+    return run, file(store, run, name)
+
+
+def file(store: Store, run: Run, name: str) -> bytes:
+    """The bytes of one of a run's artifacts.
+
+    Raises:
+        UserError: if it has none of this name.
+    """
+    import mlflow.artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            uri = f"{run.info.artifact_uri}/{name}"
+            path = mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=store.uri)
+            return Path(path).read_bytes()
+    except (MlflowException, OSError) as error:
+        where = f"run {run.info.run_id} ({run.info.run_name}) of {store.uri}"
+        if _MISSING in str(error):
+            raise UserError(f"{where} has no {name}") from error
+        raise UserError(f"{where}: {name} cannot be had: {str(error).splitlines()[-1]}") from error

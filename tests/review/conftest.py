@@ -1,4 +1,4 @@
-"""Runs of published experiments, logged without training."""
+"""Runs of published experiments, logged without training; and twelve runs of a real sweep."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from twelve import Twelve
 
 from cifar_exp import cifar10
 from cifar_exp.config import flatten
@@ -17,6 +18,11 @@ from cifar_exp.review.published import Entry
 from cifar_exp.tracking.store import Store
 
 Log = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def twelve(tmp_path_factory: pytest.TempPathFactory) -> Twelve:
+    return Twelve.train(tmp_path_factory.mktemp("twelve"))
 
 
 @pytest.fixture(scope="session")

@@ -33,27 +33,55 @@ def exact(only_a: int, only_b: int) -> float:
     return float(min(Fraction(1), 2 * Fraction(tail, 2**tosses)))
 
 
-@pytest.mark.parametrize(
-    ("only_a", "only_b"), [(0, 1), (1, 0), (5, 5), (3, 12), (12, 3), (40, 61), (100, 100), (310, 388), (0, 400)]
-)
-def test_the_p_value_is_mcnemar_s_and_the_interval_that_of_the_paired_t_test(only_a: int, only_b: int) -> None:
+COUNTS = [(0, 1), (1, 0), (5, 5), (3, 11), (11, 3), (40, 61), (61, 40), (100, 100), (310, 388), (0, 400)]
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), COUNTS)
+def test_the_p_value_is_mcnemar_s(only_a: int, only_b: int) -> None:
     a, b = answers(700, only_a, only_b, 90)
     found = paired.compare(a, b)
     assert found.p_value == pytest.approx(exact(only_a, only_b), rel=1e-9)
-    interval = stats.ttest_rel(b.astype(float), a.astype(float)).confidence_interval(0.95)
-    assert found.interval == pytest.approx((interval.low, interval.high), rel=1e-9)
     assert found.difference == pytest.approx(b.mean() - a.mean(), rel=1e-12)
     assert (found.only_a, found.only_b, found.images) == (only_a, only_b, len(a))
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b", "p_value"),  # statsmodels.stats.contingency_tables.mcnemar, exact=True
+    [(3, 12, 0.03515625), (40, 61, 0.046044066929342785), (310, 388, 0.0035328897246741605)],
+)
+def test_the_p_value_is_that_of_statsmodels(only_a: int, only_b: int, p_value: float) -> None:
+    assert paired.compare(*answers(700, only_a, only_b, 90)).p_value == pytest.approx(p_value, rel=1e-12)
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), COUNTS)
+def test_the_interval_is_scipy_s_of_the_pairs_or_its_exact_one_where_that_reaches_further(
+    only_a: int, only_b: int
+) -> None:
+    a, b = answers(700, only_a, only_b, 90)
+    student = stats.ttest_rel(b.astype(float), a.astype(float)).confidence_interval(0.95)
+    differ = only_a + only_b
+    share = stats.binomtest(only_b, differ).proportion_ci(0.95)
+    low, high = ((2 * end - 1) * differ / len(a) for end in share)
+    expected = (min(low, student.low), max(high, student.high))
+    assert paired.compare(a, b).interval == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_interval_is_without_zero_just_where_the_test_is_significant() -> None:
+    for differ in (*range(1, 20), 200):
+        for only_a in range(0, differ + 1, 1 + differ // 20):
+            found = paired.compare(*answers(200, only_a, differ - only_a, 20))
+            low, high = found.interval
+            assert found.significant == (low > 0 or high < 0), (only_a, differ)
+            assert low <= found.difference <= high
 
 
 def test_the_interval_covers_the_true_difference_as_often_as_it_says() -> None:
     generator, covered, times = np.random.default_rng(0), 0, 2000
     for _ in range(times):
         who = generator.choice(4, size=1000, p=[0.7, 0.08, 0.12, 0.1])  # both, only A, only B, neither
-        a, b = np.isin(who, (0, 1)), np.isin(who, (0, 2))
-        low, high = paired.compare(a, b).interval
+        low, high = paired.compare(np.isin(who, (0, 1)), np.isin(who, (0, 2))).interval
         covered += low <= 0.04 <= high
-    assert 0.93 < covered / times < 0.97
+    assert 0.94 < covered / times < 0.98
 
 
 @pytest.mark.parametrize(
@@ -62,12 +90,12 @@ def test_the_interval_covers_the_true_difference_as_often_as_it_says() -> None:
         ((9_000, 0, 0, 1_000), "new and old are right on the very same of 10,000 images."),
         (
             (8_000, 400, 400, 1_200),
-            "new is as accurate as old (95 % interval of the difference -0.0055 to 0.0055; McNemar p = 1.0000, "
+            "new is as accurate as old (95 % interval of the difference -0.0056 to 0.0056; McNemar p = 1.0000, "
             "10,000 images).",
         ),
         (
             (8_000, 400, 412, 1_188),
-            "new is better than old by 0.0012 (95 % interval -0.0044 to 0.0068), no larger than chance would make it "
+            "new is better than old by 0.0012 (95 % interval -0.0045 to 0.0069), no larger than chance would make it "
             "(McNemar p = 0.6995, 10,000 images).",
         ),
         (
@@ -94,7 +122,12 @@ def test_the_words(counts: tuple[int, int, int, int], words: str) -> None:
 
 def test_one_is_right_everywhere_and_the_other_nowhere() -> None:
     found = paired.compare(*answers(0, 0, 20, 0))
-    assert (found.difference, found.interval, found.significant) == (1.0, (1.0, 1.0), True)
+    assert (found.difference, found.interval[1], found.significant) == (1.0, 1.0, True)
+    assert found.interval[0] == pytest.approx(2 * 0.025 ** (1 / 20) - 1)
+
+
+def test_of_runs_that_never_differ_the_interval_says_how_few_images_that_is() -> None:
+    assert paired.compare(*answers(50, 0, 0, 10)).interval == pytest.approx((-0.0596, 0.0596), abs=1e-4)
 
 
 def predictions(labels: list[int], predicted: list[int]) -> pd.DataFrame:
@@ -153,7 +186,7 @@ def test_runs_that_were_tested_on_different_images_are_refused(own_store: Store,
 
 def test_a_run_without_predictions_or_no_run_is_named(own_store: Store, logged: Log) -> None:
     first, none = logged("first", file(predictions([0], [0]))), logged("none", None)
-    with pytest.raises(UserError, match=f"run {none} of sqlite.*predictions.parquet"):
+    with pytest.raises(UserError, match=rf"run {none} \(none\) of sqlite\S+ has no evaluation/predictions.parquet$"):
         paired.paired(own_store, first, none)
     with pytest.raises(UserError, match=f"Run with id={'0' * 32} not found"):
         paired.paired(own_store, first, "0" * 32)
