@@ -7,11 +7,11 @@ import sys
 import traceback
 
 from cifar_exp import exits
-from cifar_exp.commands import compare, reproduce, sources, sync
+from cifar_exp.commands import compare, report, reproduce, sources, sync
 from cifar_exp.commands.parser import Parser, store_options
 from cifar_exp.errors import UserError
 
-_COMMANDS = (compare, sources, sync, reproduce)  # in the order of --help
+_COMMANDS = (compare, report, sources, sync, reproduce)  # in the order of --help
 
 
 def main() -> int:

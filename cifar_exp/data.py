@@ -75,6 +75,19 @@ def load(config: DataConfig) -> Splits:
     return Splits(training, validation, test, classes, source)
 
 
+def test_images(name: str) -> Split | None:
+    """The test images of a data set, whichever copy is on this machine; None for one that would be downloaded.
+
+    Raises:
+        UserError: for files that are cut short.
+    """
+    if name == "digits":
+        return _digits()[1]
+    if name != "cifar10" or not cifar10.is_here(None):
+        return None
+    return Split(*cifar10.read(cifar10.find(None, "size").folder, cifar10.TEST_FILES))
+
+
 def _digits() -> tuple[Split, Split]:
     """The 1,797 digits, pixels 0..16 at 8x8, as 32x32x3 in 0..255; a fifth of each class tests."""
     from sklearn.datasets import load_digits

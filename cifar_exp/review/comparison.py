@@ -110,10 +110,8 @@ def grouped(runs: Sequence[Record], key: str = "seed") -> Comparison:
     columns = [name for name in among.differing if name != key]
     rows = pd.DataFrame([_group(group, key) for group in groups])
     frame = pd.concat([rows[["name"]], among.frame[columns], rows.drop(columns="name")], axis=1)
-    notes = [
-        *among.notes,
-        f"mean, std and interval of test/accuracy over {key}; interval: {CONFIDENCE:.0%}, t distribution",
-    ]
+    interval = f"{CONFIDENCE * 100:.0f} % interval from the t distribution"
+    notes = [*among.notes, f"mean, std: of test/accuracy over {key}; {interval}"]
     if left := len(measured) - sum(map(len, groups)):
         notes.append(f"{left} left out: a later run has the same {key}")
     if left := len(runs) - len(measured):

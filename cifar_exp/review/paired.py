@@ -71,6 +71,24 @@ class Paired:
             f"{chance} than chance would make it ({test})."
         )
 
+    def turned(self) -> Paired:
+        """The same with A and B exchanged."""
+        low, high = self.interval
+        return Paired(
+            self.b, self.a, self.images, self.only_b, self.only_a, -self.difference, (-high, -low), self.p_value
+        )
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a run predicted."""
+
+    run: str
+    """Its id, or its name."""
+    digest: str | None
+    """Of the test images."""
+    frame: pd.DataFrame
+
 
 def paired(store: Store, run_a: str, run_b: str) -> Paired:
     """Compare what two runs of a store, by their ids, predicted of the same test images.
@@ -188,21 +206,29 @@ def check_same_images(found: Sequence[tuple[Run, pd.DataFrame]]) -> None:
     Raises:
         UserError: for the first that was tested on others than the first of all.
     """
-    first, expected = found[0]
-    for run, frame in found[1:]:
-        pair = f"runs {first.info.run_id} and {run.info.run_id} were tested on different images"
-        digests = [digest for digest in (_test_digest(first), _test_digest(run)) if digest]
-        if len(set(digests)) > 1:
-            raise UserError(f"{pair}: SHA-256 {digests[0][:12]}... and {digests[1][:12]}...")
-        if len(frame) != len(expected):
-            raise UserError(f"{pair}: {len(expected):,} and {len(frame):,}")
+    check_same([Predicted(run.info.run_id, test_digest(run), frame) for run, frame in found])
+
+
+def check_same(found: Sequence[Predicted]) -> None:
+    """The same, wherever they come from.
+
+    Raises:
+        UserError: for the first that was tested on others than the first of all.
+    """
+    first = found[0]
+    for one in found[1:]:
+        pair = f"runs {first.run} and {one.run} were tested on different images"
+        if first.digest and one.digest and first.digest != one.digest:
+            raise UserError(f"{pair}: SHA-256 {first.digest[:12]}... and {one.digest[:12]}...")
+        if len(one.frame) != len(first.frame):
+            raise UserError(f"{pair}: {len(first.frame):,} and {len(one.frame):,}")
         for name in ("index", "label"):
-            differ = frame[name].to_numpy() != expected[name].to_numpy()
+            differ = one.frame[name].to_numpy() != first.frame[name].to_numpy()
             if differ.any():
                 raise UserError(f"{pair}: their {name} differs in row {int(differ.argmax())}")
 
 
-def _test_digest(run: Run) -> str | None:
+def test_digest(run: Run) -> str | None:
     """Of the images it was tested on, where that was recorded."""
     used = run.inputs.dataset_inputs if run.inputs else []
     found = (entry.dataset for entry in used if entry.dataset.name.endswith("-test"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cifar_exp.review.paired import test_digest
 from cifar_exp.tracking import journal, past
 from cifar_exp.tracking.journal import Event
 from cifar_exp.tracking.past import Past
@@ -53,8 +54,6 @@ class Record:
 
 def of_run(run: Run) -> Record:
     """What a store has of it."""
-    used = run.inputs.dataset_inputs if run.inputs else []
-    digests = [entry.dataset.digest for entry in used if entry.dataset.name.endswith("-test")]
     return Record(
         run.info.run_id,
         run.info.run_name or run.info.run_id,
@@ -64,7 +63,7 @@ def of_run(run: Run) -> Record:
         run.data.params,
         run.data.metrics,
         run.data.tags,
-        digests[0] if digests else None,
+        test_digest(run),
     )
 
 

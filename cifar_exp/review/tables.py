@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cifar_exp.review.comparison import Comparison
 from cifar_exp.review.find import SHORT
@@ -20,7 +20,6 @@ UNLIMITED = 10_000  # columns, of output that no terminal shows
 # Shown in one column of a terminal or page: the interval is one cell.
 _INTERVAL = "95 % interval"
 _FORMS = {"val/best_epoch": ".0f", "train/seconds": ".1f", "train/seconds, mean": ".1f", "n": ".0f", "std": ".4f"}
-# In a terminal.
 _HEADINGS = {
     "test/accuracy": "test\naccuracy",
     "test/loss": "test\nloss",
@@ -72,22 +71,25 @@ def terminal(comparison: Comparison, without: Sequence[str] = ()) -> Table:
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     headings, rows = cells(comparison, without)
-    for at, heading in enumerate(headings):
-        first, cut, rest = heading.rpartition(".")
-        two = _HEADINGS.get(heading) or (f"{first}{cut}\n{rest}" if cut else f"\n{heading}")
-        right = all(_is_number(row[at]) for row in rows)
-        table.add_column(Text(printable(two, keep="\n")), justify="right" if right else "left", overflow="fold")
+    for heading, right in zip(headings, numeric(rows), strict=True):
+        justify: Literal["left", "right"] = "right" if right else "left"
+        table.add_column(Text(printable(in_two_lines(heading), keep="\n")), justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     return table
+
+
+def in_two_lines(heading: str) -> str:
+    """So that a column is as narrow as its numbers."""
+    first, cut, rest = heading.rpartition(".")
+    return _HEADINGS.get(heading) or (f"{first}{cut}\n{rest}" if cut else f"\n{heading}")
 
 
 def markdown(comparison: Comparison) -> str:
     """A table, and the notes as a list."""
     headings, rows = cells(comparison)
     lines = ["| " + " | ".join(map(_escaped, headings)) + " |"]
-    numeric = [all(_is_number(row[at]) for row in rows) for at in range(len(headings))]
-    lines.append("| " + " | ".join("---:" if right else "---" for right in numeric) + " |")
+    lines.append("| " + " | ".join("---:" if right else "---" for right in numeric(rows)) + " |")
     lines += ["| " + " | ".join(map(_escaped, row)) + " |" for row in rows]
     if comparison.notes:
         lines += ["", *(f"- {_escaped(note)}" for note in comparison.notes)]
@@ -116,6 +118,11 @@ def cells(comparison: Comparison, without: Sequence[str] = ()) -> tuple[list[str
         shown = [str(row["run_id"] or "-")[:SHORT]] if ids else []
         rows.append([*shown, *(_cell(name, row) for name in names)])
     return headings, rows
+
+
+def numeric(rows: Sequence[Sequence[str]]) -> list[bool]:
+    """Whether a column is one of numbers, of each."""
+    return [all(map(_is_number, column)) for column in zip(*rows, strict=True)]
 
 
 def _cell(name: str, row: dict[str, Any]) -> str:

@@ -139,18 +139,34 @@ def table(jobs: Sequence[JobResult]) -> pd.DataFrame:
 
 
 def finish(run: Run, jobs: Sequence[JobResult], frame: pd.DataFrame, command: str) -> None:
-    """Log the results of all jobs: a table, its note, the overlaid curves."""
+    """Log the results of all jobs: a table, its note, the overlaid curves, the report."""
     from cifar_exp import figure_style, figures
 
     run.write("sweep/results.csv", frame.to_csv(index=False))
     histories = {f"{number} {job.name}": job.history for number, job in enumerate(jobs, 1) if job.history}
     if histories:
         run.write("sweep/curves.png", figure_style.to_png(figures.overlaid_curves(histories)))
+    _report(run, len(jobs))
     run.upload("sweep")
     best = frame["test/accuracy"].max()
     if pd.notna(best):
         run.log_metrics({"sweep/best_test_accuracy": float(best)}, step=run.resumed)
     run.set_tags({"mlflow.note.content": _note(run, frame, command)})
+
+
+def _report(run: Run, jobs: int) -> None:
+    """Write the page on its runs, from what they left in their folders: their store need not have taken it yet.
+
+    What is measured is logged without it: whatever goes wrong here costs the page alone.
+    """
+    try:
+        from cifar_exp.review import report
+
+        page = report.of_folders([run.folder / str(number) for number in range(jobs)], f"Sweep {run.folder.name}")
+        if page:
+            run.write("sweep/report.html", page)
+    except Exception as error:
+        log.warning("The report of the sweep could not be drawn: %s: %s", type(error).__name__, reason(error))
 
 
 def show(frame: pd.DataFrame) -> str:

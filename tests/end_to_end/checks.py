@@ -162,7 +162,8 @@ def terminal_tells_the_story(sweep: Sweep) -> None:
 
 def parent_holds_the_results(sweep: Sweep) -> None:
     """Its table says what the children say, digit for digit; its note shows it and leads to the curves."""
-    assert program.artifacts(sweep.client, sweep.parent.info.run_id) >= {"sweep/results.csv", "sweep/curves.png"}
+    expected = {"sweep/results.csv", "sweep/curves.png", "sweep/report.html"}
+    assert program.artifacts(sweep.client, sweep.parent.info.run_id) >= expected
     assert sweep.artifact(sweep.parent, "sweep/curves.png").read_bytes().startswith(PNG)
     with sweep.artifact(sweep.parent, "sweep/results.csv").open() as file:
         rows = list(csv.DictReader(file))

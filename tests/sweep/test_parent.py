@@ -14,6 +14,8 @@ from cifar_exp.composition import Plan, plan
 from cifar_exp.errors import UserError
 from cifar_exp.sweep import parent
 from cifar_exp.sweep.job import JobResult, varying
+from cifar_exp.tracking.journal import Journal
+from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
 
 COMMAND = "-m optimizer=sgd,adam seed=1,2"
@@ -193,3 +195,31 @@ def test_a_sweep_of_which_nothing_finished_ends_without_curves_and_best(planned:
     assert found.data.metrics == {}
     assert [item.path for item in store.client.list_artifacts(run.id, "sweep")] == ["sweep/results.csv"]
     assert "side by side" not in found.data.tags["mlflow.note.content"]
+
+
+def test_a_report_that_cannot_be_drawn_costs_the_sweep_nothing_else(
+    planned: Plan, jobs: list[JobResult], store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert planned.folder is not None
+    with Journal(planned.folder / "0") as journal:
+        journal.append("start", {"tags": {}})  # of a run without a name
+    run = parent.start(planned, COMMAND)
+    parent.finish(run, jobs, parent.table(jobs), COMMAND)
+    run.finish("FAILED")
+    logged = sorted(item.path for item in store.client.list_artifacts(run.id, "sweep"))
+    assert logged == ["sweep/curves.png", "sweep/results.csv"]
+    assert "The report of the sweep could not be drawn: KeyError: 'name'" in caplog.text
+
+
+def test_a_sweep_whose_store_is_away_has_drawn_its_report(planned: Plan, tmp_path: Path) -> None:
+    assert planned.folder is not None
+    away = replace(planned.jobs[0].tracking, uri="http://127.0.0.1:9", drain_seconds=0.0)
+    planned = replace(planned, jobs=tuple(replace(job, tracking=away) for job in planned.jobs))
+    job = Run.start(Store.of(away), planned.folder / "0", "first", {}, {"seed": 0}, drain_seconds=0)
+    job.log_metrics({"test/accuracy": 0.5})
+    job.finish("FINISHED")
+    run = parent.start(planned, COMMAND)
+    parent.finish(run, parent.results(planned), parent.table(parent.results(planned)), COMMAND)
+    run.finish("FINISHED")
+    page = (planned.folder / "artifacts" / "sweep" / "report.html").read_text()
+    assert "first" in page and "0.5000" in page

@@ -1,0 +1,314 @@
+"""The report: what it shows is what was logged, it asks nobody for anything, and what it shows cannot run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import browsing
+import numpy as np
+import program
+import pytest
+from browsing import opened
+from sklearn.metrics import confusion_matrix
+from twelve import NAME, Twelve
+
+from cifar_exp import data
+from cifar_exp.config import DataConfig
+from cifar_exp.review import charts, details, paired, records, report, selection, side_by_side
+from cifar_exp.review.records import Record
+from cifar_exp.tracking.store import Store
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+HOSTILE = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">&amp;%{x}${y}"
+CURVE = ".scatterlayer .trace .lines > path"  # as Plotly draws one
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browsing.chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def page_file(twelve: Twelve, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report on the twelve, from their store."""
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    runs = selection.select(twelve.store)
+    path.write_text(report.of_store(twelve.store, runs, "Twelve runs"), encoding="utf-8")
+    return path
+
+
+def content(page: str) -> dict[str, Any]:
+    """What the page's script draws."""
+    (embedded,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
+    found: dict[str, Any] = json.loads(embedded)
+    return found
+
+
+def wait_until_drawn(page: Page) -> None:
+    page.locator("#curves .chart").nth(3).locator(CURVE).nth(11).wait_for(state="attached")
+    page.locator("#matrix-difference .hm image, #matrix-difference .heatmaplayer image").first.wait_for(
+        state="attached"
+    )
+
+
+def test_curves_and_matrices_are_what_was_logged(twelve: Twelve, page_file: Path) -> None:
+    drawn = content(page_file.read_text())
+    runs = selection.select(twelve.store)
+    for metric in ("val/loss", "val/accuracy", "train/loss", "train/accuracy"):
+        for trace, run in zip(drawn["charts"]["curves"][metric]["data"], runs, strict=True):
+            points = program.points(twelve.store.client, run.info.run_id, metric)
+            assert dict(zip(trace["x"], trace["y"], strict=True)) == points
+    for shown, run in zip(drawn["pairs"]["runs"], runs, strict=True):
+        path = program.artifact(
+            twelve.store.client, run.info.run_id, "evaluation/confusion_matrix.json", twelve.folder / "got"
+        )
+        assert shown["matrix"] == json.loads(path.read_text())["matrix"]
+        assert shown["accuracy"] == pytest.approx(run.data.metrics["test/accuracy"])
+
+
+def test_every_two_runs_are_compared_with_the_images_that_one_alone_is_right_on(
+    twelve: Twelve, page_file: Path
+) -> None:
+    drawn = content(page_file.read_text())["pairs"]
+    runs = selection.select(twelve.store)
+    assert len(drawn["pairs"]) == 12 * 11 // 2
+    predicted = [paired.of_run(twelve.store, run) for run in runs]
+    labels = predicted[0]["label"].to_numpy()
+    for key, pair in drawn["pairs"].items():
+        a, b = map(int, key.split(","))
+        test = paired.paired(twelve.store, runs[a].info.run_id, runs[b].info.run_id) if key in ("0,1", "3,11") else None
+        assert test is None or pair["words"][0] == test.words
+        right = [(predicted[one]["predicted"] == predicted[one]["label"]).to_numpy() for one in (a, b)]
+        assert pair["only_a"] == np.sum(right[0] & ~right[1])
+        for side, (own, other) in zip("ab", ((0, 1), (1, 0)), strict=True):
+            alone = np.flatnonzero(right[own] & ~right[other])
+            assert set(pair[side]) <= set(alone) and len(pair[side]) == min(6, len(alone))
+    images = data.load(DataConfig(name="digits")).test.images
+    for index, address in drawn["images"].items():
+        import base64
+        import io
+
+        from PIL import Image
+
+        decoded = np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))))
+        assert np.array_equal(decoded, images[int(index)])
+        assert drawn["labels"][index] == labels[int(index)]
+
+
+def test_the_matrix_of_a_run_is_sklearn_s() -> None:
+    import pandas as pd
+
+    generator = np.random.default_rng(0)
+    probabilities = generator.dirichlet(np.ones(4), size=500).astype(np.float32)
+    labels, predicted = generator.integers(0, 4, 500), probabilities.argmax(axis=1)
+    frame = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in "abcd"])
+    frame = frame.assign(index=range(500), label=labels, predicted=predicted)
+    found = side_by_side.of(["x", "y"], [details.Detail({}, frame)] * 2, None)
+    assert found["classes"] == list("abcd") and found["images"] == {}
+    assert found["runs"][0]["matrix"] == confusion_matrix(labels, predicted, labels=range(4)).tolist()
+    assert found["pairs"]["0,1"]["words"][0] == "y and x are right on the very same of 500 images."
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_from_disk_it_asks_nobody_and_fits(browser: Browser, page_file: Path, width: int, scheme: str) -> None:
+    with opened(browser, width, scheme) as (page, heard):
+        page.goto(page_file.as_uri())
+        wait_until_drawn(page)
+        assert [url for url in heard.asked if not url.startswith("data:")] == [page_file.as_uri()]
+        assert heard.complaints == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (background == "rgb(255, 255, 255)") == (scheme == "light")
+        for chart in page.locator(".chart").all():  # drawn, and no wider than the page or what scrolls it
+            box, around = chart.locator("svg").first.bounding_box(), chart.locator("xpath=..").bounding_box()
+            assert box and around and around["width"] <= width
+            assert box["height"] > 200
+        assert page.locator(".pictures img").count() > 0
+        assert page.evaluate("[...document.images].every((one) => one.naturalWidth === 32)")
+        browsing.keep(page, f"report_{width}_{scheme}")
+
+
+def test_it_answers_to_what_one_chooses(browser: Browser, page_file: Path) -> None:
+    drawn = content(page_file.read_text())["pairs"]
+    with opened(browser, 1280) as (page, heard):
+        page.goto(page_file.as_uri())
+        wait_until_drawn(page)
+        assert page.locator("#words").inner_text() == drawn["pairs"]["0,1"]["words"][1]
+        page.locator("#a").select_option("3")
+        page.locator("#b").select_option("11")
+        assert page.locator("#words").inner_text() == drawn["pairs"]["3,11"]["words"][0]
+        assert page.locator("#only-b img").count() == len(drawn["pairs"]["3,11"]["b"])
+        page.locator("#a").select_option("11")
+        assert page.locator("#words").inner_text() == "Choose two different runs."
+        curves = page.locator("#curves .chart").first.locator(CURVE)
+        page.locator("#legend button").first.click()
+        page.wait_for_function("document.querySelector('#legend button').getAttribute('aria-pressed') === 'false'")
+        assert curves.count() == 11
+        names = page.locator("#runs tbody th")
+        best = names.first.inner_text()
+        heading = page.locator("#runs thead button", has_text="test\naccuracy")
+        heading.click()
+        heading.click()
+        assert names.last.inner_text() == best
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_function("getComputedStyle(document.body).backgroundColor !== 'rgb(255, 255, 255)'")
+        assert heard.complaints == []
+
+
+def test_in_the_artifact_viewer_of_mlflow_it_is_the_same_page(
+    browser: Browser, page_file: Path, mlflow_server: str
+) -> None:
+    store = Store(mlflow_server, "report")
+    client = store.client
+    run = client.create_run(store.experiment_id, run_name="sweep")
+    client.log_artifact(run.info.run_id, str(page_file), "sweep")
+    address = f"{store.run_address(run.info.run_id).partition('?')[0]}/artifacts/sweep/report.html"
+    with opened(browser, 1500) as (page, heard):
+        page.goto(address)
+        frame = page.frame_locator("iframe").first
+        frame.locator("#curves .chart").nth(3).locator(CURVE).nth(11).wait_for(state="attached")
+        frame.get_by_role("heading", name="Twelve runs").wait_for()
+        assert frame.locator("#words").inner_text().startswith("one_conv")
+        frame.get_by_role("link", name="Classes").click()
+        page.wait_for_timeout(1_000)
+        box = frame.get_by_role("heading", name="F1 of each class").bounding_box()
+        assert box and 0 <= box["y"] < 900
+        assert all(url.startswith((mlflow_server, "blob:", "data:", "about:")) for url in heard.asked), heard.asked
+        assert not [said for said in heard.complaints if "report" in said or "Content Security Policy" in said]
+        browsing.keep(page, "report_in_mlflow")
+
+
+def hostile(twelve: Twelve) -> tuple[list[Record], list[details.Detail]]:
+    """The first runs, with names, settings and notes that try to be code."""
+    runs = selection.select(twelve.store)[:4]
+    known = [
+        replace(
+            records.of_run(run),
+            name=f"{HOSTILE}{at}",
+            params={**run.data.params, "model.name": f"{HOSTILE}{at % 2}"},
+            tags={**run.data.tags, "cifar_exp.overrides": HOSTILE, "cifar_exp.device": HOSTILE + str(at)},
+        )
+        for at, run in enumerate(runs)
+    ]
+    return known, [details.of_run(twelve.store, run) for run in runs]
+
+
+def test_what_comes_from_a_store_is_shown_and_never_run(twelve: Twelve, browser: Browser, tmp_path: Path) -> None:
+    known, detailed = hostile(twelve)
+    path = tmp_path / "hostile.html"
+    path.write_text(report._page(HOSTILE, known, range(4), detailed, HOSTILE, {}), encoding="utf-8")
+    with opened(browser, 1280) as (page, heard):
+        page.goto(path.as_uri())
+        page.locator("#curves .chart").nth(3).locator(CURVE).nth(3).wait_for(state="attached")
+        page.locator("#costs .chart").first.hover()
+        assert page.title() == HOSTILE
+        assert page.locator("h1").inner_text() == HOSTILE
+        assert page.locator("#legend button").first.inner_text() == f"{HOSTILE}0"
+        assert f"{HOSTILE}0" in page.locator("#costs .legendtext").first.text_content()
+        assert page.evaluate("document.scripts.length") == 3
+        assert heard.complaints == []
+        assert len(heard.asked) == 1 + sum(url.startswith("data:") for url in heard.asked)
+
+
+def test_no_script_runs_in_the_page_but_its_own(browser: Browser, page_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "forged.html"
+    forged = "<script>document.title = 'ran'</script><img src='x' onerror=\"document.title = 'ran'\">"
+    path.write_text(page_file.read_text().replace("<main>", f"<main>{forged}"))
+    with opened(browser, 1280) as (page, heard):
+        page.goto(path.as_uri())
+        wait_until_drawn(page)
+        assert page.title() == "Twelve runs"
+        assert any("Content Security Policy" in said for said in heard.complaints)
+
+
+def test_the_sweep_has_logged_its_own_report(twelve: Twelve, tmp_path: Path) -> None:
+    parent = twelve.store.find_sweep(NAME)
+    assert parent is not None
+    path = program.artifact(twelve.store.client, parent, "sweep/report.html", tmp_path)
+    logged = content(path.read_text())
+    own = content(report.of_store(twelve.store, selection.select(twelve.store), "Twelve runs"))
+    by_name = {trace["name"]: trace["y"] for trace in own["charts"]["curves"]["val/accuracy"]["data"]}
+    drawn = logged["charts"]["curves"]["val/accuracy"]["data"]
+    assert {trace["name"]: trace["y"] for trace in drawn} == by_name and len(drawn) == 12
+    assert logged["pairs"]["images"].keys() and f"<h1>Sweep {NAME}</h1>" in path.read_text()
+    assert "The report of the sweep could not be drawn" not in twelve.done.stdout
+
+
+def test_few_runs_or_bare_ones_make_a_page_too(twelve: Twelve, own_store: Store) -> None:
+    one = report.of_store(twelve.store, selection.select(twelve.store)[:1], "One")
+    assert content(one)["pairs"] is None and content(one)["charts"]["parallel"] is None
+    client = own_store.client
+    bare = [client.create_run(own_store.experiment_id, run_name=name) for name in ("a", "b")]
+    page = report.of_store(own_store, bare, "Bare")
+    assert content(page) == {"charts": {"curves": {}, "parallel": None, "costs": {}}, "pairs": None}
+    assert page.count("has no evaluation/predictions.parquet") == 2
+
+
+def test_runs_of_other_test_images_stay_apart(twelve: Twelve) -> None:
+    runs = selection.select(twelve.store)[:3]
+    known = [records.of_run(run) for run in runs]
+    known[2] = replace(known[2], test_digest="f" * 32)
+    detailed = [details.of_run(twelve.store, run) for run in runs]
+    page = report._page("t", known, range(3), detailed, "", {})
+    assert len(content(page)["pairs"]["runs"]) == 2
+    assert "were tested on different images: SHA-256" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "digest", "said"),
+    [
+        ("digits", "0" * 32, "are not those of the test"),
+        ("cifar10", "0" * 32, "are not on the machine that made this page"),
+        ("mnist", None, "are not on the machine that made this page"),
+    ],
+)
+def test_images_that_are_not_here_or_not_the_same_are_not_shown(
+    twelve: Twelve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, digest: str | None, said: str
+) -> None:
+    monkeypatch.setenv("CIFAR_EXP_DATA", str(tmp_path))
+    run = records.of_run(selection.select(twelve.store)[0])
+    run = replace(run, params={**run.params, "data.name": name}, test_digest=digest)
+    images, problem = details.images([run])
+    assert images is None and said in problem
+    assert list(tmp_path.iterdir()) == []  # nothing was downloaded
+
+
+def test_many_runs_are_drawn_with_the_most_accurate_in_detail(twelve: Twelve) -> None:
+    run = records.of_run(selection.select(twelve.store)[0])
+    many = [
+        replace(
+            run,
+            id=f"{at:032x}",
+            name=f"run {at}",
+            params={**run.params, "optimizer.learning_rate": str(0.001 * 1.1**at), "seed": str(at % 3)},
+            metrics={**run.metrics, "test/accuracy": at / 300, "train/seconds": 1.0 + at},
+        )
+        for at in range(300)
+    ]
+    chosen = report._best(many)
+    assert [many[at].name for at in chosen] == [f"run {at}" for at in range(288, 300)]
+    drawn = charts.parallel(many)
+    assert drawn is not None and drawn["axes"] == 3
+    assert sum(trace["y"].count(None) for trace in drawn["data"]) == 300
+    assert charts.costs(many)["train/seconds"]["layout"]["xaxis"]["type"] == "log"
+
+
+def test_the_command_writes_it_where_it_is_told(
+    twelve: Twelve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "own.html"
+    out, _ = twelve.answer(capsys, "report", "--sweep", NAME, "-o", str(path))
+    assert out == f"{path}: 12 runs\n" and "<h1>Sweep twelve</h1>" in path.read_text()
+    _, err = twelve.answer(capsys, "report", "none", "-o", str(path), code=2)
+    assert err.startswith("cifar_exp: no run 'none'")
+    _, err = twelve.answer(capsys, "report", "-o", str(tmp_path / "none" / "r.html"), code=1)
+    assert err.startswith("cifar_exp: failed: ") and err.count("\n") == 1
