@@ -5,7 +5,7 @@
 Makes a store of so many finished runs, unless the folder has one: what a training logs (its 55 or so parameters and 50
 metrics, its tags, predictions of 10,000 images), at chance-made values, through MLflow's own client. Then it times the
 two commands, each as a process of its own, by the clock and by the processor, which other work on the machine lengthens
-less; and, with Chromium and Playwright, how long the list of runs takes to show in the browser. Prints a Markdown table.
+less; and, with Chromium and Playwright, how long the list of runs takes to show. Prints a Markdown table.
 """
 
 from __future__ import annotations

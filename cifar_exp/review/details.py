@@ -13,7 +13,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.review import paired
 from cifar_exp.review.records import Record
 from cifar_exp.tracking import past
-from cifar_exp.tracking.replay import ARTIFACTS
+from cifar_exp.tracking.delivery import ARTIFACTS
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:

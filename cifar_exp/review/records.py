@@ -11,7 +11,7 @@ from cifar_exp.review.paired import test_digest
 from cifar_exp.tracking import journal, past
 from cifar_exp.tracking.journal import Event
 from cifar_exp.tracking.past import Past
-from cifar_exp.tracking.replay import Progress
+from cifar_exp.tracking.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd

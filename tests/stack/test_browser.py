@@ -133,6 +133,24 @@ def test_a_run_shows_its_pictures(page: Page, store: Store, sweep: Sweep, pictur
     keep(page, picture)
 
 
+def test_the_sweep_shows_its_report(page: Page, store: Store, sweep: Sweep) -> None:
+    complaints: list[str] = []
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    address = store.run_address(sweep.parent.info.run_id).partition("?")[0]
+    show(page, f"{address}/artifacts/sweep/report.html")
+    report = page.frame_locator("iframe").first
+    report.locator("#curves .chart").nth(3).locator(CURVE).nth(3).wait_for(state="attached")
+    for name in checks.NAMES:
+        report.locator("#runs").get_by_text(name, exact=True).wait_for()
+    best = max(sweep.children.values(), key=lambda run: run.data.metrics["test/accuracy"])
+    report.locator("#runs").get_by_text(f"{best.data.metrics['test/accuracy']:.4f}").first.wait_for()
+    report.get_by_role("link", name="Two side by side").click()
+    report.locator("#words").get_by_text("than chance would make it").wait_for()
+    report.locator(".pictures img").first.wait_for()
+    assert not [said for said in complaints if "Content Security Policy" in said or "report" in said], complaints
+    keep(page, "report")
+
+
 def test_compare_shows_parameters_and_curves_side_by_side(
     page: Page, server: Stack, store: Store, sweep: Sweep
 ) -> None:
