@@ -94,6 +94,25 @@ class Store:
         except mlflow.MlflowException as error:
             raise self._refusal(error) from error
 
+    @contextmanager
+    def asked(self) -> Iterator[MlflowClient]:
+        """Its client, once it is there and lets this user in; what it refuses then is a refusal.
+
+        Raises:
+            UserError: if it is away, does not answer or does not permit it.
+        """
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # by default it tries for minutes
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        self.check()
+        client = self.client
+        import requests
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield client
+        except (MlflowException, requests.RequestException) as error:
+            raise self._refusal(error) from error
+
     def _make(self) -> None:
         """Make an SQLite file under another name first: one that is half made, MLflow could never use again."""
         path = self._file
