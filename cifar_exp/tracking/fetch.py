@@ -19,6 +19,19 @@ def run_and_artifact(store: Store, run_id: str, name: str) -> tuple[Run, str]:
     Raises:
         UserError: if there is no such run or artifact, or it is no text.
     """
+    run, content = run_and_file(store, run_id, name)
+    try:
+        return run, content.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"run {run_id} of {store.uri}: {name}: {error}") from error
+
+
+def run_and_file(store: Store, run_id: str, name: str) -> tuple[Run, bytes]:
+    """A run and the bytes of one of its artifacts.
+
+    Raises:
+        UserError: if there is no such run or artifact.
+    """
     store.check()
     import_mlflow()
     import mlflow.artifacts
@@ -29,6 +42,6 @@ def run_and_artifact(store: Store, run_id: str, name: str) -> tuple[Run, str]:
         with tempfile.TemporaryDirectory() as folder:
             uri = f"runs:/{run_id}/{name}"
             path = mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=store.uri)
-            return run, Path(path).read_text(encoding="utf-8")
-    except (MlflowException, OSError, UnicodeDecodeError) as error:
+            return run, Path(path).read_bytes()
+    except (MlflowException, OSError) as error:
         raise UserError(f"run {run_id} of {store.uri}: {reason(error.__context__ or error)}") from error

@@ -1,0 +1,177 @@
+"""Two runs on the same images: the test, the interval, the words, and what is refused."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from cifar_exp.errors import UserError
+from cifar_exp.review import paired
+from cifar_exp.tracking.store import Store
+
+Log = Callable[..., str]
+
+
+def answers(both: int, only_a: int, only_b: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    """Who was right on how many images."""
+    counts = (both, only_a, only_b, neither)
+    return tuple(np.repeat(said, counts) for said in ([True, True, False, False], [True, False, True, False]))  # type: ignore[return-value]
+
+
+def exact(only_a: int, only_b: int) -> float:
+    """McNemar's p-value in whole numbers: both tails of fair coin tosses."""
+    tosses = only_a + only_b
+    tail = sum(math.comb(tosses, k) for k in range(min(only_a, only_b) + 1))
+    return float(min(Fraction(1), 2 * Fraction(tail, 2**tosses)))
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b"), [(0, 1), (1, 0), (5, 5), (3, 12), (12, 3), (40, 61), (100, 100), (310, 388), (0, 400)]
+)
+def test_the_p_value_is_mcnemar_s_and_the_interval_that_of_the_paired_t_test(only_a: int, only_b: int) -> None:
+    a, b = answers(700, only_a, only_b, 90)
+    found = paired.compare(a, b)
+    assert found.p_value == pytest.approx(exact(only_a, only_b), rel=1e-9)
+    interval = stats.ttest_rel(b.astype(float), a.astype(float)).confidence_interval(0.95)
+    assert found.interval == pytest.approx((interval.low, interval.high), rel=1e-9)
+    assert found.difference == pytest.approx(b.mean() - a.mean(), rel=1e-12)
+    assert (found.only_a, found.only_b, found.images) == (only_a, only_b, len(a))
+
+
+def test_the_interval_covers_the_true_difference_as_often_as_it_says() -> None:
+    generator, covered, times = np.random.default_rng(0), 0, 2000
+    for _ in range(times):
+        who = generator.choice(4, size=1000, p=[0.7, 0.08, 0.12, 0.1])  # both, only A, only B, neither
+        a, b = np.isin(who, (0, 1)), np.isin(who, (0, 2))
+        low, high = paired.compare(a, b).interval
+        covered += low <= 0.04 <= high
+    assert 0.93 < covered / times < 0.97
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ((9_000, 0, 0, 1_000), "new and old are right on the very same of 10,000 images."),
+        (
+            (8_000, 400, 400, 1_200),
+            "new is as accurate as old (95 % interval of the difference -0.0055 to 0.0055; McNemar p = 1.0000, "
+            "10,000 images).",
+        ),
+        (
+            (8_000, 400, 412, 1_188),
+            "new is better than old by 0.0012 (95 % interval -0.0044 to 0.0068), no larger than chance would make it "
+            "(McNemar p = 0.6995, 10,000 images).",
+        ),
+        (
+            (8_000, 400, 600, 1_000),
+            "new is better than old by 0.0200 (95 % interval 0.0138 to 0.0262), larger than chance would make it "
+            "(McNemar p < 0.0001, 10,000 images).",
+        ),
+        (
+            (8_000, 600, 400, 1_000),
+            "new is worse than old by 0.0200 (95 % interval 0.0138 to 0.0262), larger than chance would make it "
+            "(McNemar p < 0.0001, 10,000 images).",
+        ),
+        (
+            (80, 1, 0, 19),
+            "new is worse than old by 0.0100 (95 % interval -0.0098 to 0.0298), no larger than chance would make it "
+            "(McNemar p = 1.0000, 100 images).",
+        ),
+    ],
+    ids=["the same", "equal", "slightly better", "clearly better", "clearly worse", "one image"],
+)
+def test_the_words(counts: tuple[int, int, int, int], words: str) -> None:
+    assert paired.compare(*answers(*counts), "old", "new").words == words
+
+
+def test_one_is_right_everywhere_and_the_other_nowhere() -> None:
+    found = paired.compare(*answers(0, 0, 20, 0))
+    assert (found.difference, found.interval, found.significant) == (1.0, (1.0, 1.0), True)
+
+
+def predictions(labels: list[int], predicted: list[int]) -> pd.DataFrame:
+    columns = {"index": range(len(labels)), "label": np.uint8(labels), "predicted": np.uint8(predicted)}
+    return pd.DataFrame(columns | {f"p_{name}": np.float32(0.1) for name in "abc"})
+
+
+def file(frame: pd.DataFrame) -> bytes:
+    written: bytes = frame.to_parquet(index=False)
+    return written
+
+
+@pytest.fixture
+def logged(own_store: Store, tmp_path: Path) -> Log:
+    """logged("a", content) -> the id of a run with this file as its predictions, tested on images of this digest."""
+
+    def log(name: str, content: bytes | None, digest: str | None = None) -> str:
+        from mlflow.entities import Dataset, DatasetInput
+
+        client = own_store.client
+        run_id: str = client.create_run(own_store.experiment_id, run_name=name).info.run_id
+        if content is not None:
+            path = tmp_path / "predictions.parquet"
+            path.write_bytes(content)
+            client.log_artifact(run_id, str(path), "evaluation")
+        if digest:
+            client.log_inputs(run_id, [DatasetInput(Dataset("digits-test", digest, "code", "{}"))])
+        return run_id
+
+    return log
+
+
+def test_runs_of_a_store_are_compared_by_what_they_predicted(own_store: Store, logged: Log) -> None:
+    first = logged("old", file(predictions([0, 1, 2, 2], [0, 0, 2, 1])))
+    second = logged("new", file(predictions([0, 1, 2, 2], [0, 1, 2, 0])), "0" * 32)
+    third = logged("new", file(predictions([0, 1, 2, 2], [0, 1, 2, 2])), "0" * 32)
+    found = paired.paired(own_store, first, second)
+    assert (found.a, found.b, found.images, found.only_a, found.only_b) == ("old", "new", 4, 0, 1)
+    assert found.difference == 0.25
+    assert paired.paired(own_store, second, third).a == f"new ({second[:8]})"
+
+
+def test_runs_that_were_tested_on_different_images_are_refused(own_store: Store, logged: Log) -> None:
+    usual = predictions([0, 1, 2, 2], [0, 1, 2, 2])
+    first = logged("first", file(usual), "a" * 32)
+    others = {
+        "on different images: 4 and 3": logged("fewer", file(usual[:3])),
+        "on different images: their label differs in row 1": logged("l", file(predictions([0, 2, 2, 2], [0] * 4))),
+        "on different images: their index differs in row 2": logged("i", file(usual.assign(index=[0, 1, 3, 2]))),
+        "on different images: SHA-256 aaaaaaaaaaaa... and bbbb": logged("re-encoded", file(usual), "b" * 32),
+    }
+    for said, other in others.items():
+        with pytest.raises(UserError, match=re.escape(said)):
+            paired.paired(own_store, first, other)
+
+
+def test_a_run_without_predictions_or_no_run_is_named(own_store: Store, logged: Log) -> None:
+    first, none = logged("first", file(predictions([0], [0]))), logged("none", None)
+    with pytest.raises(UserError, match=f"run {none} of sqlite.*predictions.parquet"):
+        paired.paired(own_store, first, none)
+    with pytest.raises(UserError, match=f"Run with id={'0' * 32} not found"):
+        paired.paired(own_store, first, "0" * 32)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"PAR1 and nothing more", "cannot be read"),
+        (b"", "cannot be read"),
+        (file(predictions([0, 1], [0, 1]).drop(columns="label")), "has no column 'label'"),
+        (file(predictions([0, 1], [0, 1])[["index", "label", "predicted"]]), "is not a row per image"),
+        (file(predictions([0, 1], [0, 1]).assign(label=["x", "y"])), "is not a row per image"),
+        (file(predictions([0, 1], [0, 1])[:0]), "is not a row per image"),
+        (file(predictions([0, 1], [0, 3])), "names classes"),
+    ],
+    ids=["damaged", "empty", "no labels", "no probabilities", "text", "no rows", "unknown class"],
+)
+def test_a_file_that_holds_no_predictions_is_refused(content: bytes, said: str) -> None:
+    with pytest.raises(UserError, match=f"run x: evaluation/predictions.parquet {said}"):
+        paired.parse(content, "run x")
