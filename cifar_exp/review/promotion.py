@@ -108,7 +108,7 @@ def promote(store: Store, run: Run, name: str, alias: str, by: str, note: str = 
             f"{run.info.run_name} cannot be promoted: {'; '.join(against)}; "
             '--even-though "reason" promotes it nevertheless, and is kept'
         )
-    said = " ".join(part for part in (note, why) if part)
+    said = ". ".join(part for part in (note.rstrip("."), why) if part)
     with store.asked() as client:
         version = _register(client, run, name)
         now = holder(client, name, alias)

@@ -12,6 +12,8 @@ from cifar_exp.tracking.store import Store, import_mlflow
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+_WEIGHTS = "data/model.keras"  # of a logged Keras model
+
 
 def run_and_artifact(store: Store, run_id: str, name: str) -> tuple[Run, str]:
     """A run and the text of one of its artifacts.
@@ -45,3 +47,22 @@ def run_and_file(store: Store, run_id: str, name: str) -> tuple[Run, bytes]:
             return run, Path(path).read_bytes()
     except (MlflowException, OSError) as error:
         raise UserError(f"run {run_id} of {store.uri}: {reason(error.__context__ or error)}") from error
+
+
+def keras_file(store: Store, model_id: str, folder: Path) -> Path:
+    """The .keras file of a logged model, downloaded into this folder. Its config could name any code: see models.
+
+    Raises:
+        UserError: if it cannot be had.
+    """
+    import_mlflow()
+    import mlflow.artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        model = store.client.get_logged_model(model_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        uri = f"{model.artifact_location}/{_WEIGHTS}"
+        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=store.uri))
+    except (MlflowException, OSError) as error:
+        raise UserError(f"model {model_id} of {store.uri}: {reason(error.__context__ or error)}") from error

@@ -101,6 +101,8 @@ class Store:
         Raises:
             UserError: if it is away, does not answer or does not permit it.
         """
+        if not self.exists():
+            raise UserError(f"tracking store {self.uri}: there is none (a run makes it, where it is started)")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # by default it tries for minutes
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         self.check()
