@@ -8,11 +8,11 @@ import sys
 import traceback
 
 from cifar_exp import exits
-from cifar_exp.commands import champion, predict, promote, reproduce, review, sources, sync
+from cifar_exp.commands import champion, doctor, predict, promote, reproduce, review, sources, sync
 from cifar_exp.commands.parser import Parser, store_options
 from cifar_exp.errors import UserError
 
-_COMMANDS = (review, promote, champion, predict, sources, sync, reproduce)  # in the order of --help
+_COMMANDS = (review, promote, champion, predict, sources, sync, reproduce, doctor)  # in the order of --help
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -90,15 +91,31 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real MLflow server on this machine."""
-    folder = tmp_path_factory.mktemp("server")
+    with serve_mlflow(tmp_path_factory.mktemp("server")) as uri:
+        yield uri
+
+
+@contextmanager
+def serve_mlflow(folder: Path, *arguments: str, **variables: str) -> Iterator[str]:
+    """The address of an MLflow server that keeps all it has in this folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'm.db'}", "--artifacts-destination", str(folder / "a")]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{folder / 'm.db'}",
+        "--artifacts-destination",
+        str(folder / "a"),
+        *arguments,
+    ]
+    environment = (
+        os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"} | variables
+    )
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            [*command, *arguments], env=environment | variables, stdout=log, stderr=log, start_new_session=True
+        )
     uri, until = f"http://127.0.0.1:{port}", time.monotonic() + SERVER_STARTS_WITHIN
     try:
         while True:

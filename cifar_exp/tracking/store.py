@@ -117,7 +117,7 @@ class Store:
 
     def _make(self) -> None:
         """Make an SQLite file under another name first: one that is half made, MLflow could never use again."""
-        path = self._file
+        path = self.file
         if path is None or path.exists():
             return
         from mlflow import MlflowClient
@@ -194,14 +194,14 @@ class Store:
     @property
     def absolute_uri(self) -> str:
         """The same from any folder."""
-        return f"sqlite:///{self._file.resolve()}" if self._file else self.uri
+        return f"sqlite:///{self.file.resolve()}" if self.file else self.uri
 
     def exists(self) -> bool:
         """Whether it may hold anything: asking an SQLite file would make it."""
-        return self._file is None or self._file.exists()
+        return self.file is None or self.file.exists()
 
     @property
-    def _file(self) -> Path | None:
+    def file(self) -> Path | None:
         """Of an SQLite store."""
         path = self.uri.removeprefix("sqlite:///")
         return None if path == self.uri or not path else Path(path)
@@ -217,7 +217,7 @@ class Store:
     @property
     def _artifact_location(self) -> str | None:
         """Beside an SQLite file; not the default mlruns, which later commands would take for an old file store."""
-        return (self._file.resolve().parent / "mlartifacts").as_uri() if self._file else None
+        return (self.file.resolve().parent / "mlartifacts").as_uri() if self.file else None
 
     def run_address(self, run_id: str) -> str:
         """Of a run's page."""
