@@ -110,7 +110,8 @@ def promote(store: Store, run: Run, name: str, alias: str, by: str, note: str = 
         )
     said = ". ".join(part for part in (note.rstrip("."), why) if part)
     with store.asked() as client:
-        version = _register(client, run, name)
+        with store.as_default():
+            version = _register(client, run, name)
         now = holder(client, name, alias)
         if (now and now.version) != (before and before.version):
             raise UserError(f"{name}@{alias} was moved meanwhile: the same command compares with what has it now")
@@ -178,6 +179,7 @@ def _weigh(store: Store, run: Run, before: ModelVersion | None) -> tuple[tuple[s
 def _register(client: MlflowClient, run: Run, name: str) -> ModelVersion:
     """The version of the run's model, made where there is none."""
     from mlflow.exceptions import MlflowException
+    from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
     model_id = run.outputs.model_outputs[-1].model_id
     try:
@@ -187,7 +189,14 @@ def _register(client: MlflowClient, run: Run, name: str) -> ModelVersion:
             raise
     source = f"models:/{model_id}"
     made = [one for one in _versions(client, name) if (one.run_id, one.source) == (run.info.run_id, source)]
-    return made[0] if made else client.create_model_version(name, source, run.info.run_id, model_id=model_id)
+    if made:
+        return made[0]
+    version = client.create_model_version(name, source, run.info.run_id, model_id=model_id)
+    # As mlflow.register_model does: the pages of the run and the model show it by that.
+    known = json.loads(client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS) or "[]")
+    shown = [*known, {"name": name, "version": version.version}]
+    client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(shown)})
+    return version
 
 
 def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:

@@ -115,6 +115,19 @@ class Store:
         except (MlflowException, requests.RequestException) as error:
             raise self._refusal(error) from error
 
+    @contextmanager
+    def as_default(self) -> Iterator[None]:
+        """For what MLflow asks of the process's store, whatever store it is called with."""
+        import_mlflow()
+        import mlflow
+
+        before = os.environ.get("MLFLOW_TRACKING_URI")
+        mlflow.set_tracking_uri(self.uri)
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(before)
+
     def _make(self) -> None:
         """Make an SQLite file under another name first: one that is half made, MLflow could never use again."""
         path = self.file
