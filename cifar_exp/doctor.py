@@ -175,8 +175,9 @@ def tracking(store: Store) -> Finding:
         try:
             with store.asked() as client:
                 count = len(client.search_experiments())
-        except UserError as error:
-            return Finding("tracking", PROBLEM, str(error), "an older file: mlflow db upgrade; MLFLOW_TRACKING_URI")
+        except Exception as error:  # of a file that is none of MLflow's, or an older one's, there are many
+            todo = "mlflow db upgrade, if an older MLflow made it; or another one with MLFLOW_TRACKING_URI"
+            return Finding("tracking", PROBLEM, f"{store.uri}: {reason(error)}", todo)
         return Finding("tracking", OK, f"{store.uri}, {count} experiments")
     try:
         away = store.check(may_be_away=True)

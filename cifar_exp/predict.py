@@ -19,6 +19,7 @@ from cifar_exp import reproduce, runtime
 from cifar_exp.config import Config
 from cifar_exp.data import Images, class_names
 from cifar_exp.errors import UserError
+from cifar_exp.review import promotion
 from cifar_exp.tracking import fetch
 from cifar_exp.tracking.store import Store
 
@@ -70,7 +71,10 @@ def of_uri(store: Store, uri: str) -> Classifier:
         return _of_logged(store, found[1], "")
     with store.asked() as client:
         if found := re.fullmatch(r"models:/([^/@]+)@([^/@]+)", uri):
-            version = client.get_model_version_by_alias(found[1], found[2])
+            holds = promotion.holder(client, found[1], found[2])
+            if holds is None:
+                raise UserError(f"nothing is {found[1]}@{found[2]} in {store.uri}: cifar-exp promote RUN makes it so")
+            version = holds
         elif found := re.fullmatch(r"models:/([^/@]+)/(\d+)", uri):
             version = client.get_model_version(found[1], found[2])
         else:

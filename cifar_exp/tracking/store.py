@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -113,6 +114,8 @@ class Store:
         try:
             yield client
         except (MlflowException, requests.RequestException) as error:
+            if isinstance(error, MlflowException) and error.get_http_status_code() == HTTPStatus.FORBIDDEN:
+                raise server.refusal(self.uri, f"user {self.user!r} may not do that there (403)") from error
             raise self._refusal(error) from error
 
     @contextmanager

@@ -125,7 +125,8 @@ def log_trained(trained: Mapping[str, Path], own_store: Store, tmp_path: Path) -
         state = sync.send(folder, store.uri, store.experiment)
         assert state.is_whole and state.run_id
         # Another key than its journal's, or logging that once more would find this run.
-        told = {"mlflow.user": OWNER, "cifar_exp.git_dirty": "false", replay.KEY_TAG: folder.name} | tags
+        owner = {} if store.is_server else {"mlflow.user": OWNER}
+        told = owner | {"cifar_exp.git_dirty": "false", replay.KEY_TAG: folder.name} | tags
         for key, value in told.items():
             store.client.set_tag(state.run_id, key, value)
         return store.client.get_run(state.run_id)
