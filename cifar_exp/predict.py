@@ -112,5 +112,6 @@ def probabilities(store: Store, classifier: Classifier, images: Images) -> npt.N
     with tempfile.TemporaryDirectory() as folder:
         file = fetch.keras_file(store, classifier.model_id, Path(folder))
         models.load_weights(model, file, f"model {classifier.model_id} of {store.uri}")
-    predicted: npt.NDArray[np.float32] = models.classifier(model).predict(images, verbose=0)
+    whole = models.classifier(model, classifier.config.prediction.flip)
+    predicted: npt.NDArray[np.float32] = whole.predict(images, verbose=0)
     return predicted

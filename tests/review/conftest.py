@@ -31,6 +31,7 @@ TRAINED = {
     "weak": ("training.epochs=1", "data.train_images=100"),
     "strong": ("training.epochs=5",),
     "twin": ("training.epochs=5", "seed=1"),  # as good as the strong one
+    "mirrored": ("training.epochs=1", "prediction.flip=true"),
     "peeking": ("training.epochs=1", "data.validation=test"),
     "collapsed": ("training.epochs=1", "optimizer.learning_rate=1e-9"),
 }

@@ -52,10 +52,11 @@ def rewrite(path: Path, name: str, change: Callable[[bytes], bytes]) -> None:
             new.writestr(part, content)
 
 
-def test_the_probabilities_are_those_that_the_run_logged(own_store: Store, log_trained: LogTrained) -> None:
+@pytest.mark.parametrize("name", ["strong", "mirrored"])
+def test_the_probabilities_are_those_that_the_run_logged(own_store: Store, log_trained: LogTrained, name: str) -> None:
     import pandas as pd
 
-    run = log_trained("strong")
+    run = log_trained(name)
     found = predict.probabilities(own_store, predict.of_run(own_store, run), DIGITS.images)
     logged = pd.read_parquet(artifact(run, "evaluation/predictions.parquet"))
     assert found.dtype == np.float32
