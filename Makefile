@@ -37,7 +37,7 @@ restore:  ## fill an empty server from a backup: FILE=...
 	@docker/restore $(FILE)
 
 DO ?= add
-user:  ## add a team member: NAME=...; DO=reset gives a new password, DO=remove removes one
+user:  ## add a team member: NAME=...; DO=reset, remove, approver (may promote models), member (no more)
 	@docker/user $(DO) $(NAME)
 
 clean:  ## remove the virtual environment; runs and results stay

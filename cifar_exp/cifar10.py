@@ -75,7 +75,7 @@ def find(folder: str | None, verify: str) -> Files:
         UserError: naming the file that is missing, cut short or altered, or what was tried to get them.
     """
     root = Path(folder).expanduser() if folder else default_folder()
-    unpacked = next((place for place in (root / FOLDER, root) if any((place / name).exists() for name in FILES)), None)
+    unpacked = _unpacked(root)
     if unpacked is None:
         archive = root / ARCHIVE
         given = archive.exists()
@@ -95,6 +95,17 @@ def find(folder: str | None, verify: str) -> Files:
             f"knowingly with data.verify=size"
         )
     return Files(unpacked, f"{unpacked} (not the official release: {altered})")
+
+
+def is_there(folder: str | None) -> bool:
+    """Whether `find` would not have to download anything: the files are there, or their archive is."""
+    root = Path(folder).expanduser() if folder else default_folder()
+    return _unpacked(root) is not None or (root / ARCHIVE).exists()
+
+
+def _unpacked(root: Path) -> Path | None:
+    """The folder that holds any of the files."""
+    return next((place for place in (root / FOLDER, root) if any((place / name).exists() for name in FILES)), None)
 
 
 def read(folder: Path, names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:

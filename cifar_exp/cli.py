@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import traceback
 
 from cifar_exp import exits
-from cifar_exp.commands import compare, report, reproduce, sources, sync
+from cifar_exp.commands import (
+    champion,
+    compare,
+    doctor,
+    predict,
+    promote,
+    report,
+    reproduce,
+    review,
+    sources,
+    sync,
+)
 from cifar_exp.commands.parser import Parser, store_options
 from cifar_exp.errors import UserError
 
-_COMMANDS = (compare, report, sources, sync, reproduce)  # in the order of --help
+# In the order of --help.
+_COMMANDS = (compare, report, review, promote, champion, predict, sources, sync, reproduce, doctor)
 
 
 def main() -> int:
     """Answer one command line; the exit code is 0, 1 for a failure, 2 for a refusal, or 128 + signal."""
     exits.take_signals()
     try:
-        arguments = _parser().parse_args()
+        arguments = _parsed()
         code: int = arguments.command(arguments)
         sys.stdout.flush()
         return code
@@ -34,6 +47,17 @@ def main() -> int:
     except Exception as error:
         traceback.print_exc()
         return _refuse(f"failed: {type(error).__name__}: {error}", exits.FAILED)
+
+
+def _parsed() -> argparse.Namespace:
+    """With overrides wherever they stand: argparse leaves those over that come after an option."""
+    parser = _parser()
+    arguments, left = parser.parse_known_args()
+    if left and "overrides" in arguments and all("=" in one and not one.startswith("-") for one in left):
+        arguments.overrides += left
+    elif left:
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    return arguments
 
 
 def _parser() -> Parser:

@@ -161,6 +161,14 @@ class TrackingConfig:
 
 
 @dataclass(frozen=True)
+class ReviewConfig:
+    """What a team does with finished runs; it decides nothing of a run."""
+
+    allow_own: bool = False  # may people approve their own runs
+    model: str | None = None  # the registered model that runs are promoted in; default: named as the experiment
+
+
+@dataclass(frozen=True)
 class SweepConfig:
     """The sweep that a run is a job of. The program fills in `varies` and `jobs`."""
 
@@ -203,6 +211,7 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    review: ReviewConfig = field(default_factory=ReviewConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     seed: int = _setting(0, at_least=0, below=2**32)
@@ -238,7 +247,7 @@ def flatten(config: Config) -> dict[str, Any]:
     """
     content = asdict(config)
     model = content.pop("model")
-    del content["sweep"], content["reference"]
+    del content["review"], content["sweep"], content["reference"]
     flat: dict[str, Any] = {"model.name": model["name"]}
     flat |= {f"model.{knob}": value for knob, value in model["knobs"].items()}
 

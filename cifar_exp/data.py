@@ -63,16 +63,21 @@ def load(config: DataConfig) -> Splits:
     """
     if config.name == "cifar10":
         files = cifar10.find(config.dir, config.verify)
-        source, classes = files.source, cifar10.CLASS_NAMES
+        source = files.source
         train = Split(*cifar10.read(files.folder, cifar10.TRAINING_FILES))
         test = Split(*cifar10.read(files.folder, cifar10.TEST_FILES))
     else:
-        source, classes = "scikit-learn load_digits, upscaled to 32x32x3", tuple(str(digit) for digit in range(10))
+        source = "scikit-learn load_digits, upscaled to 32x32x3"
         train, test = _digits()
     training, validation = _split(train, test, config)
     if config.train_images is not None:
         training = _first_of_each_class(training, config.train_images)
-    return Splits(training, validation, test, classes, source)
+    return Splits(training, validation, test, class_names(config.name), source)
+
+
+def class_names(name: str) -> tuple[str, ...]:
+    """Of the data set of this name, in the order of the labels."""
+    return cifar10.CLASS_NAMES if name == "cifar10" else tuple(str(digit) for digit in range(CLASSES))
 
 
 def test_images(name: str) -> Split | None:

@@ -87,7 +87,7 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         "checkpoint_seconds": config.training.checkpoint.log_seconds if store.is_server else None,
     }
     with (
-        Run.resume(store, folder, tags, **how)
+        Run.resume(store, folder, {key: tags[key] for key in tags if not key.startswith("review.")}, **how)
         if begun
         else Run.start(store, folder, name, tags, flatten(config), config.sweep.name, **how) as logged,
         console.log_file(folder / ARTIFACTS / "logs" / "run.log"),

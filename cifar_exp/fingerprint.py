@@ -12,7 +12,7 @@ from cifar_exp.data import Splits
 from cifar_exp.tracking.origin import Origin
 
 TAG = "cifar_exp.fingerprint"
-_DECIDES_NOTHING = ("resume", "name", "note", "reference", "sweep", "tracking")
+_DECIDES_NOTHING = ("resume", "name", "note", "reference", "review", "sweep", "tracking")
 
 
 def fingerprint(config: Config, splits: Splits, start: Origin | None = None) -> str:

@@ -84,7 +84,7 @@ def _config(content: str, where: str, overrides: Sequence[str]) -> Config:
         for text in _texts(read):
             if "${" in text:
                 raise UserError(f"{text!r}: a logged config is resolved, it refers to nothing")
-        for own in ("sweep", "tracking"):  # of the machine that it ran on
+        for own in ("review", "sweep", "tracking"):  # of the machine that it ran on
             read.pop(own, None)
         read["data"]["dir"] = None
         merged = OmegaConf.merge(config.schema(), {"tracking": {"experiment": ""}}, read, _dotlist(overrides))

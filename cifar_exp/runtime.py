@@ -97,6 +97,7 @@ def gpus() -> list[str]:
 
 def device() -> str:
     """What the run computes on: `GPU: NVIDIA H100`, or `CPU: AMD EPYC, 2 cores`."""
+    _set_environment("auto")
     if found := gpus():
         return f"GPU: {', '.join(found)}"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

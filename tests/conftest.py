@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-import requests
+import server_process
 
 # As cifar_exp.runtime does before a run: these count only before Keras is imported.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -26,8 +22,6 @@ from cifar_exp.config import Config
 from cifar_exp.tracking.store import Store
 
 Compose = Callable[..., Config]
-
-SERVER_STARTS_WITHIN = 120  # seconds
 
 
 @cache
@@ -90,26 +84,5 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real MLflow server on this machine."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'm.db'}", "--artifacts-destination", str(folder / "a")]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    uri, until = f"http://127.0.0.1:{port}", time.monotonic() + SERVER_STARTS_WITHIN
-    try:
-        while True:
-            try:
-                if requests.get(f"{uri}/health", timeout=5).ok:
-                    break
-            except requests.RequestException:
-                pass
-            assert process.poll() is None and time.monotonic() < until, (folder / "log").read_text()
-            time.sleep(0.2)
+    with server_process.serve(tmp_path_factory.mktemp("server")) as uri:
         yield uri
-    finally:
-        os.killpg(process.pid, 9)
-        process.wait()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from cifar_exp.errors import UserError
 
 if TYPE_CHECKING:
+    from cifar_exp.config import Config
     from cifar_exp.tracking.store import Store
 
 
@@ -30,11 +32,19 @@ def store_options() -> Parser:
     return options
 
 
+def config_of(arguments: argparse.Namespace, overrides: Sequence[str] = ()) -> Config:
+    """conf/, with these overrides and the store that the options name."""
+    from dataclasses import replace
+
+    from cifar_exp.composition import plan
+
+    (config,) = plan(overrides, multirun=False).jobs
+    given = {key: value for key in ("uri", "experiment") if (value := getattr(arguments, key))}
+    return replace(config, tracking=replace(config.tracking, **given))
+
+
 def store_of(arguments: argparse.Namespace) -> Store:
     """The one that the options name."""
-    from cifar_exp.composition import plan
-    from cifar_exp.config import TrackingConfig
     from cifar_exp.tracking.store import Store
 
-    experiment = arguments.experiment or plan([], multirun=False).jobs[0].tracking.experiment
-    return Store.of(TrackingConfig(uri=arguments.uri, experiment=experiment))
+    return Store.of(config_of(arguments).tracking)

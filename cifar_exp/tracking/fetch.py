@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _MISSING = "No such artifact"  # as MLflow says it, of any store
+_WEIGHTS = "data/model.keras"  # of a logged Keras model
 
 
 def run_and_artifact(store: Store, run_id: str, name: str) -> tuple[Run, str]:
@@ -64,3 +65,22 @@ def file(store: Store, run: Run, name: str) -> bytes:
         if _MISSING in str(error):
             raise UserError(f"{where} has no {name}") from error
         raise UserError(f"{where}: {name} cannot be had: {str(error).splitlines()[-1]}") from error
+
+
+def keras_file(store: Store, model_id: str, folder: Path) -> Path:
+    """The .keras file of a logged model, downloaded into this folder. Its config could name any code: see models.
+
+    Raises:
+        UserError: if it cannot be had.
+    """
+    import_mlflow()
+    import mlflow.artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        model = store.client.get_logged_model(model_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        uri = f"{model.artifact_location}/{_WEIGHTS}"
+        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=store.uri))
+    except (MlflowException, OSError) as error:
+        raise UserError(f"model {model_id} of {store.uri}: {reason(error.__context__ or error)}") from error

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar_exp.errors import UserError, reason
-from cifar_exp.tracking.store import Store, import_mlflow
+from cifar_exp.errors import UserError
+from cifar_exp.tracking import fetch
+from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _SETTING = "training.start_from"
-_WEIGHTS = "data/model.keras"  # of a logged Keras model
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,10 @@ class Origin:
             return self.file
         assert self.run
         assert self.store
-        import_mlflow()
-        import mlflow.artifacts
-        from mlflow.exceptions import MlflowException
-
         try:
-            model = self.store.client.get_logged_model(self.run.outputs.model_outputs[-1].model_id)
-            folder.mkdir(parents=True, exist_ok=True)
-            uri = f"{model.artifact_location}/{_WEIGHTS}"
-            return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=self.store.uri))
-        except (MlflowException, OSError) as error:
-            raise UserError(f"{_SETTING}: the model of {self.name} cannot be had: {reason(error)}") from error
+            return fetch.keras_file(self.store, self.run.outputs.model_outputs[-1].model_id, folder)
+        except UserError as error:
+            raise UserError(f"{_SETTING}: the model of {self.name} cannot be had: {error}") from error
 
 
 def find(store: Store, wanted: str) -> Origin:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _TIMEOUT = 10  # seconds; MLflow itself would try for minutes
 _QUERY = "/api/2.0/mlflow/experiments/search"  # reaches the database, and needs a login where there are users
+_CURRENT_USER = "/api/2.0/mlflow/users/current"
+_LONGEST_VERSION = 40
 _FOREIGN_HOST = "Invalid Host header"  # how MLflow's server begins to say it
 
 
@@ -50,6 +52,36 @@ def check(uri: str) -> str | None:
     if problem := _problem(answer, uri, credentials.username):
         raise refusal(uri, problem)
     return None
+
+
+def version(uri: str) -> str | None:
+    """Of the MLflow that answers there; None if it does not say."""
+    answer = _asked(uri, "/version")
+    return answer.text.strip() if answer is not None and len(answer.text) < _LONGEST_VERSION else None
+
+
+def who(uri: str) -> str | None:
+    """The user that it takes this one for; None where it has no users."""
+    answer = _asked(uri, _CURRENT_USER)
+    try:
+        return str(answer.json()["user"]["username"]) if answer is not None else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _asked(uri: str, path: str) -> requests.Response | None:
+    """Its answer, if it has one."""
+    from mlflow import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    try:
+        answer = http_request(
+            get_default_host_creds(uri), path, "GET", max_retries=0, timeout=_TIMEOUT, raise_on_status=False
+        )
+    except MlflowException:
+        return None
+    return answer if answer.ok else None
 
 
 def _is_away(error: BaseException) -> bool:

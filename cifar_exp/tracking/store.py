@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -101,21 +102,48 @@ class Store:
         Raises:
             UserError: if it is away, does not answer or does not permit it.
         """
+        if not self.exists():
+            raise UserError(f"tracking store {self.uri}: there is none (a run makes it, where it is started)")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # by default it tries for minutes
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         self.check()
         client = self.client
-        import requests
+        with self.refusing():
+            yield client
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """What it, or the way to it, does not answer is a refusal.
+
+        Raises:
+            UserError: for an error of MLflow's client.
+        """
+        import_mlflow()
         from mlflow.exceptions import MlflowException
 
         try:
-            yield client
-        except (MlflowException, requests.RequestException) as error:
+            yield
+        except (MlflowException, OSError) as error:  # requests' own are OSErrors
+            if isinstance(error, MlflowException) and error.get_http_status_code() == HTTPStatus.FORBIDDEN:
+                raise server.refusal(self.uri, f"user {self.user!r} may not do that there (403)") from error
             raise self._refusal(error) from error
+
+    @contextmanager
+    def as_default(self) -> Iterator[None]:
+        """For what MLflow asks of the process's store, whatever store it is called with."""
+        import_mlflow()
+        import mlflow
+
+        before = os.environ.get("MLFLOW_TRACKING_URI")
+        mlflow.set_tracking_uri(self.uri)
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(before)
 
     def _make(self) -> None:
         """Make an SQLite file under another name first: one that is half made, MLflow could never use again."""
-        path = self._file
+        path = self.file
         if path is None or path.exists():
             return
         from mlflow import MlflowClient
@@ -155,21 +183,6 @@ class Store:
 
         return get_artifact_repository(run.info.artifact_uri, self.uri)
 
-    @contextmanager
-    def refusing(self) -> Iterator[None]:
-        """What it cannot answer is told in one line.
-
-        Raises:
-            UserError: for an error of the store or of the way to it.
-        """
-        import_mlflow()
-        from mlflow.exceptions import MlflowException
-
-        try:
-            yield
-        except (MlflowException, OSError) as error:
-            raise self._refusal(error) from error
-
     def find_sweep(self, name: str) -> Run | None:
         """The parent run of the sweep of this name."""
         condition = f"tags.`cifar_exp.sweep` = '{name}' AND tags.`cifar_exp.kind` = 'sweep'"
@@ -192,14 +205,14 @@ class Store:
     @property
     def absolute_uri(self) -> str:
         """The same from any folder."""
-        return f"sqlite:///{self._file.resolve()}" if self._file else self.uri
+        return f"sqlite:///{self.file.resolve()}" if self.file else self.uri
 
     def exists(self) -> bool:
         """Whether it may hold anything: asking an SQLite file would make it."""
-        return self._file is None or self._file.exists()
+        return self.file is None or self.file.exists()
 
     @property
-    def _file(self) -> Path | None:
+    def file(self) -> Path | None:
         """Of an SQLite store."""
         path = self.uri.removeprefix("sqlite:///")
         return None if path == self.uri or not path else Path(path)
@@ -215,7 +228,7 @@ class Store:
     @property
     def _artifact_location(self) -> str | None:
         """Beside an SQLite file; not the default mlruns, which later commands would take for an old file store."""
-        return (self._file.resolve().parent / "mlartifacts").as_uri() if self._file else None
+        return (self.file.resolve().parent / "mlartifacts").as_uri() if self.file else None
 
     def run_address(self, run_id: str) -> str:
         """Of a run's page."""

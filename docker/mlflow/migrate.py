@@ -1,4 +1,4 @@
-"""Bring the database to this MLflow's tables, and the administrator's password to the one in .env.
+"""Bring the database to this MLflow's tables, the administrator's password to the one in .env, members to their role.
 
 Does nothing to a database that is up to date. Safe to repeat.
 """
@@ -9,9 +9,26 @@ from mlflow.server.auth.config import read_auth_config
 from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.db import utils
 
+WORKSPACE = "default"
+# What each role may do with what others made, beyond reading it. A member logs to any experiment, tags and reviews any
+# run; only an approver registers a version of a model that is there, or moves its aliases.
+ROLES = {"member": ("experiment", "EDIT"), "approver": ("registered_model", "EDIT")}
+
+
+def give_roles(users: SqlAlchemyStore) -> None:
+    """Make the roles that are not there, and everybody a member."""
+    roles = {role.name: role for role in users.list_roles([WORKSPACE])}
+    for name, (what, permission) in ROLES.items():
+        if name not in roles:
+            roles[name] = users.create_role(name, WORKSPACE)
+            users.add_role_permission(roles[name].id, what, "*", permission)
+    for user, has in users.list_users_with_roles():
+        if not user.is_admin and roles["member"].id not in [role.id for role in has]:
+            users.assign_role_to_user(user.id, roles["member"].id)
+
 
 def main() -> None:
-    """Upgrade MLflow's tables, make or upgrade those of its users, set the administrator's password."""
+    """Upgrade MLflow's tables, make or upgrade those of its users, set the administrator's password, give roles."""
     engine = utils.create_sqlalchemy_engine_with_retry(os.environ["MLFLOW_BACKEND_STORE_URI"])
     if utils._is_empty_database(engine):
         utils._initialize_tables(engine)
@@ -26,6 +43,7 @@ def main() -> None:
     elif not users.authenticate_user(config.admin_username, config.admin_password):
         users.update_user(config.admin_username, password=config.admin_password)
         print("the administrator's password is now the one in .env")
+    give_roles(users)
     print("the database is up to date")
 
 

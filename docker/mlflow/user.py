@@ -1,4 +1,6 @@
-"""Add a team member, give one a new password, or remove one: user.py add|reset|remove NAME.
+"""Team members: user.py add|reset|remove|approver|member NAME.
+
+add makes one, reset gives a new password, approver lets one promote models, member takes that back.
 
 Reads the password from the first line of standard input; where that is empty, makes one and prints it.
 """
@@ -10,7 +12,8 @@ import sys
 from mlflow import MlflowException
 from mlflow.server import get_app_client
 
-SERVER = "http://127.0.0.1:5000"
+SERVER = os.environ.get("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+WORKSPACE = "default"
 SHORTEST = 12  # characters, as MLflow asks
 
 
@@ -24,6 +27,15 @@ def main(action: str, name: str) -> int:
             client.delete_user(name)
             print(f"{name} is removed")
             return 0
+        roles = {role.name: role.id for role in client.list_roles(WORKSPACE)}
+        if action in ("approver", "member"):
+            has = [role.id for role in client.list_user_roles(name)]
+            if action == "approver" and roles["approver"] not in has:
+                client.assign_role(name, roles["approver"])
+            if action == "member" and roles["approver"] in has:
+                client.unassign_role(name, roles["approver"])
+            print(f"{name} may {'promote models' if action == 'approver' else 'promote no models'}")
+            return 0
         given = sys.stdin.readline().rstrip("\n")
         if given and len(given) < SHORTEST:
             print(f"a password needs {SHORTEST} characters or more; this one has {len(given)}", file=sys.stderr)
@@ -31,6 +43,7 @@ def main(action: str, name: str) -> int:
         password = given or secrets.token_urlsafe(18)
         if action == "add":
             client.create_user(name, password)
+            client.assign_role(name, roles["member"])
         else:
             client.update_user_password(name, password)
     except MlflowException as error:

@@ -1,23 +1,44 @@
-"""Runs of published experiments, logged without training; and twelve runs of a real sweep."""
+"""Runs of published experiments, logged without training; of the digits, trained once; and twelve of a real sweep."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from twelve import Twelve
 
-from cifar_exp import cifar10
-from cifar_exp.config import flatten
+from cifar_exp import cifar10, experiment
+from cifar_exp.config import Config, flatten
 from cifar_exp.review import published
 from cifar_exp.review.published import Entry
+from cifar_exp.tracking import sync
+from cifar_exp.tracking.delivery import KEY_TAG
+from cifar_exp.tracking.progress import SENT
 from cifar_exp.tracking.store import Store
 
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
 Log = Callable[..., str]
+LogTrained = Callable[..., "Run"]
+
+LINEAR = ("data=digits", "model=dense", "model.layers=[Flatten,{Dense:{units:10}}]", "tracking.system_metrics=false")
+TRAINED = {
+    "weak": ("training.epochs=1", "data.train_images=100"),
+    "strong": ("training.epochs=5",),
+    "twin": ("training.epochs=5", "seed=1"),  # as good as the strong one
+    "mirrored": ("training.epochs=1", "prediction.flip=true"),
+    "peeking": ("training.epochs=1", "data.validation=test"),
+    "collapsed": ("training.epochs=1", "optimizer.learning_rate=1e-9"),
+}
+OWNER = "ann"
 
 
 @pytest.fixture(scope="session")
@@ -87,5 +108,36 @@ def log(own_store: Store, by_name: dict[str, Entry]) -> Log:
         client.log_inputs(run.info.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "test")])])
         client.set_terminated(run.info.run_id, status)
         return str(run.info.run_id)
+
+    return logged
+
+
+@pytest.fixture(scope="session")
+def trained(compose: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Name -> the folder of a real run of the digits."""
+    root = tmp_path_factory.mktemp("trained")
+    uri = f"sqlite:///{root / 'mlflow.db'}"
+    for name, overrides in TRAINED.items():
+        config = compose(*LINEAR, *overrides, f"name={name}")
+        config = replace(config, tracking=replace(config.tracking, uri=uri))
+        experiment.run(config, experiment.Job(), root / name)
+    return {name: root / name for name in TRAINED}
+
+
+@pytest.fixture
+def log_trained(trained: Mapping[str, Path], own_store: Store, tmp_path: Path) -> LogTrained:
+    """log_trained("strong") -> that run, logged anew from its journal; of clean code and by ann, unless tags differ."""
+
+    def logged(name: str, store: Store = own_store, **tags: str) -> Run:
+        folder = Path(shutil.copytree(trained[name], tmp_path / f"{name}-{time.time_ns()}"))
+        (folder / SENT).unlink()
+        state = sync.send(folder, store.uri, store.experiment)
+        assert state.is_whole and state.run_id
+        # Another key than its journal's, or logging that once more would find this run.
+        owner = {} if store.is_server else {"mlflow.user": OWNER}
+        told = owner | {"cifar_exp.git_dirty": "false", KEY_TAG: folder.name} | tags
+        for key, value in told.items():
+            store.client.set_tag(state.run_id, key, value)
+        return store.client.get_run(state.run_id)
 
     return logged

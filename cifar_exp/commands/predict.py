@@ -1,0 +1,67 @@
+"""cifar-exp predict: what is on a picture?"""
+
+from __future__ import annotations
+
+import argparse
+
+from cifar_exp.commands.parser import Commands, Parser, config_of
+from cifar_exp.errors import UserError
+from cifar_exp.exits import REFUSED
+
+
+def add(commands: Commands[Parser], store: Parser) -> None:
+    """What it takes."""
+    said = "classify image files with the champion, or with another model"
+    predict = commands.add_parser("predict", parents=[store], help=said, description=f"{said.capitalize()}.")
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="a file: PNG, JPEG, WebP, BMP or GIF, of any size")
+    which = predict.add_mutually_exclusive_group()
+    which.add_argument("--model", metavar="URI", help="models:/NAME@ALIAS, models:/NAME/VERSION or models:/m-...")
+    which.add_argument("--run", metavar="RUN", dest="by_run", help="the model of this run")
+    predict.add_argument("--json", action="store_true", help="print JSON")
+    predict.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0, or 2 if a file could not be read; the others are answered all the same."""
+    import json
+    from pathlib import Path
+
+    from cifar_exp import console, pictures
+    from cifar_exp.tracking.store import Store
+
+    images = {}
+    for name in arguments.images:
+        try:
+            images[name] = pictures.read(Path(name))
+        except UserError as error:
+            console.refuse(error)
+    code = 0 if len(images) == len(set(arguments.images)) else REFUSED
+    if not images:
+        return code
+
+    import numpy as np
+
+    from cifar_exp import predict
+    from cifar_exp.review import find, promotion
+
+    config = config_of(arguments)
+    store = Store.of(config.tracking)
+    if arguments.by_run:
+        classifier = predict.of_run(store, find.run(store, arguments.by_run))
+    else:
+        name = promotion.model_name(store, config.review.model) if not arguments.model else ""
+        classifier = predict.of_uri(store, arguments.model or f"models:/{name}@{promotion.CHAMPION}")
+    found = predict.probabilities(store, classifier, np.stack(list(images.values())))
+    answers = []
+    for name, row in zip(images, found.tolist(), strict=True):
+        by_class = dict(sorted(zip(classifier.classes, row, strict=True), key=lambda one: -one[1]))
+        answers.append({"image": name, "class": next(iter(by_class)), "probabilities": by_class})
+    if arguments.json:
+        of = {"name": classifier.name, "run_id": classifier.run_id, "model_id": classifier.model_id}
+        print(json.dumps({"model": of, "images": answers}, indent=2))
+        return code
+    console.say(classifier.name)
+    for name, row in zip(images, answers, strict=True):
+        console.say(f"\n{name}: {row['class']}")
+        console.say("  " + "  ".join(f"{label} {value:.3f}" for label, value in row["probabilities"].items()))
+    return code

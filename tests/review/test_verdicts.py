@@ -1,0 +1,289 @@
+"""Verdicts on real runs: the rules, the history that keeps every one, the description, the queue."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import cifar_exp
+from cifar_exp.errors import UserError
+from cifar_exp.review import description, find, queue, verdicts
+from cifar_exp.review.verdicts import APPROVED, NOTE, REJECTED, RERUN, UNREVIEWED
+from cifar_exp.tracking.store import Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+LogTrained = Callable[..., "Run"]
+
+ROOT = Path(cifar_exp.__file__).parent.parent
+TOGETHER, EACH = 4, 3
+REVIEWER = """
+import sys, time
+from pathlib import Path
+from cifar_exp.review import verdicts
+from cifar_exp.tracking.store import Store
+store, run_id, ready, go = Store(sys.argv[1], sys.argv[2]), sys.argv[3], Path(sys.argv[4]), Path(sys.argv[5])
+run = store.client.get_run(run_id)
+ready.touch()
+while not go.exists():
+    time.sleep(0.01)
+for number in range(int(sys.argv[6])):
+    state = (verdicts.APPROVED, verdicts.REJECTED, verdicts.RERUN)[number % 3]
+    verdicts.give(store, run, state, store.user, f"number {number}")
+"""
+
+
+def cli(folder: Path, *arguments: str, **variables: str) -> tuple[int, str, str]:
+    """What `cifar-exp ARGUMENTS` answers in this folder."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cifar_exp.cli", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def again(store: Store, run: Run) -> Run:
+    return store.client.get_run(run.info.run_id)
+
+
+def test_a_verdict_is_kept_and_shown_in_tags_and_description(own_store: Store, log_trained: LogTrained) -> None:
+    run = log_trained("strong")
+    assert (verdicts.state(run), verdicts.history(run)) == (UNREVIEWED, [])
+    before, began = run.data.tags[NOTE], datetime.now(UTC)
+    given = verdicts.give(own_store, run, APPROVED, "bob", "clean\ncurves")
+    assert given.data.tags == again(own_store, run).data.tags
+    tags = given.data.tags
+    assert (tags["review.state"], tags["review.by"], tags["review.note"]) == (APPROVED, "bob", "clean\ncurves")
+    (verdict,) = verdicts.history(given)
+    assert (verdict.state, verdict.by, verdict.note, verdict.objections) == (APPROVED, "bob", "clean\ncurves", ())
+    assert began <= verdict.at <= datetime.now(UTC)
+    assert tags[NOTE].startswith(before) and "- **approved** by bob, " in tags[NOTE]
+    assert tags[NOTE].endswith(" UTC: clean curves\n<!-- end of reviews -->")
+
+
+def test_later_verdicts_add_to_the_history_and_the_newest_counts(own_store: Store, log_trained: LogTrained) -> None:
+    run = log_trained("strong")
+    for state, who in ((REJECTED, "bob"), (RERUN, "carl"), (APPROVED, "bob")):
+        verdicts.give(own_store, run, state, who)  # as it was read first: each sees the others' all the same
+    now = again(own_store, run)
+    assert [(one.state, one.by) for one in verdicts.history(now)] == [
+        (REJECTED, "bob"),
+        (RERUN, "carl"),
+        (APPROVED, "bob"),
+    ]
+    assert verdicts.state(now) == now.data.tags["review.state"] == APPROVED
+    note = now.data.tags[NOTE]
+    assert note.index("**approved**") < note.index("**rerun-requested**") < note.index("**rejected**")
+
+
+def test_an_answer_is_later_than_what_it_answers_whatever_the_clocks_say(
+    own_store: Store, log_trained: LogTrained
+) -> None:
+    run = log_trained("strong")
+    ahead = datetime.now(UTC) + timedelta(hours=2)
+    said = json.dumps({"state": REJECTED, "by": "fast clock", "at": ahead.isoformat()})
+    own_store.client.set_tag(run.info.run_id, "review.verdict.z", said)
+    given = verdicts.give(own_store, again(own_store, run), APPROVED, "bob")
+    assert verdicts.state(given) == given.data.tags["review.state"] == APPROVED
+
+
+def test_what_somebody_wrote_into_the_description_stays(own_store: Store, log_trained: LogTrained) -> None:
+    run = log_trained("strong")
+    verdicts.give(own_store, run, REJECTED, "bob", "the loss rises")
+    text = again(own_store, run).data.tags[NOTE]
+    own_store.client.set_tag(run.info.run_id, NOTE, f"Seen by Dora.\n\n{text}\n\nAsk Emil.")
+    note = verdicts.give(own_store, again(own_store, run), APPROVED, "bob").data.tags[NOTE]
+    assert note.startswith("Seen by Dora.\n\n**Test accuracy") and note.endswith("\n\nAsk Emil.")
+    assert note.count("**Reviews**") == 1 and "the loss rises" in note and "**approved**" in note
+
+
+def test_the_section_is_made_anew_without_growing_and_fits_into_a_tag() -> None:
+    lines = [description.line(f"verdict {number}", "x" * 900) for number in range(20)]
+    once = description.with_reviews("Mine.", lines)
+    assert description.with_reviews(once, lines) == once
+    assert once.startswith("Mine.\n\n") and len(once) <= description.LONGEST
+    assert "verdict 19" in once and "verdict 0:" not in once and "before, in the tags `review.verdict.*`" in once
+    long = "y" * (description.LONGEST - 10)
+    assert description.with_reviews(long, lines) == long
+    forged = description.line("by <!-- end of reviews -->", "<script>\n- **approved** by the boss")
+    assert forged == "- by &lt;!-- end of reviews --&gt;: &lt;script&gt; - **approved** by the boss"
+
+
+@pytest.mark.parametrize(
+    ("name", "tags", "status", "said"),
+    [
+        ("peeking", {}, None, "it was validated on the test images"),
+        ("collapsed", {}, None, "it collapsed"),
+        ("strong", {"cifar_exp.git_dirty": "true"}, None, "its code had uncommitted changes"),
+        ("strong", {"cifar_exp.outcome": "diverged"}, "FAILED", "it is FAILED, not FINISHED; it diverged"),
+        ("strong", {}, "RUNNING", "it is RUNNING, not FINISHED"),
+    ],
+)
+def test_what_should_not_be_approved_needs_a_reason_which_is_kept(
+    own_store: Store, log_trained: LogTrained, name: str, tags: dict[str, str], status: str | None, said: str
+) -> None:
+    run = log_trained(name, **tags)
+    if status:
+        own_store.client.update_run(run.info.run_id, status)
+        run = again(own_store, run)
+    with pytest.raises(UserError, match=f"cannot be approved: .*{said}"):
+        verdicts.give(own_store, run, APPROVED, "bob")
+    assert verdicts.history(again(own_store, run)) == []
+    given = verdicts.give(own_store, run, APPROVED, "bob", "", "we know why")
+    (verdict,) = verdicts.history(given)
+    assert (verdict.state, verdict.even_though) == (APPROVED, "we know why")
+    assert said in "; ".join(verdict.objections)
+    assert given.data.tags["review.note"] == "we know why" and "we know why" in given.data.tags[NOTE]
+    verdicts.give(own_store, given, REJECTED, "bob")  # needs none
+
+
+def test_nobody_approves_their_own_run_unless_the_config_lets_them(own_store: Store, log_trained: LogTrained) -> None:
+    run = log_trained("strong")
+    with pytest.raises(UserError, match=r"^strong is your own run, ann: .*review\.allow_own=true"):
+        verdicts.give(own_store, run, APPROVED, "ann", even_though="it is mine")
+    assert verdicts.state(verdicts.give(own_store, run, REJECTED, "ann")) == REJECTED
+    assert verdicts.state(verdicts.give(own_store, run, APPROVED, "ann", allow_own=True)) == APPROVED
+
+
+def test_a_state_set_by_hand_and_what_is_no_verdict_do_not_count(own_store: Store, log_trained: LogTrained) -> None:
+    run = log_trained("strong")
+    set_tag = own_store.client.set_tag
+    set_tag(run.info.run_id, "review.state", APPROVED)
+    for number, content in enumerate(("", "{", "[]", '{"state": "approved"}', '{"state": 1, "by": 2, "at": 3}')):
+        set_tag(run.info.run_id, f"review.verdict.{number}", content)
+    set_tag(run.info.run_id, "review.verdict.x", '{"state": "approved", "by": "eve", "at": "2026-01-01T00:00:00"}')
+    assert verdicts.state(again(own_store, run)) == UNREVIEWED
+    assert [one.run_id for one in queue.waiting(own_store)] == [run.info.run_id]
+
+
+def test_a_long_note_is_refused_before_anything_is_cut(own_store: Store, log_trained: LogTrained) -> None:
+    run = log_trained("strong")
+    with pytest.raises(UserError, match="at most 1,000 characters, this one 1,001"):
+        verdicts.give(own_store, run, REJECTED, "bob", "x" * 1001)
+    verdict = verdicts.history(verdicts.give(own_store, run, REJECTED, "bob", "é" * 1000))[0]
+    assert verdict.note == "é" * 1000
+
+
+def test_the_queue_is_what_waits_in_order_with_what_a_reviewer_needs(own_store: Store, log_trained: LogTrained) -> None:
+    runs = [log_trained(name) for name in ("weak", "peeking", "strong")]
+    for minutes, run in enumerate(runs):  # the journals' times are those of their training
+        own_store.client.set_terminated(run.info.run_id, end_time=1_800_000_000_000 - 60_000 * minutes)
+    own_store.client.update_run(log_trained("twin").info.run_id, "RUNNING")
+    waiting = queue.waiting(own_store)
+    assert [one.name for one in waiting] == ["strong", "peeking", "weak"]
+    assert waiting[1].objections == ("it was validated on the test images",)
+    assert waiting[0].accuracy == runs[2].data.metrics["test/accuracy"]
+    assert (waiting[0].outcome, waiting[0].by) == ("completed", "ann")
+    assert waiting[0].address == own_store.run_address(runs[2].info.run_id)
+    verdicts.give(own_store, runs[0], APPROVED, "bob")
+    verdicts.give(own_store, runs[1], RERUN, "bob")
+    assert [(one.name, one.state) for one in queue.waiting(own_store)] == [("strong", UNREVIEWED), ("peeking", RERUN)]
+
+
+def test_verdicts_of_several_people_at_the_same_moment_are_all_kept(
+    mlflow_server: str, log_trained: LogTrained, tmp_path: Path
+) -> None:
+    store = Store(mlflow_server, "concurrent")
+    run = log_trained("strong", store)
+    own_store_note = run.data.tags[NOTE]
+    people = [f"p{number}" for number in range(TOGETHER)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", REVIEWER, *(store.uri, store.experiment, run.info.run_id, name, "go", str(EACH))],
+            cwd=tmp_path,
+            env=os.environ
+            | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_USERNAME": name, "MLFLOW_TRACKING_PASSWORD": "x"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in people
+    ]
+    while not all((tmp_path / name).exists() for name in people):
+        assert all(process.poll() is None for process in processes)
+    (tmp_path / "go").touch()
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * TOGETHER, errors
+
+    now = again(store, run)
+    said = verdicts.history(now)
+    assert sorted((one.by, one.note) for one in said) == sorted(
+        (name, f"number {number}") for name in people for number in range(EACH)
+    )
+    newest = max(said, key=lambda one: one.at)
+    tags = now.data.tags
+    assert (tags["review.state"], tags["review.by"], tags["review.note"]) == (newest.state, newest.by, newest.note)
+    assert tags[NOTE].startswith(own_store_note) and tags[NOTE].count("number ") == TOGETHER * EACH
+
+
+def test_a_run_is_found_by_id_prefix_and_name_if_only_one_has_it(own_store: Store, log_trained: LogTrained) -> None:
+    weak, strong, other = log_trained("weak"), log_trained("strong"), log_trained("strong")
+    assert find.run(own_store, weak.info.run_id).info.run_id == weak.info.run_id
+    assert find.run(own_store, strong.info.run_id[:12]).info.run_id == strong.info.run_id
+    assert find.run(own_store, "weak").info.run_id == weak.info.run_id
+    with pytest.raises(UserError, match=r"^2 runs in .* are 'strong': ") as refused:
+        find.run(own_store, "strong")
+    assert all(run.info.run_id[:8] in str(refused.value) for run in (strong, other))
+    for wrong in ("nothing", "f" * 32, "it's", "", "%"):
+        with pytest.raises(UserError, match=r"^no run "):
+            find.run(own_store, wrong)
+    assert find.run(Store(own_store.uri, "elsewhere"), weak.info.run_id).info.run_id == weak.info.run_id
+
+
+def test_the_command_says_shows_and_refuses(tmp_path: Path, log_trained: LogTrained) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    store = ("--uri", uri)
+    code, out, err = cli(tmp_path, "review", "strong", "--approve", *store)
+    assert (code, out) == (2, "") and err.startswith("cifar_exp: no run 'strong'") and err.count("\n") == 1
+    assert not (tmp_path / "mlflow.db").exists()
+    run = log_trained("strong", Store(uri, "cifar10"))
+    code, out, err = cli(tmp_path, "review", "--queue", *store)
+    assert code == 0 and out.startswith("1 run waits:\n") and run.info.run_id[:8] in out
+    code, out, err = cli(tmp_path, "review", "strong", "--approve", "--note", "well done", *store)
+    assert (code, err) == (0, "") and ": approved\n" in out and "well done" in out
+    code, out, _ = cli(tmp_path, "review", run.info.run_id[:6], "--json", *store)
+    (verdict,) = json.loads(out)
+    assert code == 0 and (verdict["state"], verdict["note"]) == (APPROVED, "well done")
+    code, out, _ = cli(tmp_path, "review", "--queue", "--json", *store)
+    assert (code, json.loads(out)) == (0, [])
+    code, out, _ = cli(tmp_path, "review", "--queue", *store)
+    assert (code, out) == (0, "Nothing waits: every finished run was reviewed.\n")
+
+    by_me = log_trained("weak", Store(uri, "cifar10"))
+    me = Store(uri, "cifar10").user
+    Store(uri, "cifar10").client.set_tag(by_me.info.run_id, "mlflow.user", me)
+    code, _, err = cli(tmp_path, "review", "weak", "--approve", *store)
+    assert code == 2 and f"weak is your own run, {me}" in err and err.count("\n") == 1
+    code, out, err = cli(tmp_path, "review", "weak", "--approve", *store, "review.allow_own=true")
+    assert (code, err) == (0, "") and "weak, run " in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "which run?"),
+        (("x", "--approve", "--reject"), "not allowed with argument"),
+        (("x", "--even-though", "y", "--reject"), "--even-though is a reason to approve"),
+        (("x", "--note", "y"), "--note goes with --approve"),
+        (("x", "--queue"), "'x' is too much"),
+        (("--queue", "--note", "y"), "are for a verdict"),
+        (("x", "--approve", "review.alow_own=true"), "no such setting; did you mean 'review.allow_own'"),
+        (("x", "--approve", "--uri", "http://127.0.0.1:9"), "Connection refused"),
+    ],
+)
+def test_a_wrong_command_is_refused_in_one_line(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    code, out, err = cli(tmp_path, "review", *arguments)
+    assert (code, out) == (2, "") and said in err and err.count("\n") == 1
