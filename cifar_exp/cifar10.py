@@ -58,6 +58,11 @@ def default_folder() -> Path:
     return Path(os.environ.get("CIFAR_EXP_DATA") or platformdirs.user_cache_path("cifar_exp"))
 
 
+def is_in(root: Path) -> bool:
+    """Whether any of the files, or the archive, are in this folder."""
+    return _unpacked(root) is not None or (root / ARCHIVE).exists()
+
+
 def find(folder: str | None, verify: str) -> Files:
     """The files in this folder (default: `default_folder`), downloaded into it first if they are not there.
 
@@ -69,7 +74,7 @@ def find(folder: str | None, verify: str) -> Files:
         UserError: naming the file that is missing, cut short or altered, or what was tried to get them.
     """
     root = Path(folder).expanduser() if folder else default_folder()
-    unpacked = next((place for place in (root / FOLDER, root) if any((place / name).exists() for name in FILES)), None)
+    unpacked = _unpacked(root)
     if unpacked is None:
         archive = root / ARCHIVE
         given = archive.exists()
@@ -105,6 +110,10 @@ def read(folder: Path, names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt
         raise UserError(f"{where} has label {labels[record]}, expected 0 to 9")
     images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), labels
+
+
+def _unpacked(root: Path) -> Path | None:
+    return next((place for place in (root / FOLDER, root) if any((place / name).exists() for name in FILES)), None)
 
 
 def _check_size(path: Path) -> None:
