@@ -156,6 +156,8 @@ def explain(error: BaseException) -> str:
     """A composition error of Hydra or OmegaConf in one line that names the nearest right name."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        if choice.startswith("submitit_"):  # conf/hydra/launcher/slurm.yaml builds on it
+            return f"{group} {choice!r} needs hydra-submitit-launcher: pip install 'cifar-exp[slurm]'"
         options = [str(option) for option in error.options or []]
         return f"{group} {choice!r} not found{did_you_mean(choice, options)} (conf/{group} holds: {', '.join(options)})"
     if isinstance(error, OverrideParseException):

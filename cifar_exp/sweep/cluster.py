@@ -51,6 +51,7 @@ def connected(settings: Settings, jobs: Sequence[Any]) -> Iterator[Place]:
     folder, threads, memory = os.getcwd(), settings.threads, settings.memory_per_job
     with started as ray:
         exits.take_signals()  # Ray has taken them
+        ray._private.worker._worker_logs_enabled = False  # it shows the state of a dying node whatever it was told
         if settings.address is None:
             yield Place(folder, threads, memory)
             return

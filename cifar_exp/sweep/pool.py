@@ -6,14 +6,15 @@ import logging
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import ray
+from omegaconf import OmegaConf
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cifar_exp import console, experiment
+from cifar_exp.config import TrackingConfig
 from cifar_exp.errors import UserError
 from cifar_exp.errors import reason as first_line
 from cifar_exp.sweep.job import JobResult
@@ -23,6 +24,7 @@ from cifar_exp.sweep.task import Task
 from cifar_exp.sweep.worker import Board, Ended, Place
 from cifar_exp.tracking import sync
 from cifar_exp.tracking.journal import FILE
+from cifar_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +40,13 @@ class Pool:
 
     def __init__(self, settings: Settings, place: Place, tasks: Iterable[Task]) -> None:
         self._settings, self._place = settings, place
+        self._where = settings.address or "this machine"
         self._waiting = list(tasks)
         self._results: dict[int, JobResult | None] = {}
         self._deaths: dict[int, list[str]] = {}
         self._told: dict[str, str] = {}  # by a worker -> why it ends
         self._failed: int | None = None
+        self._stopping = False
         self._lost_starts = 0
         self._idle_since: float | None = time.monotonic()  # until the first worker has started
         self._resources = settings.resources(ray.cluster_resources().get("GPU", 0))
@@ -63,9 +67,8 @@ class Pool:
             UserError: if none of them fits.
             KeyboardInterrupt: once every job that was running has stopped and told what it had.
         """
-        count = min(self._room(), len(self._waiting))
-        where, each = self._settings.address or "this machine", self._settings.threads
-        log.info("%d at once on %s, each with %d thread%s", count, where, each, "s" if each > 1 else "")
+        count, each = min(self._room(), len(self._waiting)), self._settings.threads
+        log.info("%d at once on %s, each with %d thread%s", count, self._where, each, "s" if each > 1 else "")
         try:
             for _ in range(count):
                 self._slots.append(self._slot())
@@ -87,7 +90,7 @@ class Pool:
         fit = sum(min(int(node.get(name, 0) / share + 1e-9) for name, share in shares) for node in nodes)
         if fit == 0:
             wanted = ", ".join(f"{share:g} {name}" for name, share in shares)
-            raise UserError(f"hydra/launcher=parallel: no node of {self._settings.address} has {wanted}")
+            raise UserError(f"hydra/launcher=parallel: a job takes {wanted}, which {self._where} has not")
         return fit
 
     def _slot(self) -> Slot:
@@ -116,8 +119,8 @@ class Pool:
         """Show what the workers tell meanwhile; those that have done something."""
         references = {slot.reference: slot for slot in self._slots if slot.reference is not None}
         done, _ = ray.wait([*references, self._read], num_returns=1, timeout=_WAIT)
-        if self._idle_since is not None and time.monotonic() - self._idle_since > _PATIENCE:
-            log.info("No worker could start yet: %s is busy with other work", self._settings.address or "Ray")
+        if self._settings.address and self._idle_since and time.monotonic() - self._idle_since > _PATIENCE:
+            log.info("No worker has started yet: %s may be busy with other work", self._settings.address)
             self._idle_since = None
         if self._read in done:
             self._show(ray.get(self._read))
@@ -182,16 +185,19 @@ class Pool:
         before = self._deaths.setdefault(task.number, [])
         kept = task.composed.sweep.retries > len(before) and reason not in before[-1:]
         before.append(reason)
-        again = "; it is tried again" if kept and self._failed is None else ""
+        again = "; it is tried again" if kept and self._failed is None and not self._stopping else ""
         log.error("%s  FAILED: %s%s", task.title, reason, again)
         console.show("over", task.title)
         if again:
             self._waiting.insert(0, task)
+            if not (task.folder / FILE).exists():  # it starts anew, on another machine
+                _settle(task)
         else:
-            _settle(task.folder)
+            _settle(task)
             seconds = time.monotonic() - slot.began
             self._record(task, JobResult(task.name, "FAILED", seconds, experiment.run_id(task.folder), error=reason))
-        self._replace(slot)
+        if not self._stopping:
+            self._replace(slot)
 
     def _start_failed(self, slot: Slot, error: Exception) -> None:
         self._lost_starts += 1
@@ -201,25 +207,33 @@ class Pool:
 
     def _stop(self) -> None:
         """Have every job stop as it would on Ctrl-C, and end those that do not."""
+        self._stopping = True
         self._waiting.clear()
-        running = [slot for slot in self._slots if slot.task]
-        if not running:
-            return
-        self._board.stop.remote()
         for slot in self._slots:
             if slot.task is None:
                 slot.kill()
-        self._slots = running
-        drain = max(slot.task.composed.tracking.drain_seconds for slot in running if slot.task)
+        self._slots = [slot for slot in self._slots if slot.task]
+        running = {slot: slot.task for slot in self._slots if slot.task}
+        if not running:
+            return
+        self._board.stop.remote()
+        drain = max(task.composed.tracking.drain_seconds for task in running.values())
         until = time.monotonic() + drain + _STOPS_WITHIN
-        tasks = {slot.task.number: slot.task for slot in running if slot.task}
         while any(slot.task for slot in self._slots) and time.monotonic() < until:
             self._take(self._next())
-        for number in set(tasks) - set(self._results):
-            _settle(tasks[number].folder)
+        for slot, task in running.items():
+            if task.number not in self._results:
+                slot.kill()
+                _settle(task)
+                seconds = time.monotonic() - slot.began
+                self._record(task, JobResult(task.name, "KILLED", seconds, experiment.run_id(task.folder)))
 
 
-def _settle(folder: Path) -> None:
-    """Tell the end of the run that a worker took with it, where its journal is on this disk."""
-    if (folder / FILE).exists():
-        sync.send(folder)
+def _settle(task: Task) -> None:
+    """Tell the end of the run that a worker took with it."""
+    if (task.folder / FILE).exists():
+        sync.send(task.folder)
+        return
+    with suppress(Exception):  # the store is away too, and knows no more than before
+        tracking: Any = OmegaConf.to_container(task.composed.tracking, resolve=True)
+        sync.lose(Store.of(TrackingConfig(**tracking)), task.composed.sweep.name, task.number)

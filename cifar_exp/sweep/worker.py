@@ -150,9 +150,9 @@ class Worker:
 
     def _watch(self, gigabytes: float) -> None:
         """End this process before it takes what belongs to others."""
-        while (taken := _memory()) <= gigabytes:
+        while _memory() <= gigabytes:
             time.sleep(_LOOK)
-        self._tell("died", self._name, f"it took {taken:.1f} GB: hydra.launcher.memory_per_job={gigabytes:g}")
+        self._tell("died", self._name, f"it took more memory than hydra.launcher.memory_per_job={gigabytes:g} GB")
         time.sleep(_LOOK)  # until that is sent
         os.kill(os.getpid(), signal.SIGKILL)
 
