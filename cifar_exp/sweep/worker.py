@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -179,13 +180,21 @@ def _bring_images(data: Any, images: Mapping[str, Any]) -> None:
         return
     import ray
 
-    reference = images[named]
-    here = Path(tempfile.gettempdir()) / f"cifar_exp-{reference.hex()}"
+    here = Path(tempfile.gettempdir()) / f"cifar_exp-{images[named].hex()}"
     if not here.exists():
-        part = here.with_name(f"{here.name}.{uuid4().hex}")
-        (part / cifar10.FOLDER).mkdir(parents=True)
-        for name, content in ray.get(reference).items():
-            (part / cifar10.FOLDER / name).write_bytes(content)
-        with suppress(OSError):  # another worker was first
-            part.rename(here)
+        _write_images(here, ray.get(images[named]))
     data.dir = str(here)
+
+
+def _write_images(root: Path, content: Mapping[str, bytes]) -> None:
+    """As `cifar10.find` finds them, whole or not at all."""
+    from cifar_exp import cifar10
+
+    part = root.with_name(f"{root.name}.{uuid4().hex}")
+    (part / cifar10.FOLDER).mkdir(parents=True)
+    for name, written in content.items():
+        (part / cifar10.FOLDER / name).write_bytes(written)
+    try:
+        part.rename(root)
+    except OSError:  # another worker was first
+        shutil.rmtree(part)
