@@ -49,7 +49,7 @@ class Slot:
 def reason_of(error: Exception) -> str:
     """Of the end of a worker."""
     said = str(error)
-    if isinstance(error, OutOfMemoryError) or "OOM" in said or "memory" in said:
+    if isinstance(error, OutOfMemoryError) or "low on memory" in said:
         return "its machine ran out of memory, and Ray ended its worker"
     if "node has died" in said or "node was terminated" in said:
         return "its node died"
