@@ -44,19 +44,20 @@ def connected(settings: Settings, jobs: Sequence[Any]) -> Iterator[Place]:
     """
     os.environ |= {
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a job without a GPU of its own sees those that there are
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or it warns that it will hide GPUs otherwise one day
     }
     logging.getLogger("ray").setLevel(logging.ERROR)
     started = _alone() if settings.address is None else _joined(settings.address)
     folder, threads, memory = os.getcwd(), settings.threads, settings.memory_per_job
+    environment = {"CUDA_VISIBLE_DEVICES": "-1"} if settings.gpus_per_job == 0 else {}
     with started as ray:
         exits.take_signals()  # Ray has taken them
         ray._private.worker._worker_logs_enabled = False  # it shows the state of a dying node whatever it was told
         if settings.address is None:
-            yield Place(folder, threads, memory)
+            yield Place(folder, threads, memory, environment)
             return
         _check_stores(ray, [job.tracking for job in jobs])
-        environment = {key: value for key, value in os.environ.items() if key.startswith(_SENT_ALONG)}
+        environment |= {key: value for key, value in os.environ.items() if key.startswith(_SENT_ALONG)}
         yield Place(folder, threads, memory, environment, _images(ray, [job.data for job in jobs]))
 
 

@@ -41,7 +41,7 @@ class Sweep:
         self._process = subprocess.Popen(
             [*program.PROGRAM, "-m", *arguments, *PARALLEL],
             cwd=folder,
-            env=program.environment(TMPDIR=str(folder)),
+            env=program.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -52,6 +52,7 @@ class Sweep:
         self._watchdog = threading.Timer(program.TIMEOUT, self._process.kill)
         self._watchdog.start()
         self.processes: list[psutil.Process] = []
+        self._folders: set[Path] = set()  # for what it keeps until its end
         self.beyond: list[Any] = []
         """Addresses that it listens on and others can reach."""
 
@@ -62,6 +63,8 @@ class Sweep:
             self.lines.append(line)
             if re.search(pattern, line):
                 self.processes = psutil.Process(self._process.pid).children(recursive=True)
+                started = " ".join(argument for process in self.processes for argument in _command(process))
+                self._folders = {Path(found) for found in re.findall(r"--temp[-_]dir=(\S+)", started)}
                 return
         raise AssertionError(f"no line like {pattern!r} in\n{''.join(self.lines)}")
 
@@ -91,7 +94,14 @@ class Sweep:
     def leaves_nothing(self) -> bool:
         """Whether all its processes have ended, and its temporary files are gone."""
         _, left = psutil.wait_procs(self.processes, timeout=60)
-        return not left and not list(self.folder.glob("cifar-*"))
+        return bool(self._folders) and not left and not any(folder.exists() for folder in self._folders)
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # it has ended meanwhile
+        return []
 
 
 @contextmanager
