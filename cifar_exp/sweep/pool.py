@@ -11,7 +11,6 @@ from typing import Any
 import ray
 from omegaconf import OmegaConf
 from ray.exceptions import GetTimeoutError, RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cifar_exp import console, experiment
 from cifar_exp.config import TrackingConfig
@@ -28,6 +27,7 @@ from cifar_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)
 
+_HEAD = {"node:__internal_head__": 0.001}  # Ray's name of the node without which there is no cluster
 _WAIT = 1.0  # seconds, for whatever comes first
 _PATIENCE = 30.0  # seconds without a worker until it is said
 _STARTS = 3  # workers in a row that may die before their first job
@@ -50,9 +50,8 @@ class Pool:
         self._lost_starts = 0
         self._idle_since: float | None = time.monotonic()  # until the first worker has started
         self._resources = settings.resources(ray.cluster_resources().get("GPU", 0))
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         board: Any = ray.remote(Board)
-        self._board = board.options(num_cpus=0, scheduling_strategy=here, max_concurrency=10_000).remote()
+        self._board = board.options(num_cpus=0, resources=_HEAD, max_concurrency=10_000).remote()
         self._read = self._board.read.remote()
         self._slots: list[Slot] = []
         self._workers = 0

@@ -272,7 +272,7 @@ os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled", RAY_ENA
 from ray.cluster_utils import Cluster
 memory = {"object_store_memory": 100 * 2**20}
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **memory})
-node = cluster.add_node(num_cpus=1, **memory)
+node = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.2", **memory)
 print(cluster.address, flush=True)
 for line in sys.stdin:
     cluster.remove_node(node, allow_graceful=False)
@@ -320,9 +320,9 @@ def test_node_that_dies_costs_its_own_jobs_alone(
     address, kill_second = cluster
     place = tmp_path / "here"
     place.mkdir()
-    settings = ("training.epochs=60", "sweep.retries=1", f"hydra.launcher.address={address}")
+    settings = ("training.epochs=25", "sweep.retries=1", f"hydra.launcher.address={address}")
     with sweeping(place, "seed=1,2,3", *QUICK, *settings) as sweep:
-        sweep.until(r"epoch +2/60")
+        sweep.until(r"epoch +2/25")
         kill_second()
         sweep.until(r"FAILED: its (worker|node) died; it is tried again")
         assert sweep.end() == 0, "".join(sweep.lines)
@@ -333,7 +333,7 @@ def test_node_that_dies_costs_its_own_jobs_alone(
     parent, jobs = parent_and_jobs(client)
     assert [run.info.status for run in (parent, *jobs)] == ["FINISHED"] * 4
     for run in jobs:
-        assert list(program.points(client, run.info.run_id, "train/loss")) == list(range(1, 61))
+        assert list(program.points(client, run.info.run_id, "train/loss")) == list(range(1, 26))
 
 
 def test_jobs_of_submitit_are_logged_under_their_parent(tmp_path: Path) -> None:
