@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import secrets
@@ -19,7 +20,7 @@ from cifar_exp.composition import CONF
 from cifar_exp.config import TrackingConfig
 from cifar_exp.errors import UserError, reason
 from cifar_exp.sweep.resources import Settings
-from cifar_exp.sweep.worker import Place
+from cifar_exp.sweep.worker import Images, Place
 from cifar_exp.tracking.store import Store
 
 # What a job needs of the environment that the sweep was started in, where Ray's processes do not inherit it.
@@ -129,12 +130,14 @@ def _check_stores(ray: Any, tracking: Sequence[TrackingConfig]) -> None:
             raise UserError(f"tracking.uri={store.uri}: {others[0]} cannot log to a file of {here}; name a server")
 
 
-def _images(ray: Any, data: Sequence[Any]) -> dict[str, Any]:
+def _images(ray: Any, data: Sequence[Any]) -> dict[str, Images]:
     """The files of every folder of CIFAR-10 that these jobs name, in Ray's object store."""
     folders = {config.dir or str(cifar10.default_folder()): config for config in data if config.name == "cifar10"}
     sent = {}
     for folder, config in folders.items():
         found = cifar10.find(config.dir, config.verify).folder
         names = [name for name in (*cifar10.FILES, cifar10.CHECKSUMS) if (found / name).exists()]
-        sent[folder] = ray.put({name: (found / name).read_bytes() for name in names})
+        files = {name: (found / name).read_bytes() for name in names}
+        digest = hashlib.sha256(b"".join(files.values())).hexdigest()
+        sent[folder] = Images(digest[:16], ray.put(files))
     return sent

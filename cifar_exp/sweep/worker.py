@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from cifar_exp.sweep.job import JobResult
@@ -50,6 +50,14 @@ class Board:
         await self._stop.wait()
 
 
+class Images(NamedTuple):
+    """The files of CIFAR-10 in Ray's object store."""
+
+    digest: str
+    files: Any
+    """Reference to name -> content."""
+
+
 @dataclass(frozen=True)
 class Place:
     """What a worker is made for and with, wherever it is started."""
@@ -60,8 +68,8 @@ class Place:
     memory: float | None
     """GB that its process may hold; None: as much as there is."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    images: Mapping[str, Any] = field(default_factory=dict)
-    """Folder of CIFAR-10 -> reference to its files, for a machine that has no such folder."""
+    images: Mapping[str, Images] = field(default_factory=dict)
+    """Folder of CIFAR-10 -> what a machine gets that has no such folder."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +179,7 @@ def _run(composed: Any) -> None:
     job.run(composed, in_order=False)
 
 
-def _bring_images(data: Any, images: Mapping[str, Any]) -> None:
+def _bring_images(data: Any, images: Mapping[str, Images]) -> None:
     """Where this machine lacks the folder of a job's images, write down those that the driver sent along."""
     from cifar_exp import cifar10
 
@@ -180,9 +188,10 @@ def _bring_images(data: Any, images: Mapping[str, Any]) -> None:
         return
     import ray
 
-    here = Path(tempfile.gettempdir()) / f"cifar_exp-{images[named].hex()}"
+    digest, files = images[named]
+    here = Path(tempfile.gettempdir()) / f"cifar_exp-{os.getuid()}-{digest}"  # for the next sweep too
     if not here.exists():
-        _write_images(here, ray.get(images[named]))
+        _write_images(here, ray.get(files))
     data.dir = str(here)
 
 

@@ -170,7 +170,7 @@ def test_images_are_written_down_where_they_are_found(small_cifar10: Path, tmp_p
 
 def test_images_that_are_there_are_not_brought(small_cifar10: Path) -> None:
     data = OmegaConf.create({"name": "cifar10", "dir": str(small_cifar10)})
-    worker._bring_images(data, {str(small_cifar10): None})
+    worker._bring_images(data, {str(small_cifar10): worker.Images("digest", None)})
     assert data.dir == str(small_cifar10)
 
 
