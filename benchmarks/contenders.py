@@ -1,6 +1,7 @@
 """What the benchmarks compare: the sources' baseline in plain Keras, and in this project, each in its own process.
 
-Both train on all 50,000 images at batch size 32 and validate on the test images after each epoch.
+Both train on all 50,000 images, unless told otherwise, at batch size 32, and validate on the test images after each
+epoch.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ class Epoch(NamedTuple):
     accuracy: float
 
 
-def keras(data: Path, epochs: int, seed: int = 0, onednn: bool = True, optimizer: str = "adam") -> list[Epoch]:
+def keras(
+    data: Path, epochs: int, seed: int = 0, onednn: bool = True, optimizer: str = "adam", images: int = 50_000
+) -> list[Epoch]:
     """Plain Keras, as the source notebook writes it: float64 images, defaults throughout."""
     environment = os.environ | ({} if onednn else {"TF_ENABLE_ONEDNN_OPTS": "0"})
-    command = [sys.executable, __file__, str(data), str(epochs), str(seed), optimizer]
+    command = [sys.executable, __file__, str(data), str(epochs), str(seed), optimizer, str(images)]
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     lines = [line.split() for line in done.stdout.decode().splitlines() if line.startswith("epoch")]
     return [Epoch(float(ended), float(accuracy)) for _, ended, accuracy in lines]
@@ -46,7 +49,7 @@ def cifar_exp(data: Path, epochs: int, seed: int = 0, optimizer: str = "adam") -
         return [Epoch(metric.timestamp / 1000, metric.value) for metric in logged]
 
 
-def _train_plain_keras(data: Path, epochs: int, seed: int, optimizer: str) -> None:
+def _train_plain_keras(data: Path, epochs: int, seed: int, optimizer: str, images: int) -> None:
     """The notebook's cells; prints a line at the end of each epoch."""
     import keras
     from keras import layers
@@ -56,6 +59,7 @@ def _train_plain_keras(data: Path, epochs: int, seed: int, optimizer: str) -> No
     files = cifar10.find(str(data), verify="size")
     train_images, train_labels = cifar10.read(files.folder, cifar10.TRAINING_FILES)
     test_images, test_labels = cifar10.read(files.folder, cifar10.TEST_FILES)
+    train_images, train_labels = train_images[:images], train_labels[:images]
     scaled, scaled_test = train_images / 255.0, test_images / 255.0
     keras.utils.set_random_seed(seed)
     model = keras.Sequential(
@@ -83,4 +87,4 @@ def _train_plain_keras(data: Path, epochs: int, seed: int, optimizer: str) -> No
 
 
 if __name__ == "__main__":
-    _train_plain_keras(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    _train_plain_keras(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], int(sys.argv[5]))

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import traceback
+from functools import partial
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -42,6 +43,9 @@ def main() -> int:
                 raise UserError(composition.explain(wrong)) from wrong
             return 0
         plan = composition.plan(arguments.overrides, arguments.multirun, arguments.config_dir)
+        from cifar_exp.sweep import launcher
+
+        parallel = launcher.chosen(plan.launcher)
         command = shlex.join(sys.argv[1:])
         if plan.folder and not plan.is_named:
             from cifar_exp.sweep import parent
@@ -50,7 +54,8 @@ def main() -> int:
                 again = [*arguments.overrides, f"sweep.name={name}"]
                 plan = composition.plan(again, arguments.multirun, arguments.config_dir)
         sys.argv += plan.arguments  # Hydra reads them itself
-        plan.check(experiment.check_surroundings)
+        on_cluster = parallel is not None and parallel.address is not None
+        plan.check(partial(experiment.check_surroundings, elsewhere=on_cluster))
         if plan.folder is None:
             app()
             for error in raised:

@@ -58,12 +58,6 @@ def default_folder() -> Path:
     return Path(os.environ.get("CIFAR_EXP_DATA") or platformdirs.user_cache_path("cifar_exp"))
 
 
-def is_here(folder: str | None) -> bool:
-    """Whether `find` would find the files, or their archive, without a download."""
-    root = Path(folder).expanduser() if folder else default_folder()
-    return any((place / name).exists() for place in (root / FOLDER, root) for name in (*FILES, ARCHIVE))
-
-
 def find(folder: str | None, verify: str) -> Files:
     """The files in this folder (default: `default_folder`), downloaded into it first if they are not there.
 

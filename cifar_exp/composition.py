@@ -41,6 +41,7 @@ class Plan:
     sweep_name: str = ""
     varies: tuple[str, ...] = ()  # the keys that differ between jobs
     is_named: bool = False  # by whoever started it
+    launcher: DictConfig | None = None  # Hydra's choice of what runs them
 
     def check(self, check: Callable[[Config, Collection[str]], None]) -> None:
         """Let `check` refuse any job, given the names of those before it; its refusal then names the job."""
@@ -99,7 +100,9 @@ def _plan_sweep(parsed: list[Override], base: DictConfig, search: list[str]) -> 
         where = _where(number, len(overrides), job)
         jobs.append(_checked(_compose([*search, *job], where), where))
     varies = tuple(dict.fromkeys(o.get_key_element() for o in parsed if o.is_sweep_override()))
-    return Plan(tuple(jobs), overrides, Path(base.hydra.sweep.dir), base.sweep.name, varies, is_named)
+    return Plan(
+        tuple(jobs), overrides, Path(base.hydra.sweep.dir), base.sweep.name, varies, is_named, base.hydra.launcher
+    )
 
 
 def _folder(config_dir: str) -> Path:
@@ -153,6 +156,8 @@ def explain(error: BaseException) -> str:
     """A composition error of Hydra or OmegaConf in one line that names the nearest right name."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        if choice.startswith("submitit_"):  # conf/hydra/launcher/slurm.yaml builds on it
+            return f"{group} {choice!r} needs hydra-submitit-launcher: pip install 'cifar-exp[slurm]'"
         options = [str(option) for option in error.options or []]
         return f"{group} {choice!r} not found{did_you_mean(choice, options)} (conf/{group} holds: {', '.join(options)})"
     if isinstance(error, OverrideParseException):

@@ -1,17 +1,18 @@
-"""What a person sees while it runs: lines, and in a terminal one bar that keeps moving."""
+"""What a person sees while it runs: lines, and in a terminal a bar for every run that trains, which keeps moving."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cifar_exp.tracking.store import Store
 
@@ -19,11 +20,81 @@ _console = Console(soft_wrap=True, highlight=False)
 _log = logging.getLogger("cifar_exp")
 
 
+class _Screen:
+    """Shows it here."""
+
+    def __init__(self) -> None:
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+
+    def line(self, text: str) -> None:
+        """Above the bars, where there are any."""
+        _console.print(text, markup=False)
+
+    def progress(self, title: str, epoch: int, epochs: int) -> None:
+        """So far a run has come; where this is no terminal, its lines say so."""
+        if not _console.is_terminal:
+            return
+        if self._bars is None:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
+                TimeElapsedColumn(),
+                TextColumn("ETA"),
+                TimeRemainingColumn(elapsed_when_finished=False),
+            )
+            self._bars = Progress(*columns, console=_console, transient=True)
+            self._bars.start()
+        if title not in self._tasks:
+            self._tasks[title] = self._bars.add_task(title, total=epochs)
+        self._bars.update(self._tasks[title], completed=epoch)
+
+    def over(self, title: str) -> None:
+        """This run trains no more."""
+        if self._bars is None or title not in self._tasks:
+            return
+        self._bars.remove_task(self._tasks.pop(title))
+        if not self._tasks:
+            self._bars.stop()
+            self._bars = None
+
+
+class _Elsewhere:
+    """Sends it to the process that shows it."""
+
+    def __init__(self, send: Callable[..., None]) -> None:
+        self._send = send
+
+    def line(self, text: str) -> None:
+        self._send("line", text)
+
+    def progress(self, title: str, epoch: int, epochs: int) -> None:
+        self._send("progress", title, epoch, epochs)
+
+    def over(self, title: str) -> None:
+        self._send("over", title)
+
+
+_screen: _Screen | _Elsewhere = _Screen()
+
+
+def show_elsewhere(send: Callable[..., None]) -> None:
+    """Let another process show what this one would: `send` brings it there, where it is given to `show`."""
+    global _screen
+    _screen = _Elsewhere(send)
+
+
+def show(what: str, *values: Any) -> None:
+    """What another process has sent here."""
+    getattr(_screen, what)(*values)
+
+
 class _Lines(logging.Handler):
-    """Log records as plain lines, printed above the bar where there is one."""
+    """Log records as plain lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _console.print(self.format(record), markup=False)
+        _screen.line(self.format(record))
 
 
 def set_up() -> None:
@@ -53,34 +124,24 @@ class EpochProgress:
 
     def __init__(self, title: str, epochs: int) -> None:
         self._title, self._epochs = title, epochs
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
-            TimeElapsedColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(elapsed_when_finished=False),
-        )
-        self._bar = Progress(*columns, console=_console, transient=True, disable=not _console.is_terminal)
-        self._task = self._bar.add_task(title, total=epochs)
         self._began = self._last = time.monotonic()
         self._skipped = 0
 
     def __enter__(self) -> EpochProgress:
-        self._bar.start()
+        _screen.progress(self._title, 0, self._epochs)
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._bar.stop()
+        _screen.over(self._title)
 
     def skip(self, epochs: int) -> None:
         """So many were trained before."""
         self._skipped = epochs
-        self._bar.update(self._task, completed=epochs)
+        _screen.progress(self._title, epochs, self._epochs)
 
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """This epoch has ended."""
-        self._bar.update(self._task, completed=epoch)
+        _screen.progress(self._title, epoch, self._epochs)
         now = time.monotonic()
         seconds, self._last = now - self._last, now
         left = (self._epochs - epoch) * (now - self._began) / (epoch - self._skipped)

@@ -88,7 +88,7 @@ def test_images(name: str) -> Split | None:
     """
     if name == "digits":
         return _digits()[1]
-    if name != "cifar10" or not cifar10.is_here(None):
+    if name != "cifar10" or not cifar10.is_there(None):
         return None
     return Split(*cifar10.read(cifar10.find(None, "size").folder, cifar10.TEST_FILES))
 

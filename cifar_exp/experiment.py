@@ -146,18 +146,19 @@ def run(config: Config, job: Job, folder: Path) -> Result:
     return Result(logged.id, name, metrics, history, seconds, tags[fingerprint.TAG])
 
 
-def check_surroundings(config: Config, earlier: Collection[str] = ()) -> None:
+def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere: bool = False) -> None:
     """Refuse, before anything is made, what this run needs and is not there: images, a GPU, a server, weights.
 
     Args:
         config: of the run.
         earlier: the names of runs that will have ended when this one starts.
+        elsewhere: whether it runs on other machines, whose GPUs are not seen from here.
 
     Raises:
         UserError: for the first that is missing.
     """
     data.load(config.data)
-    if config.training.device == "gpu":
+    if config.training.device == "gpu" and not elsewhere:
         runtime.require_gpu()
     store = Store.of(config.tracking)
     if away := store.check(may_be_away=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,11 @@ from pathlib import Path
 
 from cifar_exp.config import TrainingConfig
 from cifar_exp.errors import UserError
+
+_THREADS = (
+    *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+)
 
 
 def prepare(training: TrainingConfig, seed: int) -> None:
@@ -31,6 +37,24 @@ def prepare(training: TrainingConfig, seed: int) -> None:
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(training.precision)
+
+
+def use_threads(count: int) -> None:
+    """Let what computes in this process use so many threads; without effect once Keras is imported."""
+    for name in _THREADS:
+        os.environ[name] = str(count)
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpu_count() -> int:
+    """That this process may use, counted without importing Keras, which would take them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    there = sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in Path("/dev").glob("nvidia*"))
+    return there if visible is None else min(there, sum(number not in ("", "-1") for number in visible.split(",")))
 
 
 def require_gpu() -> None:
@@ -100,8 +124,7 @@ def device() -> str:
     _set_environment("auto")
     if found := gpus():
         return f"GPU: {', '.join(found)}"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"CPU: {_processor()}, {cores} cores"
+    return f"CPU: {_processor()}, {cores()} cores"
 
 
 def backend_package() -> str:

@@ -56,10 +56,15 @@ def varying(overrides: Sequence[str], varies: Sequence[str]) -> dict[str, str]:
     return {key: values[key] for key in varies if key in values}
 
 
-def run(composed: DictConfig) -> None:
+def run(composed: DictConfig, in_order: bool = True) -> None:
     """Run one job.
 
     In a sweep a job that fails is recorded and does not raise: the others go on.
+
+    Args:
+        composed: its config.
+        in_order: whether the jobs before it have ended. Where they run beside it, whoever starts them heeds
+            `sweep.fail_fast`.
     """
     console.set_up()
     hydra = HydraConfig.get()
@@ -77,7 +82,7 @@ def run(composed: DictConfig) -> None:
     if config.resume == "auto" and _has_finished(config, folder):
         log.info("[%d/%d] %s  has finished before", job.number, config.sweep.jobs, name)
         return
-    if config.sweep.fail_fast and (failed := _failed_before(job.number, folder)):
+    if in_order and config.sweep.fail_fast and (failed := _failed_before(job.number, folder)):
         log.info("[%d/%d] %s  is not started: job %d failed", job.number, config.sweep.jobs, name, failed)
         return
     try:

@@ -97,6 +97,16 @@ def settle(held: Journal) -> bool:
     return True
 
 
+def lose(store: Store, sweep: str, job: int) -> None:
+    """Tell that a job of a sweep was killed, where its journal is lost with the machine that it ran on."""
+    named = {"cifar_exp.sweep": sweep, "cifar_exp.job": str(job)}
+    wanted = [f"tags.`{tag}` = '{value}'" for tag, value in named.items()] + ["attributes.status = 'RUNNING'"]
+    for run in store.client.search_runs([store.experiment_id], " and ".join(wanted)):
+        for tag, value in {"cifar_exp.outcome": "interrupted", REASON: "its machine is gone"}.items():
+            store.client.set_tag(run.info.run_id, tag, value)
+        store.client.set_terminated(run.info.run_id, "KILLED")
+
+
 def _state(replayer: Replayer, sent: int = 0, away: str | None = None, live: bool = False) -> State:
     events = [event for event in journal.read(replayer.folder) if isinstance(event, Event)]
     starts = [event for event in events if event.kind == "start"]

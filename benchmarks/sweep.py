@@ -1,0 +1,103 @@
+"""Images per second of a whole sweep: this project's in parallel, beside other ways to run the same jobs.
+
+    python benchmarks/sweep.py --data FOLDER [--jobs 8] [--epochs 3] [--images 50000] [--rounds 3]
+
+Every contender trains the sources' baseline on CIFAR-10 at batch size 32 with Adam, once for each of as many seeds as
+there are jobs, and validates on the test images after each epoch; all contenders one after another in every round:
+
+- keras: job after job as the source notebook writes it, each in a process of its own: float64 images, defaults, nothing
+  logged.
+- basic: `python -m cifar_exp -m seed=...`, one job after another in one process, everything logged.
+- joblib: the same with Hydra's joblib launcher, if that is installed, as many processes as cores.
+- parallel: the same with hydra/launcher=parallel.
+
+The figure is training images per second of wall time, from the start of the command to its end: imports, Ray, tracking
+and reports included. Prints a Markdown table of the median and range over the rounds, and of the ratio to keras, taken
+round by round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import contenders
+
+LAUNCHERS = {
+    "basic": [],
+    "joblib": ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={os.cpu_count()}"],
+    "parallel": ["hydra/launcher=parallel"],
+}
+TRAINING_IMAGES = 50_000
+
+
+def keras(data: Path, jobs: int, epochs: int, images: int) -> None:
+    """The notebook's cells for one seed after another."""
+    for seed in range(jobs):
+        contenders.keras(data, epochs, seed, images=images)
+
+
+def cifar_exp(data: Path, jobs: int, epochs: int, images: int, launcher: list[str]) -> None:
+    """A sweep over the seeds, logging to a store of its own."""
+    settings = ["training.batch_size=32", f"training.epochs={epochs}", "data.validation=test", "data.verify=size"]
+    settings += [f"data.dir={data}", f"seed={','.join(map(str, range(jobs)))}"]
+    if images < TRAINING_IMAGES:
+        settings.append(f"data.train_images={images}")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "cifar_exp", "-m", *settings, *launcher, "tracking.uri=sqlite:///mlflow.db"]
+        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode or done.stdout.count(" FINISHED ") != jobs:
+            raise SystemExit(f"{' '.join(command)}\n{done.stdout}")
+
+
+def measure(contender: str, data: Path, jobs: int, epochs: int, images: int) -> float:
+    """Images per second of this contender's sweep."""
+    began = time.monotonic()
+    if contender == "keras":
+        keras(data, jobs, epochs, images)
+    else:
+        cifar_exp(data, jobs, epochs, images, LAUNCHERS[contender])
+    return jobs * epochs * images / (time.monotonic() - began)
+
+
+def main() -> None:
+    """Run every contender once in each round."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="holds cifar-10-batches-bin")
+    parser.add_argument("--jobs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--images", type=int, default=TRAINING_IMAGES, help="to train on, a multiple of ten")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    data = arguments.data.resolve()
+    running = ["keras", *LAUNCHERS]
+    if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None:
+        print("joblib is left out: pip install hydra-joblib-launcher", file=sys.stderr)
+        running.remove("joblib")
+    speeds: dict[str, list[float]] = {contender: [] for contender in running}
+    for number in range(arguments.rounds):
+        for contender in running:
+            speeds[contender].append(measure(contender, data, arguments.jobs, arguments.epochs, arguments.images))
+            said = f"round {number + 1}  {contender}  {speeds[contender][-1]:,.0f} images/s"
+            print(said, file=sys.stderr, flush=True)
+    sweep = f"{arguments.jobs} jobs, {arguments.epochs} epochs of {arguments.images:,} images"
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {sweep}, {arguments.rounds} rounds\n")
+    print("| contender | images/s, median (range) | contender / keras, median (range) |")
+    print("| --- | --- | --- |")
+    for contender, measured in speeds.items():
+        ratios = [ours / theirs for ours, theirs in zip(measured, speeds["keras"], strict=True)]
+        speed = f"{statistics.median(measured):,.0f} ({min(measured):,.0f} to {max(measured):,.0f})"
+        ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        print(f"| {contender} | {speed} | {ratio} |")
+
+
+if __name__ == "__main__":
+    main()

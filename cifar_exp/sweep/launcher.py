@@ -1,0 +1,60 @@
+"""hydra/launcher=parallel: as many jobs of a sweep at once as fit, on this machine or a Ray cluster."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from omegaconf import DictConfig, OmegaConf
+
+from cifar_exp.errors import UserError
+from cifar_exp.sweep import cluster, task
+from cifar_exp.sweep.resources import Settings
+
+_TARGET = "hydra_plugins.cifar_exp_launcher.ParallelLauncher"
+
+
+def chosen(launcher: DictConfig | None) -> Settings | None:
+    """Check what this launcher will need, if it is the one that was chosen.
+
+    Returns:
+        Its settings, checked; None for another launcher.
+
+    Raises:
+        UserError: for settings that cannot be, or where Ray is not installed.
+    """
+    if launcher is None or launcher.get("_target_") != _TARGET:
+        return None
+    if importlib.util.find_spec("ray") is None:
+        raise UserError("hydra/launcher=parallel needs ray: pip install 'cifar-exp[parallel]'")
+    values: Any = OmegaConf.to_container(launcher, resolve=True)
+    return Settings.of(values)
+
+
+def launch(
+    settings: Mapping[str, Any], loader: Any, config: DictConfig, job_overrides: Sequence[Sequence[str]], first: int
+) -> list[JobReturn]:
+    """Run the jobs that Hydra hands over; returns once all have ended.
+
+    Args:
+        settings: as in conf/hydra/launcher/parallel.yaml.
+        loader: Hydra's, of configs.
+        config: of the sweep.
+        job_overrides: of each job.
+        first: its index, from 0.
+    """
+    setup_globals()
+    checked = Settings.of(settings)
+    tasks = task.compose(loader, config, job_overrides, first)
+    with cluster.connected(checked, [job.composed for job in tasks]) as place:
+        from cifar_exp.sweep import pool  # it imports Ray, which reads its environment then
+
+        results = pool.Pool(checked, place, tasks).run()
+    ended = []
+    for overrides, job in zip(job_overrides, tasks, strict=True):
+        done = JobReturn(overrides, job.composed, status=JobStatus.COMPLETED)
+        done.return_value = results.get(job.number)
+        ended.append(done)
+    return ended

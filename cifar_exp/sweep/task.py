@@ -1,0 +1,64 @@
+"""A job of a parallel sweep before it runs: composed here, so that no other machine needs conf/."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from cifar_exp.checks import from_composed
+from cifar_exp.sweep.job import varying
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job to be run, composed."""
+
+    number: int
+    """From 1."""
+    name: str
+    composed: DictConfig
+    """With Hydra's part."""
+    folder: Path
+    """Its own."""
+    after: frozenset[int]
+    """Numbers of the jobs whose trained weights it may go on from."""
+
+    @property
+    def title(self) -> str:
+        """As its own lines begin."""
+        return f"[{self.number}/{self.composed.sweep.jobs}] {self.name}"
+
+    @property
+    def kind(self) -> tuple[str, bool]:
+        """What a process cannot change any more once it has run a job."""
+        return self.composed.training.device, self.composed.training.deterministic
+
+
+def compose(loader: Any, config: DictConfig, job_overrides: Sequence[Sequence[str]], first: int) -> list[Task]:
+    """The jobs that Hydra hands to a launcher.
+
+    Args:
+        loader: Hydra's, of configs.
+        config: of the sweep.
+        job_overrides: of each job.
+        first: its index, from 0.
+    """
+    tasks: list[Task] = []
+    names: dict[str, set[int]] = {}  # that runs were given -> the jobs of them
+    for index, overrides in enumerate(job_overrides, first):
+        composed = loader.load_sweep_config(config, list(overrides))
+        with open_dict(composed):
+            composed.hydra.job.id = composed.hydra.job.num = index
+        checked = from_composed(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
+        own = [o for o in overrides if not o.startswith("sweep.")]
+        name = checked.run_name(varying(own, checked.sweep.varies))
+        folder = Path(config.hydra.sweep.dir, str(index)).absolute()
+        after = frozenset(names.get(checked.training.start_from or "", ()))
+        tasks.append(Task(index + 1, name, composed, folder, after))
+        if checked.name:
+            names.setdefault(checked.name, set()).add(index + 1)
+    return tasks

@@ -1,0 +1,345 @@
+"""hydra/launcher=parallel: jobs at once, each as if it ran alone, and none that takes the others along."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import program
+import psutil
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from cifar_exp.sweep.job import JobResult
+
+DATA = ("data=digits", "data.train_images=500", "model=dense", "tracking.system_metrics=false")
+LAYERS = "model.layers=[Flatten,{Dropout:{rate:0.3}},{Dense:{units:10}}]"
+QUICK = (*DATA, LAYERS, "training.deterministic=true")
+EPOCHS = "training.epochs=3"
+PARALLEL = ("hydra/launcher=parallel", "sweep.name=s")
+ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
+LINE = re.compile(
+    r"\[\d/\d\] dense-adam-\S+  (\d[\d,]* parameters|epoch|test accuracy|goes on|FAILED|has finished|is not)"
+)
+NEEDS_TWO_CORES = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="jobs at once need two cores")
+
+
+class Sweep:
+    """A sweep in a session of its own, its output as it comes, and every process that it has started."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder, self.lines = folder, list[str]()
+        self._process = subprocess.Popen(
+            [*program.PROGRAM, "-m", *arguments, *PARALLEL],
+            cwd=folder,
+            env=program.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        self._watchdog = threading.Timer(program.TIMEOUT, self._process.kill)
+        self._watchdog.start()
+        self.processes: list[psutil.Process] = []
+        self._folders: set[Path] = set()  # for what it keeps until its end
+        self.beyond: list[Any] = []
+        """Addresses that it listens on and others can reach."""
+
+    def until(self, pattern: str) -> None:
+        """Read on until a line matches."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.lines.append(line)
+            if re.search(pattern, line):
+                self.processes = psutil.Process(self._process.pid).children(recursive=True)
+                started = " ".join(argument for process in self.processes for argument in _command(process))
+                self._folders = {Path(found) for found in re.findall(r"--temp[-_]dir=(\S+)", started)}
+                return
+        raise AssertionError(f"no line like {pattern!r} in\n{''.join(self.lines)}")
+
+    def worker(self, job: int) -> psutil.Process:
+        """That runs this job, from 1: it holds the job's journal."""
+        journal = str(self.folder / "outputs" / "sweeps" / "s" / str(job - 1) / "journal.jsonl")
+        self.processes = psutil.Process(self._process.pid).children(recursive=True)
+        (found,) = (p for p in self.processes if any(file.path == journal for file in p.open_files()))
+        return found
+
+    def send(self, number: signal.Signals, group: bool = False) -> None:
+        """To the program alone, or as a terminal does."""
+        (os.killpg if group else os.kill)(self._process.pid, number)
+
+    def end(self) -> int:
+        """Read to its end; its exit code."""
+        assert self._process.stdout is not None
+        self.lines += self._process.stdout
+        return self._process.wait(program.TIMEOUT)
+
+    def kill(self) -> None:
+        """Whatever it is doing."""
+        self._watchdog.cancel()
+        self._process.kill()
+        self._process.wait()
+
+    def leaves_nothing(self) -> bool:
+        """Whether all its processes have ended, and its temporary files are gone."""
+        _, left = psutil.wait_procs(self.processes, timeout=60)
+        return bool(self._folders) and not left and not any(folder.exists() for folder in self._folders)
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # it has ended meanwhile
+        return []
+
+
+@contextmanager
+def sweeping(folder: Path, *arguments: str) -> Iterator[Sweep]:
+    sweep = Sweep(folder, *arguments)
+    try:
+        yield sweep
+    finally:
+        sweep.kill()
+
+
+def results(folder: Path, jobs: int) -> list[JobResult | None]:
+    return [JobResult.read(folder / "outputs" / "sweeps" / "s" / str(number)) for number in range(jobs)]
+
+
+def parent_and_jobs(client: MlflowClient) -> tuple[Run, list[Run]]:
+    (parent,) = (run for run in program.runs(client) if run.data.tags.get("cifar_exp.kind") == "sweep")
+    jobs = [run for run in program.runs(client) if run.info.run_id != parent.info.run_id]
+    assert all(run.data.tags["mlflow.parentRunId"] == parent.info.run_id for run in jobs)
+    return parent, sorted(jobs, key=lambda run: int(run.data.tags["cifar_exp.job"]))
+
+
+def listens_beyond_this_machine(process: psutil.Process) -> list[Any]:
+    found = process.net_connections(kind="inet")
+    return [c.laddr for c in found if c.status == psutil.CONN_LISTEN and not c.laddr.ip.endswith("127.0.0.1")]
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    folder = tmp_path_factory.mktemp("three")
+    with sweeping(folder, "seed=1,2,3", *QUICK, EPOCHS) as sweep:
+        sweep.until(r"epoch 1/3")
+        sweep.beyond = [address for process in sweep.processes for address in listens_beyond_this_machine(process)]
+        assert sweep.end() == 0, "".join(sweep.lines)
+    return sweep
+
+
+def test_jobs_finish_under_one_parent_and_nothing_is_left(three: Sweep) -> None:
+    parent, jobs = parent_and_jobs(program.client(three.folder))
+    assert [run.info.status for run in (parent, *jobs)] == ["FINISHED"] * 4
+    assert [run.info.run_name for run in jobs] == [f"dense-adam-seed={seed}" for seed in (1, 2, 3)]
+    assert three.leaves_nothing()
+
+
+@NEEDS_TWO_CORES
+def test_two_ran_at_once_each_with_a_thread_of_its_own(three: Sweep) -> None:
+    first, second = (run.info for run in parent_and_jobs(program.client(three.folder))[1][:2])
+    assert max(first.start_time, second.start_time) < min(first.end_time, second.end_time)
+    count = min(3, len(os.sched_getaffinity(0)))
+    assert f"{count} at once on this machine, each with 1 thread\n" in three.lines
+
+
+def test_nobody_else_can_reach_it(three: Sweep) -> None:
+    assert three.beyond == []
+
+
+def test_terminal_shows_whole_lines_of_every_job_then_one_table(three: Sweep) -> None:
+    shown = "".join(three.lines)
+    head = shown.partition("\n job ")[0].splitlines()
+    assert re.match(r"Sweep s: 3 jobs, http", head[0]) and re.match(r"\d at once on this machine", head[1])
+    assert all(LINE.match(line) for line in head[2:] if line), "\n".join(head)
+    for number in (1, 2, 3):
+        assert [int(e) for e in re.findall(rf"^\[{number}/3\] .*epoch (\d)/3 ", shown, re.M)] == [1, 2, 3]
+        assert len(re.findall(rf"^ +{number} +dense-adam-seed={number} +FINISHED ", shown, re.M)) == 1
+    assert "Traceback" not in shown and "ray" not in shown.lower()
+
+
+def test_job_after_another_in_its_process_comes_to_what_it_comes_to_alone(three: Sweep, tmp_path: Path) -> None:
+    done = program.run(tmp_path, "seed=3", *QUICK, EPOCHS, **ONE_THREAD)
+    assert done.returncode == 0, done.stderr
+    alone, beside = program.only_run(tmp_path), parent_and_jobs(program.client(three.folder))[1][2]
+    assert alone.data.tags["cifar_exp.fingerprint"] == beside.data.tags["cifar_exp.fingerprint"]
+    measured = [name for name in alone.data.metrics if re.match("test/|val/|train/(loss|accuracy)", name)]
+    assert len(measured) > 10
+    for name in measured:
+        found = [
+            program.points(program.client(f), r.info.run_id, name)
+            for f, r in ((tmp_path, alone), (three.folder, beside))
+        ]
+        assert found[0] == found[1], name
+
+
+def test_same_command_again_runs_nothing_again(three: Sweep) -> None:
+    with sweeping(three.folder, "seed=1,2,3", *QUICK, EPOCHS) as again:
+        assert again.end() == 0
+    assert sum("has finished before" in line for line in again.lines) == 3
+    assert len(program.runs(program.client(three.folder))) == 4
+
+
+def test_worker_that_is_killed_costs_its_own_job_alone(tmp_path: Path) -> None:
+    """The first job's worker once, and it goes on from its checkpoint; the second's twice, and it is given up."""
+    epochs = "training.epochs=20"
+    with sweeping(tmp_path, "seed=1,2,3", *QUICK, epochs, "sweep.retries=2") as sweep:
+        sweep.until(r"\[1/3\].*epoch +2/20")
+        sweep.worker(1).kill()
+        sweep.until(r"\[1/3\].*FAILED: its worker died; it is tried again")
+        for again in ("; it is tried again", ""):
+            sweep.until(r"\[2/3\].*epoch")
+            sweep.worker(2).kill()
+            sweep.until(rf"\[2/3\].*FAILED: its worker died{again}$")
+        assert sweep.end() == 1
+        assert sweep.leaves_nothing()
+    found = results(tmp_path, 3)
+    assert [job and job.status for job in found] == ["FINISHED", "FAILED", "FINISHED"]
+    assert found[1] and found[1].error == "its worker died"
+    client = program.client(tmp_path)
+    parent, jobs = parent_and_jobs(client)
+    assert [run.info.status for run in (parent, *jobs)] == ["FAILED", "FINISHED", "KILLED", "FINISHED"]
+    assert jobs[1].data.tags["cifar_exp.reason"].startswith("its process is gone")
+    for run in (jobs[0], jobs[2]):
+        assert list(program.points(client, run.info.run_id, "train/loss")) == list(range(1, 21))
+
+
+def test_model_that_exhausts_memory_costs_its_own_job_alone(tmp_path: Path) -> None:
+    small, large = ("[Flatten,{Dense:{units:10}}]", "[Flatten,{Dense:{units:200000}},{Dense:{units:10}}]")  # 2.5 GB
+    settings = (*DATA, "training.epochs=2", "hydra.launcher.memory_per_job=2", "sweep.fail_fast=true")
+    with sweeping(tmp_path, f"model.layers={small},{large}", *settings) as sweep:
+        assert sweep.end() == 1
+    assert [job and job.status for job in results(tmp_path, 2)] == ["FINISHED", "FAILED"]
+    (said,) = (line for line in sweep.lines if "FAILED" in line and line.startswith("["))
+    assert said.startswith("[2/2] ") and "it took more memory than hydra.launcher.memory_per_job=2 GB" in said
+    _, jobs = parent_and_jobs(program.client(tmp_path))
+    assert [run.info.status for run in jobs] == ["FINISHED", "KILLED"][: len(jobs)]
+
+
+def test_none_is_started_once_one_has_failed(tmp_path: Path) -> None:
+    path = tmp_path / "outputs" / "sweeps" / "s" / "0" / "artifacts" / "evaluation"
+    path.parent.mkdir(parents=True)
+    path.write_text("in the way")  # of a folder that is written after training
+    one_at_a_time = f"hydra.launcher.cpus_per_job={len(os.sched_getaffinity(0))}"
+    with sweeping(tmp_path, "seed=1,2,3", *QUICK, EPOCHS, "sweep.fail_fast=true", one_at_a_time) as sweep:
+        assert sweep.end() == 1
+    assert [job and job.status for job in results(tmp_path, 3)] == ["FAILED", None, None]
+    for number in (2, 3):
+        assert f"[{number}/3] dense-adam-seed={number}  is not started: job 1 failed\n" in sweep.lines
+
+    path.unlink()  # put right, the same command goes on
+    with sweeping(tmp_path, "seed=1,2,3", *QUICK, EPOCHS, "sweep.fail_fast=true", one_at_a_time) as sweep:
+        assert sweep.end() == 0, "".join(sweep.lines)
+    assert [run.info.status for run in parent_and_jobs(program.client(tmp_path))[1]] == ["FINISHED"] * 3
+
+
+@pytest.mark.parametrize(("number", "group", "code"), [(signal.SIGINT, True, 130), (signal.SIGTERM, False, 143)])
+def test_stopped_sweep_keeps_what_it_had_and_leaves_no_process(
+    tmp_path: Path, number: signal.Signals, group: bool, code: int
+) -> None:
+    with sweeping(tmp_path, "seed=1,2,3", *QUICK, "training.epochs=100000", "hydra.launcher.cpus_per_job=0.5") as sweep:
+        for job in (1, 2, 3):
+            sweep.until(rf"\[{job}/3\].*epoch")
+        sweep.send(number, group)
+        assert sweep.end() == code
+        assert sweep.leaves_nothing()
+    assert sweep.lines[-1] == "cifar_exp: stopped; a run that had begun is logged as KILLED\n"
+    assert "Traceback" not in "".join(sweep.lines)
+    assert [job and job.status for job in results(tmp_path, 3)] == ["KILLED"] * 3
+    client = program.client(tmp_path)
+    parent, jobs = parent_and_jobs(client)
+    assert [run.info.status for run in (parent, *jobs)] == ["KILLED"] * 4
+    for run in jobs:
+        assert run.data.tags["cifar_exp.outcome"] == "interrupted"
+        epochs = list(program.points(client, run.info.run_id, "train/loss"))
+        assert epochs == list(range(1, len(epochs) + 1)) and epochs
+
+
+NODES = """
+import os, signal, sys
+os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0")
+from ray.cluster_utils import Cluster
+memory = {"object_store_memory": 100 * 2**20}
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **memory})
+node = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.2", **memory)
+print(cluster.address, flush=True)
+for line in sys.stdin:
+    cluster.remove_node(node, allow_graceful=False)
+cluster.shutdown()
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The address of a Ray cluster of two nodes with a core each, and what kills the second one."""
+    environment = program.environment(TMPDIR="/tmp")
+    del environment["PYTHONPATH"]  # the code has to be sent along
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", NODES],
+        cwd=elsewhere,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    stdin = process.stdin
+    try:
+        address = next(line for line in process.stdout if re.fullmatch(r"[\d.]+:\d+\n", line)).strip()
+        yield address, lambda: print("kill", file=stdin, flush=True)
+    finally:
+        stdin.close()
+        try:
+            process.wait(60)
+        finally:
+            for child in [*psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []:
+                child.kill()
+            process.kill()
+
+
+def test_node_that_dies_costs_its_own_jobs_alone(
+    cluster: tuple[str, Callable[[], None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    address, kill_second = cluster
+    place = tmp_path / "here"
+    place.mkdir()
+    settings = ("training.epochs=25", "sweep.retries=1", f"hydra.launcher.address={address}")
+    with sweeping(place, "seed=1,2,3", *QUICK, *settings) as sweep:
+        sweep.until(r"epoch +2/25")
+        kill_second()
+        sweep.until(r"FAILED: its (worker|node) died; it is tried again")
+        assert sweep.end() == 0, "".join(sweep.lines)
+    assert sum("FAILED" in line for line in sweep.lines) == 1
+    assert sum("goes on after epoch" in line for line in sweep.lines) == 1
+    assert not any("raylet" in line for line in sweep.lines)
+    client = program.client(place)
+    parent, jobs = parent_and_jobs(client)
+    assert [run.info.status for run in (parent, *jobs)] == ["FINISHED"] * 4
+    for run in jobs:
+        assert list(program.points(client, run.info.run_id, "train/loss")) == list(range(1, 26))
+
+
+def test_jobs_of_submitit_are_logged_under_their_parent(tmp_path: Path) -> None:
+    done = program.run(tmp_path, "-m", "seed=1,2", *QUICK, EPOCHS, "hydra/launcher=submitit_local", "sweep.name=s")
+    assert (done.returncode, done.stderr) == (0, "")
+    parent, jobs = parent_and_jobs(program.client(tmp_path))
+    assert [run.info.status for run in (parent, *jobs)] == ["FINISHED"] * 3
+    assert [job and job.run_id for job in results(tmp_path, 2)] == [run.info.run_id for run in jobs]
+    assert len(re.findall(r"^ +\d +dense-adam-seed=\d +FINISHED ", done.stdout, re.M)) == 2
