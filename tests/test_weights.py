@@ -30,6 +30,8 @@ def saved(folder: Path, layers: list[Any]) -> Path:
 @pytest.mark.parametrize("flip", [False, True])
 def test_weights_come_back_from_either_classifier(tmp_path: Path, flip: bool) -> None:
     trained = built(SMALL)
+    trained.compile("adam", "mse")  # as a model that was trained, which is saved with its optimizer's state
+    trained.optimizer.build(trained.trainable_variables)
     models.classifier(trained, flip).save(tmp_path / "saved.keras")
     weights, model = trained.get_weights(), built(SMALL)
     models.load_weights(model, tmp_path / "saved.keras", "here")
