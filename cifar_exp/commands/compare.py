@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 
 from cifar_exp.commands import selected
@@ -24,6 +25,7 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     compare.set_defaults(command=run)
 
 
+@selected.uncollected()
 def run(arguments: argparse.Namespace) -> int:
     """1 if a run could not be tested against the baseline."""
     from cifar_exp import console
@@ -43,9 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
         forms = {"csv": tables.csv, "json": tables.as_json, "markdown": tables.markdown}
         sys.stdout.write(forms[arguments.form](compared))
     else:
-        from rich.console import Console
-
-        tables.show(compared, Console(highlight=False, width=None if sys.stdout.isatty() else tables.UNLIMITED))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        sys.stdout.write(tables.show(compared, width))
     for problem in problems:
         console.refuse(problem)
     return 1 if problems else 0

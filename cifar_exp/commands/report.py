@@ -17,6 +17,7 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     report.set_defaults(command=run)
 
 
+@selected.uncollected()
 def run(arguments: argparse.Namespace) -> int:
     """Always 0: what cannot be read of a run is said in the page."""
     from pathlib import Path

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cifar_exp.commands.parser import Parser
@@ -27,3 +30,15 @@ def runs(arguments: argparse.Namespace, store: Store) -> list[Run]:
     from cifar_exp.review import selection
 
     return selection.select(store, arguments.runs, arguments.sweep, arguments.filter)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """For a command that soon ends: of a fifth of its time Python looked for garbage, among imports and runs in use."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()

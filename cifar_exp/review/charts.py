@@ -157,6 +157,7 @@ def _cost(runs: Sequence[Record], metric: str, name: str) -> Chart:
     for x, y in sorted(zip(cost, accuracy, strict=True), key=lambda one: (one[0], -one[1])):
         if not front or y > front[-1][1]:
             front.append((x, y))
+    front.append((max(cost), front[-1][1]))
     figure.add_scatter(
         x=[x for x, _ in front],
         y=[y for _, y in front],

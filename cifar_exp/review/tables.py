@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from rich.cells import cell_len
 
 from cifar_exp.review.comparison import Comparison
 from cifar_exp.review.find import SHORT
@@ -12,10 +14,6 @@ from cifar_exp.review.paired import SMALLEST_P
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console
-    from rich.table import Table
-
-UNLIMITED = 10_000  # columns, of output that no terminal shows
 
 # Shown in one column of a terminal or page: the interval is one cell.
 _INTERVAL = "95 % interval"
@@ -46,37 +44,37 @@ _FIRST_TO_GO = (
 _SIGNED = ("difference", "low", "high")
 
 
-def show(comparison: Comparison, console: Console) -> None:
-    """Print it; without the columns that a narrow terminal has no room for."""
-    from rich.measure import Measurement
-
+def show(comparison: Comparison, width: int | None = None) -> str:
+    """For a terminal of this width: without the columns that it has no room for."""
     left: list[str] = []
-    table = terminal(comparison)
-    for name in (name for name in _FIRST_TO_GO if console.is_terminal and name in comparison.frame):
-        if Measurement.get(console, console.options.update(max_width=UNLIMITED), table).maximum <= console.width:
+    lines = _aligned(comparison, left)
+    for name in _FIRST_TO_GO:
+        if width is None or max(map(cell_len, lines)) <= width:
             break
-        left.append(name)
-        table = terminal(comparison, left)
-    console.print(table)
-    for note in comparison.notes:
-        console.print(printable(note), markup=False, soft_wrap=not console.is_terminal)
+        if name in comparison.frame:
+            left.append(name)
+            lines = _aligned(comparison, left)
+    lines += [printable(note) for note in comparison.notes]
     if left:
-        console.print(f"Without {', '.join(left)}, for lack of room; --csv has all.", markup=False)
+        lines.append(f"Without {', '.join(left)}, for lack of room; --csv has all.")
+    return "\n".join(lines) + "\n"
 
 
-def terminal(comparison: Comparison, without: Sequence[str] = ()) -> Table:
-    """For rich, its headings in two lines."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+def _aligned(comparison: Comparison, without: Sequence[str]) -> list[str]:
+    """Headings in two lines, then the rows. (rich's own table takes seconds for a thousand.)"""
     headings, rows = cells(comparison, without)
-    for heading, right in zip(headings, numeric(rows), strict=True):
-        justify: Literal["left", "right"] = "right" if right else "left"
-        table.add_column(Text(printable(in_two_lines(heading), keep="\n")), justify=justify, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    return table
+    heads = [in_two_lines(printable(heading)).split("\n") for heading in headings]
+    shown = [*([head[at] for head in heads] for at in (0, 1)), *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
+    right = numeric(rows)
+    lines = []
+    for row in shown:
+        padded = []
+        for cell, width, to_the_right in zip(row, widths, right, strict=True):
+            padding = " " * (width - cell_len(cell))
+            padded.append(padding + cell if to_the_right else cell + padding)
+        lines.append("  ".join(padded).rstrip())
+    return lines
 
 
 def in_two_lines(heading: str) -> str:
@@ -155,9 +153,9 @@ def _is_number(cell: str) -> bool:
     return cell == "-" or cell.lstrip("+-<").replace(".", "", 1).replace(",", "").isdigit() or " to " in cell
 
 
-def printable(text: str, keep: str = "") -> str:
+def printable(text: str) -> str:
     """What comes from a store moves no cursor and changes no colour."""
-    return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _escaped(text: str) -> str:

@@ -37,8 +37,10 @@ def environment(**variables: str) -> dict[str, str]:
     return kept | proxies | own | {"PYTHONPATH": os.pathsep.join(paths), "MLFLOW_DISABLE_TELEMETRY": "true"} | variables
 
 
-def execute(command: list[str], folder: Path, variables: Mapping[str, str] | None = None) -> Done:
-    """Run a command in this folder to its end."""
+def execute(
+    command: list[str], folder: Path, variables: Mapping[str, str] | None = None, seconds: float = TIMEOUT
+) -> Done:
+    """Run a command in this folder to its end, which has to come within so many seconds."""
     return subprocess.run(
         command,
         cwd=folder,
@@ -46,7 +48,7 @@ def execute(command: list[str], folder: Path, variables: Mapping[str, str] | Non
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT,
+        timeout=seconds,
     )
 
 

@@ -28,7 +28,8 @@ class Twelve:
     @classmethod
     def train(cls, folder: Path) -> Twelve:
         """Start it there, and wait for its end."""
-        done = program.run(folder, *SWEEP, "training.epochs=2", "tracking.system_metrics=false")
+        command = [*program.PROGRAM, *SWEEP, "training.epochs=2", "tracking.system_metrics=false"]
+        done = program.execute(command, folder, seconds=3 * program.TIMEOUT)
         assert done.returncode == 0, done.stderr
         return cls(folder, Store(f"sqlite:///{folder / 'mlflow.db'}", "cifar10"), done)
 
