@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _HEAD = {"node:__internal_head__": 0.001}  # Ray's name of the node without which there is no cluster
 _WAIT = 1.0  # seconds, for whatever comes first
 _PATIENCE = 30.0  # seconds without a worker until it is said
+_HEARD_WITHIN = 5.0  # seconds after a job's result, for its last lines
 _STARTS = 3  # workers in a row that may die before their first job
 _STOPS_WITHIN = 20.0  # seconds, beside those that a run waits for its store
 _KEPT = 0.5  # of memory_per_job: a worker that keeps more after a job makes way for a fresh one
@@ -45,6 +46,7 @@ class Pool:
         self._results: dict[int, JobResult | None] = {}
         self._deaths: dict[int, list[str]] = {}
         self._told: dict[str, str] = {}  # by a worker -> why it ends
+        self._said: set[str] = set()  # workers whose job has said all
         self._failed: int | None = None
         self._stopping = False
         self._lost_starts = 0
@@ -130,8 +132,19 @@ class Pool:
         for what, *values in events:
             if what == "died":
                 self._told[values[0]] = values[1]
+            elif what == "ended":
+                self._said.add(values[0])
             else:
                 console.show(what, *values)
+
+    def _hear(self, slot: Slot) -> None:
+        """Show the rest of what a job has said, which may come after its result."""
+        until = time.monotonic() + _HEARD_WITHIN
+        while slot.name not in self._said and time.monotonic() < until:
+            with suppress(GetTimeoutError):
+                self._show(ray.get(self._read, timeout=_WAIT))
+                self._read = self._board.read.remote()
+        self._said.discard(slot.name)
 
     def _take(self, slots: Iterable[Slot]) -> None:
         for slot in slots:
@@ -149,6 +162,7 @@ class Pool:
                 self._idle_since = None
             else:
                 self._lost_starts = 0
+                self._hear(slot)
                 self._ended(task, answer, slot)
 
     def _ended(self, task: Task, ended: Ended, slot: Slot) -> None:

@@ -142,6 +142,7 @@ class Worker:
         finally:
             self._busy = False
             signal.signal(signal.SIGTERM, before)
+            self._tell("ended", self._name)  # after all that the job had to say
         return Ended(JobResult.read(Path(folder)), _memory())
 
     def _tell(self, *event: Any) -> None:
