@@ -144,6 +144,16 @@ class Checkpoints:
         for left in self.folder.glob(".epoch-*.partial"):  # of a process that was killed
             left.unlink(missing_ok=True)
 
+    def add(self, file: Path) -> None:
+        """Take in a file from elsewhere, if it is whole."""
+        try:
+            epoch = Checkpoint.read(file).epoch
+        except Damaged as damage:
+            log.warning("%s is not used: %s", file.name, damage)
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file.replace(self._file(epoch))
+
     def remove(self) -> None:
         """Nobody goes on from them any more."""
         shutil.rmtree(self.folder, ignore_errors=True)

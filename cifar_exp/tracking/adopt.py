@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import shutil
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cifar_exp.checkpoint import Checkpoints
 from cifar_exp.tracking import past
 from cifar_exp.tracking.delivery import ARTIFACTS, CHECKPOINTS, KEY_TAG
 from cifar_exp.tracking.heartbeat import PROCESS, is_gone
@@ -76,7 +78,7 @@ def adopt(store: Store, run: Run, folder: Path) -> None:
             journal.append("metrics", {"step": step, "values": values}, when=time)
             lines += 1
         if checkpoint:
-            journal.append("checkpoint", {"file": checkpoint})
+            journal.append("checkpoint", {"file": checkpoint.name, "place": 0})
             lines += 1
         if info.status != "RUNNING":
             journal.append("finish", {"status": info.status}, safe=True, when=info.end_time)
@@ -115,13 +117,14 @@ def _metrics(store: Store, run: Run) -> dict[tuple[int, int], dict[str, float]]:
     return dict(sorted(found.items()))
 
 
-def _fetch(store: Store, run: Run, folder: Path) -> str | None:
-    """The log so far, and the newest checkpoint, whose name it gives back."""
+def _fetch(store: Store, run: Run, folder: Path) -> Path | None:
+    """The log so far, and the newest checkpoint, whose file it gives back."""
     artifacts = store.artifacts(run)
     if any(item.path == _LOG for item in artifacts.list_artifacts("logs")):
         (folder / ARTIFACTS).mkdir(parents=True, exist_ok=True)
         artifacts.download_artifacts(_LOG, str(folder / ARTIFACTS))
-    saved = sorted(item.path for item in artifacts.list_artifacts(CHECKPOINTS))
-    for path in saved:
-        artifacts.download_artifacts(path, str(folder))
-    return Path(saved[-1]).name if saved else None
+    saved = Checkpoints(folder / CHECKPOINTS)
+    for item in artifacts.list_artifacts(CHECKPOINTS):
+        with tempfile.TemporaryDirectory(dir=folder) as fetched:
+            saved.add(Path(artifacts.download_artifacts(item.path, fetched)))
+    return saved.latest()

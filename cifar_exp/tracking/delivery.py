@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -109,19 +110,27 @@ class Delivery:
         self.store.client.log_artifact(self.progress.run_id, str(path), None if parent == "." else parent)
 
     def checkpoint(self, content: Mapping[str, Any], time: int) -> None:
-        """The file, which takes the place of those before it; no file: none is needed any more."""
-        client = self.store.client
-        kept = None
-        if content["file"]:
-            path = self.folder / CHECKPOINTS / content["file"]
-            if not path.exists():  # a newer one has been saved, and is sent
+        """Into one of two places in turn, so that a whole one is always there; no file: none is needed any more."""
+        import requests
+
+        artifacts = self.store.artifacts(self.store.client.get_run(self.progress.run_id))
+        with tempfile.TemporaryDirectory() as folder:
+            if content["file"]:
+                path = self.folder / CHECKPOINTS / content["file"]
+                if path.exists():  # or a newer one has been saved, and is sent
+                    named = Path(folder) / f"newest-{content['place']}.checkpoint"
+                    named.symlink_to(path.resolve())
+                    artifacts.log_artifact(str(named), CHECKPOINTS)
                 return
-            client.log_artifact(self.progress.run_id, str(path), CHECKPOINTS)
-            kept = f"{CHECKPOINTS}/{path.name}"
-        artifacts = self.store.artifacts(client.get_run(self.progress.run_id))
-        for item in artifacts.list_artifacts(CHECKPOINTS):
-            if item.path != kept:
-                artifacts.delete_artifacts(item.path)
+            for item in artifacts.list_artifacts(CHECKPOINTS):
+                try:
+                    artifacts.delete_artifacts(item.path)
+                except requests.HTTPError as error:
+                    if error.response is None or error.response.status_code != HTTPStatus.FORBIDDEN:
+                        raise
+                    empty = Path(folder) / Path(item.path).name  # who may not delete may still free the space
+                    empty.touch()
+                    artifacts.log_artifact(str(empty), CHECKPOINTS)
 
     def datasets(self, content: Mapping[str, Any], time: int) -> None:
         """Which images were used."""

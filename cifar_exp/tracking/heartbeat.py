@@ -59,8 +59,8 @@ def end_the_gone(store: Store) -> list[str]:
         if not is_gone(run):
             continue
         heard = run.data.tags[HEARTBEAT]
-        saved = [item.path for item in store.artifacts(run).list_artifacts(CHECKPOINTS)]
-        resumable = f"the same command goes on from {saved[-1]}" if saved else "the same command begins it again"
+        saved = any(item.file_size for item in store.artifacts(run).list_artifacts(CHECKPOINTS))
+        resumable = "the same command goes on from its checkpoint" if saved else "the same command begins it again"
         why = f"its process has not been heard of since {heard}; {resumable}"
         tags = {"cifar_exp.outcome": "interrupted", REASON: why}
         client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])

@@ -85,10 +85,10 @@ def processes(folder: Path) -> set[str]:
     return {known[PROCESS] for known in tags if known and PROCESS in known}
 
 
-def logged_checkpoint(folder: Path) -> bool:
-    """Whether the store may have one of its checkpoints."""
+def checkpoints(folder: Path) -> int:
+    """How many of them were logged."""
     events = (event for event in journal.read(folder) if isinstance(event, Event))
-    return any(event.kind == "checkpoint" and event.content["file"] for event in events)
+    return sum(event.kind == "checkpoint" for event in events)
 
 
 def resumed(folder: Path) -> int:

@@ -198,7 +198,7 @@ class Run:
                 self._journal.use_reserve()  # the disk may be full
             if outcome:
                 self.set_tags({"cifar_exp.outcome": outcome})
-            if outcome is None and past.logged_checkpoint(self.folder):
+            if outcome is None and past.checkpoints(self.folder):
                 self._write("checkpoint", {"file": None})
             elif outcome in ("failed", "interrupted") and self._checkpoint and self._checkpoint_seconds is not None:
                 self._log_checkpoint()
@@ -214,7 +214,8 @@ class Run:
 
     def _log_checkpoint(self) -> None:
         if self._checkpoint:
-            self._write("checkpoint", {"file": self._checkpoint.name})
+            place = past.checkpoints(self.folder) % 2
+            self._write("checkpoint", {"file": self._checkpoint.name, "place": place})
             self._checkpoint, self._checkpoint_logged = None, time.monotonic()
 
     def _write(self, kind: str, content: dict[str, Any], safe: bool = False) -> None:

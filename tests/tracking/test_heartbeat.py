@@ -12,6 +12,7 @@ import proxy
 import pytest
 from proxy import Proxy
 
+from cifar_exp.checkpoint import Checkpoint, Checkpoints
 from cifar_exp.tracking import heartbeat, sync
 from cifar_exp.tracking.heartbeat import GONE_AFTER, HEARTBEAT, PROCESS, REASON
 from cifar_exp.tracking.replay import Replayer
@@ -81,7 +82,7 @@ def test_a_run_of_which_nothing_was_heard_for_long_was_killed_and_no_other(direc
     found = direct.client.get_run(runs["gone"].id)
     assert (found.info.status, found.data.tags["cifar_exp.outcome"]) == ("KILLED", "interrupted")
     assert found.info.end_time == int(LONG_AGO.replace(microsecond=0).timestamp() * 1000)
-    assert found.data.tags[REASON].endswith("goes on from checkpoints/epoch-00003.checkpoint")
+    assert found.data.tags[REASON].endswith("; the same command goes on from its checkpoint")
     for alive in (runs["lives"].id, older):
         assert direct.client.get_run(alive).info.status == "RUNNING"
     assert heartbeat.end_the_gone(direct) == []
@@ -136,8 +137,16 @@ def checkpoints(store: Store, run: Run) -> list[str]:
 def saved(run: Run, epoch: int) -> Path:
     path = run.folder / "checkpoints" / f"epoch-{epoch:05}.checkpoint"
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(b"state")
+    Checkpoint({"val/accuracy": [0.5] * epoch}, {}).write(path)
     return path
+
+
+def newest(store: Store, run: Run, folder: Path) -> int:
+    """The epoch that another machine would go on from."""
+    there = Checkpoints(folder / f"elsewhere-{time.time_ns()}")
+    for path in checkpoints(store, run):
+        there.add(Path(store.artifacts(store.client.get_run(run.id)).download_artifacts(path, str(folder))))
+    return there.epochs()[-1]
 
 
 def test_the_newest_checkpoint_is_in_the_store_and_none_once_the_run_has_finished(
@@ -147,13 +156,14 @@ def test_the_newest_checkpoint_is_in_the_store_and_none_once_the_run_has_finishe
         for epoch in (1, 2, 3):
             run.offer_checkpoint(saved(run, epoch))
             assert run.wait(60)
-            assert checkpoints(direct, run) == [f"checkpoints/epoch-{epoch:05}.checkpoint"]
+            assert newest(direct, run, tmp_path) == epoch
+        assert checkpoints(direct, run) == ["checkpoints/newest-0.checkpoint", "checkpoints/newest-1.checkpoint"]
         gone = saved(run, 4)
         run._live.stop()  # what it would send has been superseded meanwhile
         run.offer_checkpoint(gone)
         gone.unlink()
         Replayer(tmp_path, direct).send()
-        assert checkpoints(direct, run) == ["checkpoints/epoch-00003.checkpoint"]
+        assert newest(direct, run, tmp_path) == 3
     Replayer(tmp_path, direct).send()
     assert checkpoints(direct, run) == []
 
@@ -166,7 +176,7 @@ def test_between_two_checkpoints_time_passes_but_an_interruption_sends_the_newes
         run.offer_checkpoint(saved(run, epoch))
     assert run.wait(60) and checkpoints(direct, run) == []
     run.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
-    assert checkpoints(direct, run) == ["checkpoints/epoch-00003.checkpoint"]
+    assert newest(direct, run, tmp_path) == 3
 
 
 def test_where_none_are_wanted_none_are_sent(direct: Store, tmp_path: Path) -> None:
