@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -84,17 +85,19 @@ def test_run_that_is_killed_again_and_again_is_one_run_with_every_epoch_once(
 ) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
-    chance, (expected, seconds) = random.Random(seed), undisturbed
-    for _ in range(KILLS):
-        if kill_after(chance.uniform(0.3, 1) * seconds, tmp_path, *RUN) == 0 or is_over(tmp_path):
+    chance, (expected, seconds), kills = random.Random(seed), undisturbed, 0
+    for number in itertools.count():
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        while (code := kill_after(chance.uniform(0.2, 1.2) * seconds, folder, *RUN)) and not is_over(folder):
+            assert code == -signal.SIGKILL
+            kills += 1
+        client = program.client(folder)
+        run = program.only_run(folder)
+        assert measured(client, run.info.run_id) == expected
+        is_whole(client, run.info.run_id)
+        if kills >= KILLS:
             break
-    else:
-        done = program.run(tmp_path, *RUN)
-        assert (done.returncode, done.stderr) == (0, "")
-    client = program.client(tmp_path)
-    run = program.only_run(tmp_path)
-    assert measured(client, run.info.run_id) == expected
-    is_whole(client, run.info.run_id)
 
 
 def test_run_that_is_interrupted_goes_on_and_says_so(
