@@ -233,7 +233,7 @@ def test_no_script_runs_in_the_page_but_its_own(browser: Browser, page_file: Pat
 def test_the_sweep_has_logged_its_own_report(twelve: Twelve, tmp_path: Path) -> None:
     parent = twelve.store.find_sweep(NAME)
     assert parent is not None
-    path = program.artifact(twelve.store.client, parent, "sweep/report.html", tmp_path)
+    path = program.artifact(twelve.store.client, parent.info.run_id, "sweep/report.html", tmp_path)
     logged = content(path.read_text())
     own = content(report.of_store(twelve.store, selection.select(twelve.store), "Twelve runs"))
     by_name = {trace["name"]: trace["y"] for trace in own["charts"]["curves"]["val/accuracy"]["data"]}
