@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import browsing
 import checks
-import program
 import pytest
 from checks import Sweep
 from stack import Stack, User
@@ -17,26 +16,14 @@ from cifar_exp.tracking.store import Store
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-SCREENSHOTS = program.ROOT / "build" / "screenshots"  # kept, to be looked at
-QUIET = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
 CURVE = ".scatterlayer .trace .lines > path"  # as Plotly draws one
 WIDTH = 1700  # pixels
-PATIENCE = 60_000  # milliseconds, on a machine that does other things too
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs a browser: neither chromium nor google-chrome is installed")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=QUIET.split())
+    with browsing.chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
@@ -44,7 +31,7 @@ def page(browser: Browser, server: Stack, ann: User) -> Iterator[Page]:
     """Of a browser that ann has logged in with; at the end, it has asked nobody but the server."""
     login = {"username": ann.name, "password": ann.password}
     context = browser.new_context(viewport={"width": WIDTH, "height": 1000}, http_credentials=login)
-    context.set_default_timeout(PATIENCE)
+    context.set_default_timeout(browsing.PATIENCE)
     page = context.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -70,10 +57,10 @@ def show(page: Page, address: str) -> None:
 
 def keep(page: Page, name: str) -> None:
     """A screenshot, for the eye."""
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    browsing.SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.mouse.move(0, 0)
     page.wait_for_timeout(1_000)  # animations
-    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+    page.screenshot(path=browsing.SCREENSHOTS / f"{name}.png")
 
 
 def test_nobody_sees_anything_without_logging_in(browser: Browser, server: Stack) -> None:
