@@ -14,14 +14,7 @@ from mlflow.entities import Run
 from cifar_exp.tracking.heartbeat import HEARTBEAT
 
 EPOCHS = 6
-RUN = (
-    "data=digits",
-    "data.train_images=500",
-    "model=dense",
-    "model.layers=[Flatten,{Dropout:{rate:0.3}},{Dense:{units:10}}]",
-    f"training.epochs={EPOCHS}",
-    "training.deterministic=true",
-)
+RUN = (*program.REPEATABLE, f"training.epochs={EPOCHS}")
 Points = dict[str, list[tuple[int, float]]]
 MEASURED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy", "test/f1_macro")
 

@@ -18,14 +18,7 @@ from cifar_exp.tracking import past
 from cifar_exp.tracking.past import Past
 
 EPOCHS = 6
-RUN = (
-    "data=digits",
-    "data.train_images=500",
-    "model=dense",
-    "model.layers=[Flatten,{Dropout:{rate:0.3}},{Dense:{units:10}}]",
-    f"training.epochs={EPOCHS}",
-    "training.deterministic=true",
-)
+RUN = (*program.REPEATABLE, f"training.epochs={EPOCHS}")
 MEASURED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/learning_rate")
 KILLS = int(os.environ.get("CIFAR_EXP_KILLS", "5"))  # each costs a start of the program
 JOBS = 8

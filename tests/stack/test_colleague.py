@@ -13,14 +13,7 @@ from stack import Stack, User
 
 from cifar_exp.tracking.store import Store
 
-RUN = (
-    "data=digits",
-    "data.train_images=500",
-    "model=dense",
-    "model.layers=[Flatten,{Dropout:{rate:0.3}},{Dense:{units:10}}]",
-    "training.deterministic=true",
-    "tracking.experiment=colleagues",
-)
+RUN = (*program.REPEATABLE, "tracking.experiment=colleagues")
 STORE = ("--experiment", "colleagues")
 
 
