@@ -1,16 +1,16 @@
-"""Seconds that a training takes while its tracking server is away or misbehaves, beside those with a store at hand.
+"""Seconds that a training takes while its tracking server is away or misbehaves, beside one with a store at hand.
 
-    python benchmarks/outages.py --data FOLDER [--rounds 3] [--epochs 3]
+    python benchmarks/outages.py --data FOLDER [--rounds 2] [--epochs 2]
 
-Every variant trains the baseline on CIFAR-10 at batch size 32, a process each, one after another in every round:
+A training whose server is one of these runs at the same time as one with an SQLite file, so that both see the same
+machine, each on a core of its own, which they exchange in every other round:
 
-- at hand: an SQLite file.
 - refused: nobody listens at the server's address.
 - silent: something takes the connection and never answers.
 - 500, 429: something answers every request so.
 
-The figure is train/seconds of the run's journal. Prints a Markdown table of the medians and of the ratio to the store
-at hand, taken round by round.
+Both train the baseline on CIFAR-10 at batch size 32. The figure is train/seconds of the run's journal. Prints a
+Markdown table of the medians and of their ratio, taken pair by pair. For Linux.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-AT_HAND = "at hand"
-VARIANTS = (AT_HAND, "refused", "silent", "500", "429")
+AT_HAND = "sqlite:///mlflow.db"
+VARIANTS = ("refused", "silent", "500", "429")
 NOBODY = "http://127.0.0.1:9"  # the discard port
 
 
@@ -59,49 +60,53 @@ def server(kind: str) -> Iterator[str]:
         one.shutdown()
 
 
-def seconds(data: Path, epochs: int, uri: str) -> float:
+def seconds(data: Path, epochs: int, uri: str, core: int) -> float:
     """What the training of one run takes."""
     from cifar_exp.tracking import past
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = [f"data.dir={data}", "data.verify=size", "data.validation=test", f"training.epochs={epochs}"]
         arguments += [f"tracking.uri={uri}", "tracking.drain_seconds=0"]
-        command = [sys.executable, "-m", "cifar_exp", *arguments]
+        command = ["taskset", "--cpu-list", str(core), sys.executable, "-m", "cifar_exp", *arguments]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         (journal,) = Path(folder).glob("outputs/runs/*/journal.jsonl")
         return past.metrics(journal.parent)["train/seconds"][0]
 
 
-def measure(variant: str, data: Path, epochs: int) -> float:
-    """Seconds of one run of this variant."""
-    if variant == AT_HAND:
-        return seconds(data, epochs, "sqlite:///mlflow.db")
-    if variant == "refused":
-        return seconds(data, epochs, NOBODY)
-    with server(variant) as uri:
-        return seconds(data, epochs, uri)
+def pair(variant: str, data: Path, epochs: int, cores: Sequence[int]) -> tuple[float, float]:
+    """Seconds with this server, and with a store at hand at the same time."""
+    with server(variant) if variant != "refused" else nullcontext(NOBODY) as uri, ThreadPoolExecutor(2) as both:
+        away, at_hand = (
+            both.submit(seconds, data, epochs, one, core) for one, core in zip((uri, AT_HAND), cores, strict=True)
+        )
+        return away.result(), at_hand.result()
 
 
 def main() -> None:
-    """Run every variant once in each round."""
+    """Every pair once in each round."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="holds cifar-10-batches-bin")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=2)
     arguments = parser.parse_args()
     data = arguments.data.resolve()
-    measured: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    first, second, *_ = sorted(os.sched_getaffinity(0))
+    measured: dict[str, list[tuple[float, float]]] = {variant: [] for variant in VARIANTS}
     for number in range(arguments.rounds):
+        cores = (second, first) if number % 2 else (first, second)
         for variant in VARIANTS:
-            measured[variant].append(measure(variant, data, arguments.epochs))
-            print(f"round {number + 1}  {variant}  {measured[variant][-1]:.1f} s", file=sys.stderr, flush=True)
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {arguments.rounds} rounds\n")
-    print("| server | training, s, median | to that with a store at hand, median (range) |")
-    print("| --- | ---: | ---: |")
-    for variant, taken in measured.items():
-        ratios = [one / other for one, other in zip(taken, measured[AT_HAND], strict=True)]
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        print(f"| {variant} | {statistics.median(taken):.1f} | {spread} |")
+            away, at_hand = pair(variant, data, arguments.epochs, cores)
+            measured[variant].append((away, at_hand))
+            said = f"round {number + 1}  {variant}  {away:.1f} s, at hand {at_hand:.1f} s"
+            print(said, file=sys.stderr, flush=True)
+    print(f"{platform.processor() or platform.machine()}, a core each, {arguments.rounds} rounds\n")
+    print("| server | training, s, median | with a store at hand | ratio, median (range) |")
+    print("| --- | ---: | ---: | ---: |")
+    for variant, pairs in measured.items():
+        away, at_hand = (statistics.median(taken) for taken in zip(*pairs, strict=True))
+        ratios = [one / other for one, other in pairs]
+        spread = f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+        print(f"| {variant} | {away:.1f} | {at_hand:.1f} | {spread} |")
 
 
 if __name__ == "__main__":
