@@ -93,6 +93,23 @@ def check(config: Config) -> None:
     if config.reference.reported and config.reference.varies is None:
         raise UserError("reference.reported: needs reference.varies, the key that these are settings of")
     architecture.check(config.model.layers, f"model {config.model.name!r}", IMAGE_SHAPE, CLASSES)
+    if config.training.whiten:
+        _check_whitening(config)
+
+
+def _check_whitening(config: Config) -> None:
+    if config.training.start_from:
+        raise UserError("training.whiten: got true with training.start_from, whose weights it would replace")
+    first = next(layer for layer in config.model.layers if layer.kind != "Rescaling")
+    if first.kind != "Conv2D":
+        raise UserError(f"training.whiten: model {config.model.name!r} begins with {first.kind}, expected Conv2D")
+    filters, size = first.arguments["filters"], first.arguments["kernel_size"]
+    most = 2 * math.prod(size if isinstance(size, list) else [size, size]) * IMAGE_SHAPE[2]
+    if filters % 2 or filters > most:
+        raise UserError(
+            f"training.whiten: the first Conv2D of model {config.model.name!r} has {filters} filters, expected an even "
+            f"number of at most {most}: components of a patch and their negatives"
+        )
 
 
 def check_sweep(name: str, retries: int) -> None:

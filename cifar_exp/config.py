@@ -136,6 +136,7 @@ class TrainingConfig:
     batch_size: int = _setting(MISSING, at_least=1)
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    whiten: bool = False  # the first convolution whitens the training images, and is not trained
     label_smoothing: float = _setting(0.0, at_least=0, below=1)  # share of each label spread over all classes
     precision: str = _setting("float32", choices=("float32", "mixed_bfloat16", "mixed_float16"))
     steps_per_execution: int = _setting(32, at_least=1)  # batches between two returns to Python

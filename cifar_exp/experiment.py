@@ -74,7 +74,7 @@ def run(config: Config, job: Job, folder: Path) -> Result:
     title = f"[{job.number}/{config.sweep.jobs}] {name}" if job.number else name
     splits = data.load(config.data)
     runtime.prepare(config.training, config.seed)
-    from cifar_exp import evaluation, models, training  # they import Keras, which had to be prepared
+    from cifar_exp import evaluation, models, training, whitening  # they import Keras, which had to be prepared
 
     store = Store.of(config.tracking)
     start = origin.find(store, config.training.start_from) if config.training.start_from else None
@@ -96,6 +96,8 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         if start:
             log.info("%s  goes on from %s", title, start.name)
             models.load_weights(model, start.weights(folder / "start_from"), f"training.start_from: {start.name}")
+        elif config.training.whiten:
+            whitening.whiten(model, splits.training.images)
         size = f"{model.count_params():,} parameters, {len(splits.training):,} training images"
         log.info("%s  %s, %s", title, size, tags["cifar_exp.device"])
         _log_inputs(logged, config, job, splits, rows, models.summary(model))

@@ -28,7 +28,7 @@ def build(config: ModelConfig) -> tuple[keras.Model, list[LayerRow]]:
     """
     rows: list[LayerRow] = []
     inputs = keras.Input(IMAGE_SHAPE, name="images")
-    pixels = keras.layers.Rescaling(1 / 255, name="rescaling")(inputs)
+    pixels = keras.layers.Rescaling(1 / 255, name="pixels")(inputs)
     logits = _apply(config.layers, pixels, f"model {config.name!r}", rows, 0)
     # Softmax and the loss lose too much in half precision.
     logits = keras.layers.Activation("linear", dtype="float32", name="logits")(logits)

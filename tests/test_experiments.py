@@ -127,8 +127,11 @@ def few_images() -> Splits:
     return Splits(split, split, split, tuple(map(str, range(CLASSES))), "random")
 
 
+OURS = {"speedrun"}  # presets that reproduce no source
+
+
 def test_every_published_experiment_has_a_preset() -> None:
-    assert {path.stem for path in (CONF / "experiment").glob("*.yaml")} == set(PUBLISHED)
+    assert {path.stem for path in (CONF / "experiment").glob("*.yaml")} == PUBLISHED.keys() | OURS
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

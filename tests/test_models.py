@@ -44,6 +44,7 @@ PARAMETERS = {
     "spatial_dropout": (279_530, 279_530),
     "spatial_dropout_bn": (280_170, 279_850),
     "spatial_dropout_deep": (615_786, 615_786),
+    "speedrun": (540_266, 539_114),
 }
 
 

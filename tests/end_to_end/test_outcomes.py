@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
+import zipfile
 from pathlib import Path
 
+import h5py
+import numpy as np
 import program
 import pytest
 
@@ -98,3 +102,16 @@ def test_run_that_stays_at_chance_is_said_to_have_collapsed(tmp_path: Path) -> N
     run = program.only_run(tmp_path)
     assert (run.info.status, run.data.tags["cifar_exp.outcome"]) == ("FINISHED", "collapsed")
     assert "Collapsed: " in run.data.tags["mlflow.note.content"]
+
+
+def test_whitening_filters_are_in_the_model_that_is_logged(tmp_path: Path) -> None:
+    few = ("model.filters=[16,8,8,8,8]", "data=digits", "data.train_images=100", "training.epochs=2")
+    done = program.run(tmp_path, "experiment=speedrun", *few)
+    assert (done.returncode, done.stderr) == (0, "")
+    (saved,) = (tmp_path / "outputs").rglob("*.keras")
+    with zipfile.ZipFile(saved) as model, h5py.File(io.BytesIO(model.read("model.weights.h5"))) as weights:
+        kernels: list[np.ndarray] = []
+        weights.visititems(lambda name, node: kernels.append(node[()]) if name.endswith("conv2d/vars/0") else None)
+    (first,) = (kernel for kernel in kernels if kernel.shape == (3, 3, 3, 16))
+    assert np.abs(first).max() > 0
+    np.testing.assert_array_equal(first[..., 8:], -first[..., :8])

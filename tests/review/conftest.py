@@ -48,7 +48,7 @@ def twelve(tmp_path_factory: pytest.TempPathFactory) -> Twelve:
 
 @pytest.fixture(scope="session")
 def entries() -> list[Entry]:
-    return published.entries()
+    return [entry for entry in published.entries() if entry.reference.source]
 
 
 @pytest.fixture(scope="session")

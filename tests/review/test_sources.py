@@ -43,7 +43,7 @@ def text(frame: pd.DataFrame) -> str:
 
 def test_every_preset_is_an_entry_and_a_sweep_one_for_each_reported_setting(entries: list[Entry]) -> None:
     names = [entry.name for entry in entries]
-    presets = {path.stem for path in (CONF / "experiment").glob("*.yaml")}
+    presets = {path.stem for path in (CONF / "experiment").glob("s[0-9]_*.yaml")}
     assert {name.partition("=")[0] for name in names} == presets
     assert len(names) == len(set(names)) == len(presets) - 3 + 5 + 4 + 2
     assert names.index("s4_model_3") < names.index("s4_model_10") < names.index("s4_model_10_15")
