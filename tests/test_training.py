@@ -430,9 +430,10 @@ def test_the_order_of_the_images_is_a_function_of_seed_and_epoch(monkeypatch: py
     seen: list[np.ndarray] = []
     fit_an_epoch = keras.Model.fit
 
-    def spy(self: keras.Model, images: np.ndarray, *args: Any, **kwargs: Any) -> Any:
-        seen.append(images)
-        return fit_an_epoch(self, images, *args, **kwargs)
+    def spy(self: keras.Model, x: Any, **kwargs: Any) -> Any:
+        batches = [x] if isinstance(x, np.ndarray) else [images.numpy() for images, _ in x]
+        seen.append(np.concatenate(batches))
+        return fit_an_epoch(self, x=x, **kwargs)
 
     monkeypatch.setattr(keras.Model, "fit", spy)
     splits = go_on(("training.epochs=2",)).splits
