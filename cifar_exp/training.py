@@ -173,7 +173,8 @@ def _batches(split: Split, size: int) -> dict[str, Any]:
 
     untuned = tf.data.Options()
     untuned.autotune.enabled = False
-    images, labels = tf.constant(split.images), tf.constant(split.labels)
+    with tf.device("CPU"):  # where pipelines run
+        images, labels = tf.constant(split.images), tf.constant(split.labels)
     starts = tf.data.Dataset.range(0, len(split), size)
     batches = starts.map(lambda start: (images[start : start + size], labels[start : start + size])).prefetch(2)
     return {"x": batches.with_options(untuned)}
