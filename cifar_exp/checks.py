@@ -103,6 +103,12 @@ def _check_whitening(config: Config) -> None:
     first = next(layer for layer in config.model.layers if layer.kind != "Rescaling")
     if first.kind != "Conv2D":
         raise UserError(f"training.whiten: model {config.model.name!r} begins with {first.kind}, expected Conv2D")
+    for argument in ("groups", "dilation_rate"):
+        if first.arguments.get(argument, 1) not in (1, [1, 1]):
+            raise UserError(
+                f"training.whiten: the first Conv2D of model {config.model.name!r} has {argument}, expected none: each "
+                "filter is a component of a whole patch"
+            )
     filters, size = first.arguments["filters"], first.arguments["kernel_size"]
     most = 2 * math.prod(size if isinstance(size, list) else [size, size]) * IMAGE_SHAPE[2]
     if filters % 2 or filters > most:

@@ -14,6 +14,9 @@ from scipy.special import log_softmax
 from sklearn import metrics
 
 from cifar_exp.data import Labels, Split
+from cifar_exp.feeding import batches
+
+SERVED_BATCH = 32  # Keras's default, with which the logged model is served: other sizes round differently
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,12 @@ def evaluate(model: keras.Model, classifier: keras.Model, split: Split, classes:
         classifier: the same model giving the probabilities that are logged.
     """
     own = np.arange(len(split)), split.labels
-    # Keras's default batch size, the one that the logged model is served with: other sizes round differently.
+    images = batches(SERVED_BATCH, split.images)
     if classifier.input is model.input:
         both = keras.Model(model.input, [model.output, classifier.output])
-        logits, probabilities = both.predict(split.images, verbose=0)
+        logits, probabilities = both.predict(**images, verbose=0)
         log_likelihood = log_softmax(logits.astype(np.float64), axis=1)[own]
     else:  # a mean over views of an image has no logits
-        probabilities = classifier.predict(split.images, verbose=0)
+        probabilities = classifier.predict(**images, verbose=0)
         log_likelihood = np.log(np.maximum(probabilities[own], np.finfo(np.float32).tiny), dtype=np.float64)
     return Evaluation(classes, split.labels, probabilities, float(-log_likelihood.mean()))

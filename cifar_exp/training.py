@@ -14,8 +14,9 @@ from cifar_exp import optimizers, training_state
 from cifar_exp.augmentation import Augment
 from cifar_exp.checkpoint import Checkpoint, Checkpoints
 from cifar_exp.config import CLASSES, AugmentationConfig, Config, EarlyStoppingConfig
-from cifar_exp.data import Split, Splits
+from cifar_exp.data import Splits
 from cifar_exp.errors import Diverged
+from cifar_exp.feeding import batches
 
 EVALUATION_BATCH = 500
 
@@ -143,12 +144,11 @@ def _train(
     # Dropout on PyTorch draws from PyTorch's own state, not from that of its layer; so does the first fit's set-up.
     own_state = int(generator.integers(2**32))
     seeding = keras.callbacks.LambdaCallback(on_epoch_begin=lambda _, logs: keras.utils.set_random_seed(own_state))
-    logs = model.fit(**_batches(shuffled, batch_size), shuffle=False, callbacks=[seeding], verbose=0).history
+    fed = batches(batch_size, shuffled.images, shuffled.labels)
+    logs = model.fit(**fed, shuffle=False, callbacks=[seeding], verbose=0).history
     seconds = time.perf_counter() - began
-    validation = splits.validation
-    scores = scored.evaluate(
-        validation.images, validation.labels, batch_size=EVALUATION_BATCH, return_dict=True, verbose=0
-    )
+    validation = batches(EVALUATION_BATCH, splits.validation.images, splits.validation.labels)
+    scores = scored.evaluate(**validation, return_dict=True, verbose=0)
     return {
         "train/loss": float(logs["loss"][0]),
         "train/accuracy": float(logs["accuracy"][0]),
@@ -158,26 +158,6 @@ def _train(
         "train/epoch_seconds": seconds,
         "train/images_per_second": len(splits.training) / seconds,
     }
-
-
-def _batches(split: Split, size: int) -> dict[str, Any]:
-    """The split as `fit` takes it, in its order.
-
-    TensorFlow tunes an input pipeline in a thread of its own, which sleeps for as long as it has run before. Where that
-    thread misses that the epoch is over, the end of `fit` waits for it, and the epoch takes up to twice its time. Keras
-    makes such a pipeline of arrays; there is nothing to tune in it.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return {"x": split.images, "y": split.labels, "batch_size": size}
-    import tensorflow as tf  # Keras has no call for it
-
-    untuned = tf.data.Options()
-    untuned.autotune.enabled = False
-    with tf.device("CPU"):  # where pipelines run
-        images, labels = tf.constant(split.images), tf.constant(split.labels)
-    starts = tf.data.Dataset.range(0, len(split), size)
-    batches = starts.map(lambda start: (images[start : start + size], labels[start : start + size])).prefetch(2)
-    return {"x": batches.with_options(untuned)}
 
 
 # Early stopping decides as Keras's callback does, but from the history: it has no state that could be lost.
