@@ -1,18 +1,23 @@
-"""What the benchmarks compare: the sources' baseline in plain Keras, and in this project, each in its own process.
+"""What the benchmarks compare, each in a process of its own, and how they write what they measured.
 
-Both train on all 50,000 images, unless told otherwise, at batch size 32, and validate on the test images after each
-epoch.
+Networks train on CIFAR-10, on all 50,000 images unless told otherwise. The sources' baseline does so at batch size 32,
+and validates on the test images after each epoch.
 """
 
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 
 class Epoch(NamedTuple):
@@ -25,43 +30,82 @@ class Epoch(NamedTuple):
 def keras(
     data: Path, epochs: int, seed: int = 0, onednn: bool = True, optimizer: str = "adam", images: int = 50_000
 ) -> list[Epoch]:
-    """Plain Keras, as the source notebook writes it: float64 images, defaults throughout."""
-    environment = os.environ | ({} if onednn else {"TF_ENABLE_ONEDNN_OPTS": "0"})
-    command = [sys.executable, __file__, str(data), str(epochs), str(seed), optimizer, str(images)]
-    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    lines = [line.split() for line in done.stdout.decode().splitlines() if line.startswith("epoch")]
-    return [Epoch(float(ended), float(accuracy)) for _, ended, accuracy in lines]
+    """The baseline in plain Keras, as the source notebook writes it: float64 images, defaults throughout."""
+    environment = {} if onednn else {"TF_ENABLE_ONEDNN_OPTS": "0"}
+    return _epochs(_own_process("keras", data, epochs, seed, optimizer, images, environment=environment))
+
+
+def pytorch(data: Path, epochs: int) -> list[Epoch]:
+    """The baseline in PyTorch with Adam: images in memory, batches cut from them, channels last."""
+    return _epochs(_own_process("pytorch", data, epochs))
 
 
 def cifar_exp(data: Path, epochs: int, seed: int = 0, optimizer: str = "adam") -> list[Epoch]:
-    """`python -m cifar_exp`, logging to a store of its own."""
+    """The baseline by `python -m cifar_exp`."""
+    arguments = [f"optimizer={optimizer}", "training.batch_size=32", f"training.epochs={epochs}", f"seed={seed}"]
+    with logged(data, [*arguments, "data.validation=test"]) as (client, run):
+        accuracies = client.get_metric_history(run.info.run_id, "val/accuracy")
+        return [Epoch(metric.timestamp / 1000, metric.value) for metric in accuracies]
+
+
+@contextmanager
+def logged(data: Path, arguments: Sequence[str]) -> Iterator[tuple[Any, Any]]:
+    """What `python -m cifar_exp` logs to a store of its own: an MlflowClient, and the run."""
     from mlflow import MlflowClient
 
     with tempfile.TemporaryDirectory() as folder:
-        arguments = [f"optimizer={optimizer}", "training.batch_size=32", f"training.epochs={epochs}", f"seed={seed}"]
-        arguments += [f"data.dir={data}", "data.verify=size", "data.validation=test"]
         store = f"sqlite:///{folder}/mlflow.db"
-        command = [sys.executable, "-m", "cifar_exp", *arguments, f"tracking.uri={store}"]
-        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "cifar_exp", *arguments, f"data.dir={data}", "data.verify=size"]
+        subprocess.run([*command, f"tracking.uri={store}"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
         client = MlflowClient(store)
         (run,) = client.search_runs([client.get_experiment_by_name("cifar10").experiment_id])
-        logged = client.get_metric_history(run.info.run_id, "val/accuracy")
-        return [Epoch(metric.timestamp / 1000, metric.value) for metric in logged]
+        yield client, run
 
 
-def _train_plain_keras(data: Path, epochs: int, seed: int, optimizer: str, images: int) -> None:
+def augmented_step(data: Path, steps: int, warm_up: int = 100) -> float:
+    """Seconds a step of notebook 3's network with dropout, as it is written there, at batch size 128.
+
+    Plain Keras with its defaults and its ImageDataGenerator; so many steps are timed, after those that warm up.
+    """
+    (line,) = _own_process("augmented", data, steps, warm_up)
+    return float(line)
+
+
+def median_and_range(values: Sequence[float], spec: str = ".2f") -> str:
+    """For a cell of a table."""
+    return f"{statistics.median(values):{spec}} ({min(values):{spec}} to {max(values):{spec}})"
+
+
+def _own_process(name: str, *arguments: object, environment: dict[str, str] | None = None) -> list[str]:
+    """The lines that this module's `_<name>` prints."""
+    command = [sys.executable, __file__, name, *map(str, arguments)]
+    both = os.environ | (environment or {})
+    done = subprocess.run(command, env=both, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return done.stdout.splitlines()
+
+
+def _epochs(lines: list[str]) -> list[Epoch]:
+    told = [line.split() for line in lines if line.startswith("epoch")]
+    return [Epoch(float(ended), float(accuracy)) for _, ended, accuracy in told]
+
+
+def _read(data: str) -> tuple[Any, Any, Any, Any]:
+    """Training images (N, 32, 32, 3) and labels (N,), both uint8, then those of the test."""
+    from cifar_exp import cifar10
+
+    folder = cifar10.find(data, verify="size").folder
+    return *cifar10.read(folder, cifar10.TRAINING_FILES), *cifar10.read(folder, cifar10.TEST_FILES)
+
+
+def _keras(data: str, epochs: str, seed: str, optimizer: str, images: str) -> None:
     """The notebook's cells; prints a line at the end of each epoch."""
     import keras
     from keras import layers
 
-    from cifar_exp import cifar10
-
-    files = cifar10.find(str(data), verify="size")
-    train_images, train_labels = cifar10.read(files.folder, cifar10.TRAINING_FILES)
-    test_images, test_labels = cifar10.read(files.folder, cifar10.TEST_FILES)
-    train_images, train_labels = train_images[:images], train_labels[:images]
+    train_images, train_labels, test_images, test_labels = _read(data)
+    train_images, train_labels = train_images[: int(images)], train_labels[: int(images)]
     scaled, scaled_test = train_images / 255.0, test_images / 255.0
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(int(seed))
     model = keras.Sequential(
         [
             keras.Input((32, 32, 3)),
@@ -83,8 +127,65 @@ def _train_plain_keras(data: Path, epochs: int, seed: int, optimizer: str, image
             print("epoch", time.time(), logs["val_accuracy"], flush=True)
 
     validation = (scaled_test, test_labels)
-    model.fit(scaled, train_labels, epochs=epochs, validation_data=validation, callbacks=[EpochEnds()], verbose=0)
+    model.fit(scaled, train_labels, epochs=int(epochs), validation_data=validation, callbacks=[EpochEnds()], verbose=0)
+
+
+def _pytorch(data: str, epochs: str) -> None:
+    """Prints a line at the end of each epoch."""
+    import torch
+    from torch import nn
+
+    def tensors(images: Any, labels: Any) -> tuple[Any, Any]:
+        scaled = torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+        return scaled.contiguous(memory_format=torch.channels_last), torch.from_numpy(labels.astype(np.int64))
+
+    read = _read(data)
+    (train_images, train_labels), (test_images, test_labels) = tensors(*read[:2]), tensors(*read[2:])
+    convolutions = [nn.Conv2d(3, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3)]
+    convolutions += [nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(64, 64, 3), nn.ReLU()]
+    model = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(1024, 64), nn.ReLU(), nn.Linear(64, 10))
+    model.to(memory_format=torch.channels_last)
+    optimizer, cross_entropy = torch.optim.Adam(model.parameters()), nn.CrossEntropyLoss()
+    for _ in range(int(epochs)):
+        model.train()
+        for batch in torch.randperm(len(train_images)).split(32):
+            optimizer.zero_grad()
+            cross_entropy(model(train_images[batch]), train_labels[batch]).backward()
+            optimizer.step()
+        model.eval()
+        with torch.inference_mode():
+            batches = zip(test_images.split(32), test_labels.split(32), strict=True)
+            right = sum(int((model(images).argmax(1) == labels).sum()) for images, labels in batches)
+        print("epoch", time.time(), right / len(test_labels), flush=True)
+
+
+def _augmented(data: str, steps: str, warm_up: str) -> None:
+    """Prints the seconds of a step."""
+    import keras
+    from keras import layers
+    from keras.src.legacy.preprocessing.image import ImageDataGenerator
+
+    images, labels, _, _ = _read(data)
+    model = keras.Sequential([keras.Input((32, 32, 3))])
+    for filters in (48, 96, 192):
+        model.add(layers.Conv2D(filters, (3, 3), padding="same", activation="relu"))
+        model.add(layers.Conv2D(filters, (3, 3), activation="relu"))
+        model.add(layers.MaxPooling2D(pool_size=(2, 2)))
+        model.add(layers.Dropout(0.25))
+    model.add(layers.Flatten())
+    for units in (512, 256):
+        model.add(layers.Dense(units, activation="relu"))
+        model.add(layers.Dropout(0.5))
+    model.add(layers.Dense(10, activation="softmax"))
+    model.compile(loss="categorical_crossentropy", optimizer="adam", metrics=["accuracy"])
+    generator = ImageDataGenerator(zoom_range=0.2, horizontal_flip=True)
+    flow = generator.flow(images / 255, keras.utils.to_categorical(labels), batch_size=128)
+    model.fit(flow, steps_per_epoch=int(warm_up), epochs=1, verbose=0)
+    began = time.perf_counter()
+    model.fit(flow, steps_per_epoch=int(steps), epochs=1, verbose=0)
+    print((time.perf_counter() - began) / int(steps))
 
 
 if __name__ == "__main__":
-    _train_plain_keras(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], int(sys.argv[5]))
+    contenders: dict[str, Callable[..., None]] = {"keras": _keras, "pytorch": _pytorch, "augmented": _augmented}
+    contenders[sys.argv[1]](*sys.argv[2:])

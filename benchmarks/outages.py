@@ -29,6 +29,8 @@ from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import contenders
+
 AT_HAND = "sqlite:///mlflow.db"
 VARIANTS = ("refused", "silent", "500", "429")
 NOBODY = "http://127.0.0.1:9"  # the discard port
@@ -105,8 +107,7 @@ def main() -> None:
     for variant, pairs in measured.items():
         away, at_hand = (statistics.median(taken) for taken in zip(*pairs, strict=True))
         ratios = [one / other for one, other in pairs]
-        spread = f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
-        print(f"| {variant} | {away:.1f} | {at_hand:.1f} | {spread} |")
+        print(f"| {variant} | {away:.1f} | {at_hand:.1f} | {contenders.median_and_range(ratios, '.3f')} |")
 
 
 if __name__ == "__main__":

@@ -17,16 +17,15 @@ import argparse
 import os
 import platform
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
 
+import contenders
+
 TARGET = 0.8342
-EPOCHS, BATCH, IMAGES = 100, 128, 50_000  # of the source
-WARM_UP = 100  # steps
+EPOCHS, STEPS = 100, 391  # of the source, and of each epoch
 
 
 class Speedrun(NamedTuple):
@@ -40,55 +39,15 @@ class Speedrun(NamedTuple):
 
 def source(data: Path, steps: int) -> float:
     """Seconds that the source's recipe takes in all."""
-    command = [sys.executable, __file__, "--data", str(data), "--steps", str(steps), "--source"]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    return float(done.stdout.split()[-1]) * EPOCHS * -(-IMAGES // BATCH)
+    return contenders.augmented_step(data, steps) * EPOCHS * STEPS
 
 
 def ours(data: Path, experiment: str, seed: int) -> Speedrun:
     """One run of ours, logging to a store of its own."""
-    from mlflow import MlflowClient
-
-    with tempfile.TemporaryDirectory() as folder:
-        store = f"sqlite:///{folder}/mlflow.db"
-        arguments = [f"experiment={experiment}", f"seed={seed}", f"data.dir={data}", "data.verify=size"]
-        began = time.monotonic()
-        command = [sys.executable, "-m", "cifar_exp", *arguments, f"tracking.uri={store}"]
-        subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr)
+    began = time.monotonic()
+    with contenders.logged(data, [f"experiment={experiment}", f"seed={seed}"]) as (_, run):
         process = time.monotonic() - began
-        client = MlflowClient(store)
-        (run,) = client.search_runs([client.get_experiment_by_name("cifar10").experiment_id])
         return Speedrun(run.data.metrics["test/accuracy"], run.data.metrics["train/seconds"], process)
-
-
-def _time_source(data: Path, steps: int) -> None:
-    """Prints the seconds of a step."""
-    import keras
-    from keras import layers
-    from keras.src.legacy.preprocessing.image import ImageDataGenerator
-
-    from cifar_exp import cifar10
-
-    files = cifar10.find(str(data), verify="size")
-    images, labels = cifar10.read(files.folder, cifar10.TRAINING_FILES)
-    model = keras.Sequential([keras.Input((32, 32, 3))])
-    for filters in (48, 96, 192):
-        model.add(layers.Conv2D(filters, (3, 3), padding="same", activation="relu"))
-        model.add(layers.Conv2D(filters, (3, 3), activation="relu"))
-        model.add(layers.MaxPooling2D(pool_size=(2, 2)))
-        model.add(layers.Dropout(0.25))
-    model.add(layers.Flatten())
-    for units in (512, 256):
-        model.add(layers.Dense(units, activation="relu"))
-        model.add(layers.Dropout(0.5))
-    model.add(layers.Dense(10, activation="softmax"))
-    model.compile(loss="categorical_crossentropy", optimizer="adam", metrics=["accuracy"])
-    generator = ImageDataGenerator(zoom_range=0.2, horizontal_flip=True)
-    flow = generator.flow(images / 255, keras.utils.to_categorical(labels), batch_size=BATCH)
-    model.fit(flow, steps_per_epoch=WARM_UP, epochs=1, verbose=0)
-    began = time.perf_counter()
-    model.fit(flow, steps_per_epoch=steps, epochs=1, verbose=0)
-    print((time.perf_counter() - began) / steps)
 
 
 def main() -> None:
@@ -98,12 +57,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=300, help="of the source's, to be timed")
     parser.add_argument("--experiment", default="speedrun")
-    parser.add_argument("--source", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     data = arguments.data.resolve()
-    if arguments.source:
-        _time_source(data, arguments.steps)
-        return
     reckoned = [source(data, arguments.steps)]
     print(f"source: {reckoned[0]:,.0f} s", file=sys.stderr, flush=True)
     runs = []

@@ -7,6 +7,7 @@ there are jobs, and validates on the test images after each epoch; all contender
 
 - keras: job after job as the source notebook writes it, each in a process of its own: float64 images, defaults, nothing
   logged.
+- keras-no-onednn: the same with oneDNN off, which is TensorFlow's default on a processor without AVX-512.
 - basic: `python -m cifar_exp -m seed=...`, one job after another in one process, everything logged.
 - joblib: the same with Hydra's joblib launcher, if that is installed, as many processes as cores.
 - parallel: the same with hydra/launcher=parallel.
@@ -22,7 +23,6 @@ import argparse
 import importlib.util
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -39,10 +39,10 @@ LAUNCHERS = {
 TRAINING_IMAGES = 50_000
 
 
-def keras(data: Path, jobs: int, epochs: int, images: int) -> None:
+def keras(data: Path, jobs: int, epochs: int, images: int, onednn: bool) -> None:
     """The notebook's cells for one seed after another."""
     for seed in range(jobs):
-        contenders.keras(data, epochs, seed, images=images)
+        contenders.keras(data, epochs, seed, onednn, images=images)
 
 
 def cifar_exp(data: Path, jobs: int, epochs: int, images: int, launcher: list[str]) -> None:
@@ -61,10 +61,10 @@ def cifar_exp(data: Path, jobs: int, epochs: int, images: int, launcher: list[st
 def measure(contender: str, data: Path, jobs: int, epochs: int, images: int) -> float:
     """Images per second of this contender's sweep."""
     began = time.monotonic()
-    if contender == "keras":
-        keras(data, jobs, epochs, images)
-    else:
+    if contender in LAUNCHERS:
         cifar_exp(data, jobs, epochs, images, LAUNCHERS[contender])
+    else:
+        keras(data, jobs, epochs, images, onednn=contender == "keras")
     return jobs * epochs * images / (time.monotonic() - began)
 
 
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     data = arguments.data.resolve()
-    running = ["keras", *LAUNCHERS]
+    running = ["keras", "keras-no-onednn", *LAUNCHERS]
     if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None:
         print("joblib is left out: pip install hydra-joblib-launcher", file=sys.stderr)
         running.remove("joblib")
@@ -94,8 +94,7 @@ def main() -> None:
     print("| --- | --- | --- |")
     for contender, measured in speeds.items():
         ratios = [ours / theirs for ours, theirs in zip(measured, speeds["keras"], strict=True)]
-        speed = f"{statistics.median(measured):,.0f} ({min(measured):,.0f} to {max(measured):,.0f})"
-        ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        speed, ratio = contenders.median_and_range(measured, ",.0f"), contenders.median_and_range(ratios)
         print(f"| {contender} | {speed} | {ratio} |")
 
 

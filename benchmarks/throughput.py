@@ -7,6 +7,7 @@ after each epoch, and runs in a process of its own, the variants one after anoth
 
 - keras: as the source notebook writes it: float64 images, Keras's and TensorFlow's defaults.
 - keras-no-onednn: the same with oneDNN off, which is TensorFlow's default on a processor without AVX-512.
+- pytorch: the same network in PyTorch, channels last, images in memory; if that is installed.
 - cifar_exp: `python -m cifar_exp`, tracking to MLflow included.
 
 The figure is training images per second from the end of the first epoch to the end of the last: training,
@@ -17,24 +18,28 @@ table of the median and range over the rounds and of the ratio, taken round by r
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import platform
-import statistics
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import contenders
 
-VARIANTS = ("keras", "keras-no-onednn", "cifar_exp")
+VARIANTS: dict[str, Callable[[Path, int], list[contenders.Epoch]]] = {
+    "keras": contenders.keras,
+    "keras-no-onednn": partial(contenders.keras, onednn=False),
+    "pytorch": contenders.pytorch,
+    "cifar_exp": contenders.cifar_exp,
+}
 IMAGES = 50_000
 
 
 def measure(variant: str, data: Path, epochs: int) -> float:
     """Images per second of one run of this variant."""
-    if variant == "cifar_exp":
-        measured = contenders.cifar_exp(data, epochs)
-    else:
-        measured = contenders.keras(data, epochs, onednn=variant == "keras")
+    measured = VARIANTS[variant](data, epochs)
     return IMAGES * (len(measured) - 1) / (measured[-1].ended - measured[0].ended)
 
 
@@ -46,9 +51,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     arguments = parser.parse_args()
     data = arguments.data.resolve()
-    speeds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    running = list(VARIANTS)
+    if importlib.util.find_spec("torch") is None:
+        print("pytorch is left out: pip install torch", file=sys.stderr)
+        running.remove("pytorch")
+    speeds: dict[str, list[float]] = {variant: [] for variant in running}
     for number in range(arguments.rounds):
-        for variant in VARIANTS:
+        for variant in running:
             speeds[variant].append(measure(variant, data, arguments.epochs))
             print(f"round {number + 1}  {variant}  {speeds[variant][-1]:,.0f} images/s", file=sys.stderr, flush=True)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {arguments.rounds} rounds\n")
@@ -56,8 +65,7 @@ def main() -> None:
     print("| --- | --- | --- |")
     for variant, measured in speeds.items():
         ratios = [ours / theirs for ours, theirs in zip(speeds["cifar_exp"], measured, strict=True)]
-        speed = f"{statistics.median(measured):,.0f} ({min(measured):,.0f} to {max(measured):,.0f})"
-        ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        speed, ratio = contenders.median_and_range(measured, ",.0f"), contenders.median_and_range(ratios)
         print(f"| {variant} | {speed} | {ratio} |")
 
 

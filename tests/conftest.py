@@ -23,6 +23,10 @@ from cifar_exp.tracking.store import Store
 
 Compose = Callable[..., Config]
 
+# What the tests of a folder share, so that they run one after another where pytest-xdist runs several at once: the
+# Docker engine, a sweep of twelve runs, the machine's Ray. Elsewhere it is those of a file that share.
+SHARING = {"stack": "stack", "review": "review", "test_parallel.py": "ray", "test_launcher.py": "ray"}
+
 
 @cache
 def _compose(*overrides: str) -> Config:
@@ -33,6 +37,14 @@ def _compose(*overrides: str) -> Config:
 def compose() -> Compose:
     """compose("model=bn", "seed=1") -> the checked Config of that command line."""
     return _compose
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tells pytest-xdist which tests stay together."""
+    for item in items:
+        parts = item.path.relative_to(item.config.rootpath).parts
+        shared = [SHARING[part] for part in parts if part in SHARING]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else str(item.path)))
 
 
 @pytest.fixture(autouse=True)

@@ -2,65 +2,20 @@
 
 from __future__ import annotations
 
-import struct
-import threading
-import xml.etree.ElementTree as ElementTree
-
-import matplotlib
 import numpy as np
 import pytest
+from drawn import CLASSES, history, png_size, texts
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
-from matplotlib.text import Annotation, Text
 
-from cifar_exp import diagram, figure_style, figures
-from cifar_exp.architecture import LayerRow
-
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-ROWS = [
-    LayerRow("Conv2D", "32 filters 3x3, relu, same", "32 x 32 x 32", 896, 0),
-    LayerRow("SeparableConv2D", "32 filters 3x3, linear, same", "32 x 32 x 32", 1344, 1),
-    LayerRow("BatchNormalization", "momentum 0.99", "32 x 32 x 32", 128, 1),
-    LayerRow("GlobalAveragePooling2D", "", "32", 0, 0),
-    LayerRow("SpatialDropout2D", "rate 0.3", "32", 0, 0),
-    LayerRow("Flatten", "", "32", 0, 0),
-    LayerRow("Dense", "1000 units, softmax", "1000", 1234567, 0),
-]
-
-
-def history(epochs: int, best: float = 0.8) -> dict[str, list[float]]:
-    """Metrics that get better in every epoch."""
-    accuracy = [best * (epoch + 1) / epochs for epoch in range(epochs)]
-    loss = [2.3 - value for value in accuracy]
-    return {
-        "train/loss": loss,
-        "train/accuracy": accuracy,
-        "val/loss": loss,
-        "val/accuracy": accuracy,
-        "train/learning_rate": [0.001] * epochs,
-    }
-
-
-def texts(figure: Figure) -> list[str]:
-    """Every text of the figure once drawn."""
-    figure.draw_without_rendering()
-    return [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text()]
+from cifar_exp import figure_style, figures
 
 
 def line_data(axes: Axes, label: str) -> tuple[list[float], list[float]]:
     """Abscissae and ordinates of the line with this label."""
     (line,) = (line for line in axes.lines if str(line.get_label()).startswith(label))
     return np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist()
-
-
-def png_size(png: bytes) -> tuple[int, int]:
-    """Width and height from a PNG's header."""
-    assert png.startswith(b"\x89PNG\r\n\x1a\n")
-    width, height = struct.unpack(">II", png[16:24])
-    return width, height
 
 
 @pytest.fixture
@@ -307,119 +262,3 @@ def test_texts_of_image_figures_stay_apart_and_inside(
         assert not any(bar.overlaps(box) for bar in bars for box in boxes if bar.width > 1)
         width, height = png_size(figure_style.to_png(figure))
         assert 800 <= width <= 1000 and height <= 1050
-
-
-# Model diagram
-
-
-def test_diagram_shows_every_layer_and_only_the_kinds_in_use() -> None:
-    shown = texts(diagram.diagram(ROWS, "a model"))
-    for row in ROWS:
-        assert {row.name, row.shape, f"{row.parameters:,}"} <= set(shown)
-        assert not row.detail or row.detail in shown
-    assert "a model" in shown and set(diagram.KINDS) <= set(shown)
-    assert "dense" not in texts(diagram.diagram(ROWS[:3], ""))
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("DepthwiseConv2D", "convolution"),
-        ("LayerNormalization", "normalization"),
-        ("MaxPooling2D", "pooling"),
-        ("GaussianNoise", "dropout / regularization"),
-        ("Dense", "dense"),
-        ("Activation", "other"),
-    ],
-)
-def test_boxes_are_coloured_by_kind(name: str, kind: str) -> None:
-    figure = diagram.diagram([LayerRow(name, "", "10", 0, 0)], "")
-    assert kind in texts(figure)
-    edges = {to_hex(patch.get_edgecolor()).upper() for patch in figure.axes[0].patches}
-    assert diagram.KINDS[kind][0] in edges
-
-
-def test_depth_indents() -> None:
-    figure = diagram.diagram(ROWS, "")
-    left = {text.get_text(): text.get_position()[0] for text in figure.axes[0].texts}
-    assert left["SeparableConv2D"] == left["BatchNormalization"] > left["Conv2D"] == left["Dense"]
-
-
-def arrows(figure: Figure) -> list[tuple[tuple[float, float], tuple[float, float]]]:
-    """Where each arrow begins, all its corners counted, and where it ends."""
-    found = []
-    for line, head in zip(figure.axes[0].lines, figure.findobj(Annotation), strict=True):
-        assert isinstance(line, Line2D) and isinstance(head, Annotation)
-        (x, *_), (y, *_) = line.get_data()
-        found.append(((float(x), float(y)), tuple(map(float, head.xy))))
-    return found
-
-
-@pytest.mark.parametrize("shortcut", [0, 1, 2])
-def test_arrows_of_a_residual_lead_around_its_layers_and_into_the_sum(shortcut: int) -> None:
-    inside = [LayerRow("Conv2D", "", "8", 9, 1) for _ in range(2 + shortcut)]
-    rows = [LayerRow("ReLU", "", "8", 0, 0), *inside, LayerRow("Add", "", "8", 0, 0, shortcut)]
-    figure = diagram.diagram(rows, "")
-    tops = {text.get_position()[1] for text in figure.axes[0].texts if text.get_text() in ("ReLU", "Conv2D", "Add")}
-    middles = sorted(tops)
-
-    def row_of(y: float) -> int:
-        return int(np.argmin([abs(middle - y) for middle in middles]))
-
-    def between(y: float) -> tuple[int, int]:  # an arrow's end lies on the edge of a box, or halfway up its side
-        return row_of(y - 0.02), row_of(y + 0.02)
-
-    joined = sorted((between(start[1])[0], between(end[1])[1]) for start, end in arrows(figure))
-    add = len(rows) - 1
-    expected = [(0, 1), (1, 2), *((place, place + 1) for place in range(3, add))]
-    expected += [(0, 3), (2, add), (add - 1, add)] if shortcut else [(2, add), (0, add)]
-    assert joined == sorted(set(expected))
-
-
-@pytest.mark.parametrize("length", [0, 1, 5, 40])
-def test_diagram_texts_stay_apart_and_inside(length: int) -> None:
-    rows = (ROWS * 6)[:length]
-    figure = diagram.diagram(rows, "a model")
-    figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
-    assert all(0 <= box.x0 < box.x1 <= figure.bbox.width for box in boxes)
-    assert all(0 <= box.y0 < box.y1 <= figure.bbox.height for box in boxes)
-    assert not any(box.overlaps(other) for index, box in enumerate(boxes) for other in boxes[:index])
-    outlines = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
-    assert len(outlines) == 2 * length + sum(row.depth for row in rows)
-
-
-# Files
-
-
-def test_png_has_the_size_of_the_figure() -> None:
-    width, height = png_size(figure_style.to_png(figures.curves(history(3), "a run")))
-    assert 800 <= width <= 1000 and 300 <= height <= 600
-
-
-def test_svg_keeps_text_as_text() -> None:
-    svg = figure_style.to_svg(diagram.diagram(ROWS, "a model"))
-    root = ElementTree.fromstring(svg)
-    written = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
-    assert {row.name for row in ROWS} | {"a model", "1,234,567"} <= written
-
-
-def test_svg_is_the_same_each_time() -> None:
-    matrix = np.arange(100).reshape(10, 10)
-    first, second = (figures.confusion_matrix(matrix, CLASSES, "") for _ in range(2))
-    svg = figure_style.to_svg(first)
-    assert svg == figure_style.to_svg(second) == figure_style.to_svg(first)
-
-
-def test_drawing_leaves_the_parameters_of_others_alone() -> None:
-    before = dict(matplotlib.rcParams)
-    jobs = (
-        lambda: figure_style.to_png(figures.curves(history(3), "")),
-        lambda: figure_style.to_svg(diagram.diagram(ROWS, "")),
-    )
-    threads = [threading.Thread(target=job) for job in jobs * 4]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert dict(matplotlib.rcParams) == before

@@ -70,8 +70,8 @@ def test_it_is_trained_no_more_and_nothing_else_changes(whitened: keras.Model) -
         (["model=pairs", "model.filters=[56,8,8,8,8,8]"], "training.whiten: the first Conv2D of model 'pairs' has 56 "),
         (
             ["model=speedrun", "+model.layers.1.Conv2D.groups=3"],
-            "training.whiten: the first Conv2D of model 'speedrun' has groups, expected none: each filter is a component "
-            "of a whole patch",
+            "training.whiten: the first Conv2D of model 'speedrun' has groups, expected none: each filter is a "
+            "component of a whole patch",
         ),
         (
             ["model=speedrun", "training.start_from=s1_bn"],
