@@ -11,7 +11,7 @@ demo: .venv/run  ## train four models on handwritten digits, offline, and show t
 	$(BIN)/python -m cifar_exp -m model=large,bn optimizer=sgd,adam data=digits training.epochs=5
 
 test: .venv/dev  ## run the tests, two at once; those on CIFAR-10 need its folder in CIFAR_EXP_DATA
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 lint: .venv/dev  ## check style and types
 	$(BIN)/ruff check .

@@ -26,6 +26,8 @@ from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
+    import keras
+
     from cifar_exp.architecture import LayerRow
     from cifar_exp.evaluation import Evaluation
     from cifar_exp.training import History
@@ -102,24 +104,8 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         log.info("%s  %s, %s", title, size, tags["cifar_exp.device"])
         _log_inputs(logged, config, job, splits, rows, models.summary(model))
 
-        with console.EpochProgress(title, config.training.epochs) as progress:
-
-            def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-                logged.log_metrics(metrics, step=epoch)  # first: what was shown is logged
-                progress.epoch(epoch, metrics)
-                if saved := checkpoints.latest():
-                    logged.offer_checkpoint(saved)
-
-            checkpoints = Checkpoints(folder / "checkpoints")
-            if before := checkpoints.newest():
-                log.info("%s  goes on after epoch %d of %d", title, before.epoch, config.training.epochs)
-                for epoch in range(1, before.epoch + 1):  # the last may have been saved and not logged
-                    logged.log_metrics({name: values[epoch - 1] for name, values in before.history.items()}, epoch)
-                progress.skip(before.epoch)
-                if before.file:
-                    logged.offer_checkpoint(before.file)
-            history = training.fit(model, splits, config, on_epoch, checkpoints)
-
+        checkpoints = Checkpoints(folder / "checkpoints")
+        history = _train(model, splits, config, logged, checkpoints, title)
         classifier = models.classifier(model, config.prediction.flip)
         result = evaluation.evaluate(model, classifier, splits.test, splits.classes)
         best = training.best_epoch(history)
@@ -146,6 +132,30 @@ def run(config: Config, job: Job, folder: Path) -> Result:
             log.warning("%s  %s", title, remarks[0])
     checkpoints.remove()  # it finished, and its model is logged
     return Result(logged.id, name, metrics, history, seconds, tags[fingerprint.TAG])
+
+
+def _train(
+    model: keras.Model, splits: Splits, config: Config, logged: Run, checkpoints: Checkpoints, title: str
+) -> History:
+    """Fit, from the newest checkpoint if there is one; each epoch is logged and shown as it ends."""
+    from cifar_exp import training
+
+    with console.EpochProgress(title, config.training.epochs) as progress:
+
+        def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+            logged.log_metrics(metrics, step=epoch)  # first: what was shown is logged
+            progress.epoch(epoch, metrics)
+            if saved := checkpoints.latest():
+                logged.offer_checkpoint(saved)
+
+        if before := checkpoints.newest():
+            log.info("%s  goes on after epoch %d of %d", title, before.epoch, config.training.epochs)
+            for epoch in range(1, before.epoch + 1):  # the last may have been saved and not logged
+                logged.log_metrics({name: values[epoch - 1] for name, values in before.history.items()}, epoch)
+            progress.skip(before.epoch)
+            if before.file:
+                logged.offer_checkpoint(before.file)
+        return training.fit(model, splits, config, on_epoch, checkpoints)
 
 
 def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere: bool = False) -> None:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +24,8 @@ from cifar_exp.tracking.store import Store
 
 Compose = Callable[..., Config]
 
-# What the tests of a folder share, so that they run one after another where pytest-xdist runs several at once: the
-# Docker engine, a sweep of twelve runs, the machine's Ray. Elsewhere it is those of a file that share.
+# Folders and files whose tests share what is costly or there once: the Docker engine, a sweep of twelve runs, Ray.
+# Elsewhere it is those of a file that share.
 SHARING = {"stack": "stack", "review": "review", "test_parallel.py": "ray", "test_launcher.py": "ray"}
 
 
@@ -39,12 +40,17 @@ def compose() -> Compose:
     return _compose
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tells pytest-xdist which tests stay together."""
-    for item in items:
-        parts = item.path.relative_to(item.config.rootpath).parts
-        shared = [SHARING[part] for part in parts if part in SHARING]
-        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else str(item.path)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Which tests stay together where pytest-xdist runs several at once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.split("::")[0]
+            return next((SHARING[part] for part in path.split("/") if part in SHARING), path)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)

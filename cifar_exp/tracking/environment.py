@@ -58,7 +58,8 @@ def requirements(*packages: str) -> list[str]:
 
 def describe(backend: str, device: str) -> str:
     """Python, platform, device and every installed package, as text."""
-    installed = sorted({f"{d.name}=={d.version}" for d in importlib.metadata.distributions() if d.name}, key=str.lower)
+    known = [found.metadata for found in importlib.metadata.distributions()]  # each access parses it again
+    installed = sorted({f"{one['Name']}=={one['Version']}" for one in known if one["Name"]}, key=str.lower)
     head = [
         f"cifar_exp {cifar_exp.__version__}",
         f"Python {sys.version.split()[0]}",
