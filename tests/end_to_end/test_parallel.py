@@ -56,17 +56,19 @@ class Sweep:
         self.beyond: list[Any] = []
         """Addresses that it listens on and others can reach."""
 
-    def until(self, pattern: str) -> None:
-        """Read on until a line matches."""
+    def until(self, *patterns: str) -> None:
+        """Read on until each has matched a line."""
         assert self._process.stdout is not None
+        missing = set(patterns)
         for line in self._process.stdout:
             self.lines.append(line)
-            if re.search(pattern, line):
+            missing -= {pattern for pattern in missing if re.search(pattern, line)}
+            if not missing:
                 self.processes = psutil.Process(self._process.pid).children(recursive=True)
                 started = " ".join(argument for process in self.processes for argument in _command(process))
                 self._folders = {Path(found) for found in re.findall(r"--temp[-_]dir=(\S+)", started)}
                 return
-        raise AssertionError(f"no line like {pattern!r} in\n{''.join(self.lines)}")
+        raise AssertionError(f"no line like {missing} in\n{''.join(self.lines)}")
 
     def worker(self, job: int) -> psutil.Process:
         """That runs this job, from 1: it holds the job's journal."""
@@ -322,7 +324,7 @@ def test_node_that_dies_costs_its_own_jobs_alone(
     place.mkdir()
     settings = ("training.epochs=25", "sweep.retries=1", f"hydra.launcher.address={address}")
     with sweeping(place, "seed=1,2,3", *QUICK, *settings) as sweep:
-        sweep.until(r"epoch +2/25")
+        sweep.until(*(rf"\[{job}/3\].*epoch +\d+/25" for job in (1, 2)))  # both have a checkpoint
         kill_second()
         sweep.until(r"FAILED: its (worker|node) died; it is tried again")
         assert sweep.end() == 0, "".join(sweep.lines)
