@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from scipy.special import softmax
 
 from cifar_exp import models
-from cifar_exp.architecture import parse
+from cifar_exp.architecture import Layer, parse
 from cifar_exp.composition import CONF
 from cifar_exp.config import IMAGE_SHAPE, Config, ModelConfig
 from cifar_exp.errors import UserError
@@ -45,11 +45,21 @@ PARAMETERS = {
     "spatial_dropout_bn": (280_170, 279_850),
     "spatial_dropout_deep": (615_786, 615_786),
     "speedrun": (540_266, 539_114),
+    "resnet9": (1_869_930, 1_867_498),
 }
 
 
 def built(entries: list[Any]) -> keras.Model:
     return models.build(ModelConfig("m", parse(entries, "m"), {}))[0]
+
+
+def kinds(layers: Sequence[Layer]) -> Iterator[str]:
+    """Those of the list, a residual block's by its layers and their sum."""
+    for layer in layers:
+        if layer.kind == "Residual":
+            yield from (*kinds(layer.layers), *kinds(layer.shortcut), "Add")
+        else:
+            yield layer.kind
 
 
 def test_every_model_of_conf_has_a_known_size() -> None:
@@ -70,9 +80,9 @@ def test_a_model_has_exactly_the_parameters_of_its_counterpart(compose: Compose,
 def test_the_layers_are_those_of_the_file_between_rescaling_and_logits(compose: Compose, name: str) -> None:
     config = compose(f"model={name}").model
     model, rows = models.build(config)
-    kinds = [type(layer).__name__ for layer in model.layers]
-    assert kinds == ["InputLayer", "Rescaling", *(layer.kind for layer in config.layers), "Activation"]
-    assert [row.name for row in rows] == [layer.kind for layer in config.layers]
+    listed = list(kinds(config.layers))
+    assert [type(layer).__name__ for layer in model.layers] == ["InputLayer", "Rescaling", *listed, "Activation"]
+    assert [row.name for row in rows] == listed
 
 
 def test_pixels_are_rescaled_to_one_and_logits_are_unbounded() -> None:
