@@ -8,7 +8,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := demo
 
 demo: .venv/run  ## train four models on handwritten digits, offline, and show their results
-	$(BIN)/python -m cifar_exp -m model=large,bn optimizer=sgd,adam data=digits training.epochs=5
+	$(BIN)/python -m cifar_exp -m model=large,bn optimizer=sgd,adam data=digits training.epochs=5 training.batch_size=16
 
 test: .venv/dev  ## run the tests, two at once; those on CIFAR-10 need its folder in CIFAR_EXP_DATA
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
