@@ -80,7 +80,9 @@ def _own_process(name: str, *arguments: object, environment: dict[str, str] | No
     """The lines that this module's `_<name>` prints."""
     command = [sys.executable, __file__, name, *map(str, arguments)]
     both = os.environ | (environment or {})
-    done = subprocess.run(command, env=both, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    done = subprocess.run(command, env=both, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{name} failed:\n{done.stderr}")
     return done.stdout.splitlines()
 
 

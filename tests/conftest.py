@@ -26,7 +26,13 @@ Compose = Callable[..., Config]
 
 # Folders and files whose tests share what is costly or there once: the Docker engine, a sweep of twelve runs, Ray.
 # Elsewhere it is those of a file that share.
-SHARING = {"stack": "stack", "review": "review", "test_parallel.py": "ray", "test_launcher.py": "ray"}
+SHARING = {
+    "stack": "stack",
+    "review": "review",
+    "test_parallel.py": "ray",
+    "test_cluster.py": "ray",
+    "test_launcher.py": "ray",
+}
 
 
 @cache

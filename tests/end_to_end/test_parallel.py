@@ -5,125 +5,19 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import program
 import psutil
 import pytest
-from mlflow import MlflowClient
-from mlflow.entities import Run
+from sweeping import DATA, EPOCHS, QUICK, Sweep, parent_and_jobs, results, sweeping
 
-from cifar_exp.sweep.job import JobResult
-
-DATA = ("data=digits", "data.train_images=500", "model=dense", "tracking.system_metrics=false")
-LAYERS = "model.layers=[Flatten,{Dropout:{rate:0.3}},{Dense:{units:10}}]"
-QUICK = (*DATA, LAYERS, "training.deterministic=true")
-EPOCHS = "training.epochs=3"
-PARALLEL = ("hydra/launcher=parallel", "sweep.name=s")
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
 LINE = re.compile(
     r"\[\d/\d\] dense-adam-\S+  (\d[\d,]* parameters|epoch|test accuracy|goes on|FAILED|has finished|is not)"
 )
 NEEDS_TWO_CORES = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="jobs at once need two cores")
-
-
-class Sweep:
-    """A sweep in a session of its own, its output as it comes, and every process that it has started."""
-
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        self.folder, self.lines = folder, list[str]()
-        self._process = subprocess.Popen(
-            [*program.PROGRAM, "-m", *arguments, *PARALLEL],
-            cwd=folder,
-            env=program.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-        self._watchdog = threading.Timer(program.TIMEOUT, self._process.kill)
-        self._watchdog.start()
-        self.processes: list[psutil.Process] = []
-        self._folders: set[Path] = set()  # for what it keeps until its end
-        self.beyond: list[Any] = []
-        """Addresses that it listens on and others can reach."""
-
-    def until(self, *patterns: str) -> None:
-        """Read on until each has matched a line."""
-        assert self._process.stdout is not None
-        missing = set(patterns)
-        for line in self._process.stdout:
-            self.lines.append(line)
-            missing -= {pattern for pattern in missing if re.search(pattern, line)}
-            if not missing:
-                self.processes = psutil.Process(self._process.pid).children(recursive=True)
-                started = " ".join(argument for process in self.processes for argument in _command(process))
-                self._folders = {Path(found) for found in re.findall(r"--temp[-_]dir=(\S+)", started)}
-                return
-        raise AssertionError(f"no line like {missing} in\n{''.join(self.lines)}")
-
-    def worker(self, job: int) -> psutil.Process:
-        """That runs this job, from 1: it holds the job's journal."""
-        journal = str(self.folder / "outputs" / "sweeps" / "s" / str(job - 1) / "journal.jsonl")
-        self.processes = psutil.Process(self._process.pid).children(recursive=True)
-        (found,) = (p for p in self.processes if any(file.path == journal for file in p.open_files()))
-        return found
-
-    def send(self, number: signal.Signals, group: bool = False) -> None:
-        """To the program alone, or as a terminal does."""
-        (os.killpg if group else os.kill)(self._process.pid, number)
-
-    def end(self) -> int:
-        """Read to its end; its exit code."""
-        assert self._process.stdout is not None
-        self.lines += self._process.stdout
-        return self._process.wait(program.TIMEOUT)
-
-    def kill(self) -> None:
-        """Whatever it is doing."""
-        self._watchdog.cancel()
-        self._process.kill()
-        self._process.wait()
-
-    def leaves_nothing(self) -> bool:
-        """Whether all its processes have ended, and its temporary files are gone."""
-        _, left = psutil.wait_procs(self.processes, timeout=60)
-        return bool(self._folders) and not left and not any(folder.exists() for folder in self._folders)
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:  # it has ended meanwhile
-        return []
-
-
-@contextmanager
-def sweeping(folder: Path, *arguments: str) -> Iterator[Sweep]:
-    sweep = Sweep(folder, *arguments)
-    try:
-        yield sweep
-    finally:
-        sweep.kill()
-
-
-def results(folder: Path, jobs: int) -> list[JobResult | None]:
-    return [JobResult.read(folder / "outputs" / "sweeps" / "s" / str(number)) for number in range(jobs)]
-
-
-def parent_and_jobs(client: MlflowClient) -> tuple[Run, list[Run]]:
-    (parent,) = (run for run in program.runs(client) if run.data.tags.get("cifar_exp.kind") == "sweep")
-    jobs = [run for run in program.runs(client) if run.info.run_id != parent.info.run_id]
-    assert all(run.data.tags["mlflow.parentRunId"] == parent.info.run_id for run in jobs)
-    return parent, sorted(jobs, key=lambda run: int(run.data.tags["cifar_exp.job"]))
 
 
 def listens_beyond_this_machine(process: psutil.Process) -> list[Any]:
@@ -266,82 +160,3 @@ def test_stopped_sweep_keeps_what_it_had_and_leaves_no_process(
         assert run.data.tags["cifar_exp.outcome"] == "interrupted"
         epochs = list(program.points(client, run.info.run_id, "train/loss"))
         assert epochs == list(range(1, len(epochs) + 1)) and epochs
-
-
-NODES = """
-import os, signal, sys
-os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0")
-from ray.cluster_utils import Cluster
-memory = {"object_store_memory": 100 * 2**20}
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **memory})
-node = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.2", **memory)
-print(cluster.address, flush=True)
-for line in sys.stdin:
-    cluster.remove_node(node, allow_graceful=False)
-cluster.shutdown()
-"""
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The address of a Ray cluster of two nodes with a core each, and what kills the second one."""
-    environment = program.environment(TMPDIR="/tmp")
-    del environment["PYTHONPATH"]  # the code has to be sent along
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-c", NODES],
-        cwd=elsewhere,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdin is not None and process.stdout is not None
-    stdin = process.stdin
-    try:
-        address = next(line for line in process.stdout if re.fullmatch(r"[\d.]+:\d+\n", line)).strip()
-        yield address, lambda: print("kill", file=stdin, flush=True)
-    finally:
-        stdin.close()
-        try:
-            process.wait(60)
-        finally:
-            for child in [*psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []:
-                child.kill()
-            process.kill()
-
-
-def test_node_that_dies_costs_its_own_jobs_alone(
-    cluster: tuple[str, Callable[[], None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    address, kill_second = cluster
-    place = tmp_path / "here"
-    place.mkdir()
-    settings = ("training.epochs=25", "sweep.retries=1", f"hydra.launcher.address={address}")
-    with sweeping(place, "seed=1,2,3", *QUICK, *settings) as sweep:
-        sweep.until(*(rf"\[{job}/3\].*epoch +\d+/25" for job in (1, 2)))  # both have a checkpoint
-        kill_second()
-        sweep.until(r"FAILED: its (worker|node) died; it is tried again")
-        assert sweep.end() == 0, "".join(sweep.lines)
-    assert sum("FAILED" in line for line in sweep.lines) == 1
-    assert sum("goes on after epoch" in line for line in sweep.lines) == 1
-    assert not any("raylet" in line for line in sweep.lines)
-    client = program.client(place)
-    parent, jobs = parent_and_jobs(client)
-    assert [run.info.status for run in (parent, *jobs)] == ["FINISHED"] * 4
-    for run in jobs:
-        assert list(program.points(client, run.info.run_id, "train/loss")) == list(range(1, 26))
-
-
-def test_jobs_of_submitit_are_logged_under_their_parent(tmp_path: Path) -> None:
-    done = program.run(tmp_path, "-m", "seed=1,2", *QUICK, EPOCHS, "hydra/launcher=submitit_local", "sweep.name=s")
-    assert (done.returncode, done.stderr) == (0, "")
-    parent, jobs = parent_and_jobs(program.client(tmp_path))
-    assert [run.info.status for run in (parent, *jobs)] == ["FINISHED"] * 3
-    assert [job and job.run_id for job in results(tmp_path, 2)] == [run.info.run_id for run in jobs]
-    assert len(re.findall(r"^ +\d +dense-adam-seed=\d +FINISHED ", done.stdout, re.M)) == 2

@@ -1,0 +1,92 @@
+"""Jobs on other nodes: of a Ray cluster by hydra/launcher=parallel, and by submitit, as on Slurm."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import program
+import psutil
+import pytest
+from sweeping import EPOCHS, QUICK, parent_and_jobs, results, sweeping
+
+NODES = """
+import os, signal, sys
+os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0")
+from ray.cluster_utils import Cluster
+memory = {"object_store_memory": 100 * 2**20}
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **memory})
+node = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.2", **memory)
+print(cluster.address, flush=True)
+for line in sys.stdin:
+    cluster.remove_node(node, allow_graceful=False)
+cluster.shutdown()
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The address of a Ray cluster of two nodes with a core each, and what kills the second one."""
+    environment = program.environment(TMPDIR="/tmp")
+    del environment["PYTHONPATH"]  # the code has to be sent along
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", NODES],
+        cwd=elsewhere,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    stdin = process.stdin
+    try:
+        address = next(line for line in process.stdout if re.fullmatch(r"[\d.]+:\d+\n", line)).strip()
+        yield address, lambda: print("kill", file=stdin, flush=True)
+    finally:
+        stdin.close()
+        try:
+            process.wait(60)
+        finally:
+            for child in [*psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []:
+                child.kill()
+            process.kill()
+
+
+def test_node_that_dies_costs_its_own_jobs_alone(
+    cluster: tuple[str, Callable[[], None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    address, kill_second = cluster
+    place = tmp_path / "here"
+    place.mkdir()
+    settings = ("training.epochs=25", "sweep.retries=1", f"hydra.launcher.address={address}")
+    with sweeping(place, "seed=1,2,3", *QUICK, *settings) as sweep:
+        sweep.until(*(rf"\[{job}/3\].*epoch +\d+/25" for job in (1, 2)))  # both have a checkpoint
+        kill_second()
+        sweep.until(r"FAILED: its (worker|node) died; it is tried again")
+        assert sweep.end() == 0, "".join(sweep.lines)
+    assert sum("FAILED" in line for line in sweep.lines) == 1
+    assert sum("goes on after epoch" in line for line in sweep.lines) == 1
+    assert not any("raylet" in line for line in sweep.lines)
+    client = program.client(place)
+    parent, jobs = parent_and_jobs(client)
+    assert [run.info.status for run in (parent, *jobs)] == ["FINISHED"] * 4
+    for run in jobs:
+        assert list(program.points(client, run.info.run_id, "train/loss")) == list(range(1, 26))
+
+
+def test_jobs_of_submitit_are_logged_under_their_parent(tmp_path: Path) -> None:
+    done = program.run(tmp_path, "-m", "seed=1,2", *QUICK, EPOCHS, "hydra/launcher=submitit_local", "sweep.name=s")
+    assert (done.returncode, done.stderr) == (0, "")
+    parent, jobs = parent_and_jobs(program.client(tmp_path))
+    assert [run.info.status for run in (parent, *jobs)] == ["FINISHED"] * 3
+    assert [job and job.run_id for job in results(tmp_path, 2)] == [run.info.run_id for run in jobs]
+    assert len(re.findall(r"^ +\d +dense-adam-seed=\d +FINISHED ", done.stdout, re.M)) == 2
