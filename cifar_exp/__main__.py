@@ -67,9 +67,9 @@ def main() -> int:
     except UserError as error:
         console.refuse(error)
         return exits.REFUSED
-    except KeyboardInterrupt as stop:
+    except KeyboardInterrupt:
         console.refuse("stopped; a run that had begun is logged as KILLED")
-        return exits.of_stop(stop)
+        return exits.of_stop()
     except Diverged as error:
         console.refuse(f"failed: {error}")
         return exits.FAILED

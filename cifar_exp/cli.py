@@ -37,8 +37,8 @@ def main() -> int:
         return code
     except UserError as error:
         return _refuse(error, exits.REFUSED)
-    except KeyboardInterrupt as stop:
-        return _refuse("stopped", exits.of_stop(stop))
+    except KeyboardInterrupt:
+        return _refuse("stopped", exits.of_stop())
     except BrokenPipeError:  # who read it has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

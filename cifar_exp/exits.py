@@ -7,21 +7,23 @@ from types import FrameType
 
 FAILED, REFUSED = 1, 2
 _SIGNALLED = 128
+_stopped_by = signal.SIGINT
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command the way Ctrl-C does."""
+def of_stop() -> int:
+    """The code of what a KeyboardInterrupt ended: 130 by Ctrl-C, 143 by SIGTERM.
 
-
-def of_stop(stop: KeyboardInterrupt) -> int:
-    """The code of what was stopped: 130 by Ctrl-C, 143 by SIGTERM."""
-    return _SIGNALLED + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+    Not told by the exception: Ray raises one of its own in place of the one that it was interrupted by.
+    """
+    return _SIGNALLED + _stopped_by
 
 
 def take_signals() -> None:
-    """Let SIGTERM raise Terminated in the main thread."""
+    """Let SIGTERM raise KeyboardInterrupt in the main thread."""
     signal.signal(signal.SIGTERM, _terminate)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+    global _stopped_by
+    _stopped_by = signal.SIGTERM
+    raise KeyboardInterrupt

@@ -19,12 +19,12 @@ from writers import Writers, everything_is_there
 PID_FILE = Path("/var/run/docker.pid")
 # In a container: every process of its user, so everything but the init that started it.
 KILL_ALL = ("python3", "-c", "import os, signal; os.kill(-1, signal.SIGKILL)")
-KILL_A_WORKER = """
-import os, signal
-workers = [int(pid) for pid in os.listdir("/proc") if pid.isdigit()
-           and b"multiprocessing.spawn" in open(f"/proc/{pid}/cmdline", "rb").read()]
-os.kill(workers[0], signal.SIGKILL)
+WORKERS = """
+import os
+print(*(pid for pid in os.listdir("/proc") if pid.isdigit() and int(pid) != os.getpid()
+        and b"multiprocessing.spawn" in open(f"/proc/{pid}/cmdline", "rb").read()))
 """
+SLOW = 10  # seconds, in which a worker answers nobody
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,17 @@ def kill_the_server(server: Stack) -> None:
     server.inside("mlflow", *KILL_ALL, check=False)
 
 
+def workers(server: Stack) -> list[str]:
+    """Their processes."""
+    return sorted(server.inside("mlflow", "python3", "-c", WORKERS).stdout.split())
+
+
+def send(server: Stack, process: str, number: signal.Signals) -> None:
+    server.inside("mlflow", "python3", "-c", f"import os; os.kill({process}, {int(number)})")
+
+
 def kill_a_worker(server: Stack) -> None:
-    server.inside("mlflow", "python3", "-c", KILL_A_WORKER)
+    send(server, workers(server)[0], signal.SIGKILL)
 
 
 def kill_the_database(server: Stack) -> None:
@@ -73,6 +82,15 @@ def test_what_was_acknowledged_is_there_after(
         writers.wait_for_more(4)
     with shaken.client(writer) as client:
         everything_is_there(client, writers.acknowledged, tmp_path)
+
+
+def test_worker_that_is_slow_is_left_to_its_requests(shaken: Stack) -> None:
+    before = workers(shaken)
+    send(shaken, before[0], signal.SIGSTOP)
+    time.sleep(SLOW)
+    send(shaken, before[0], signal.SIGCONT)
+    time.sleep(1)
+    assert workers(shaken) == before
 
 
 def test_what_was_acknowledged_is_there_after_the_engine_itself_is_killed(

@@ -129,7 +129,7 @@ def test_an_exception_is_failed_with_its_traceback_and_goes_on(store: Store, tmp
     assert "_ = 1 / 0" in trace
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, type("Terminated", (KeyboardInterrupt,), {})])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_is_killed_and_goes_on(store: Store, tmp_path: Path, stop: type[BaseException]) -> None:
     with pytest.raises(stop), start(store, tmp_path, tags={"cifar_exp.outcome": "running"}) as run:
         raise stop
