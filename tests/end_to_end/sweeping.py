@@ -7,10 +7,11 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import program
 import psutil
@@ -24,6 +25,7 @@ LAYERS = "model.layers=[Flatten,{Dropout:{rate:0.3}},{Dense:{units:10}}]"
 QUICK = (*DATA, LAYERS, "training.deterministic=true")
 EPOCHS = "training.epochs=3"
 PARALLEL = ("hydra/launcher=parallel", "sweep.name=s")
+T = TypeVar("T")
 
 
 class Sweep:
@@ -58,17 +60,22 @@ class Sweep:
             missing -= {pattern for pattern in missing if re.search(pattern, line)}
             if not missing:
                 self.processes = psutil.Process(self._process.pid).children(recursive=True)
-                started = " ".join(argument for process in self.processes for argument in _command(process))
+                started = " ".join(argument for process in self.processes for argument in if_alive(process.cmdline))
                 self._folders = {Path(found) for found in re.findall(r"--temp[-_]dir=(\S+)", started)}
                 return
         raise AssertionError(f"no line like {missing} in\n{''.join(self.lines)}")
 
     def worker(self, job: int) -> psutil.Process:
-        """That runs this job, from 1: it holds the job's journal."""
+        """That runs this job, from 1: it holds the job's journal, or is about to."""
         journal = str(self.folder / "outputs" / "sweeps" / "s" / str(job - 1) / "journal.jsonl")
-        self.processes = psutil.Process(self._process.pid).children(recursive=True)
-        (found,) = (p for p in self.processes if any(file.path == journal for file in p.open_files()))
-        return found
+        deadline = time.monotonic() + program.TIMEOUT
+        while time.monotonic() < deadline:
+            self.processes = psutil.Process(self._process.pid).children(recursive=True)
+            for process in self.processes:
+                if any(file.path == journal for file in if_alive(process.open_files)):
+                    return process
+            time.sleep(0.05)
+        raise AssertionError(f"no process has {journal} open")
 
     def send(self, number: signal.Signals, group: bool = False) -> None:
         """To the program alone, or as a terminal does."""
@@ -92,10 +99,11 @@ class Sweep:
         return bool(self._folders) and not left and not any(folder.exists() for folder in self._folders)
 
 
-def _command(process: psutil.Process) -> list[str]:
+def if_alive(look: Callable[[], list[T]]) -> list[T]:
+    """What a process has, nothing if it has ended since it was found."""
     try:
-        return process.cmdline()
-    except psutil.Error:  # it has ended meanwhile
+        return look()
+    except psutil.Error:
         return []
 
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import program
@@ -55,7 +56,8 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, Callable[[], None]]]:
             process.wait(60)
         finally:
             for child in [*psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []:
-                child.kill()
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
             process.kill()
 
 
