@@ -1,13 +1,15 @@
 """Images per second of a whole sweep: this project's in parallel, beside other ways to run the same jobs.
 
     python benchmarks/sweep.py --data FOLDER [--jobs 8] [--epochs 3] [--images 50000] [--rounds 3]
+                               [--plain-jobs 8] [--contenders keras-no-onednn parallel]
 
 Every contender trains the sources' baseline on CIFAR-10 at batch size 32 with Adam, once for each of as many seeds as
 there are jobs, and validates on the test images after each epoch; all contenders one after another in every round:
 
 - keras: job after job as the source notebook writes it, each in a process of its own: float64 images, defaults, nothing
   logged.
-- keras-no-onednn: the same with oneDNN off, which is TensorFlow's default on a processor without AVX-512.
+- keras-no-onednn: the same with oneDNN off, which is TensorFlow's default on a processor without AVX-512. One job of
+  either has no part in the next, so that a few of them (--plain-jobs) say the speed of all.
 - basic: `python -m cifar_exp -m seed=...`, one job after another in one process, everything logged.
 - joblib: the same with Hydra's joblib launcher, if that is installed, as many processes as cores.
 - parallel: the same with hydra/launcher=parallel.
@@ -31,6 +33,7 @@ from pathlib import Path
 
 import contenders
 
+PLAIN = {"keras": True, "keras-no-onednn": False}  # whether with oneDNN
 LAUNCHERS = {
     "basic": [],
     "joblib": ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={os.cpu_count()}"],
@@ -64,7 +67,7 @@ def measure(contender: str, data: Path, jobs: int, epochs: int, images: int) -> 
     if contender in LAUNCHERS:
         cifar_exp(data, jobs, epochs, images, LAUNCHERS[contender])
     else:
-        keras(data, jobs, epochs, images, onednn=contender == "keras")
+        keras(data, jobs, epochs, images, PLAIN[contender])
     return jobs * epochs * images / (time.monotonic() - began)
 
 
@@ -76,19 +79,24 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--images", type=int, default=TRAINING_IMAGES, help="to train on, a multiple of ten")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--plain-jobs", type=int, help="of plain Keras; as many as --jobs unless told")
+    every = [*PLAIN, *LAUNCHERS]
+    parser.add_argument("--contenders", nargs="+", choices=every, default=every, help="only these, and keras")
     arguments = parser.parse_args()
     data = arguments.data.resolve()
-    running = ["keras", "keras-no-onednn", *LAUNCHERS]
-    if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None:
+    running = [name for name in every if name == "keras" or name in arguments.contenders]
+    if "joblib" in running and importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None:
         print("joblib is left out: pip install hydra-joblib-launcher", file=sys.stderr)
         running.remove("joblib")
     speeds: dict[str, list[float]] = {contender: [] for contender in running}
     for number in range(arguments.rounds):
         for contender in running:
-            speeds[contender].append(measure(contender, data, arguments.jobs, arguments.epochs, arguments.images))
+            jobs = arguments.plain_jobs or arguments.jobs if contender in PLAIN else arguments.jobs
+            speeds[contender].append(measure(contender, data, jobs, arguments.epochs, arguments.images))
             said = f"round {number + 1}  {contender}  {speeds[contender][-1]:,.0f} images/s"
             print(said, file=sys.stderr, flush=True)
-    sweep = f"{arguments.jobs} jobs, {arguments.epochs} epochs of {arguments.images:,} images"
+    plain = f" ({arguments.plain_jobs} of plain Keras)" if arguments.plain_jobs else ""
+    sweep = f"{arguments.jobs} jobs{plain}, {arguments.epochs} epochs of {arguments.images:,} images"
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {sweep}, {arguments.rounds} rounds\n")
     print("| contender | images/s, median (range) | contender / keras, median (range) |")
     print("| --- | --- | --- |")
