@@ -12,7 +12,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
-from cifar_exp import composition, console, exits, experiment
+from cifar_exp import composition, console, exits, experiment, runtime
 from cifar_exp.errors import Diverged, UserError
 from cifar_exp.sweep import job
 
@@ -56,6 +56,8 @@ def main() -> int:
         sys.argv += plan.arguments  # Hydra reads them itself
         on_cluster = parallel is not None and parallel.address is not None
         plan.check(partial(experiment.check_surroundings, elsewhere=on_cluster))
+        if launcher.is_basic(plan.launcher):
+            runtime.share_cores(plan.jobs)
         if plan.folder is None:
             app()
             for error in raised:

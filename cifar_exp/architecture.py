@@ -17,6 +17,7 @@ from cifar_exp import keras_names
 from cifar_exp.errors import UserError, did_you_mean
 
 RESIDUAL = "Residual"
+_MIXES_IMAGES = {"ActivityRegularization", "BatchNormalization", "SpectralNormalization"}
 _NAMESPACES = {
     "activation": "activations",
     "initializer": "initializers",
@@ -135,6 +136,16 @@ def check(layers: Sequence[Layer], where: str, input_shape: Shape, classes: int)
     shape = _follow(layers, where, input_shape)
     if shape is not None and shape != (classes,):
         raise UserError(f"{where}: ends in shape {shape}, expected ({classes},): one logit for each class")
+
+
+def mixes_images(layers: Sequence[Layer]) -> bool:
+    """Whether what training makes of an image depends on the others of its batch, or on how the batch is split."""
+    return any(
+        layer.kind in _MIXES_IMAGES
+        or layer.arguments.get("activity_regularizer") is not None
+        or mixes_images((*layer.layers, *layer.shortcut))
+        for layer in layers
+    )
 
 
 def _follow(layers: Sequence[Layer], where: str, shape: Shape | None) -> Shape | None:

@@ -93,6 +93,11 @@ def check(config: Config) -> None:
     if config.reference.reported and config.reference.varies is None:
         raise UserError("reference.reported: needs reference.varies, the key that these are settings of")
     architecture.check(config.model.layers, f"model {config.model.name!r}", IMAGE_SHAPE, CLASSES)
+    if config.training.ghost_batches > config.training.batch_size:
+        raise UserError(
+            f"training.ghost_batches: got {config.training.ghost_batches}, expected at most training.batch_size, "
+            f"{config.training.batch_size}"
+        )
     if config.training.whiten:
         _check_whitening(config)
 

@@ -139,6 +139,7 @@ class TrainingConfig:
     whiten: bool = False  # the first convolution whitens the training images, and is not trained
     label_smoothing: float = _setting(0.0, at_least=0, below=1)  # share of each label spread over all classes
     precision: str = _setting("float32", choices=("float32", "mixed_bfloat16", "mixed_float16"))
+    ghost_batches: int = _setting(1, at_least=1)  # that each batch is split into: what BatchNormalization looks at
     steps_per_execution: int = _setting(32, at_least=1)  # batches between two returns to Python
     deterministic: bool = False
     device: str = _setting("auto", choices=("auto", "cpu", "gpu"))

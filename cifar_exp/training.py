@@ -10,13 +10,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from cifar_exp import optimizers, training_state
+from cifar_exp import architecture, optimizers, training_state
 from cifar_exp.augmentation import Augment
 from cifar_exp.checkpoint import Checkpoint, Checkpoints
 from cifar_exp.config import CLASSES, AugmentationConfig, Config, EarlyStoppingConfig
 from cifar_exp.data import Splits
-from cifar_exp.errors import Diverged
+from cifar_exp.errors import Diverged, UserError
 from cifar_exp.feeding import batches
+from cifar_exp.shards import sharded, side_by_side
 
 EVALUATION_BATCH = 500
 
@@ -43,12 +44,12 @@ def fit(
 
     Raises:
         Diverged: after the first epoch whose loss is not finite.
-        UserError: for a checkpoint of another model or optimizer.
+        UserError: for a checkpoint of another model or optimizer, or a batch too small for its ghost batches.
         OSError: if a checkpoint cannot be written.
     """
     settings = config.training
     stopping, every = settings.early_stopping, settings.checkpoint.every
-    trained, scored = _compiled(model, config, len(splits.training)), _scored(model)
+    trained, scored = _compiled(model, config, len(splits.training)), _scored(model, len(splits.validation))
     history: History = {}
     best: training_state.Weights | None = None
     if checkpoints and (found := checkpoints.newest()):
@@ -88,7 +89,7 @@ def best_epoch(history: History) -> int:
 def _compiled(model: keras.Model, config: Config, images: int) -> keras.Model:
     """Ready for its first step; the optimizer's variables are there, so that a checkpoint's can take their place."""
     settings = config.training
-    trained = _augmented(model, config.augmentation, config.seed)
+    trained = sharded(_augmented(model, config.augmentation, config.seed), _shards(config, images))
     steps = math.ceil(images / settings.batch_size)
     trained.compile(
         optimizer=optimizers.build(config.optimizer, steps * settings.epochs),
@@ -101,9 +102,21 @@ def _compiled(model: keras.Model, config: Config, images: int) -> keras.Model:
     return trained
 
 
-def _scored(model: keras.Model) -> keras.Model:
+def _shards(config: Config, images: int) -> int:
+    size, ghosts = config.training.batch_size, config.training.ghost_batches
+    if ghosts == 1:
+        return 1 if architecture.mixes_images(config.model.layers) else side_by_side(images, size)
+    if 0 < (rest := images % size) < ghosts:
+        raise UserError(
+            f"training.ghost_batches: got {ghosts}, and the last of the batches of {images} images has {rest}: choose "
+            "another training.batch_size"
+        )
+    return ghosts
+
+
+def _scored(model: keras.Model, images: int) -> keras.Model:
     """The same weights, for the validation: by what is wanted of them, whatever the training does to get there."""
-    scored = keras.Model(model.input, model.output)
+    scored = sharded(keras.Model(model.input, model.output), side_by_side(images, EVALUATION_BATCH))
     scored.compile(loss=_cross_entropy(), metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")])
     return scored
 

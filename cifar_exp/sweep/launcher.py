@@ -33,6 +33,11 @@ def chosen(launcher: DictConfig | None) -> Settings | None:
     return Settings.of(values)
 
 
+def is_basic(launcher: DictConfig | None) -> bool:
+    """Whether it runs the jobs one after another in this process."""
+    return launcher is None or str(launcher.get("_target_")).endswith(".BasicLauncher")
+
+
 def launch(
     settings: Mapping[str, Any], loader: Any, config: DictConfig, job_overrides: Sequence[Sequence[str]], first: int
 ) -> list[JobReturn]:
