@@ -17,6 +17,7 @@ from cifar_exp.config import CLASSES, AugmentationConfig, Config, EarlyStoppingC
 from cifar_exp.data import Splits
 from cifar_exp.errors import Diverged, UserError
 from cifar_exp.feeding import batches
+from cifar_exp.normalization import fused
 from cifar_exp.shards import sharded, side_by_side
 
 EVALUATION_BATCH = 500
@@ -89,7 +90,7 @@ def best_epoch(history: History) -> int:
 def _compiled(model: keras.Model, config: Config, images: int) -> keras.Model:
     """Ready for its first step; the optimizer's variables are there, so that a checkpoint's can take their place."""
     settings = config.training
-    trained = sharded(_augmented(model, config.augmentation, config.seed), _shards(config, images))
+    trained = sharded(_augmented(fused(model), config.augmentation, config.seed), _shards(config, images))
     steps = math.ceil(images / settings.batch_size)
     trained.compile(
         optimizer=optimizers.build(config.optimizer, steps * settings.epochs),
