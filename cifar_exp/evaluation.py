@@ -15,7 +15,6 @@ from sklearn import metrics
 
 from cifar_exp.data import Labels, Split
 from cifar_exp.feeding import batches
-from cifar_exp.shards import sharded, side_by_side
 
 SERVED_BATCH = 32  # Keras's default, with which the logged model is served: other sizes round differently
 
@@ -93,12 +92,12 @@ def evaluate(model: keras.Model, classifier: keras.Model, split: Split, classes:
         classifier: the same model giving the probabilities that are logged.
     """
     own = np.arange(len(split)), split.labels
-    images, shards = batches(SERVED_BATCH, split.images), side_by_side(len(split), SERVED_BATCH)
+    images = batches(SERVED_BATCH, split.images)
     if classifier.input is model.input:
-        both = sharded(keras.Model(model.input, [model.output, classifier.output]), shards)
+        both = keras.Model(model.input, [model.output, classifier.output])
         logits, probabilities = both.predict(**images, verbose=0)
         log_likelihood = log_softmax(logits.astype(np.float64), axis=1)[own]
     else:  # a mean over views of an image has no logits
-        probabilities = sharded(classifier, shards).predict(**images, verbose=0)
+        probabilities = classifier.predict(**images, verbose=0)
         log_likelihood = np.log(np.maximum(probabilities[own], np.finfo(np.float32).tiny), dtype=np.float64)
     return Evaluation(classes, split.labels, probabilities, float(-log_likelihood.mean()))
