@@ -1,29 +1,33 @@
 """What a run does beside training, by what it is for, beside the import of TensorFlow and MLflow alone.
 
-    python benchmarks/overhead.py --data FOLDER [--epochs 10]
+    python benchmarks/overhead.py --data FOLDER [--epochs 1] [--rounds 5]
 
-Runs the sources' baseline once with a profile of the calls that are not training, in this process, into an SQLite store
-in a temporary folder, and counts from the start of the process. Before and after, processes of their own import
-TensorFlow and MLflow. Prints Markdown.
+Runs the sources' baseline as `python -m cifar_exp` does, with a profile of the calls that are not training, into an
+SQLite store in a temporary folder, and counts from the start of its process to its end. Between two of them, a process
+of its own imports TensorFlow and MLflow and nothing else. Prints Markdown: medians over the rounds.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import contenders
-import psutil
 
-from cifar_exp import composition, data, experiment, runtime
+from cifar_exp import __main__ as program
+from cifar_exp import data, experiment, runtime
+
+COMPUTING = ("training steps", "validation", "predicting the test images")
 
 
 class Clock:
@@ -57,59 +61,81 @@ def imports() -> float:
     return time.monotonic() - began
 
 
+def run(data_folder: Path, epochs: int) -> dict[str, float]:
+    """Seconds of a run in a process of its own, by purpose; those without a name are under 'else'."""
+    script = [sys.executable, __file__, "--data", str(data_folder), "--epochs", str(epochs), "--profile"]
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.monotonic()
+        done = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True, cwd=folder)
+        whole = time.monotonic() - began
+    seconds: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return {"whole": whole, **seconds, "else": whole - sum(seconds.values())}
+
+
 def profile(data_folder: Path, epochs: int) -> dict[str, float]:
-    """Seconds of a run from the start of this process, by purpose; those without a name are under 'else'."""
-    overrides = ["data.verify=size", f"data.dir={data_folder}", f"training.epochs={epochs}"]
-    (config,) = composition.plan(overrides, multirun=False).jobs
+    """Seconds of a run in this process, by purpose."""
     clock = Clock()
+    results: list[experiment.Result] = []
+    prepare, whole_run = runtime.prepare, experiment.run
+
+    def prepare_and_time(*arguments: Any) -> None:
+        prepare(*arguments)
+        _time_what_needs_keras(clock)
+
+    def run_and_keep(*arguments: Any) -> experiment.Result:
+        results.append(whole_run(*arguments))
+        return results[-1]
+
+    vars(runtime)["prepare"], vars(experiment)["run"] = prepare_and_time, run_and_keep
     clock.around(data, "load", "loading the images")
     clock.around(runtime, "prepare", "importing TensorFlow")
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        data.load(config.data)
-        runtime.prepare(config.training, config.seed)
-        import keras
+    sys.argv = ["cifar_exp", f"data.dir={data_folder}", "data.verify=size", f"training.epochs={epochs}"]
+    if code := program.main():
+        sys.exit(code)
+    return {"training steps": sum(results[0].history["train/epoch_seconds"]), **clock.seconds}
 
-        from cifar_exp import figures
-        from cifar_exp.checkpoint import Checkpoints
-        from cifar_exp.tracking import package
-        from cifar_exp.tracking.journal import Journal
-        from cifar_exp.tracking.run import Run
 
-        clock.around(keras.Model, "evaluate", "validation")
-        clock.around(keras.Model, "predict", "predicting the test images")
-        clock.around(Journal, "append", "journal")
-        clock.around(Run, "finish", "waiting for what is being sent, at the end")
-        clock.around(Checkpoints, "save", "checkpoints")
-        clock.around(package, "save", "packaging the model")
-        for name in ("samples", "curves", "confusion_matrix", "predictions"):
-            clock.around(figures, name, "drawing")
-        result = experiment.run(config, experiment.Job(), Path(folder) / "run")
-        whole = time.time() - psutil.Process().create_time()
-        os.chdir("/")
-    seconds = {"training steps": sum(result.history["train/epoch_seconds"]), **clock.seconds}
-    return {"whole": whole, **seconds, "else": whole - sum(seconds.values())}
+def _time_what_needs_keras(clock: Clock) -> None:
+    import keras
+
+    from cifar_exp import figure_style, figures
+    from cifar_exp.checkpoint import Checkpoints
+    from cifar_exp.tracking.journal import Journal
+    from cifar_exp.tracking.run import Run
+
+    clock.around(keras.Model, "evaluate", "validation")
+    clock.around(keras.Model, "predict", "predicting the test images")
+    clock.around(Journal, "append", "journal")
+    clock.around(Run, "finish", "waiting for what is being sent, at the end")
+    clock.around(Checkpoints, "save", "checkpoints")
+    for name in ("curves", "confusion_matrix", "predictions"):
+        clock.around(figures, name, "drawing")
+    clock.around(figure_style, "to_png", "drawing")
 
 
 def main() -> None:
     """Measure as the arguments say."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--data", type=Path, required=True, help="holds cifar-10-batches-bin")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--profile", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if not arguments.profile:
-        imported = [imports(), imports()]
-        subprocess.run([sys.executable, *sys.argv, "--profile"], check=True)
-        imported += [imports(), imports()]
-        print(f"\nImporting TensorFlow and MLflow alone: {contenders.median_and_range(imported)} s.")
+    if arguments.profile:
+        print(json.dumps(profile(arguments.data, arguments.epochs)))
         return
-    seconds = profile(arguments.data.resolve(), arguments.epochs)
-    print("\n| of the run | seconds | share |\n| --- | ---: | ---: |")
-    for purpose, taken in seconds.items():
-        print(f"| {purpose} | {taken:.2f} | {taken / seconds['whole']:.2%} |")
-    computing = sum(seconds[purpose] for purpose in ("training steps", "validation", "predicting the test images"))
-    print(f"\nBeside training and forward passes: {seconds['whole'] - computing:.2f} s.")
+    runs, imported = [], [imports()]
+    for _ in range(arguments.rounds):
+        runs.append(run(arguments.data.resolve(), arguments.epochs))
+        imported.append(imports())
+    print("\n| of the run | seconds, median (range) |\n| --- | ---: |")
+    for purpose in runs[0]:
+        print(f"| {purpose} | {contenders.median_and_range([seconds[purpose] for seconds in runs])} |")
+    beside = [seconds["whole"] - sum(seconds[purpose] for purpose in COMPUTING) for seconds in runs]
+    ratios = [taken / statistics.mean(around) for taken, around in zip(beside, pairwise(imported), strict=True)]
+    print(f"\nBeside training and forward passes: {contenders.median_and_range(beside)} s.")
+    print(f"Importing TensorFlow and MLflow alone: {contenders.median_and_range(imported)} s.")
+    print(f"Ratio, to the imports before and after it: {contenders.median_and_range(ratios)}.")
 
 
 if __name__ == "__main__":

@@ -108,14 +108,16 @@ def read(folder: Path, names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt
     Raises:
         UserError: for a label that is no class.
     """
-    files = [np.fromfile(folder / name, np.uint8).reshape(-1, RECORD_BYTES) for name in names]
+    files = [np.memmap(folder / name, np.uint8, "r").reshape(-1, RECORD_BYTES) for name in names]
     labels = np.concatenate([records[:, 0] for records in files])
     if labels.max() >= len(CLASS_NAMES):
         record = int(np.argmax(labels >= len(CLASS_NAMES)))
         where = f"{folder / names[record // 10_000]}: record {record % 10_000}"
         raise UserError(f"{where} has label {labels[record]}, expected 0 to 9")
     images = np.empty((len(labels), 32, 32, 3), np.uint8)
-    np.concatenate([records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) for records in files], out=images)
+    planes = [records[:, 1:].reshape(-1, 3, 32, 32) for records in files]
+    for colour in range(3):  # three times as fast as all at once
+        np.concatenate([of_file[:, colour] for of_file in planes], out=images[..., colour])
     return images, labels
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from cifar_exp import cifar10
 from cifar_exp.config import CLASSES, IMAGE_SHAPE, DataConfig
 from cifar_exp.errors import UserError
+from cifar_exp.importing import importing
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint8]
@@ -31,6 +32,7 @@ class Split:
         """The images at these indices, in their order."""
         return Split(self.images[indices], self.labels[indices])
 
+    @cached_property
     def sha256(self) -> str:
         """Of the bytes of images and labels, in hexadecimal."""
         digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
@@ -48,10 +50,11 @@ class Splits:
     classes: tuple[str, ...]
     source: str
 
+    @cached_property
     def sha256(self) -> str:
         """Of all three splits."""
         parts = (self.training, self.validation, self.test)
-        return hashlib.sha256("".join(part.sha256() for part in parts).encode()).hexdigest()
+        return hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()
 
 
 @lru_cache(maxsize=2)  # the jobs of a sweep mostly train on the same images
@@ -121,7 +124,8 @@ def _split(train: Split, test: Split, config: DataConfig) -> tuple[Split, Split]
 
 def _stratified(split: Split, share: float, seed: int) -> tuple[Split, Split]:
     """A share of each class set apart; both parts keep the original order."""
-    from sklearn.model_selection import train_test_split
+    with importing("sklearn"):
+        from sklearn.model_selection import train_test_split
 
     try:
         rest, apart = train_test_split(np.arange(len(split)), test_size=share, stratify=split.labels, random_state=seed)

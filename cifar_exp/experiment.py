@@ -7,6 +7,7 @@ import logging
 import shlex
 import time
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,12 +103,17 @@ def run(config: Config, job: Job, folder: Path) -> Result:
             whitening.whiten(model, splits.training.images)
         size = f"{model.count_params():,} parameters, {len(splits.training):,} training images"
         log.info("%s  %s, %s", title, size, tags["cifar_exp.device"])
-        _log_inputs(logged, config, job, splits, rows, models.summary(model))
+        _log_inputs(logged, config, job, splits, models.summary(model))
 
         checkpoints = Checkpoints(folder / "checkpoints")
-        history = _train(model, splits, config, logged, checkpoints, title)
-        classifier = models.classifier(model, config.prediction.flip)
-        result = evaluation.evaluate(model, classifier, splits.test, splits.classes)
+        with ThreadPoolExecutor(1) as aside:  # what Python does here while the device computes takes no time
+            drawn = aside.submit(_draw_inputs, logged, config.model.name, splits, rows)
+            history = _train(model, splits, config, logged, checkpoints, title)
+            classifier = models.classifier(model, config.prediction.flip)
+            curves = aside.submit(_draw_curves, logged, name, history)
+            packaged = aside.submit(package.save, classifier, runtime.backend_package(), splits.classes, folder / MODEL)
+            result = evaluation.evaluate(model, classifier, splits.test, splits.classes)
+        drawn.result(), curves.result()
         best = training.best_epoch(history)
         metrics = result.metrics() | {
             "val/best_accuracy": history["val/accuracy"][best - 1],
@@ -116,8 +122,8 @@ def run(config: Config, job: Job, folder: Path) -> Result:
             "model/parameters": model.count_params(),
         }
         logged.log_metrics(metrics)
-        _log_results(logged, name, splits, history, result)
-        package.save(classifier, runtime.backend_package(), splits.classes, folder / MODEL)
+        _log_results(logged, name, splits, result)
+        packaged.result()
         logged.log_model({fingerprint.TAG: tags[fingerprint.TAG]})
         came_to = outcome.outcome(history, splits, metrics["test/accuracy"])
         remarks = outcome.remarks(history, came_to)
@@ -208,20 +214,12 @@ def _tags(config: Config, job: Job, splits: Splits, start: Origin | None = None)
     return tags
 
 
-def _log_inputs(run: Run, config: Config, job: Job, splits: Splits, rows: list[LayerRow], summary: str) -> None:
-    from cifar_exp import diagram, figure_style, figures
-
+def _log_inputs(run: Run, config: Config, job: Job, splits: Splits, summary: str) -> None:
     run.write("config/config.yaml", yaml.safe_dump(_composable(config), sort_keys=False))
     run.write("config/overrides.yaml", yaml.safe_dump(list(job.overrides)))
     run.write("config/environment.txt", environment.describe(runtime.backend(), runtime.device()))
     run.write("model/summary.txt", summary)
-    title = f"{config.model.name}: {sum(row.parameters for row in rows):,} parameters"
-    run.write("model/diagram.svg", figure_style.to_svg(diagram.diagram(rows, title)))
-    run.write(
-        "figures/samples.png",
-        figure_style.to_png(figures.samples(splits.training.images, splits.training.labels, splits.classes)),
-    )
-    run.upload("config", "model", "figures")
+    run.upload("config")
     run.log_datasets(
         config.data.name,
         splits.source,
@@ -229,7 +227,23 @@ def _log_inputs(run: Run, config: Config, job: Job, splits: Splits, rows: list[L
     )
 
 
-def _log_results(run: Run, name: str, splits: Splits, history: History, result: Evaluation) -> None:
+def _draw_inputs(run: Run, model: str, splits: Splits, rows: list[LayerRow]) -> None:
+    from cifar_exp import diagram, figure_style, figures
+
+    title = f"{model}: {sum(row.parameters for row in rows):,} parameters"
+    run.write("model/diagram.svg", figure_style.to_svg(diagram.diagram(rows, title)))
+    samples = figures.samples(splits.training.images, splits.training.labels, splits.classes)
+    run.write("figures/samples.png", figure_style.to_png(samples))
+    run.upload("model", "figures")
+
+
+def _draw_curves(run: Run, name: str, history: History) -> None:
+    from cifar_exp import figure_style, figures
+
+    run.write("figures/curves.png", figure_style.to_png(figures.curves(history, name)))
+
+
+def _log_results(run: Run, name: str, splits: Splits, result: Evaluation) -> None:
     from cifar_exp import figure_style, figures
 
     matrix = {"classes": list(result.classes), "matrix": result.confusion_matrix.tolist()}
@@ -238,7 +252,6 @@ def _log_results(run: Run, name: str, splits: Splits, history: History, result: 
     run.write("evaluation/predictions.parquet", result.predictions().to_parquet(index=False))
     run.write("evaluation/predictions.csv", result.submission().to_csv(index=False))
     drawn = {
-        "curves": figures.curves(history, name),
         "confusion_matrix": figures.confusion_matrix(result.confusion_matrix, result.classes, f"{name}: test images"),
         "predictions": figures.predictions(splits.test.images, result.labels, result.probabilities, result.classes),
     }

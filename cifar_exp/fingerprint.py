@@ -22,5 +22,5 @@ def fingerprint(config: Config, splits: Splits, start: Origin | None = None) -> 
         del settings[key]
     del settings["data"]["dir"], settings["data"]["verify"], settings["training"]["checkpoint"]
     settings["training"]["start_from"] = start.digest if start else None  # by what it is, not by what it was called
-    decisive = json.dumps([settings, splits.sha256(), cifar_exp.__version__], sort_keys=True)
+    decisive = json.dumps([settings, splits.sha256, cifar_exp.__version__], sort_keys=True)
     return hashlib.sha256(decisive.encode()).hexdigest()[:16]

@@ -14,6 +14,7 @@ from pathlib import Path
 from cifar_exp import architecture
 from cifar_exp.config import Config, TrainingConfig
 from cifar_exp.errors import UserError
+from cifar_exp.importing import importing
 
 _TENSORFLOW_THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 _THREADS = (*_TENSORFLOW_THREADS, "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -27,7 +28,7 @@ def prepare(training: TrainingConfig, seed: int) -> None:
         UserError: if the device asked for is not there.
     """
     _set_environment(training.device)
-    with _silenced_stderr():
+    with _silenced_stderr(), importing("keras"):
         import keras
 
         if keras.backend.backend() == "tensorflow":

@@ -90,10 +90,10 @@ def test_a_stratified_split_keeps_the_order_and_loses_nothing(monkeypatch: pytes
 
 def test_the_split_follows_its_own_seed_only(digits: Splits) -> None:
     keras.utils.set_random_seed(123)
-    assert data.load(DIGITS).sha256() == digits.sha256()
+    assert data.load(DIGITS).sha256 == digits.sha256
     other = data.load(replace(DIGITS, split_seed=1))
-    assert other.validation.sha256() != digits.validation.sha256()
-    assert other.test.sha256() == digits.test.sha256()
+    assert other.validation.sha256 != digits.validation.sha256
+    assert other.test.sha256 == digits.test.sha256
 
 
 @pytest.mark.parametrize(("size", "share"), [(500, 0.1), (503, 0.1), (1000, 0.3), (77, 0.2), (500, 0.15)])
@@ -109,7 +109,7 @@ def test_the_last_share_is_cut_where_keras_cuts_it(size: int, share: float, monk
 
 def test_validation_on_the_test_set_leaves_all_training_images(digits: Splits) -> None:
     splits = data.load(replace(DIGITS, validation="test"))
-    assert splits.validation.sha256() == splits.test.sha256() == digits.test.sha256()
+    assert splits.validation.sha256 == splits.test.sha256 == digits.test.sha256
     assert len(splits.training) == 1437
 
 
@@ -125,8 +125,8 @@ def test_fewer_training_images_are_the_first_of_each_class_in_order(monkeypatch:
 def test_fewer_training_images_leave_validation_and_test_as_they_are(digits: Splits) -> None:
     splits = data.load(replace(DIGITS, train_images=100))
     assert counts(splits.training) == [10] * 10
-    assert splits.validation.sha256() == digits.validation.sha256()
-    assert splits.test.sha256() == digits.test.sha256()
+    assert splits.validation.sha256 == digits.validation.sha256
+    assert splits.test.sha256 == digits.test.sha256
     assert rows(splits.training.images) <= rows(digits.training.images)
 
 
@@ -155,18 +155,18 @@ def test_sha256_changes_with_one_pixel_and_with_one_label(digits: Splits) -> Non
         changed = getattr(digits.test, field).copy()
         changed.flat[7] ^= 1
         other = replace(digits.test, **{field: changed})
-        assert other.sha256() != digits.test.sha256()
-        assert replace(digits, test=other).sha256() != digits.sha256()
+        assert other.sha256 != digits.test.sha256
+        assert replace(digits, test=other).sha256 != digits.sha256
 
 
 def test_sha256_does_not_depend_on_the_memory_layout(digits: Splits) -> None:
     strided = Split(np.asfortranarray(digits.test.images), digits.test.labels)
-    assert strided.sha256() == digits.test.sha256()
+    assert strided.sha256 == digits.test.sha256
 
 
 def test_sha256_tells_which_split_an_image_is_in(digits: Splits) -> None:
     swapped = replace(digits, training=digits.validation, validation=digits.training)
-    assert swapped.sha256() != digits.sha256()
+    assert swapped.sha256 != digits.sha256
 
 
 def test_cifar10_is_split_into_45000_5000_and_10000(full: Splits) -> None:

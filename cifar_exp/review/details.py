@@ -92,6 +92,6 @@ def images(runs: Sequence[Record]) -> tuple[Images | None, str]:
         return None, f"The test images cannot be read here: {error}"
     if found is None:
         return None, f"The images of {name} are not on the machine that made this page (CIFAR_EXP_DATA names them)."
-    if digest is None or found.sha256()[: len(digest)] != digest:
+    if digest is None or found.sha256[: len(digest)] != digest:
         return None, f"The images of {name} on the machine that made this page are not those of the test."
     return found.images, ""

@@ -229,7 +229,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _dataset(name: str, source: str, context: str, split: Split) -> dict[str, str]:
     """As MLflow's Dataset takes it."""
-    sha256 = split.sha256()
+    sha256 = split.sha256
     size = {"images": len(split), "shape": list(split.images.shape), "dtype": str(split.images.dtype)}
     return {
         "name": f"{name}-{context}",

@@ -21,6 +21,7 @@ from uuid import uuid4
 
 from cifar_exp.config import TrackingConfig
 from cifar_exp.errors import UserError, reason
+from cifar_exp.importing import importing
 from cifar_exp.tracking import server
 
 if TYPE_CHECKING:
@@ -36,12 +37,12 @@ _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 _UNQUOTED = "'"
 
 
-_importing = threading.Lock()
+_one_at_a_time = threading.Lock()
 
 
 def import_mlflow() -> None:
     """Whole, before anything of it is used: of two threads that import it at once, one may see half of it."""
-    with _importing:
+    with _one_at_a_time, importing("mlflow"):
         import mlflow  # noqa: F401
 
 

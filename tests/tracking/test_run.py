@@ -165,8 +165,8 @@ def test_datasets_are_remembered_with_context_size_and_sha256(store: Store, tmp_
         (context,) = [tag.value for tag in item.tags if tag.key == "mlflow.data.context"]
         profile = json.loads(item.dataset.profile)
         split = splits[context]
-        assert profile["sha256"] == split.sha256()
-        assert split.sha256().startswith(item.dataset.digest)
+        assert profile["sha256"] == split.sha256
+        assert split.sha256.startswith(item.dataset.digest)
         assert (profile["images"], profile["shape"]) == (len(split), [len(split), 32, 32, 3])
         assert item.dataset.name == f"cifar10-{context}"
         assert json.loads(item.dataset.source) == {"url": "https://host/cifar.tar.gz"}
@@ -180,7 +180,7 @@ def test_the_same_images_are_one_dataset_of_many_runs(store: Store, tmp_path: Pa
             run.log_datasets("digits", "scikit-learn load_digits", {"test": split})
         runs.append(run)
     digests = {item.dataset.digest for run in runs for item in remembered(run).inputs.dataset_inputs}
-    assert digests == {split.sha256()[:32]}
+    assert digests == {split.sha256[:32]}
 
 
 def test_a_logged_model_belongs_to_its_run_and_can_be_loaded(store: Store, tmp_path: Path) -> None:
