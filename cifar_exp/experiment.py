@@ -113,7 +113,6 @@ def run(config: Config, job: Job, folder: Path) -> Result:
             curves = aside.submit(_draw_curves, logged, name, history)
             packaged = aside.submit(package.save, classifier, runtime.backend_package(), splits.classes, folder / MODEL)
             result = evaluation.evaluate(model, classifier, splits.test, splits.classes)
-        drawn.result(), curves.result()
         best = training.best_epoch(history)
         metrics = result.metrics() | {
             "val/best_accuracy": history["val/accuracy"][best - 1],
@@ -123,7 +122,8 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         }
         logged.log_metrics(metrics)
         _log_results(logged, name, splits, result)
-        packaged.result()
+        for made_aside in (drawn, curves, packaged):  # an error in one costs the run, and nothing that it measured
+            made_aside.result()
         logged.log_model({fingerprint.TAG: tags[fingerprint.TAG]})
         came_to = outcome.outcome(history, splits, metrics["test/accuracy"])
         remarks = outcome.remarks(history, came_to)

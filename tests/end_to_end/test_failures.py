@@ -73,6 +73,22 @@ def test_file_that_cannot_be_written_fails_the_run(tmp_path: Path) -> None:
     assert "logs/traceback.txt" in program.artifacts(client, run.info.run_id)
 
 
+def test_model_that_cannot_be_packaged_fails_the_run_and_costs_nothing_that_it_measured(tmp_path: Path) -> None:
+    folder = tmp_path / "taken"
+    folder.mkdir()
+    (folder / "model").write_text("in the way")
+    done = program.run(tmp_path, f"hydra.run.dir={folder}", "model=dense", *QUICK)
+    assert done.returncode == 1
+    assert re.match(r"cifar_exp: failed: .*Not a directory.*model", done.stderr.splitlines()[-1])
+
+    client, run = program.client(tmp_path), program.only_run(tmp_path)
+    assert (run.info.status, run.data.tags["cifar_exp.outcome"]) == ("FAILED", "failed")
+    assert 0 <= run.data.metrics["test/accuracy"] <= 1
+    names = program.artifacts(client, run.info.run_id)
+    assert {"evaluation/predictions.parquet", "figures/predictions.png", "figures/curves.png"} <= set(names)
+    assert client.search_logged_models([run.info.experiment_id]) == []
+
+
 def test_a_job_without_enough_images_is_refused_before_any_trains(tmp_path: Path) -> None:
     done = program.run(tmp_path, "-m", "model=dense", "data.train_images=100,6000", *QUICK)  # of 1,437 digits
     assert done.returncode == 2
