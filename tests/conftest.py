@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -44,6 +45,11 @@ def _compose(*overrides: str) -> Config:
 def compose() -> Compose:
     """compose("model=bn", "seed=1") -> the checked Config of that command line."""
     return _compose
+
+
+def pytest_collection_finish() -> None:
+    """Python's collector need not look again and again at TensorFlow, MLflow and all else that the tests import."""
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
