@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,5 +26,6 @@ def importing(package: str) -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
+        if threading.current_thread() is threading.main_thread():
+            gc.freeze()  # beside a training it would keep that model's garbage too, GPU memory with it
         gc.enable()

@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -26,6 +27,19 @@ def test_nothing_is_collected_meanwhile_and_what_was_made_is_not_looked_at_after
         assert not gc.isenabled()
     assert gc.isenabled()
     assert gc.get_freeze_count() > before
+
+
+def test_in_another_thread_what_the_main_one_makes_meanwhile_can_still_be_collected() -> None:
+    before = gc.get_freeze_count()
+
+    def import_it() -> bool:
+        with importing("a_package_that_is_not_there"):
+            return gc.isenabled()
+
+    with ThreadPoolExecutor(1) as thread:
+        assert not thread.submit(import_it).result()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() <= before
 
 
 def test_an_import_that_fails_leaves_collection_on() -> None:
