@@ -1,4 +1,4 @@
-"""Test accuracy of this project's baseline beside plain Keras's, over the same seeds.
+"""Test accuracy of this project's baseline, in single and in half precision, beside plain Keras's, over the same seeds.
 
     python benchmarks/accuracy.py --data FOLDER [--seeds 3] [--epochs 10] [--optimizer adam]
 
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from functools import partial
 from pathlib import Path
 
 import contenders
 
 
 def main() -> None:
-    """Run both contenders once for each seed."""
+    """Run every variant once for each seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="holds cifar-10-batches-bin")
     parser.add_argument("--seeds", type=int, default=3)
@@ -23,9 +24,10 @@ def main() -> None:
     parser.add_argument("--optimizer", default="adam", help="at its defaults: adam, sgd, adagrad, ...")
     arguments = parser.parse_args()
     data = arguments.data.resolve()
+    half = partial(contenders.cifar_exp, precision="mixed_bfloat16")
     print("| variant | last epoch, by seed | mean | mean of best epochs |")
     print("| --- | --- | --- | --- |")
-    for name, train in (("keras", contenders.keras), ("cifar_exp", contenders.cifar_exp)):
+    for name, train in (("keras", contenders.keras), ("cifar_exp", contenders.cifar_exp), ("cifar_exp-bfloat16", half)):
         runs = [
             [epoch.accuracy for epoch in train(data, arguments.epochs, seed, optimizer=arguments.optimizer)]
             for seed in range(arguments.seeds)

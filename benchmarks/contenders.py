@@ -40,10 +40,12 @@ def pytorch(data: Path, epochs: int) -> list[Epoch]:
     return _epochs(_own_process("pytorch", data, epochs))
 
 
-def cifar_exp(data: Path, epochs: int, seed: int = 0, optimizer: str = "adam") -> list[Epoch]:
+def cifar_exp(
+    data: Path, epochs: int, seed: int = 0, optimizer: str = "adam", precision: str = "float32"
+) -> list[Epoch]:
     """The baseline by `python -m cifar_exp`."""
     arguments = [f"optimizer={optimizer}", "training.batch_size=32", f"training.epochs={epochs}", f"seed={seed}"]
-    with logged(data, [*arguments, "data.validation=test"]) as (client, run):
+    with logged(data, [*arguments, f"training.precision={precision}", "data.validation=test"]) as (client, run):
         accuracies = client.get_metric_history(run.info.run_id, "val/accuracy")
         return [Epoch(metric.timestamp / 1000, metric.value) for metric in accuracies]
 

@@ -13,6 +13,7 @@ there are jobs, and validates on the test images after each epoch; all contender
 - basic: `python -m cifar_exp -m seed=...`, one job after another in one process, everything logged.
 - joblib: the same with Hydra's joblib launcher, if that is installed, as many processes as cores.
 - parallel: the same with hydra/launcher=parallel.
+- parallel-bfloat16: that with training.precision=mixed_bfloat16.
 
 The figure is training images per second of wall time, from the start of the command to its end: imports, Ray, tracking
 and reports included. Prints a Markdown table of the median and range over the rounds, and of the ratio to keras, taken
@@ -38,6 +39,7 @@ LAUNCHERS = {
     "basic": [],
     "joblib": ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={os.cpu_count()}"],
     "parallel": ["hydra/launcher=parallel"],
+    "parallel-bfloat16": ["hydra/launcher=parallel", "training.precision=mixed_bfloat16"],
 }
 TRAINING_IMAGES = 50_000
 

@@ -9,6 +9,7 @@ after each epoch, and runs in a process of its own, the variants one after anoth
 - keras-no-onednn: the same with oneDNN off, which is TensorFlow's default on a processor without AVX-512.
 - pytorch: the same network in PyTorch, channels last, images in memory; if that is installed.
 - cifar_exp: `python -m cifar_exp`, tracking to MLflow included.
+- cifar_exp-bfloat16: the same with training.precision=mixed_bfloat16.
 
 The figure is training images per second from the end of the first epoch to the end of the last: training,
 validation and, for cifar_exp, tracking of the epochs between; imports and tracing are left out. Prints a Markdown
@@ -33,6 +34,7 @@ VARIANTS: dict[str, Callable[[Path, int], list[contenders.Epoch]]] = {
     "keras-no-onednn": partial(contenders.keras, onednn=False),
     "pytorch": contenders.pytorch,
     "cifar_exp": contenders.cifar_exp,
+    "cifar_exp-bfloat16": partial(contenders.cifar_exp, precision="mixed_bfloat16"),
 }
 IMAGES = 50_000
 
