@@ -45,9 +45,9 @@ TRAINING_IMAGES = 50_000
 
 
 def keras(data: Path, jobs: int, epochs: int, images: int, onednn: bool) -> None:
-    """The notebook's cells for one seed after another."""
-    for seed in range(jobs):
-        contenders.keras(data, epochs, seed, onednn, images=images)
+    """The notebook's cells again and again."""
+    for _ in range(jobs):
+        contenders.keras(data, epochs, onednn=onednn, images=images)
 
 
 def cifar_exp(data: Path, jobs: int, epochs: int, images: int, launcher: list[str]) -> None:

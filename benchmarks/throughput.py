@@ -13,7 +13,7 @@ after each epoch, and runs in a process of its own, the variants one after anoth
 
 The figure is training images per second from the end of the first epoch to the end of the last: training,
 validation and, for cifar_exp, tracking of the epochs between; imports and tracing are left out. Prints a Markdown
-table of the median and range over the rounds and of the ratio, taken round by round.
+table of the median and range over the rounds, and of the ratios, taken round by round.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ VARIANTS: dict[str, Callable[[Path, int], list[contenders.Epoch]]] = {
     "cifar_exp": contenders.cifar_exp,
     "cifar_exp-bfloat16": partial(contenders.cifar_exp, precision="mixed_bfloat16"),
 }
+OURS = ("cifar_exp", "cifar_exp-bfloat16")
 IMAGES = 50_000
 
 
@@ -63,12 +64,14 @@ def main() -> None:
             speeds[variant].append(measure(variant, data, arguments.epochs))
             print(f"round {number + 1}  {variant}  {speeds[variant][-1]:,.0f} images/s", file=sys.stderr, flush=True)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {arguments.rounds} rounds\n")
-    print("| variant | images/s, median (range) | cifar_exp / variant, median (range) |")
-    print("| --- | --- | --- |")
+    print("| variant | images/s, median (range) |", *(f"{own} / variant, median (range) |" for own in OURS))
+    print("| --- | --- |", *("--- |" for _ in OURS))
     for variant, measured in speeds.items():
-        ratios = [ours / theirs for ours, theirs in zip(speeds["cifar_exp"], measured, strict=True)]
-        speed, ratio = contenders.median_and_range(measured, ",.0f"), contenders.median_and_range(ratios)
-        print(f"| {variant} | {speed} | {ratio} |")
+        cells = [contenders.median_and_range(measured, ",.0f")]
+        for own in OURS:
+            ratios = [ours / theirs for ours, theirs in zip(speeds[own], measured, strict=True)]
+            cells.append(contenders.median_and_range(ratios))
+        print("|", variant, "|", " | ".join(cells), "|")
 
 
 if __name__ == "__main__":
