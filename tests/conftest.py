@@ -72,6 +72,9 @@ def _own_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
         return
     for name in ("CIFAR_EXP_DATA", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
+        monkeypatch.setenv(name, "")  # so that it is unset again after the test, in which a run may set it
+        monkeypatch.delenv(name)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     data.load.cache_clear()
 

@@ -131,6 +131,8 @@ class Stack:
         from mlflow import MlflowClient
 
         before = os.environ.copy()
+        for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
+            os.environ.pop(name, None)  # MLflow's own patience, whatever ran in this process before
         os.environ.update(self.environment(user))
         try:
             yield MlflowClient(self.url)
