@@ -37,7 +37,8 @@ def keras(
 ) -> list[Epoch]:
     """The baseline in plain Keras, as the source notebook writes it: float64 images, defaults throughout, no seed."""
     environment = {} if onednn else {"TF_ENABLE_ONEDNN_OPTS": "0"}
-    return _epochs(_own_process("keras", data, epochs, seed, optimizer, images, environment=environment))
+    told = "" if seed is None else seed
+    return _epochs(_own_process("keras", data, epochs, told, optimizer, images, environment=environment))
 
 
 def pytorch(data: Path, epochs: int) -> list[Epoch]:
@@ -115,7 +116,7 @@ def _keras(data: str, epochs: str, seed: str, optimizer: str, images: str) -> No
     train_images, train_labels, test_images, test_labels = _read(data)
     train_images, train_labels = train_images[: int(images)], train_labels[: int(images)]
     scaled, scaled_test = train_images / 255.0, test_images / 255.0
-    if seed != "None":
+    if seed:
         keras.utils.set_random_seed(int(seed))
     model = keras.Sequential(
         [
