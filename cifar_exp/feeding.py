@@ -31,4 +31,4 @@ def batches(size: int, images: Images, labels: Labels | None = None) -> dict[str
         arrays = [tf.constant(array) for array in (images, labels) if array is not None]
     starts = tf.data.Dataset.range(0, len(images), size)
     sliced = starts.map(lambda start: tuple(array[start : start + size] for array in arrays))
-    return {"x": sliced.prefetch(2).with_options(untuned)}
+    return {"x": sliced.prefetch(1).with_options(untuned)}

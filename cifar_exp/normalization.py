@@ -14,7 +14,7 @@ def fused(model: keras.Model) -> keras.Model:
 
     Elsewhere the model itself: a GPU's compiler fuses what Keras says.
     """
-    if keras.backend.backend() != "tensorflow" or runtime.gpus() or not any(map(_can_fuse, model.layers)):
+    if not runtime.is_tensorflow_on_cpu() or not any(map(_can_fuse, model.layers)):
         return model
     return keras.models.clone_model(model, clone_function=lambda layer: _Fused(layer) if _can_fuse(layer) else layer)
 

@@ -150,6 +150,11 @@ def gpus() -> list[str]:
     return [name for name in keras.distribution.list_devices() if name.startswith(("gpu", "cuda"))]
 
 
+def is_tensorflow_on_cpu() -> bool:
+    """Whether operations run one by one, as TensorFlow has them: elsewhere a compiler joins what Keras says."""
+    return backend_package() == "tensorflow" and not gpus()
+
+
 def device() -> str:
     """What the run computes on: `GPU: NVIDIA H100`, or `CPU: AMD EPYC, 2 cores`."""
     _set_environment("auto")

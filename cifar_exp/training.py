@@ -17,6 +17,7 @@ from cifar_exp.config import CLASSES, AugmentationConfig, Config, EarlyStoppingC
 from cifar_exp.data import Splits
 from cifar_exp.errors import Diverged, UserError
 from cifar_exp.feeding import batches
+from cifar_exp.loop import Loop, looped
 from cifar_exp.normalization import fused
 from cifar_exp.shards import sharded, side_by_side
 
@@ -50,7 +51,8 @@ def fit(
     """
     settings = config.training
     stopping, every = settings.early_stopping, settings.checkpoint.every
-    trained, scored = _compiled(model, config, len(splits.training)), _scored(model, len(splits.validation))
+    trained, fed = compiled(model, config, len(splits.training))
+    scored = _scored(model, len(splits.validation))
     history: History = {}
     best: training_state.Weights | None = None
     if checkpoints and (found := checkpoints.newest()):
@@ -61,7 +63,7 @@ def fit(
     epoch = len(history.get("val/accuracy", ()))
     while epoch < settings.epochs and not _stops(history, stopping):
         epoch += 1
-        metrics = _train(trained, scored, splits, settings.batch_size, config.seed, epoch)
+        metrics = _train(trained, fed, scored, splits, config.seed, epoch)
         for name, value in metrics.items():
             history.setdefault(name, []).append(value)
         infinite = next((name for name in ("train/loss", "val/loss") if not math.isfinite(metrics[name])), None)
@@ -87,20 +89,28 @@ def best_epoch(history: History) -> int:
     return accuracies.index(max(accuracies)) + 1
 
 
-def _compiled(model: keras.Model, config: Config, images: int) -> keras.Model:
-    """Ready for its first step; the optimizer's variables are there, so that a checkpoint's can take their place."""
+def compiled(model: keras.Model, config: Config, images: int) -> tuple[keras.Model, int]:
+    """The model, ready for the first step of a training on so many images, and how many of them `fit` is fed at once.
+
+    The optimizer's variables are there, so that a checkpoint's can take their place.
+    """
     settings = config.training
-    trained = sharded(_augmented(fused(model), config.augmentation, config.seed), _shards(config, images))
+    whole = sharded(_augmented(fused(model), config.augmentation, config.seed), _shards(config, images))
+    trained = looped(whole, settings.batch_size)
     steps = math.ceil(images / settings.batch_size)
+    at_once, fed = min(settings.steps_per_execution, steps), settings.batch_size
+    if isinstance(trained, Loop):
+        at_once, fed = 1, at_once * settings.batch_size
+    elif keras.backend.backend() == "torch":
+        at_once = 1  # Keras refuses more on PyTorch, which returns to Python after each batch anyway
     trained.compile(
         optimizer=optimizers.build(config.optimizer, steps * settings.epochs),
         loss=_smoothed(settings.label_smoothing) if settings.label_smoothing else _cross_entropy(),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        # Keras refuses more than one on PyTorch, which returns to Python after each batch anyway.
-        steps_per_execution=1 if keras.backend.backend() == "torch" else min(settings.steps_per_execution, steps),
+        steps_per_execution=at_once,
     )
     trained.optimizer.build(trained.trainable_variables)
-    return trained
+    return trained, fed
 
 
 def _shards(config: Config, images: int) -> int:
@@ -144,7 +154,7 @@ def _augmented(model: keras.Model, config: AugmentationConfig, seed: int) -> ker
 
 
 def _train(
-    model: keras.Model, scored: keras.Model, splits: Splits, batch_size: int, seed: int, epoch: int
+    model: keras.Model, fed: int, scored: keras.Model, splits: Splits, seed: int, epoch: int
 ) -> dict[str, float]:
     """One epoch, and its metrics.
 
@@ -158,8 +168,8 @@ def _train(
     # Dropout on PyTorch draws from PyTorch's own state, not from that of its layer; so does the first fit's set-up.
     own_state = int(generator.integers(2**32))
     seeding = keras.callbacks.LambdaCallback(on_epoch_begin=lambda _, logs: keras.utils.set_random_seed(own_state))
-    fed = batches(batch_size, shuffled.images, shuffled.labels)
-    logs = model.fit(**fed, shuffle=False, callbacks=[seeding], verbose=0).history
+    images = batches(fed, shuffled.images, shuffled.labels)
+    logs = model.fit(**images, shuffle=False, callbacks=[seeding], verbose=0).history
     seconds = time.perf_counter() - began
     validation = batches(EVALUATION_BATCH, splits.validation.images, splits.validation.labels)
     scores = scored.evaluate(**validation, return_dict=True, verbose=0)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from trained import go_on
 
-from cifar_exp import optimizers
+from cifar_exp import optimizers, runtime
 from cifar_exp.config import OPTIMIZER_ARGUMENTS, Config
 
 Compose = Callable[..., Config]
@@ -45,13 +47,47 @@ def test_every_optimizer_of_the_schema_is_tested_here() -> None:
 @pytest.mark.parametrize("name", KERAS_CLASSES)
 def test_at_its_defaults_an_optimizer_is_that_of_keras(compose: Compose, name: str) -> None:
     made, of_keras = optimizers.build(compose(f"optimizer={name}").optimizer, steps=10), KERAS_CLASSES[name]()
-    assert type(made) is type(of_keras)
+    assert isinstance(made, type(of_keras))
     expected = of_keras.get_config()
     configured = made.get_config()
     del expected["name"], configured["name"]  # counted up
     for key, value in expected.items():
         assert configured[key] == (pytest.approx(value) if isinstance(value, float) else value), key
     assert set(configured) == set(expected)
+
+
+@pytest.mark.skipif(not runtime.is_tensorflow_on_cpu(), reason="TensorFlow on a CPU has it alone")
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("optimizer=adam", "optimizer/schedule=cosine"),
+        ("optimizer=adam", "optimizer.beta_1=0.5", "optimizer.beta_2=0.8", "optimizer.epsilon=0.1"),
+        ("optimizer=adam", "optimizer.amsgrad=true"),
+        ("optimizer=adamw", "optimizer.weight_decay=0.1", "optimizer.clipnorm=0.1"),
+    ],
+    ids=["scheduled", "its betas and epsilon", "amsgrad", "decaying and clipped"],
+)
+def test_adam_in_one_operation_comes_to_what_keras_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, overrides: tuple[str, ...], precision: str
+) -> None:
+    overrides = (*overrides, f"training.precision={precision}")
+    with pytest.raises(KeyboardInterrupt):
+        go_on(overrides, tmp_path, stop_after=2)
+    fused = go_on(overrides, tmp_path)
+    monkeypatch.setattr(optimizers, "FUSED", {})
+    plain = go_on(overrides)
+    for name in ("train/loss", "val/loss"):
+        assert fused.history[name] == pytest.approx(plain.history[name], rel=1e-4)
+    for one, other in zip(fused.model.get_weights(), plain.model.get_weights(), strict=True):
+        assert np.allclose(one, other, atol=1e-4)
+
+
+def test_adam_is_computed_in_one_operation_unless_it_is_amsgrad(compose: Compose) -> None:
+    on_cpu = runtime.is_tensorflow_on_cpu()
+    for override, can_be in (("optimizer.amsgrad=false", True), ("optimizer.amsgrad=true", False)):
+        made = optimizers.build(compose("optimizer=adam", override).optimizer, steps=10)
+        assert (type(made) is not keras.optimizers.Adam) == (can_be and on_cpu)
 
 
 @pytest.mark.parametrize("name", KERAS_CLASSES)
