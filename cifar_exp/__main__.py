@@ -56,8 +56,8 @@ def main() -> int:
         sys.argv += plan.arguments  # Hydra reads them itself
         on_cluster = parallel is not None and parallel.address is not None
         plan.check(partial(experiment.check_surroundings, elsewhere=on_cluster))
-        if launcher.is_basic(plan.launcher):
-            runtime.share_cores(plan.jobs)
+        if launcher.is_basic(plan.launcher) and not runtime.threads_are_set():
+            runtime.share_cores(plan.jobs, runtime.cores())
         if plan.folder is None:
             app()
             for error in raised:

@@ -46,24 +46,28 @@ def use_threads(count: int) -> None:
         os.environ[name] = str(count)
 
 
-def share_cores(jobs: Sequence[Config]) -> None:
-    """Let this process compute shards of a batch side by side, if all it will run can: see `shards`.
+def threads_are_set() -> bool:
+    """Whether the user has said how many TensorFlow is to take."""
+    return any(os.environ.get(name) for name in _TENSORFLOW_THREADS)
+
+
+def share_cores(jobs: Sequence[Config], count: int) -> None:
+    """Let this process compute shards of a batch side by side on so many cores, if all it will run can: see `shards`.
 
     TensorFlow spreads an operation over the cores, and all wait for the last of them: at 32 images of 32 x 32 pixels
     two cores take a fifth longer than with an operation, and half of the batch, each.
     """
-    if all(_is_shared(job) for job in jobs) and not any(os.environ.get(name) for name in _TENSORFLOW_THREADS):
-        os.environ |= dict(zip(_TENSORFLOW_THREADS, ("1", str(cores())), strict=True))
+    if all(can_share_cores(job, count) for job in jobs):
+        os.environ |= dict(zip(_TENSORFLOW_THREADS, ("1", str(count)), strict=True))
 
 
-def _is_shared(job: Config) -> bool:
+def can_share_cores(job: Config, count: int) -> bool:
     """Whether the job computes the same, up to rounding and what it draws at random, in a shard a core."""
     training = job.training
-    per_core = training.batch_size // cores()
     on_cpu = training.device == "cpu" or (training.device == "auto" and not gpu_count())
-    if training.deterministic or not on_cpu or per_core < _LEAST_SHARD:
+    if count == 1 or training.deterministic or not on_cpu or training.batch_size // count < _LEAST_SHARD:
         return False
-    return training.ghost_batches == cores() or not (
+    return training.ghost_batches == count or not (
         training.ghost_batches > 1 or architecture.mixes_images(job.model.layers)
     )
 

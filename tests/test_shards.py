@@ -111,15 +111,16 @@ def test_a_process_computes_shards_side_by_side_where_all_its_jobs_can(
         monkeypatch.setenv(name, "")  # put back at the end, whatever becomes of it
         monkeypatch.delenv(name)
     given = [part.replace("model=[", "model.layers=[") for part in overrides]
-    runtime.share_cores(plan([BATCH, *given], multirun=True).jobs)
+    runtime.share_cores(plan([BATCH, *given], multirun=True).jobs, runtime.cores())
     assert runtime.shards() == (runtime.cores() if expected else 1)
 
 
-def test_threads_that_the_user_has_set_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_that_the_user_has_set_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        monkeypatch.setenv(name, "")
+    assert not runtime.threads_are_set()
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
-    monkeypatch.delenv("TF_NUM_INTEROP_THREADS", raising=False)
-    runtime.share_cores(plan([BATCH], multirun=False).jobs)
-    assert runtime.shards() == 1
+    assert runtime.threads_are_set()
 
 
 def test_a_worker_of_one_thread_has_one_shard(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def launch(
     """
     setup_globals()
     checked = Settings.of(settings)
-    tasks = task.compose(loader, config, job_overrides, first)
+    tasks = task.compose(loader, config, job_overrides, first, checked.threads)
     with cluster.connected(checked, [job.composed for job in tasks]) as place:
         from cifar_exp.sweep import pool  # it imports Ray, which reads its environment then
 

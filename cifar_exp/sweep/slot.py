@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from cifar_exp.errors import reason as first_line
-from cifar_exp.sweep.task import Task
+from cifar_exp.sweep.task import Kind, Task
 from cifar_exp.sweep.worker import Place, Worker
 
 
@@ -31,7 +31,7 @@ class Slot:
         self.reference: Any = self._actor.ready.remote()
         """What it is doing: starting, or its job. None: nothing."""
         self.task: Task | None = None
-        self.kind: tuple[str, bool] | None = None
+        self.kind: Kind | None = None
         """Of the jobs that its process has run."""
         self.began = time.monotonic()
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from cifar_exp import runtime
 from cifar_exp.checks import from_composed
 from cifar_exp.sweep.job import varying
+
+
+class Kind(NamedTuple):
+    """What a process cannot change any more once it has run a job."""
+
+    device: str
+    deterministic: bool
+    shares_cores: bool
 
 
 @dataclass(frozen=True)
@@ -26,19 +35,17 @@ class Task:
     """Its own."""
     after: frozenset[int]
     """Numbers of the jobs whose trained weights it may go on from."""
+    kind: Kind
 
     @property
     def title(self) -> str:
         """As its own lines begin."""
         return f"[{self.number}/{self.composed.sweep.jobs}] {self.name}"
 
-    @property
-    def kind(self) -> tuple[str, bool]:
-        """What a process cannot change any more once it has run a job."""
-        return self.composed.training.device, self.composed.training.deterministic
 
-
-def compose(loader: Any, config: DictConfig, job_overrides: Sequence[Sequence[str]], first: int) -> list[Task]:
+def compose(
+    loader: Any, config: DictConfig, job_overrides: Sequence[Sequence[str]], first: int, threads: int
+) -> list[Task]:
     """The jobs that Hydra hands to a launcher.
 
     Args:
@@ -46,6 +53,7 @@ def compose(loader: Any, config: DictConfig, job_overrides: Sequence[Sequence[st
         config: of the sweep.
         job_overrides: of each job.
         first: its index, from 0.
+        threads: of each job.
     """
     tasks: list[Task] = []
     names: dict[str, set[int]] = {}  # that runs were given -> the jobs of them
@@ -58,7 +66,9 @@ def compose(loader: Any, config: DictConfig, job_overrides: Sequence[Sequence[st
         name = checked.run_name(varying(own, checked.sweep.varies))
         folder = Path(config.hydra.sweep.dir, str(index)).absolute()
         after = frozenset(names.get(checked.training.start_from or "", ()))
-        tasks.append(Task(index + 1, name, composed, folder, after))
+        training, shares = checked.training, runtime.can_share_cores(checked, threads)
+        kind = Kind(training.device, training.deterministic, shares)
+        tasks.append(Task(index + 1, name, composed, folder, after, kind))
         if checked.name:
             names.setdefault(checked.name, set()).add(index + 1)
     return tasks

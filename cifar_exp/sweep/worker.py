@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -128,7 +129,7 @@ class Worker:
             self._busy = True
             _bring_images(composed.data, self._place.images)
             ended = run_job(
-                task_function=_run,
+                task_function=partial(_run, self._place.threads),
                 config=composed,
                 job_dir_key="hydra.sweep.dir",
                 job_subdir_key="hydra.sweep.subdir",
@@ -174,9 +175,12 @@ def _memory() -> float:
     return float(psutil.Process().memory_info().rss / _GB)
 
 
-def _run(composed: Any) -> None:
+def _run(threads: int, composed: Any) -> None:
+    from cifar_exp import runtime
+    from cifar_exp.checks import from_composed
     from cifar_exp.sweep import job
 
+    runtime.share_cores([from_composed(composed)], threads)
     job.run(composed, in_order=False)
 
 

@@ -26,6 +26,7 @@ RUN = (*program.REPEATABLE, f"training.epochs={EPOCHS}")
 MEASURED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/learning_rate")
 KILLS = int(os.environ.get("CIFAR_EXP_KILLS", "5"))
 JOBS = 8
+LOG = "said.log"
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tensorflow", "mlflow", "sklearn.model_selection"])  # half of a start
 
@@ -51,22 +52,23 @@ def start(folder: Path, arguments: Sequence[str], environment: Mapping[str, str]
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for stream in range(3):
-        os.dup2(nowhere, stream)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(log, stream)
     sys.argv[1:] = arguments
     runpy.run_module("cifar_exp", run_name="__main__", alter_sys=True)
 
 
-def kill_after(seconds: float, folder: Path, *arguments: str) -> int:
-    """Start the program and, if it takes so long, SIGKILL it; its exit code."""
+def kill_after(seconds: float, folder: Path, *arguments: str) -> bool:
+    """Start the program and, if it takes so long, SIGKILL it; whether it came to its end."""
     process = FORKS.Process(target=start, args=(folder, arguments, program.environment()))
     process.start()
     process.join(seconds)
     process.kill()
     process.join()
-    assert process.exitcode is not None
-    return process.exitcode
+    assert process.exitcode in (0, -signal.SIGKILL), (folder / LOG).read_text()
+    return process.exitcode == 0
 
 
 def is_over(folder: Path) -> bool:
@@ -78,9 +80,9 @@ def is_over(folder: Path) -> bool:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[tuple[int, float]]], float]:
     """What the run measures, and the seconds it takes."""
-    assert kill_after(program.TIMEOUT, tmp_path_factory.mktemp("first"), *RUN) == 0  # with it, what the next come from
+    assert kill_after(program.TIMEOUT, tmp_path_factory.mktemp("first"), *RUN)  # with it, what the next come from
     folder, began = tmp_path_factory.mktemp("undisturbed"), time.monotonic()
-    assert kill_after(program.TIMEOUT, folder, *RUN) == 0
+    assert kill_after(program.TIMEOUT, folder, *RUN)
     seconds = time.monotonic() - began
     return measured(program.client(folder), program.only_run(folder).info.run_id), seconds
 
@@ -97,10 +99,9 @@ def test_run_that_is_killed_again_and_again_is_one_run_with_every_epoch_once(
         while True:
             # After the last kill a run has the time that it takes, however slow the machine has become.
             limit = chance.uniform(0.1, 1.2) * seconds if kills < KILLS else program.TIMEOUT
-            code = kill_after(limit, folder, *RUN)
-            if code == 0:
+            if kill_after(limit, folder, *RUN):
                 break
-            assert code == -signal.SIGKILL and kills < KILLS
+            assert kills < KILLS, "it took too long"
             kills += 1
             if is_over(folder):
                 break

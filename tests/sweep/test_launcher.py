@@ -32,13 +32,13 @@ def settings(**changed: object) -> Settings:
     return found
 
 
-def tasks(*overrides: str) -> list[Task]:
+def tasks(*overrides: str, threads: int = 1) -> list[Task]:
     """As Hydra's sweeper hands them over."""
     plan = composition.plan([*overrides, "sweep.name=s"], multirun=True)
     with initialize_config_dir(str(composition.CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         config = loader.load_configuration("config", [*plan.arguments], RunMode.MULTIRUN)
-        return task.compose(loader, config, [[*job, *plan.arguments] for job in plan.overrides], 0)
+        return task.compose(loader, config, [[*job, *plan.arguments] for job in plan.overrides], 0, threads)
 
 
 def test_it_is_chosen_by_name_and_other_launchers_are_left_alone() -> None:
@@ -112,6 +112,12 @@ def test_a_job_waits_for_those_whose_weights_it_goes_on_from() -> None:
 def test_jobs_that_change_a_process_for_good_do_not_share_one() -> None:
     jobs = tasks("training.deterministic=true,false", "training.device=cpu,auto")
     assert len({job.kind for job in jobs}) == 4
+
+
+def test_a_job_whose_threads_share_a_batch_and_one_whose_threads_cannot_do_not_share_a_process() -> None:
+    one, two = (tasks("model=baseline,bn,large", "training.device=cpu", threads=count) for count in (1, 2))
+    assert [job.kind.shares_cores for job in one] == [False, False, False]
+    assert [job.kind.shares_cores for job in two] == [True, False, True]
 
 
 def test_nothing_of_it_is_in_a_fingerprint() -> None:
