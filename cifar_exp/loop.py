@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+from keras import ops
 
 from cifar_exp import runtime
 
@@ -29,15 +30,13 @@ class Loop(keras.Model):  # type: ignore[misc]
 
     def train_step(self, data: Any) -> Any:
         """As many steps as there are batches in these images and labels; the metrics after the last."""
-        import tensorflow as tf  # Keras's own loops ask for shapes that stay
-
         images, labels = data
-        count, step = tf.shape(images)[0], super().train_step
+        count, step = ops.shape(images)[0], super().train_step
 
         def next_batch(start: Any) -> tuple[Any]:
             end = start + self.batch_size
             step((images[start:end], labels[start:end]))
             return (end,)
 
-        tf.while_loop(lambda start: start < count, next_batch, [0])
+        ops.while_loop(lambda start: start < count, next_batch, (0,))
         return self.get_metrics_result()

@@ -12,9 +12,7 @@ from trained import fit, go_on, measured
 from cifar_exp import runtime, training
 from cifar_exp.loop import looped
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow" or bool(runtime.gpus()), reason="TensorFlow on a CPU has it alone"
-)
+pytestmark = pytest.mark.skipif(not runtime.is_tensorflow_on_cpu(), reason="TensorFlow on a CPU has it alone")
 
 BATCHES = {
     "7 in one call, the last of 8": (),

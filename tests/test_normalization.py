@@ -19,9 +19,7 @@ LAYERS = (
     "{MaxPooling2D:{pool_size:4}},{BatchNormalization:{scale:false}},Flatten,{Dense:{units:10}}]"
 )
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow" or bool(runtime.gpus()), reason="TensorFlow on a CPU has it alone"
-)
+pytestmark = pytest.mark.skipif(not runtime.is_tensorflow_on_cpu(), reason="TensorFlow on a CPU has it alone")
 
 
 def replaced(model: keras.Model) -> list[str]:

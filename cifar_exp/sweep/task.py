@@ -66,8 +66,8 @@ def compose(
         name = checked.run_name(varying(own, checked.sweep.varies))
         folder = Path(config.hydra.sweep.dir, str(index)).absolute()
         after = frozenset(names.get(checked.training.start_from or "", ()))
-        training, shares = checked.training, runtime.can_share_cores(checked, threads)
-        kind = Kind(training.device, training.deterministic, shares)
+        shares_cores = runtime.can_share_cores(checked, threads)
+        kind = Kind(checked.training.device, checked.training.deterministic, shares_cores)
         tasks.append(Task(index + 1, name, composed, folder, after, kind))
         if checked.name:
             names.setdefault(checked.name, set()).add(index + 1)

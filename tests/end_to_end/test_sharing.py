@@ -50,7 +50,7 @@ def test_threads_that_the_user_has_set_are_left(tmp_path: Path) -> None:
 
 
 @NEEDS_TWO_CORES
-def test_so_does_a_worker_of_several_cores(tmp_path: Path) -> None:
+def test_a_worker_of_several_cores_shares_them_as_a_run_alone_does(tmp_path: Path) -> None:
     """To the last bit: what is not shared differs by rounding."""
     alone, beside = tmp_path / "alone", tmp_path / "beside"
     for folder in (alone, beside):
