@@ -102,7 +102,7 @@ def _epochs(lines: list[str]) -> list[Epoch]:
 
 def _read(data: str) -> tuple[Any, Any, Any, Any]:
     """Training images (N, 32, 32, 3) and labels (N,), both uint8, then those of the test."""
-    from cifar_exp import cifar10
+    from cifar_exp.data import cifar10
 
     folder = cifar10.find(data, verify="size").folder
     return *cifar10.read(folder, cifar10.TRAINING_FILES), *cifar10.read(folder, cifar10.TEST_FILES)

@@ -24,9 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar_exp import cifar10, composition
-from cifar_exp.config import flatten
-from cifar_exp.evaluation import Evaluation
+from cifar_exp.config import composition
+from cifar_exp.config.schema import flatten
+from cifar_exp.data import cifar10
+from cifar_exp.evaluation.evaluation import Evaluation
 from cifar_exp.tracking.store import Store
 
 EXPERIMENT = "many_runs"

@@ -64,7 +64,7 @@ def server(kind: str) -> Iterator[str]:
 
 def seconds(data: Path, epochs: int, uri: str, core: int) -> float:
     """What the training of one run takes."""
-    from cifar_exp.tracking import past
+    from cifar_exp.tracking import local_run
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = [f"data.dir={data}", "data.verify=size", "data.validation=test", f"training.epochs={epochs}"]
@@ -72,7 +72,7 @@ def seconds(data: Path, epochs: int, uri: str, core: int) -> float:
         command = ["taskset", "--cpu-list", str(core), sys.executable, "-m", "cifar_exp", *arguments]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         (journal,) = Path(folder).glob("outputs/runs/*/journal.jsonl")
-        return past.metrics(journal.parent)["train/seconds"][0]
+        return local_run.metrics(journal.parent)["train/seconds"][0]
 
 
 def pair(variant: str, data: Path, epochs: int, cores: Sequence[int]) -> tuple[float, float]:

@@ -25,7 +25,9 @@ from typing import Any
 import contenders
 
 from cifar_exp import __main__ as program
-from cifar_exp import data, experiment, runtime
+from cifar_exp.data import datasets
+from cifar_exp.experiment import experiment
+from cifar_exp.training import runtime
 
 COMPUTING = ("training steps", "validation", "predicting the test images")
 
@@ -87,7 +89,7 @@ def profile(data_folder: Path, epochs: int) -> dict[str, float]:
         return results[-1]
 
     vars(runtime)["prepare"], vars(experiment)["run"] = prepare_and_time, run_and_keep
-    clock.around(data, "load", "loading the images")
+    clock.around(datasets, "load", "loading the images")
     clock.around(runtime, "prepare", "importing TensorFlow")
     sys.argv = ["cifar_exp", f"data.dir={data_folder}", "data.verify=size", f"training.epochs={epochs}"]
     if code := program.main():
@@ -98,10 +100,10 @@ def profile(data_folder: Path, epochs: int) -> dict[str, float]:
 def _time_what_needs_keras(clock: Clock) -> None:
     import keras
 
-    from cifar_exp import figure_style, figures
-    from cifar_exp.checkpoint import Checkpoints
+    from cifar_exp.evaluation import figures, style
     from cifar_exp.tracking.journal import Journal
     from cifar_exp.tracking.run import Run
+    from cifar_exp.training.checkpoint import Checkpoints
 
     clock.around(keras.Model, "evaluate", "validation")
     clock.around(keras.Model, "predict", "predicting the test images")
@@ -110,7 +112,7 @@ def _time_what_needs_keras(clock: Clock) -> None:
     clock.around(Checkpoints, "save", "checkpoints")
     for name in ("curves", "confusion_matrix", "predictions"):
         clock.around(figures, name, "drawing")
-    clock.around(figure_style, "to_png", "drawing")
+    clock.around(style, "to_png", "drawing")
 
 
 def main() -> None:

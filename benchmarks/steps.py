@@ -25,7 +25,9 @@ from unittest import mock
 import contenders
 import numpy as np
 
-from cifar_exp import composition, data, runtime
+from cifar_exp.config import composition
+from cifar_exp.data import datasets
+from cifar_exp.training import runtime
 
 
 def main() -> None:
@@ -43,19 +45,19 @@ def main() -> None:
     overrides = [f"experiment={arguments.experiment}", *arguments.overrides]
     overrides += [f"data.dir={arguments.data.resolve()}", "data.verify=size"]
     config = composition.plan(overrides, multirun=False).jobs[0]
-    images = data.load(config.data).training
+    images = datasets.load(config.data).training
     runtime.prepare(config.training, config.seed)
-    from cifar_exp import feeding, models, optimizers, training
+    from cifar_exp.training import feeding, fit, models, optimizers
 
     without: dict[str, AbstractContextManager[object]] = {
         "adam": mock.patch.dict(optimizers.FUSED, clear=True),
-        "loop": mock.patch.object(training, "looped", lambda model, batch_size: model),
-        "normalization": mock.patch.object(training, "fused", lambda model: model),
+        "loop": mock.patch.object(fit, "looped", lambda model, batch_size: model),
+        "normalization": mock.patch.object(fit, "fused", lambda model: model),
         "nothing": nullcontext(),
     }
-    compared = [training.compiled(models.build(config.model)[0], config, len(images))]
+    compared = [fit.compiled(models.build(config.model)[0], config, len(images))]
     with without[arguments.without]:
-        compared.append(training.compiled(models.build(config.model)[0], config, len(images)))
+        compared.append(fit.compiled(models.build(config.model)[0], config, len(images)))
 
     some = images.take(np.arange(arguments.steps * config.training.batch_size) % len(images))
 

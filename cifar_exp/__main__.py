@@ -12,9 +12,12 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
-from cifar_exp import composition, console, exits, experiment, runtime
+from cifar_exp import console, exits
+from cifar_exp.config import composition
 from cifar_exp.errors import Diverged, UserError
+from cifar_exp.experiment import experiment
 from cifar_exp.sweep import job
+from cifar_exp.training import runtime
 
 
 def main() -> int:

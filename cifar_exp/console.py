@@ -14,8 +14,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cifar_exp.tracking.store import Store
-
 _console = Console(soft_wrap=True, highlight=False)
 _log = logging.getLogger("cifar_exp")
 
@@ -170,13 +168,6 @@ def say(text: str) -> None:
 def say_once(text: str) -> None:
     """A line for the person at the terminal, however often it is said."""
     say(text)
-
-
-def say_where(store: Store, address: str) -> None:
-    """Where to look at what was logged."""
-    if command := store.ui_command():
-        say(f"Start the UI:  {command}")
-    say(f"Then open:     {address}" if command else f"Open:  {address}")
 
 
 def refuse(reason: object) -> None:

@@ -19,8 +19,9 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from cifar_exp import cifar10, composition, data
-from cifar_exp.config import Config
+from cifar_exp.config import composition
+from cifar_exp.config.schema import Config
+from cifar_exp.data import cifar10, datasets
 from cifar_exp.tracking.store import Store
 
 Compose = Callable[..., Config]
@@ -76,7 +77,7 @@ def _own_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(name, "")  # so that it is unset again after the test, in which a run may set it
         monkeypatch.delenv(name)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    data.load.cache_clear()
+    datasets.load.cache_clear()
 
 
 def write_batches(folder: Path, records: int, seed: int = 0) -> Path:

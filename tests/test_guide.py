@@ -10,9 +10,9 @@ import program
 import pytest
 import yaml
 
-from cifar_exp import models
-from cifar_exp.composition import CONF, Plan, plan
+from cifar_exp.config.composition import CONF, Plan, plan
 from cifar_exp.errors import UserError
+from cifar_exp.training import models
 
 GUIDE = Path(__file__).parent.parent / "docs" / "guide.md"
 SECTION = "Add a model: a residual network"

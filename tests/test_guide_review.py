@@ -10,8 +10,8 @@ from pathlib import Path
 import program
 from PIL import Image
 
-from cifar_exp import data
-from cifar_exp.config import DataConfig
+from cifar_exp.config.schema import DataConfig
+from cifar_exp.data import datasets
 from cifar_exp.review import promotion
 from cifar_exp.tracking.store import Store
 
@@ -27,7 +27,7 @@ def commands() -> list[list[str]]:
 
 
 def test_its_commands_lead_from_two_runs_to_a_champion(tmp_path: Path) -> None:
-    digits = data.load(DataConfig(name="digits"))
+    digits = datasets.load(DataConfig(name="digits"))
     Image.fromarray(digits.training.images[0]).save(tmp_path / "my_digit.png")
     answers = {}
     for name, *arguments in commands():

@@ -63,8 +63,8 @@ def test_whoever_has_switched_collection_off_finds_it_off() -> None:
 
 
 PREPARE = """
-from cifar_exp import runtime
-from cifar_exp.config import TrainingConfig
+from cifar_exp.training import runtime
+from cifar_exp.config.schema import TrainingConfig
 runtime.prepare(TrainingConfig(), 0)
 """
 IMPORT_MLFLOW = """

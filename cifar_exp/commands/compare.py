@@ -29,12 +29,12 @@ def add(commands: Commands[Parser], store: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """1 if a run could not be tested against the baseline."""
     from cifar_exp import console
-    from cifar_exp.review import comparison, find, paired, records, tables
+    from cifar_exp.review import comparison, paired, query, run_record, tables
 
     store = store_of(arguments)
-    baseline = find.run(store, arguments.baseline) if arguments.baseline else None
+    baseline = query.get(store, arguments.baseline) if arguments.baseline else None
     runs = selected.runs(arguments, store)
-    known = [records.of_run(one) for one in runs]
+    known = [run_record.of_run(one) for one in runs]
     compared = comparison.grouped(known, arguments.group) if arguments.group else comparison.compare(known)
     problems: list[UserError] = []
     if baseline:

@@ -24,15 +24,16 @@ def run(arguments: argparse.Namespace) -> int:
     import json
     from dataclasses import asdict
 
-    from cifar_exp import console, doctor
+    from cifar_exp import console
+    from cifar_exp.commands import doctor_checks
 
     config = config_of(arguments, arguments.overrides)
     found = []
-    for one in doctor.findings(config, gpu=not arguments.quick):
+    for one in doctor_checks.findings(config, gpu=not arguments.quick):
         found.append(one)
         if not arguments.json:
             console.say(f"{_MARKS[one.state]}  {one.about:9} {one.said}" + (f" -> {one.todo}" if one.todo else ""))
-    problems = [one.about for one in found if one.state == doctor.PROBLEM]
+    problems = [one.about for one in found if one.state == doctor_checks.PROBLEM]
     if arguments.json:
         print(json.dumps([asdict(one) for one in found], indent=2))
     elif problems:

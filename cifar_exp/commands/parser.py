@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 from cifar_exp.errors import UserError
 
 if TYPE_CHECKING:
-    from cifar_exp.config import Config
+    from cifar_exp.config.schema import Config
     from cifar_exp.tracking.store import Store
 
 
@@ -36,7 +36,7 @@ def config_of(arguments: argparse.Namespace, overrides: Sequence[str] = ()) -> C
     """conf/, with these overrides and the store that the options name."""
     from dataclasses import replace
 
-    from cifar_exp.composition import plan
+    from cifar_exp.config.composition import plan
 
     (config,) = plan(overrides, multirun=False).jobs
     given = {key: value for key in ("uri", "experiment") if (value := getattr(arguments, key))}

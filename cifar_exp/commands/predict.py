@@ -26,7 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
     import json
     from pathlib import Path
 
-    from cifar_exp import console, pictures
+    from cifar_exp import console
+    from cifar_exp.evaluation import pictures
     from cifar_exp.tracking.store import Store
 
     images = {}
@@ -41,17 +42,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     import numpy as np
 
-    from cifar_exp import predict
-    from cifar_exp.review import find, promotion
+    from cifar_exp.review import logged_model, promotion, query
 
     config = config_of(arguments)
     store = Store.of(config.tracking)
     if arguments.by_run:
-        classifier = predict.of_run(store, find.run(store, arguments.by_run))
+        classifier = logged_model.of_run(store, query.get(store, arguments.by_run))
     else:
         name = promotion.model_name(store, config.review.model) if not arguments.model else ""
-        classifier = predict.of_uri(store, arguments.model or f"models:/{name}@{promotion.CHAMPION}")
-    found = predict.probabilities(store, classifier, np.stack(list(images.values())))
+        classifier = logged_model.of_uri(store, arguments.model or f"models:/{name}@{promotion.CHAMPION}")
+    found = logged_model.probabilities(store, classifier, np.stack(list(images.values())))
     answers = []
     for name, row in zip(images, found.tolist(), strict=True):
         by_class = dict(sorted(zip(classifier.classes, row, strict=True), key=lambda one: -one[1]))

@@ -22,13 +22,13 @@ def add(commands: Commands[Parser], store: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Always 0: a rule that does not let it be is a refusal."""
     from cifar_exp import console
-    from cifar_exp.review import find, promotion
+    from cifar_exp.review import promotion, query
     from cifar_exp.tracking.store import Store
 
     config = config_of(arguments, arguments.overrides)
     store = Store.of(config.tracking)
     name = promotion.model_name(store, config.review.model)
-    wanted = find.run(store, arguments.run)
+    wanted = query.get(store, arguments.run)
     done = promotion.promote(store, wanted, name, arguments.alias, store.user, arguments.note, arguments.even_though)
     console.say("\n".join(done.lines))
     serve = f"mlflow models serve --env-manager local --port 5001 -m models:/{name}@{arguments.alias}"

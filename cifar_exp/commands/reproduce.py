@@ -21,7 +21,8 @@ def run(arguments: argparse.Namespace) -> int:
     from datetime import datetime
     from pathlib import Path
 
-    from cifar_exp import console, reproduce
+    from cifar_exp import console
+    from cifar_exp.experiment import reproduce
 
     store = store_of(arguments)
     console.set_up()

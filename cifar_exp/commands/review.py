@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     import json
 
     from cifar_exp import console
-    from cifar_exp.review import find, queue, verdicts
+    from cifar_exp.review import query, queue, verdicts
     from cifar_exp.tracking.store import Store
 
     _check(arguments)
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             console.say("\n" + "\n".join(one.lines))
         return 0
     (wanted,) = named
-    found = find.run(store, wanted)
+    found = query.get(store, wanted)
     if arguments.state:
         found = verdicts.give(
             *(store, found, arguments.state, store.user, arguments.note, arguments.even_though),

@@ -27,9 +27,9 @@ def options(command: Parser) -> None:
 
 def runs(arguments: argparse.Namespace, store: Store) -> list[Run]:
     """Those that were meant; without any of these, all."""
-    from cifar_exp.review import selection
+    from cifar_exp.review import query
 
-    return selection.select(store, arguments.runs, arguments.sweep, arguments.filter)
+    return query.select(store, arguments.runs, arguments.sweep, arguments.filter)
 
 
 @contextmanager

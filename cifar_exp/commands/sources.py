@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from cifar_exp import console
-    from cifar_exp.review import missing, published, sources
+    from cifar_exp.review import published, published_runner, sources
     from cifar_exp.tracking.store import Store
 
     if arguments.overrides and not (arguments.run or arguments.missing):
@@ -45,8 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     given = {"uri": arguments.uri, "experiment": arguments.experiment}
     given = {key: value for key, value in given.items() if value}
     store = Store.of(replace(entries[0].config.tracking, **given))
-    tracking = [missing.override(f"tracking.{key}", value) for key, value in given.items()]
-    runner = missing.Runner(entries, store, tracking, arguments.overrides, arguments.config_dir)
+    tracking = [published_runner.override(f"tracking.{key}", value) for key, value in given.items()]
+    runner = published_runner.Runner(entries, store, tracking, arguments.overrides, arguments.config_dir)
     matched = published.match(entries, published.finished(store))
     if arguments.run:
         return runner.run(wanted, matched)
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         for name, command in without.items():
             console.say(f"{name:{max(map(len, without))}}  {command}")
         if not without:
-            console.say(missing.NOTHING)
+            console.say(published_runner.NOTHING)
         return 0
     frame = sources.table(wanted, matched, store)
     if arguments.csv:

@@ -54,10 +54,10 @@ def runs(
     Raises:
         UserError: if there are none.
     """
-    from cifar_exp.review import records, selection
+    from cifar_exp.review import query, run_record
 
-    found = selection.select(_store(uri, experiment), wanted, sweep, filter)
-    return records.frame([records.of_run(run) for run in found])
+    found = query.select(_store(uri, experiment), wanted, sweep, filter)
+    return run_record.frame([run_record.of_run(run) for run in found])
 
 
 def histories(
@@ -71,12 +71,12 @@ def histories(
     """One row per run and epoch: run_id, name, epoch, and these metrics; the runs as in `runs`."""
     import pandas as pd
 
-    from cifar_exp.review import details, selection
+    from cifar_exp.review import query, run_results
 
     store = _store(uri, experiment)
     rows = []
-    for run in selection.select(store, wanted, sweep, filter):
-        history = details.histories(store, run, metrics)
+    for run in query.select(store, wanted, sweep, filter):
+        history = run_results.histories(store, run, metrics)
         for epoch in sorted({step for steps in history.values() for step in steps}):
             measured = {name: history.get(name, {}).get(epoch) for name in metrics}
             rows.append({"run_id": run.info.run_id, "name": run.info.run_name, "epoch": epoch, **measured})
@@ -89,10 +89,10 @@ def predictions(run: str, uri: str | None = None, experiment: str | None = None)
     Raises:
         UserError: if there is no such run, or it has none.
     """
-    from cifar_exp.review import find, paired
+    from cifar_exp.review import paired, query
 
     store = _store(uri, experiment)
-    return paired.of_run(store, find.run(store, run))
+    return paired.of_run(store, query.get(store, run))
 
 
 def paired_test(a: str, b: str, uri: str | None = None, experiment: str | None = None) -> Paired:
@@ -101,16 +101,16 @@ def paired_test(a: str, b: str, uri: str | None = None, experiment: str | None =
     Raises:
         UserError: if there is no such run, if one has no predictions, or they are of different images.
     """
-    from cifar_exp.review import find, paired
+    from cifar_exp.review import paired, query
 
     store = _store(uri, experiment)
-    return paired.paired(store, *(find.run(store, one).info.run_id for one in (a, b)))
+    return paired.paired(store, *(query.get(store, one).info.run_id for one in (a, b)))
 
 
 def _store(uri: str | None, experiment: str | None) -> Store:
     from dataclasses import replace
 
-    from cifar_exp.composition import plan
+    from cifar_exp.config.composition import plan
     from cifar_exp.tracking.store import Store
 
     tracking = plan([], multirun=False).jobs[0].tracking

@@ -9,10 +9,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cifar_exp.figure_style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
+from cifar_exp.evaluation.style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 from cifar_exp.review import comparison
-from cifar_exp.review.details import CURVES, History
-from cifar_exp.review.records import Record, value
+from cifar_exp.review.run_record import RunRecord, value
+from cifar_exp.review.run_results import CURVES, History
 
 COLOURS = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY)
 DASHES = ("solid", "dash", "dot")
@@ -76,7 +76,7 @@ def curves(names: Sequence[str], histories: Sequence[History]) -> dict[str, Char
     return drawn
 
 
-def parallel(runs: Sequence[Record]) -> Chart | None:
+def parallel(runs: Sequence[RunRecord]) -> Chart | None:
     """A line a run, over what differs between them to the test accuracy; None where too little does."""
     import plotly.graph_objects as go
 
@@ -137,7 +137,7 @@ def parallel(runs: Sequence[Record]) -> Chart | None:
     return _chart(figure) | {"axes": len(axes)}
 
 
-def costs(runs: Sequence[Record]) -> dict[str, Chart]:
+def costs(runs: Sequence[RunRecord]) -> dict[str, Chart]:
     """Test accuracy against training seconds, and against parameters, with the line of those that nothing beats."""
     drawn = {}
     for metric, name in (("train/seconds", "seconds of training"), ("model/parameters", "parameters")):
@@ -147,7 +147,7 @@ def costs(runs: Sequence[Record]) -> dict[str, Chart]:
     return drawn
 
 
-def _cost(runs: Sequence[Record], metric: str, name: str) -> Chart:
+def _cost(runs: Sequence[RunRecord], metric: str, name: str) -> Chart:
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -189,7 +189,7 @@ def _cost(runs: Sequence[Record], metric: str, name: str) -> Chart:
     return _chart(figure)
 
 
-def _kinds(runs: Sequence[Record]) -> dict[str, list[int]]:
+def _kinds(runs: Sequence[RunRecord]) -> dict[str, list[int]]:
     """Runs by their model, else by their optimizer, if there are few enough of them to tell apart."""
     for key in ("model.name", "optimizer.name"):
         found: dict[str, list[int]] = {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_exp.errors import UserError, did_you_mean
 from cifar_exp.review.paired import CONFIDENCE, Paired
-from cifar_exp.review.records import Record, value
+from cifar_exp.review.run_record import RunRecord, value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ _MANY = 10  # tests, before it has to be said what many tests do
 _SHORT = 12  # characters of a commit or digest
 
 # What else may differ, and is a column then.
-_SURROUNDINGS: Mapping[str, Callable[[Record], str | None]] = {
+_SURROUNDINGS: Mapping[str, Callable[[RunRecord], str | None]] = {
     "parameters": lambda run: f"{run.metrics['model/parameters']:.0f}" if "model/parameters" in run.metrics else None,
     "device": lambda run: run.tags.get("cifar_exp.device"),
     "backend": lambda run: run.tags.get("cifar_exp.backend"),
@@ -50,7 +50,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
 
-def compare(runs: Sequence[Record]) -> Comparison:
+def compare(runs: Sequence[RunRecord]) -> Comparison:
     """One row per run: run_id, name, what differs, METRICS, outcome, review, and status where one did not finish.
 
     Arguments that only one choice of a group has (`optimizer.momentum`, with `optimizer=sgd,adam`) are in the notes.
@@ -76,7 +76,7 @@ def compare(runs: Sequence[Record]) -> Comparison:
     return Comparison(frame, tuple(shown), tuple(_said_of(runs, folded)))
 
 
-def differing(runs: Sequence[Record]) -> list[str]:
+def differing(runs: Sequence[RunRecord]) -> list[str]:
     """The parameters that are not the same in all, in the order of conf/: model, optimizer, data, ..."""
     keys = dict.fromkeys(key for run in runs for key in run.params if not key.startswith(_FREE))
     return sorted(
@@ -85,7 +85,7 @@ def differing(runs: Sequence[Record]) -> list[str]:
     )
 
 
-def grouped(runs: Sequence[Record], key: str = "seed") -> Comparison:
+def grouped(runs: Sequence[RunRecord], key: str = "seed") -> Comparison:
     """One row for the runs that are alike in every parameter but this one.
 
     Columns: name, what differs, n, mean, std, low and high (95 % confidence, t distribution) of the test accuracy,
@@ -100,7 +100,7 @@ def grouped(runs: Sequence[Record], key: str = "seed") -> Comparison:
     measured = [run for run in runs if run.accuracy is not None]
     if not measured:
         raise UserError("none of these runs has a test accuracy")
-    alike: dict[tuple[str, ...], dict[str, Record]] = {}
+    alike: dict[tuple[str, ...], dict[str, RunRecord]] = {}
     keys = sorted(name for name in known if not name.startswith(_FREE) and name != key)
     for run in sorted(measured, key=lambda run: run.began):
         same = alike.setdefault(tuple(_logged(run, name) for name in keys), {})
@@ -139,7 +139,7 @@ def against(comparison: Comparison, tests: Sequence[Paired | None]) -> Compariso
     return Comparison(frame, comparison.differing, (*comparison.notes, *said))
 
 
-def _group(group: Sequence[Record], key: str) -> dict[str, Any]:
+def _group(group: Sequence[RunRecord], key: str) -> dict[str, Any]:
     import numpy as np
     from scipy import stats
 
@@ -167,7 +167,7 @@ def _group(group: Sequence[Record], key: str) -> dict[str, Any]:
     }
 
 
-def _folded(runs: Sequence[Record], differ: Sequence[str]) -> dict[str, str]:
+def _folded(runs: Sequence[RunRecord], differ: Sequence[str]) -> dict[str, str]:
     """Arguments that not every choice of their group has, and that say no more than the choice -> its key."""
     found = {}
     for key in differ:
@@ -182,7 +182,7 @@ def _folded(runs: Sequence[Record], differ: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _said_of(runs: Sequence[Record], folded: Mapping[str, str]) -> list[str]:
+def _said_of(runs: Sequence[RunRecord], folded: Mapping[str, str]) -> list[str]:
     """`optimizer sgd: momentum 0.0, nesterov False`."""
     said: dict[tuple[str, str], dict[str, str]] = {}
     for run in runs:
@@ -204,11 +204,11 @@ def _place(key: str) -> int:
     return _ORDER.index(group) if group in _ORDER else len(_ORDER)
 
 
-def _logged(run: Record, key: str) -> str:
+def _logged(run: RunRecord, key: str) -> str:
     return run.params.get(key, "None")
 
 
-def _commit(run: Record) -> str | None:
+def _commit(run: RunRecord) -> str | None:
     dirty = "+" if run.tags.get("cifar_exp.git_dirty") == "true" else ""
     return run.tags.get("cifar_exp.git_commit", "")[:_SHORT] + dirty or None
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_exp.errors import UserError
 from cifar_exp.review import paired, verdicts
-from cifar_exp.review.find import SHORT
+from cifar_exp.review.query import SHORT
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar_exp import cifar10, composition
-from cifar_exp.config import Config, ModelConfig, ReferenceConfig, flatten, reported
+from cifar_exp.config import composition
+from cifar_exp.config.schema import Config, ModelConfig, ReferenceConfig, flatten, reported
+from cifar_exp.data import cifar10
 from cifar_exp.errors import UserError, reason
 from cifar_exp.tracking.store import Store
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from cifar_exp.review import find, verdicts
+from cifar_exp.review import query, verdicts
 from cifar_exp.tracking.store import Store
 
 _WAITING = (verdicts.UNREVIEWED, verdicts.RERUN)
@@ -32,7 +32,7 @@ class Waiting:
     def lines(self) -> list[str]:
         """For a terminal."""
         accuracy = "no test accuracy" if self.accuracy is None else f"test accuracy {self.accuracy:.4f}"
-        head = f"{self.run_id[: find.SHORT]}  {self.name}  {accuracy}, {self.outcome}, {self.state}"
+        head = f"{self.run_id[: query.SHORT]}  {self.name}  {accuracy}, {self.outcome}, {self.state}"
         when = f"by {self.by}, ended {self.ended:%Y-%m-%d %H:%M} UTC"
         against = [f"  an approval needs a reason: {'; '.join(self.objections)}"] if self.objections else []
         return [f"{head}; {when}", *against, f"  {self.address}"]
@@ -48,7 +48,7 @@ def waiting(store: Store) -> list[Waiting]:
     Raises:
         UserError: if the store cannot be read.
     """
-    found = find.runs(store, "attributes.status = 'FINISHED'")
+    found = query.search(store, "attributes.status = 'FINISHED'")
     jobs = [run for run in found if run.data.tags.get("cifar_exp.kind") != "sweep" and verdicts.state(run) in _WAITING]
     return [
         Waiting(

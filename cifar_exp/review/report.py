@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_exp.errors import UserError
-from cifar_exp.review import charts, comparison, details, paired, records, side_by_side, tables
+from cifar_exp.review import charts, comparison, paired, report_pairs, run_record, run_results, tables
 from cifar_exp.review.comparison import Comparison
-from cifar_exp.review.details import Detail
-from cifar_exp.review.find import SHORT
-from cifar_exp.review.records import Record
+from cifar_exp.review.query import SHORT
+from cifar_exp.review.run_record import RunRecord
+from cifar_exp.review.run_results import RunResults
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -32,25 +32,25 @@ def of_store(store: Store, runs: Sequence[Run], title: str) -> str:
     Raises:
         UserError: if the store is away.
     """
-    known = [records.of_run(run) for run in runs]
+    known = [run_record.of_run(run) for run in runs]
     chosen = _best(known)
-    detailed = [details.of_run(store, runs[at]) for at in chosen]
+    detailed = [run_results.of_run(store, runs[at]) for at in chosen]
     links = {run.id: store.run_address(run.id) for run in known if run.id} if store.is_server else {}
     return _page(title, known, chosen, detailed, f"experiment {store.experiment!r} of {store.uri}", links)
 
 
 def of_folders(folders: Sequence[Path], title: str) -> str | None:
     """The page on the runs that were trained in these folders; None if there are none. It needs no store."""
-    found = [(folder, run) for folder in folders if (run := records.of_folder(folder))]
+    found = [(folder, run) for folder in folders if (run := run_record.of_folder(folder))]
     if not found:
         return None
     found.sort(key=lambda one: -(one[1].accuracy if one[1].accuracy is not None else -1.0))
     known = [run for _, run in found]
     chosen = _best(known)
-    return _page(title, known, chosen, [details.of_folder(found[at][0]) for at in chosen], "", {})
+    return _page(title, known, chosen, [run_results.of_folder(found[at][0]) for at in chosen], "", {})
 
 
-def _best(runs: Sequence[Record]) -> list[int]:
+def _best(runs: Sequence[RunRecord]) -> list[int]:
     """Which of them are looked at closely; in their own order."""
     order = sorted(range(len(runs)), key=lambda at: -(runs[at].accuracy or -1.0))
     return sorted(order[:DETAILED])
@@ -58,9 +58,9 @@ def _best(runs: Sequence[Record]) -> list[int]:
 
 def _page(
     title: str,
-    runs: Sequence[Record],
+    runs: Sequence[RunRecord],
     chosen: Sequence[int],
-    detailed: Sequence[Detail],
+    detailed: Sequence[RunResults],
     where: str,
     links: Mapping[str, str],
 ) -> str:
@@ -79,7 +79,7 @@ def _page(
     pairs = None
     if len(alike.members) > 1:
         members = alike.members
-        pairs = side_by_side.of([names[at] for at in members], [detailed[at] for at in members], alike.images)
+        pairs = report_pairs.of([names[at] for at in members], [detailed[at] for at in members], alike.images)
     folder = resources.files("cifar_exp.review") / "page"
     with resources.as_file(folder) as path:
         environment = Environment(
@@ -120,7 +120,7 @@ class _Alike:
     notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, runs: Sequence[Record], detailed: Sequence[Detail]) -> _Alike:
+    def of(cls, runs: Sequence[RunRecord], detailed: Sequence[RunResults]) -> _Alike:
         """Those with predictions of the same images as the first has."""
         known = [at for at, detail in enumerate(detailed) if detail.predictions is not None]
         notes = [detail.problem for detail in detailed if detail.problem]
@@ -133,16 +133,16 @@ class _Alike:
                 notes.append(str(error))
         if len(members) < 2:
             return cls(tuple(members), None, tuple(notes))
-        images, missing = details.images([runs[at] for at in members])
+        images, missing = run_results.images([runs[at] for at in members])
         return cls(tuple(members), images, (*notes, missing) if missing else tuple(notes))
 
 
-def _predicted(run: Record, detail: Detail) -> paired.Predicted:
+def _predicted(run: RunRecord, detail: RunResults) -> paired.Predicted:
     assert detail.predictions is not None
     return paired.Predicted(run.id or run.name, run.test_digest, detail.predictions)
 
 
-def _distinct_names(runs: Sequence[Record]) -> list[str]:
+def _distinct_names(runs: Sequence[RunRecord]) -> list[str]:
     """Each with the beginning of its id where another has the same."""
     names = [run.name for run in runs]
     return [f"{run.name} ({(run.id or '-')[:SHORT]})" if names.count(run.name) > 1 else run.name for run in runs]
@@ -161,7 +161,7 @@ def _table(compared: Comparison) -> dict[str, Any]:
     }
 
 
-def _over_seeds(runs: Sequence[Record], said: Sequence[str]) -> dict[str, Any] | None:
+def _over_seeds(runs: Sequence[RunRecord], said: Sequence[str]) -> dict[str, Any] | None:
     """The table over repeated seeds, where there are any; without the notes that were said before."""
     if len({run.params.get("seed") for run in runs if run.accuracy is not None}) < 2:
         return None
@@ -171,7 +171,7 @@ def _over_seeds(runs: Sequence[Record], said: Sequence[str]) -> dict[str, Any] |
     return _table(replace(grouped, notes=tuple(note for note in grouped.notes if note not in said)))
 
 
-def _classes(runs: Sequence[Record]) -> dict[str, Any]:
+def _classes(runs: Sequence[RunRecord]) -> dict[str, Any]:
     """F1 of each class and run, and how it is shaded: from 0 for the least of the table to 1 for the most."""
     known = list(dict.fromkeys(key for run in runs for key in run.metrics if key.startswith("test/f1/")))
     scores = [[run.metrics.get(key) for key in known] for run in runs]
@@ -181,12 +181,12 @@ def _classes(runs: Sequence[Record]) -> dict[str, Any]:
     return {"names": [key.removeprefix("test/f1/") for key in known], "scores": scores, "shades": shades}
 
 
-def _settings(runs: Sequence[Record]) -> list[tuple[str, list[str]]]:
+def _settings(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
     """All that differs: the parameter, and its value in each run."""
     return [(key, [run.params.get(key, "-") for run in runs]) for key in comparison.differing(runs)]
 
 
-def _reproduce(name: str, run: Record) -> dict[str, str | None]:
+def _reproduce(name: str, run: RunRecord) -> dict[str, str | None]:
     tags = run.tags
     return {
         "name": name,

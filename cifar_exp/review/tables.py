@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len
 
 from cifar_exp.review.comparison import Comparison
-from cifar_exp.review.find import SHORT
 from cifar_exp.review.paired import SMALLEST_P
+from cifar_exp.review.query import SHORT
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,10 +16,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cifar_exp.errors import UserError
-from cifar_exp.outcome import COLLAPSED
 from cifar_exp.review import description
-from cifar_exp.review.find import SHORT
+from cifar_exp.review.query import SHORT
 from cifar_exp.tracking.store import Store
+from cifar_exp.training.outcome import COLLAPSED
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

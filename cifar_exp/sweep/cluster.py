@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import cifar_exp
-from cifar_exp import cifar10, exits, runtime
-from cifar_exp.composition import CONF
-from cifar_exp.config import TrackingConfig
+from cifar_exp import exits
+from cifar_exp.config.composition import CONF
+from cifar_exp.config.schema import TrackingConfig
+from cifar_exp.data import cifar10
 from cifar_exp.errors import UserError, reason
 from cifar_exp.sweep.resources import Settings
 from cifar_exp.sweep.worker import Images, Place
 from cifar_exp.tracking.store import Store
+from cifar_exp.training import runtime
 
 # What a job needs of the environment that the sweep was started in, where Ray's processes do not inherit it.
 _SENT_ALONG = ("AWS_", "CIFAR_EXP_", "JAX_", "KERAS_", "MLFLOW_", "TF_", "XLA_")

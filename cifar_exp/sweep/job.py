@@ -12,12 +12,13 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cifar_exp import console, experiment, resume
-from cifar_exp.checks import from_composed
-from cifar_exp.config import Config
+from cifar_exp import console
+from cifar_exp.config.checks import from_composed
+from cifar_exp.config.schema import Config
 from cifar_exp.errors import Diverged, UserError
-from cifar_exp.tracking import past, sync
-from cifar_exp.tracking.past import Past
+from cifar_exp.experiment import experiment, resume
+from cifar_exp.tracking import local_run, sync
+from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def run(composed: DictConfig, in_order: bool = True) -> None:
         done = experiment.run(config, experiment.Job(overrides), folder)
         if done.run_id:
             store = Store.of(config.tracking)
-            console.say_where(store, store.run_address(done.run_id))
+            console.say(store.how_to_open(store.run_address(done.run_id)))
         return
     job = experiment.Job(overrides, int(hydra.job.num) + 1, varying(overrides, config.sweep.varies))
     name, began = config.run_name(job.varying), time.monotonic()
@@ -132,8 +133,8 @@ def _has_finished(config: Config, folder: Path) -> bool:
 
 def _of_journal(folder: Path) -> JobResult:
     """Of a finished job whose process was killed before it could leave its result."""
-    run, metrics = Past.read(folder), past.metrics(folder)
+    run, metrics = LocalRun.read(folder), local_run.metrics(folder)
     assert run is not None
     last = {name: steps[0] for name, steps in metrics.items() if list(steps) == [0]}
     history = {name: list(steps.values()) for name, steps in metrics.items() if 1 in steps and "system/" not in name}
-    return JobResult(run.name, past.FINISHED, (run.ended - run.began) / 1000, metrics=last, history=history)
+    return JobResult(run.name, local_run.FINISHED, (run.ended - run.began) / 1000, metrics=last, history=history)

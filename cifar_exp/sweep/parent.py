@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from cifar_exp.composition import Plan
+from cifar_exp.config.composition import Plan
 from cifar_exp.errors import UserError, reason
 from cifar_exp.sweep.job import JobResult, varying
-from cifar_exp.tracking import adopt, environment, heartbeat, journal, past
-from cifar_exp.tracking.past import Past
+from cifar_exp.tracking import environment, heartbeat, journal, local_run, takeover
+from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
 
@@ -31,7 +31,7 @@ def begun(plan: Plan, command: str) -> str | None:
     if plan.jobs[0].resume == "never":
         return None
     store = Store.of(plan.jobs[0].tracking)
-    found = [run for run in past.runs(plan.folder.parent) if run.is_of(store, **{_COMMAND: command})]
+    found = [run for run in local_run.runs(plan.folder.parent) if run.is_of(store, **{_COMMAND: command})]
     for run in found:
         if journal.is_live(run.folder):
             raise _running(run.folder.name)
@@ -40,7 +40,7 @@ def begun(plan: Plan, command: str) -> str | None:
     if not _answers(store):
         return None
     with store.refusing():
-        elsewhere = adopt.sweep_of(store, command)
+        elsewhere = takeover.sweep_of(store, command)
     return elsewhere.data.tags[_SWEEP] if elsewhere else None
 
 
@@ -58,17 +58,17 @@ def start(plan: Plan, command: str) -> Run:
     name = f"sweep of {varies}"
     tracking, resume = plan.jobs[0].tracking, plan.jobs[0].resume
     store = Store.of(tracking)
-    left = Past.read(plan.folder)
+    left = LocalRun.read(plan.folder)
     if left is None and resume == "auto" and _answers(store):
         left = _fetched(store, plan)
     if left:
         if resume == "auto" and left.is_of(store):
             return Run.resume(store, plan.folder, tags, drain_seconds=tracking.drain_seconds)
-        past.set_aside(plan.folder)
+        local_run.set_aside(plan.folder)
     return Run.start(store, plan.folder, name, tags, params, drain_seconds=tracking.drain_seconds)
 
 
-def _fetched(store: Store, plan: Plan) -> Past | None:
+def _fetched(store: Store, plan: Plan) -> LocalRun | None:
     """The sweep of this name, if it was begun on another machine.
 
     Raises:
@@ -81,8 +81,8 @@ def _fetched(store: Store, plan: Plan) -> Past | None:
             return None
         if run.info.status == "RUNNING" and not heartbeat.is_gone(run):
             raise _running(f"{plan.sweep_name}, by {run.data.tags.get(heartbeat.PROCESS)}")
-        adopt.adopt(store, run, plan.folder)
-    return Past.read(plan.folder)
+        takeover.adopt(store, run, plan.folder)
+    return LocalRun.read(plan.folder)
 
 
 def _answers(store: Store) -> bool:
@@ -96,13 +96,12 @@ def _running(where: str) -> UserError:
 
 def end_the_gone(run: Run) -> None:
     """Say what else in the experiment is no longer running, whatever the store believes."""
-    from mlflow.exceptions import MlflowException
-
     try:
-        for told in heartbeat.end_the_gone(run.store):
-            log.info("%s", told)
-    except (MlflowException, OSError) as error:
-        log.debug("runs that are gone could not be looked for: %s", reason(error))
+        with run.store.refusing():
+            for told in heartbeat.end_the_gone(run.store):
+                log.info("%s", told)
+    except UserError as error:
+        log.debug("runs that are gone could not be looked for: %s", error)
 
 
 def results(plan: Plan) -> list[JobResult]:
@@ -140,12 +139,12 @@ def table(jobs: Sequence[JobResult]) -> pd.DataFrame:
 
 def finish(run: Run, jobs: Sequence[JobResult], frame: pd.DataFrame, command: str) -> None:
     """Log the results of all jobs: a table, its note, the overlaid curves, the report."""
-    from cifar_exp import figure_style, figures
+    from cifar_exp.evaluation import figures, style
 
     run.write("sweep/results.csv", frame.to_csv(index=False))
     histories = {f"{number} {job.name}": job.history for number, job in enumerate(jobs, 1) if job.history}
     if histories:
-        run.write("sweep/curves.png", figure_style.to_png(figures.overlaid_curves(histories)))
+        run.write("sweep/curves.png", style.to_png(figures.overlaid_curves(histories)))
     _report(run, len(jobs))
     run.upload("sweep")
     best = frame["test/accuracy"].max()

@@ -12,10 +12,11 @@ import ray
 from omegaconf import OmegaConf
 from ray.exceptions import GetTimeoutError, RayError
 
-from cifar_exp import console, experiment
-from cifar_exp.config import TrackingConfig
+from cifar_exp import console
+from cifar_exp.config.schema import TrackingConfig
 from cifar_exp.errors import UserError
 from cifar_exp.errors import reason as first_line
+from cifar_exp.experiment import experiment
 from cifar_exp.sweep.job import JobResult
 from cifar_exp.sweep.resources import Settings
 from cifar_exp.sweep.slot import Slot, reason_of

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from cifar_exp import runtime
 from cifar_exp.errors import UserError, reason
+from cifar_exp.training import runtime
 
 _CONNECTS_WITHIN = 5.0  # seconds
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from cifar_exp import console
-from cifar_exp.composition import Plan
+from cifar_exp.config.composition import Plan
 from cifar_exp.sweep import parent
 
 log = logging.getLogger(__name__)
@@ -47,5 +47,5 @@ def run(plan: Plan, launch: Callable[[], None], command: str) -> int:
         finally:
             run.finish(status)
         if run.id:
-            console.say_where(run.store, run.store.sweep_address(run.id))
+            console.say(run.store.how_to_open(run.store.sweep_address(run.id)))
     return 0 if status == "FINISHED" else 1

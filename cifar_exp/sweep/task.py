@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cifar_exp import runtime
-from cifar_exp.checks import from_composed
+from cifar_exp.config.checks import from_composed
 from cifar_exp.sweep.job import varying
+from cifar_exp.training import runtime
 
 
 class Kind(NamedTuple):

@@ -87,7 +87,8 @@ class Worker:
     """A process that runs one job after another, so that it imports TensorFlow once."""
 
     def __init__(self, name: str, board: Any, place: Place) -> None:
-        from cifar_exp import console, runtime
+        from cifar_exp import console
+        from cifar_exp.training import runtime
 
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever pressed Ctrl-C has the driver tell the board
         os.environ.update(place.environment)
@@ -176,9 +177,9 @@ def _memory() -> float:
 
 
 def _run(threads: int, composed: Any) -> None:
-    from cifar_exp import runtime
-    from cifar_exp.checks import from_composed
+    from cifar_exp.config.checks import from_composed
     from cifar_exp.sweep import job
+    from cifar_exp.training import runtime
 
     runtime.share_cores([from_composed(composed)], threads)
     job.run(composed, in_order=False)
@@ -186,7 +187,7 @@ def _run(threads: int, composed: Any) -> None:
 
 def _bring_images(data: Any, images: Mapping[str, Images]) -> None:
     """Where this machine lacks the folder of a job's images, write down those that the driver sent along."""
-    from cifar_exp import cifar10
+    from cifar_exp.data import cifar10
 
     named = data.dir or str(cifar10.default_folder())
     if data.name != "cifar10" or named not in images or cifar10.is_there(named):
@@ -202,7 +203,7 @@ def _bring_images(data: Any, images: Mapping[str, Images]) -> None:
 
 def _write_images(root: Path, content: Mapping[str, bytes]) -> None:
     """As `cifar10.find` finds them, whole or not at all."""
-    from cifar_exp import cifar10
+    from cifar_exp.data import cifar10
 
     part = root.with_name(f"{root.name}.{uuid4().hex}")
     (part / cifar10.FOLDER).mkdir(parents=True)

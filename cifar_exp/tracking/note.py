@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from cifar_exp.config import Config
+from cifar_exp.config.schema import Config
 
 
 def describe(

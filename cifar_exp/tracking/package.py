@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.config import IMAGE_SHAPE
+from cifar_exp.config.schema import IMAGE_SHAPE
 from cifar_exp.tracking.environment import requirements
 from cifar_exp.tracking.store import import_mlflow
 

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from cifar_exp.errors import UserError, reason
-from cifar_exp.tracking import heartbeat, journal, past
+from cifar_exp.tracking import heartbeat, journal, local_run
 from cifar_exp.tracking.delivery import Away, Delivery, Missing
 from cifar_exp.tracking.journal import Damage, Event
 from cifar_exp.tracking.progress import Progress
@@ -96,7 +96,7 @@ class Replayer:
 
     def _claim(self) -> None:
         """Nobody else has gone on with the run while this process, or the store, was away."""
-        self._delivery.claim(past.processes(self.folder))
+        self._delivery.claim(local_run.processes(self.folder))
 
     def _try(self, call: Callable[[], None]) -> str | None:
         """Why the store refused this call, or None."""

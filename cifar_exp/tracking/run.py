@@ -16,15 +16,15 @@ from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
-from cifar_exp.data import Split
+from cifar_exp.data.datasets import Split
 from cifar_exp.errors import Diverged
-from cifar_exp.tracking import heartbeat, past
+from cifar_exp.tracking import heartbeat, local_run
 from cifar_exp.tracking.delivery import ARTIFACTS, MODEL, hash_of
 from cifar_exp.tracking.journal import FILE, Journal
-from cifar_exp.tracking.live import Live
 from cifar_exp.tracking.replay import Replayer
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.system import SystemMetrics
+from cifar_exp.tracking.uploader import Uploader
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +41,13 @@ class Run:
         self.folder = folder
         self._journal = Journal(folder)
         self._replayer = Replayer(folder, store)
-        self._live = Live(self._replayer)
+        self._live = Uploader(self._replayer)
         self._drain_seconds = drain_seconds
         self._checkpoint_seconds = checkpoint_seconds
         self._checkpoint: Path | None = None  # that is not logged
         self._checkpoint_logged = time.monotonic()
         self._system_metrics: SystemMetrics | None = None
-        logged = past.metrics(folder).items() if (folder / FILE).exists() else ()
+        logged = local_run.metrics(folder).items() if (folder / FILE).exists() else ()
         self._known = {(name, step) for name, steps in logged for step in steps}
         self.resumed = 0
         """How often it had been interrupted."""
@@ -105,7 +105,7 @@ class Run:
     ) -> Run:
         """Go on with the run that was begun in this folder; what it has logged of a step stays as it was."""
         run = cls(store, folder, drain_seconds, checkpoint_seconds)
-        run.resumed = past.resumed(folder) + 1
+        run.resumed = local_run.resumed(folder) + 1
         run._write("resume", {**tags, **heartbeat.signature()}, safe=True)
         if system_metrics:
             steps = [step for name, step in run._known if name.startswith("system/")]
@@ -198,7 +198,7 @@ class Run:
                 self._journal.use_reserve()  # the disk may be full
             if outcome:
                 self.set_tags({"cifar_exp.outcome": outcome})
-            if outcome is None and past.checkpoints(self.folder):
+            if outcome is None and local_run.checkpoints(self.folder):
                 self._write("checkpoint", {"file": None})
             elif outcome in ("failed", "interrupted") and self._checkpoint and self._checkpoint_seconds is not None:
                 self._log_checkpoint()
@@ -214,7 +214,7 @@ class Run:
 
     def _log_checkpoint(self) -> None:
         if self._checkpoint:
-            place = past.checkpoints(self.folder) % 2
+            place = local_run.checkpoints(self.folder) % 2
             self._write("checkpoint", {"file": self._checkpoint.name, "place": place})
             self._checkpoint, self._checkpoint_logged = None, time.monotonic()
 

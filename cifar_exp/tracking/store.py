@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 from uuid import uuid4
 
-from cifar_exp.config import TrackingConfig
+from cifar_exp.config.schema import TrackingConfig
 from cifar_exp.errors import UserError, reason
 from cifar_exp.importing import importing
 from cifar_exp.tracking import server
@@ -254,6 +254,12 @@ class Store:
     @property
     def _address(self) -> str:
         return self.uri.rstrip("/") if self.is_server else EMBEDDED_ADDRESS
+
+    def how_to_open(self, address: str) -> str:
+        """Lines for a person: where to see a page of the UI, and how to start the UI of an embedded store."""
+        if command := self.ui_command():
+            return f"Start the UI:  {command}\nThen open:     {address}"
+        return f"Open:  {address}"
 
     def ui_command(self) -> str | None:
         """What starts the UI of an embedded store; None for a server, whose UI is up."""

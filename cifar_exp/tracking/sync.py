@@ -11,7 +11,7 @@ from cifar_exp.tracking import journal
 from cifar_exp.tracking.delivery import CHECKPOINTS, Away
 from cifar_exp.tracking.heartbeat import REASON
 from cifar_exp.tracking.journal import Event, Journal
-from cifar_exp.tracking.past import Past
+from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.replay import Replayer
 from cifar_exp.tracking.store import Store
 
@@ -87,7 +87,7 @@ def send(folder: Path, uri: str | None = None, experiment: str | None = None) ->
 
 def settle(held: Journal) -> bool:
     """Tell that a run was killed, if its journal has no end: its process is gone, or this could not hold it."""
-    left = Past.read(held.folder)
+    left = LocalRun.read(held.folder)
     if left is None or left.status is not None:
         return False
     saved = sorted(path.name for path in (held.folder / CHECKPOINTS).glob("epoch-*"))

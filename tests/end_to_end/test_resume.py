@@ -18,8 +18,8 @@ import program
 import pytest
 from mlflow import MlflowClient
 
-from cifar_exp.tracking import past
-from cifar_exp.tracking.past import Past
+from cifar_exp.tracking import local_run
+from cifar_exp.tracking.local_run import LocalRun
 
 EPOCHS = 6
 RUN = (*program.REPEATABLE, f"training.epochs={EPOCHS}")
@@ -73,8 +73,8 @@ def kill_after(seconds: float, folder: Path, *arguments: str) -> bool:
 
 def is_over(folder: Path) -> bool:
     """Whether the killed process had only to end: the same command would then train a second run."""
-    left = [Past.read(path.parent) for path in folder.glob("outputs/runs/*/journal.jsonl")]
-    return any(run and run.status == past.FINISHED and not run.can_go_on() for run in left)
+    left = [LocalRun.read(path.parent) for path in folder.glob("outputs/runs/*/journal.jsonl")]
+    return any(run and run.status == local_run.FINISHED and not run.can_go_on() for run in left)
 
 
 @pytest.fixture(scope="module")

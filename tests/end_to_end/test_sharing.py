@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from program import client, execute, runs
 
-from cifar_exp import runtime
+from cifar_exp.training import runtime
 
 PROGRAM = """
 import sys
-from cifar_exp import __main__, runtime
+from cifar_exp import __main__
+from cifar_exp.training import runtime
 code = __main__.main()
 print("shards:", runtime.shards())
 sys.exit(code)

@@ -13,8 +13,8 @@ import program
 import pytest
 from checks import Sweep
 
-from cifar_exp import data
-from cifar_exp.config import DataConfig
+from cifar_exp.config.schema import DataConfig
+from cifar_exp.data import datasets
 
 CIFAR10 = checks.Data(
     "cifar10",
@@ -113,7 +113,7 @@ def test_model_is_packaged(sweep: Sweep, name: str) -> None:
 
 
 def test_logged_models_predict_the_same_in_a_fresh_process(digits: Sweep, tmp_path: Path) -> None:
-    images = data.load(DataConfig(name="digits")).test.images
+    images = datasets.load(DataConfig(name="digits")).test.images
     checks.fresh_process_predicts_the_same(digits, images, tmp_path, *checks.NAMES)
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from twelve import Twelve
 
-from cifar_exp import cifar10, experiment
-from cifar_exp.config import Config, flatten
+from cifar_exp.config.schema import Config, flatten
+from cifar_exp.data import cifar10
+from cifar_exp.experiment import experiment
 from cifar_exp.review import published
 from cifar_exp.review.published import Entry
 from cifar_exp.tracking import sync

@@ -19,8 +19,8 @@ from scipy import stats
 from twelve import Twelve
 
 from cifar_exp.errors import UserError
-from cifar_exp.review import comparison, paired, records, selection, tables
-from cifar_exp.review.records import Record
+from cifar_exp.review import comparison, paired, query, run_record, tables
+from cifar_exp.review.run_record import RunRecord
 
 PARAMETERS = ("model.name", "optimizer.name", "optimizer.learning_rate", "seed")
 
@@ -42,8 +42,8 @@ def compare(twelve: Twelve, capsys: pytest.CaptureFixture[str]) -> Compare:
     return partial(twelve.answer, capsys, "compare")
 
 
-def records_of(twelve: Twelve, wanted: Sequence[str] = ()) -> list[Record]:
-    return [records.of_run(run) for run in selection.select(twelve.store, wanted)]
+def records_of(twelve: Twelve, wanted: Sequence[str] = ()) -> list[RunRecord]:
+    return [run_record.of_run(run) for run in query.select(twelve.store, wanted)]
 
 
 def test_the_table_is_what_the_client_has_to_the_digit(
@@ -214,9 +214,9 @@ def test_a_folder_says_of_its_run_what_the_store_does(twelve: Twelve, logged: di
     folders = list((twelve.folder / "outputs" / "sweeps" / "twelve").glob("*/journal.jsonl"))
     assert len(folders) == 12
     for path in folders:
-        found = records.of_folder(path.parent)
+        found = run_record.of_folder(path.parent)
         assert found is not None and found.id is not None
-        there = records.of_run(logged[found.id])
+        there = run_record.of_run(logged[found.id])
         added = {key: value for key, value in there.tags.items() if key not in found.tags}
         assert all(key.startswith(("mlflow.", "cifar_exp.journal")) for key in added)
         assert replace(found, began=there.began, ended=there.ended, tags={**found.tags, **added}) == there

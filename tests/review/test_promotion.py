@@ -16,8 +16,8 @@ import pytest
 import requests
 
 import cifar_exp
-from cifar_exp import data
-from cifar_exp.config import DataConfig
+from cifar_exp.config.schema import DataConfig
+from cifar_exp.data import datasets
 from cifar_exp.errors import UserError
 from cifar_exp.review import promotion, verdicts
 from cifar_exp.review.verdicts import APPROVED
@@ -171,7 +171,7 @@ def test_the_commands_promote_and_show_and_mlflow_serves_the_champion(
     (champion,) = json.loads(shown.stdout)
     assert (champion["run_id"], champion["why"]) == (run.info.run_id, "for the demo. The first.")
 
-    images = data.load(DataConfig(name="digits")).test.images[:4]
+    images = datasets.load(DataConfig(name="digits")).test.images[:4]
     variables, command = serve.removeprefix("Serve it:  ").split(" ", 1)
     key, _, value = variables.partition("=")
     port = "5" + str(os.getpid())[-4:].zfill(4)

@@ -17,10 +17,10 @@ from browsing import opened
 from sklearn.metrics import confusion_matrix
 from twelve import NAME, Twelve
 
-from cifar_exp import data
-from cifar_exp.config import DataConfig
-from cifar_exp.review import charts, details, paired, records, report, selection, side_by_side
-from cifar_exp.review.records import Record
+from cifar_exp.config.schema import DataConfig
+from cifar_exp.data import datasets
+from cifar_exp.review import charts, paired, query, report, report_pairs, run_record, run_results
+from cifar_exp.review.run_record import RunRecord
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def browser() -> Iterator[Browser]:
 def page_file(twelve: Twelve, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report on the twelve, from their store."""
     path = tmp_path_factory.mktemp("report") / "report.html"
-    runs = selection.select(twelve.store)
+    runs = query.select(twelve.store)
     path.write_text(report.of_store(twelve.store, runs, "Twelve runs"), encoding="utf-8")
     return path
 
@@ -61,7 +61,7 @@ def wait_until_drawn(page: Page) -> None:
 
 def test_curves_and_matrices_are_what_was_logged(twelve: Twelve, page_file: Path) -> None:
     drawn = content(page_file.read_text())
-    runs = selection.select(twelve.store)
+    runs = query.select(twelve.store)
     for metric in ("val/loss", "val/accuracy", "train/loss", "train/accuracy"):
         for trace, run in zip(drawn["charts"]["curves"][metric]["data"], runs, strict=True):
             points = program.points(twelve.store.client, run.info.run_id, metric)
@@ -78,7 +78,7 @@ def test_every_two_runs_are_compared_with_the_images_that_one_alone_is_right_on(
     twelve: Twelve, page_file: Path
 ) -> None:
     drawn = content(page_file.read_text())["pairs"]
-    runs = selection.select(twelve.store)
+    runs = query.select(twelve.store)
     assert len(drawn["pairs"]) == 12 * 11 // 2
     predicted = [paired.of_run(twelve.store, run) for run in runs]
     labels = predicted[0]["label"].to_numpy()
@@ -91,7 +91,7 @@ def test_every_two_runs_are_compared_with_the_images_that_one_alone_is_right_on(
         for side, (own, other) in zip("ab", ((0, 1), (1, 0)), strict=True):
             alone = np.flatnonzero(right[own] & ~right[other])
             assert set(pair[side]) <= set(alone) and len(pair[side]) == min(6, len(alone))
-    images = data.load(DataConfig(name="digits")).test.images
+    images = datasets.load(DataConfig(name="digits")).test.images
     for index, address in drawn["images"].items():
         import base64
         import io
@@ -111,7 +111,7 @@ def test_the_matrix_of_a_run_is_sklearn_s() -> None:
     labels, predicted = generator.integers(0, 4, 500), probabilities.argmax(axis=1)
     frame = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in "abcd"])
     frame = frame.assign(index=range(500), label=labels, predicted=predicted)
-    found = side_by_side.of(["x", "y"], [details.Detail({}, frame)] * 2, None)
+    found = report_pairs.of(["x", "y"], [run_results.Detail({}, frame)] * 2, None)
     assert found["classes"] == list("abcd") and found["images"] == {}
     assert found["runs"][0]["matrix"] == confusion_matrix(labels, predicted, labels=range(4)).tolist()
     assert found["pairs"]["0,1"]["words"][0] == "y and x are right on the very same of 500 images."
@@ -187,19 +187,19 @@ def test_in_the_artifact_viewer_of_mlflow_it_is_the_same_page(
         browsing.keep(page, "report_in_mlflow")
 
 
-def hostile(twelve: Twelve) -> tuple[list[Record], list[details.Detail]]:
+def hostile(twelve: Twelve) -> tuple[list[RunRecord], list[run_results.Detail]]:
     """The first runs, with names, settings and notes that try to be code."""
-    runs = selection.select(twelve.store)[:4]
+    runs = query.select(twelve.store)[:4]
     known = [
         replace(
-            records.of_run(run),
+            run_record.of_run(run),
             name=f"{HOSTILE}{at}",
             params={**run.data.params, "model.name": f"{HOSTILE}{at % 2}"},
             tags={**run.data.tags, "cifar_exp.overrides": HOSTILE, "cifar_exp.device": HOSTILE + str(at)},
         )
         for at, run in enumerate(runs)
     ]
-    return known, [details.of_run(twelve.store, run) for run in runs]
+    return known, [run_results.of_run(twelve.store, run) for run in runs]
 
 
 def test_what_comes_from_a_store_is_shown_and_never_run(twelve: Twelve, browser: Browser, tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_the_sweep_has_logged_its_own_report(twelve: Twelve, tmp_path: Path) -> 
     assert parent is not None
     path = program.artifact(twelve.store.client, parent.info.run_id, "sweep/report.html", tmp_path)
     logged = content(path.read_text())
-    own = content(report.of_store(twelve.store, selection.select(twelve.store), "Twelve runs"))
+    own = content(report.of_store(twelve.store, query.select(twelve.store), "Twelve runs"))
     by_name = {trace["name"]: trace["y"] for trace in own["charts"]["curves"]["val/accuracy"]["data"]}
     drawn = logged["charts"]["curves"]["val/accuracy"]["data"]
     assert {trace["name"]: trace["y"] for trace in drawn} == by_name and len(drawn) == 12
@@ -244,7 +244,7 @@ def test_the_sweep_has_logged_its_own_report(twelve: Twelve, tmp_path: Path) -> 
 
 
 def test_few_runs_or_bare_ones_make_a_page_too(twelve: Twelve, own_store: Store) -> None:
-    one = report.of_store(twelve.store, selection.select(twelve.store)[:1], "One")
+    one = report.of_store(twelve.store, query.select(twelve.store)[:1], "One")
     assert content(one)["pairs"] is None and content(one)["charts"]["parallel"] is None
     client = own_store.client
     bare = [client.create_run(own_store.experiment_id, run_name=name) for name in ("a", "b")]
@@ -254,10 +254,10 @@ def test_few_runs_or_bare_ones_make_a_page_too(twelve: Twelve, own_store: Store)
 
 
 def test_runs_of_other_test_images_stay_apart(twelve: Twelve) -> None:
-    runs = selection.select(twelve.store)[:3]
-    known = [records.of_run(run) for run in runs]
+    runs = query.select(twelve.store)[:3]
+    known = [run_record.of_run(run) for run in runs]
     known[2] = replace(known[2], test_digest="f" * 32)
-    detailed = [details.of_run(twelve.store, run) for run in runs]
+    detailed = [run_results.of_run(twelve.store, run) for run in runs]
     page = report._page("t", known, range(3), detailed, "", {})
     assert len(content(page)["pairs"]["runs"]) == 2
     assert "were tested on different images: SHA-256" in page
@@ -275,15 +275,15 @@ def test_images_that_are_not_here_or_not_the_same_are_not_shown(
     twelve: Twelve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, digest: str | None, said: str
 ) -> None:
     monkeypatch.setenv("CIFAR_EXP_DATA", str(tmp_path))
-    run = records.of_run(selection.select(twelve.store)[0])
+    run = run_record.of_run(query.select(twelve.store)[0])
     run = replace(run, params={**run.params, "data.name": name}, test_digest=digest)
-    images, problem = details.images([run])
+    images, problem = run_results.images([run])
     assert images is None and said in problem
     assert list(tmp_path.iterdir()) == []  # nothing was downloaded
 
 
 def test_many_runs_are_drawn_with_the_most_accurate_in_detail(twelve: Twelve) -> None:
-    run = records.of_run(selection.select(twelve.store)[0])
+    run = run_record.of_run(query.select(twelve.store)[0])
     many = [
         replace(
             run,

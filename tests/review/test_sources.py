@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from cifar_exp.composition import CONF
+from cifar_exp.config.composition import CONF
 from cifar_exp.errors import UserError
-from cifar_exp.review import missing, published, sources
-from cifar_exp.review.missing import Runner
+from cifar_exp.review import published, published_runner, sources
 from cifar_exp.review.published import Entry
+from cifar_exp.review.published_runner import Runner
 from cifar_exp.tracking.store import Store
 
 Log = Callable[..., str]
@@ -139,7 +139,7 @@ def test_experiments_that_go_on_from_each_other_match_nothing_and_are_refused(by
     ]
     assert published.match(circle, []) == {"s0_wide": [], "s0_narrow": []}
     with pytest.raises(UserError, match="s0_wide, s0_narrow go on from each other"):
-        missing.in_order(circle, {"s0_wide": 1, "s0_narrow": 1})
+        published_runner.in_order(circle, {"s0_wide": 1, "s0_narrow": 1})
 
 
 def test_a_store_that_is_not_there_holds_nothing_and_is_not_made(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_the_csv_has_a_row_per_entry_and_reads_back(entries: list[Entry], own_st
 def test_the_cheapest_comes_first_and_each_after_what_it_goes_on_from(by_name: dict[str, Entry]) -> None:
     names = ["s0_wide", "s4_model_8_adamax", "s4_model_8_adadelta", "s4_model_8_adagrad", "s1_subset"]
     costs = dict(zip(names, (5, 1, 2, 6, 3), strict=True))
-    ordered = missing.in_order([by_name[name] for name in names], costs)
+    ordered = published_runner.in_order([by_name[name] for name in names], costs)
     assert [entry.name for entry in ordered] == [
         "s1_subset",  # what it goes on from is not missing
         "s0_wide",
@@ -273,7 +273,7 @@ def test_the_cheapest_comes_first_and_each_after_what_it_goes_on_from(by_name: d
 
 def test_multiply_adds_are_those_of_the_layers(by_name: dict[str, Entry]) -> None:
     config = by_name["s0_one_conv"].config
-    found = missing.multiply_adds({"one": config.model, "wide": by_name["s0_wide"].config.model}, config)
+    found = published_runner.multiply_adds({"one": config.model, "wide": by_name["s0_wide"].config.model}, config)
     assert found["one"] == (3 * 3 * 3 + 1) * 32 * 30 * 30 + (15 * 15 * 32 + 1) * 64 + (64 + 1) * 10
     assert found["wide"] > found["one"]
 
@@ -320,5 +320,5 @@ def test_overrides_after_which_a_run_would_not_count_are_refused(
     ],
 )
 def test_a_value_is_quoted_for_hydra_where_it_has_to_be(compose: Callable[..., Any], value: str, written: str) -> None:
-    assert missing.override("note", value) == f"note={written}"
-    assert compose(missing.override("note", value)).note == value
+    assert published_runner.override("note", value) == f"note={written}"
+    assert compose(published_runner.override("note", value)).note == value

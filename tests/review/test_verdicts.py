@@ -15,7 +15,7 @@ import pytest
 
 import cifar_exp
 from cifar_exp.errors import UserError
-from cifar_exp.review import description, find, queue, verdicts
+from cifar_exp.review import description, query, queue, verdicts
 from cifar_exp.review.verdicts import APPROVED, NOTE, REJECTED, RERUN, UNREVIEWED
 from cifar_exp.tracking.store import Store
 
@@ -231,16 +231,16 @@ def test_verdicts_of_several_people_at_the_same_moment_are_all_kept(
 
 def test_a_run_is_found_by_id_prefix_and_name_if_only_one_has_it(own_store: Store, log_trained: LogTrained) -> None:
     weak, strong, other = log_trained("weak"), log_trained("strong"), log_trained("strong")
-    assert find.run(own_store, weak.info.run_id).info.run_id == weak.info.run_id
-    assert find.run(own_store, strong.info.run_id[:12]).info.run_id == strong.info.run_id
-    assert find.run(own_store, "weak").info.run_id == weak.info.run_id
+    assert query.get(own_store, weak.info.run_id).info.run_id == weak.info.run_id
+    assert query.get(own_store, strong.info.run_id[:12]).info.run_id == strong.info.run_id
+    assert query.get(own_store, "weak").info.run_id == weak.info.run_id
     with pytest.raises(UserError, match=r"^2 runs in .* are 'strong': ") as refused:
-        find.run(own_store, "strong")
+        query.get(own_store, "strong")
     assert all(run.info.run_id[:8] in str(refused.value) for run in (strong, other))
     for wrong in ("nothing", "f" * 32, "it's", "", "%"):
         with pytest.raises(UserError, match=r"^no run "):
-            find.run(own_store, wrong)
-    assert find.run(Store(own_store.uri, "elsewhere"), weak.info.run_id).info.run_id == weak.info.run_id
+            query.get(own_store, wrong)
+    assert query.get(Store(own_store.uri, "elsewhere"), weak.info.run_id).info.run_id == weak.info.run_id
 
 
 def test_the_command_says_shows_and_refuses(tmp_path: Path, log_trained: LogTrained) -> None:

@@ -10,8 +10,8 @@ import pytest
 from checks import Sweep
 from stack import Stack, User
 
-from cifar_exp import data
-from cifar_exp.config import DataConfig
+from cifar_exp.config.schema import DataConfig
+from cifar_exp.data import datasets
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_the_logged_model_comes_back_byte_for_byte(sweep: Sweep, tmp_path: Path)
 
 
 def test_a_colleague_predicts_the_same(sweep: Sweep, server: Stack, ann: User, tmp_path: Path) -> None:
-    images = data.load(DataConfig(name="digits")).test.images
+    images = datasets.load(DataConfig(name="digits")).test.images
     checks.fresh_process_predicts_the_same(sweep, images, tmp_path, "bn-adam", **server.environment(ann))
 
 

@@ -13,7 +13,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from cifar_exp import cifar10, composition, runtime
+from cifar_exp.config import composition
+from cifar_exp.data import cifar10
 from cifar_exp.errors import UserError
 from cifar_exp.sweep import launcher, task, worker
 from cifar_exp.sweep.resources import Settings
@@ -21,6 +22,7 @@ from cifar_exp.sweep.task import Task
 from cifar_exp.tracking import sync
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
+from cifar_exp.training import runtime
 
 PARALLEL = "hydra/launcher=parallel"
 

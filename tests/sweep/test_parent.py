@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from cifar_exp.composition import Plan, plan
+from cifar_exp.config.composition import Plan, plan
 from cifar_exp.errors import UserError
 from cifar_exp.sweep import parent
 from cifar_exp.sweep.job import JobResult, varying

@@ -12,12 +12,12 @@ import proxy
 import pytest
 from proxy import Proxy
 
-from cifar_exp.checkpoint import Checkpoint, Checkpoints
 from cifar_exp.tracking import heartbeat, sync
 from cifar_exp.tracking.heartbeat import GONE_AFTER, HEARTBEAT, PROCESS, REASON
 from cifar_exp.tracking.replay import Replayer
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
+from cifar_exp.training.checkpoint import Checkpoint, Checkpoints
 
 LONG_AGO = datetime.now(UTC) - GONE_AFTER - timedelta(seconds=60)
 
@@ -25,7 +25,7 @@ LONG_AGO = datetime.now(UTC) - GONE_AFTER - timedelta(seconds=60)
 @pytest.fixture
 def shaky(mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr("cifar_exp.tracking.live._LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr("cifar_exp.tracking.uploader._LONGEST_PAUSE", 0.2)
     with proxy.before(mlflow_server) as one:
         yield one
 
@@ -55,7 +55,7 @@ def silence(store: Store, run_id: str | None) -> None:
 def test_a_run_says_which_process_it_is_of_and_again_and_again_that_it_lives(
     direct: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cifar_exp.tracking.live._BEAT", 0.2)
+    monkeypatch.setattr("cifar_exp.tracking.uploader._BEAT", 0.2)
     with begin(direct, tmp_path) as run:
         assert run.started()
         assert run.id

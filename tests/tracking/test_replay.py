@@ -16,16 +16,16 @@ import pytest
 from mlflow import MlflowClient
 from proxy import MODES, Proxy
 
-from cifar_exp import models
-from cifar_exp.architecture import Layer
-from cifar_exp.config import ModelConfig
-from cifar_exp.data import Split
+from cifar_exp.config.architecture import Layer
+from cifar_exp.config.schema import ModelConfig
+from cifar_exp.data.datasets import Split
 from cifar_exp.errors import UserError
 from cifar_exp.tracking import journal, package, sync
 from cifar_exp.tracking.delivery import ARTIFACTS, MODEL
 from cifar_exp.tracking.replay import Replayer
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
+from cifar_exp.training import models
 
 EPOCHS = 6
 FILES = {f"figures/{number}.bin": bytes([number]) * 20_000 for number in range(4)}
@@ -36,7 +36,7 @@ IMAGES = Split(np.zeros((2, 32, 32, 3), np.uint8), np.zeros(2, np.uint8))
 def shaky(mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """The server, behind a proxy that may be told to misbehave."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr("cifar_exp.tracking.live._LONGEST_PAUSE", 1.0)
+    monkeypatch.setattr("cifar_exp.tracking.uploader._LONGEST_PAUSE", 1.0)
     with proxy.before(mlflow_server) as one:
         yield one
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cifar_exp.architecture import Layer
-from cifar_exp.config import Config, ModelConfig, flatten
-from cifar_exp.data import Split
+from cifar_exp.config.architecture import Layer
+from cifar_exp.config.schema import Config, ModelConfig, flatten
+from cifar_exp.data.datasets import Split
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
 
@@ -187,8 +187,8 @@ def test_a_logged_model_belongs_to_its_run_and_can_be_loaded(store: Store, tmp_p
     import keras
     import mlflow
 
-    from cifar_exp import models
     from cifar_exp.tracking import package
+    from cifar_exp.training import models
 
     layers = (Layer("Flatten"), Layer("Dense", {"units": 3}))
     classifier = models.classifier(models.build(ModelConfig("m", layers, {}))[0])

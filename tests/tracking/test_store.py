@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_exp.config import TrackingConfig
+from cifar_exp.config.schema import TrackingConfig
 from cifar_exp.errors import UserError
 from cifar_exp.tracking.store import EMBEDDED, Store
 

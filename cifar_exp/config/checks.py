@@ -1,0 +1,174 @@
+"""A composed config -> checked dataclasses: what has the right type but cannot run is refused here.
+
+`config` says for each setting which values it takes; what crosses settings is checked below.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import ValidationError
+
+from cifar_exp.config import architecture
+from cifar_exp.config.schema import (
+    CLASSES,
+    IMAGE_SHAPE,
+    OPTIMIZER_ARGUMENTS,
+    SCHEDULE_ARGUMENTS,
+    Config,
+    ModelConfig,
+    ReportedConfig,
+)
+from cifar_exp.errors import UserError, did_you_mean
+
+
+def from_composed(composed: DictConfig) -> Config:
+    """A composed config as checked dataclasses.
+
+    Raises:
+        UserError: for a value that cannot run.
+    """
+    content: Any = OmegaConf.to_container(composed, resolve=True)
+    model = content.pop("model")
+    if not isinstance(model, dict) or not isinstance(model.get("name"), str) or "layers" not in model:
+        raise UserError("model: expected a mapping with a name and a list of layers")
+    reported = content["reference"]["reported"]
+    content["reference"]["reported"] = {setting: _reported(setting, values) for setting, values in reported.items()}
+    name = model.pop("name")
+    layers = architecture.parse(model.pop("layers"), f"model {name!r}")
+    config: Config = _build(Config, content, "")
+    object.__setattr__(config, "model", ModelConfig(name, layers, model))
+    check(config)
+    return config
+
+
+def _build(cls: type, values: Mapping[str, Any], path: str) -> Any:
+    """The dataclass with its nested dataclasses, from plain containers of the right types."""
+    known = {f.name: f for f in fields(cls)}
+    for key in values:
+        if key not in known:
+            nearest = did_you_mean(f"{path}{key}", [f"{path}{name}" for name in known])
+            raise UserError(f"{path}{key}: no such setting{nearest}")
+    made = {}
+    for key, value in values.items():
+        nested = known[key].default_factory
+        if isinstance(nested, type) and is_dataclass(nested):
+            value = _build(nested, value, f"{path}{key}.")
+        made[key] = value
+    return cls(**made)
+
+
+def _reported(setting: str, values: Any) -> ReportedConfig:
+    """What is reported of one setting, checked here: Hydra cannot fill a mapping of frozen dataclasses."""
+    where = f"reference.reported.{setting}"
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: got {values!r}, expected {{accuracy: ..., loss: ...}}")
+    made: ReportedConfig = _build(ReportedConfig, values, f"{where}.")
+    try:
+        OmegaConf.structured(made)
+    except ValidationError as error:
+        raise UserError(f"{where}.{error.full_key}: {str(error).splitlines()[0]}") from error
+    return made
+
+
+def check(config: Config) -> None:
+    """Refuse what has the right type but cannot run.
+
+    Raises:
+        UserError: naming the field, what it holds and what it takes.
+    """
+    for problem in _out_of_range(config, ""):
+        raise UserError(problem)
+    _check_arguments("optimizer", config.optimizer, OPTIMIZER_ARGUMENTS, {"learning_rate", "weight_decay", "clipnorm"})
+    _check_arguments("optimizer.schedule", config.optimizer.schedule, SCHEDULE_ARGUMENTS, set())
+    if config.optimizer.nesterov and not config.optimizer.momentum:
+        raise UserError("optimizer.nesterov=true needs a momentum: set optimizer.momentum=0.9, say")
+    if config.data.train_images and config.data.train_images % CLASSES:
+        raise UserError(f"data.train_images: got {config.data.train_images}, expected a multiple of {CLASSES}")
+    if config.reference.reported and config.reference.varies is None:
+        raise UserError("reference.reported: needs reference.varies, the key that these are settings of")
+    architecture.check(config.model.layers, f"model {config.model.name!r}", IMAGE_SHAPE, CLASSES)
+    if config.training.ghost_batches > config.training.batch_size:
+        raise UserError(
+            f"training.ghost_batches: got {config.training.ghost_batches}, expected at most training.batch_size, "
+            f"{config.training.batch_size}"
+        )
+    if config.training.whiten:
+        _check_whitening(config)
+
+
+def _check_whitening(config: Config) -> None:
+    if config.training.start_from:
+        raise UserError("training.whiten: got true with training.start_from, whose weights it would replace")
+    first = next(layer for layer in config.model.layers if layer.kind != "Rescaling")
+    if first.kind != "Conv2D":
+        raise UserError(f"training.whiten: model {config.model.name!r} begins with {first.kind}, expected Conv2D")
+    for argument in ("groups", "dilation_rate"):
+        if first.arguments.get(argument, 1) not in (1, [1, 1]):
+            raise UserError(
+                f"training.whiten: the first Conv2D of model {config.model.name!r} has {argument}, expected none: each "
+                "filter is a component of a whole patch"
+            )
+    filters, size = first.arguments["filters"], first.arguments["kernel_size"]
+    most = 2 * math.prod(size if isinstance(size, list) else [size, size]) * IMAGE_SHAPE[2]
+    if filters % 2 or filters > most:
+        raise UserError(
+            f"training.whiten: the first Conv2D of model {config.model.name!r} has {filters} filters, expected an even "
+            f"number of at most {most}: components of a patch and their negatives"
+        )
+
+
+def check_sweep(name: str, retries: int) -> None:
+    """Refuse a name that could not be a folder's, and a count that is none.
+
+    Raises:
+        UserError: saying what it may be.
+    """
+    if retries < 0:
+        raise UserError(f"sweep.retries: got {retries}, expected at least 0")
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise UserError(f"sweep.name: got {name!r}, expected letters, digits, '-', '_' and '.' only")
+
+
+def _out_of_range(node: Any, path: str) -> Iterator[str]:
+    for f in fields(node):
+        value, key = getattr(node, f.name), f"{path}{f.name}"
+        if is_dataclass(value):
+            yield from _out_of_range(value, f"{key}.")
+        elif isinstance(value, Mapping):
+            for name, item in value.items():
+                if is_dataclass(item):
+                    yield from _out_of_range(item, f"{key}.{name}.")
+        elif value == MISSING:
+            yield f"{key}: needs a value"
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield f"{key}: got {value}, expected a finite number"
+        elif value is not None:
+            for limit, bound in f.metadata.items():
+                if limit == "choices" and value not in bound:
+                    yield f"{key}: got {value!r}, expected one of {', '.join(bound)}{did_you_mean(value, bound)}"
+                elif (
+                    (limit == "at least" and not value >= bound)
+                    or (limit == "above" and not value > bound)
+                    or (limit == "at most" and not value <= bound)
+                    or (limit == "below" and not value < bound)
+                ):
+                    yield f"{key}: got {value}, expected {limit} {bound}"
+
+
+def _check_arguments(path: str, node: Any, arguments: Mapping[str, frozenset[str]], common: set[str]) -> None:
+    takes = arguments[node.name] | common
+    for f in fields(node):
+        if f.name not in ("name", "schedule") and f.name not in takes and getattr(node, f.name) is not None:
+            takes_what = f"it takes {', '.join(sorted(takes))}" if takes else "it takes none"
+            raise UserError(
+                f"{path}.{f.name}: {node.name} has no such argument; {takes_what} ({path}.{f.name}=null takes it away)"
+            )
+    for name in sorted(arguments[node.name]):
+        if getattr(node, name) is None:
+            raise UserError(f"{path}.{name}: {node.name} needs a value")

@@ -1,0 +1,145 @@
+"""CIFAR-10 and digits as uint8 arrays, split for training, validation and test."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from cifar_exp.config.schema import CLASSES, IMAGE_SHAPE, DataConfig
+from cifar_exp.data import cifar10
+from cifar_exp.errors import UserError
+from cifar_exp.importing import importing
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, 32, 32, 3) uint8 in 0..255, labels (N,) uint8 in 0..9."""
+
+    images: Images
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: npt.NDArray[np.intp]) -> Split:
+        """The images at these indices, in their order."""
+        return Split(self.images[indices], self.labels[indices])
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the bytes of images and labels, in hexadecimal."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels).data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a run trains, validates and tests on, and where it comes from."""
+
+    training: Split
+    validation: Split
+    test: Split
+    classes: tuple[str, ...]
+    source: str
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of all three splits."""
+        parts = (self.training, self.validation, self.test)
+        return hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()
+
+
+@lru_cache(maxsize=2)  # the jobs of a sweep mostly train on the same images
+def load(config: DataConfig) -> Splits:
+    """The data set that the config names, split as it says.
+
+    Raises:
+        UserError: if the files are not there, differ from the official ones, or are too few for the split.
+    """
+    if config.name == "cifar10":
+        files = cifar10.find(config.dir, config.verify)
+        source = files.source
+        train = Split(*cifar10.read(files.folder, cifar10.TRAINING_FILES))
+        test = Split(*cifar10.read(files.folder, cifar10.TEST_FILES))
+    else:
+        source = "scikit-learn load_digits, upscaled to 32x32x3"
+        train, test = _digits()
+    training, validation = _split(train, test, config)
+    if config.train_images is not None:
+        training = _first_of_each_class(training, config.train_images)
+    return Splits(training, validation, test, class_names(config.name), source)
+
+
+def class_names(name: str) -> tuple[str, ...]:
+    """Of the data set of this name, in the order of the labels."""
+    return cifar10.CLASS_NAMES if name == "cifar10" else tuple(str(digit) for digit in range(CLASSES))
+
+
+def test_images(name: str) -> Split | None:
+    """The test images of a data set, whichever copy is on this machine; None for one that would be downloaded.
+
+    Raises:
+        UserError: for files that are cut short.
+    """
+    if name == "digits":
+        return _digits()[1]
+    if name != "cifar10" or not cifar10.is_there(None):
+        return None
+    return Split(*cifar10.read(cifar10.find(None, "size").folder, cifar10.TEST_FILES))
+
+
+def _digits() -> tuple[Split, Split]:
+    """The 1,797 digits, pixels 0..16 at 8x8, as 32x32x3 in 0..255; a fifth of each class tests."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    factor = IMAGE_SHAPE[0] // grey.shape[1]
+    large = grey.repeat(factor, axis=1).repeat(factor, axis=2)
+    everything = Split(np.repeat(large[..., np.newaxis], IMAGE_SHAPE[2], axis=-1), digits.target.astype(np.uint8))
+    return _stratified(everything, share=0.2, seed=0)
+
+
+def _split(train: Split, test: Split, config: DataConfig) -> tuple[Split, Split]:
+    if config.validation == "test":
+        return train, test
+    if config.validation == "stratified":
+        return _stratified(train, config.validation_share, config.split_seed)
+    # As Keras's validation_split counts: the last share, unshuffled.
+    first = int(len(train) * (1 - config.validation_share))
+    if not 0 < first < len(train):
+        share = f"data.validation_share={config.validation_share}"
+        raise UserError(f"{share} of {len(train)} images leaves none to train or none to validate")
+    indices = np.arange(len(train))
+    return train.take(indices[:first]), train.take(indices[first:])
+
+
+def _stratified(split: Split, share: float, seed: int) -> tuple[Split, Split]:
+    """A share of each class set apart; both parts keep the original order."""
+    with importing("sklearn"):
+        from sklearn.model_selection import train_test_split
+
+    try:
+        rest, apart = train_test_split(np.arange(len(split)), test_size=share, stratify=split.labels, random_state=seed)
+    except ValueError as error:
+        raise UserError(f"data.validation_share={share} of {len(split)} images: {error}") from None
+    return split.take(np.sort(rest)), split.take(np.sort(apart))
+
+
+def _first_of_each_class(split: Split, count: int) -> Split:
+    """`count` images in all, the first of each class, in their original order."""
+    per_class = count // CLASSES
+    found = [np.flatnonzero(split.labels == label) for label in range(CLASSES)]
+    if (fewest := min(map(len, found))) < per_class:
+        raise UserError(
+            f"data.train_images={count}: a class has only {fewest} training images; take at most {fewest * CLASSES}"
+        )
+    return split.take(np.sort(np.concatenate([indices[:per_class] for indices in found])))

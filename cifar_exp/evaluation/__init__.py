@@ -1,0 +1,1 @@
+"""Predictions, scores and figures of a trained model."""

@@ -1,0 +1,103 @@
+"""A model and a split -> what it got right and wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.special import log_softmax
+from sklearn import metrics
+
+from cifar_exp.data.datasets import Labels, Split
+from cifar_exp.training.feeding import batches
+
+SERVED_BATCH = 32  # Keras's default, with which the logged model is served: other sizes round differently
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Probabilities (N, C) float32 for images of these labels (N,) uint8; `loss` is the mean cross-entropy."""
+
+    classes: tuple[str, ...]
+    labels: Labels
+    probabilities: npt.NDArray[np.float32]
+    loss: float
+
+    @cached_property
+    def predicted(self) -> Labels:
+        """The most probable class of each image, (N,) uint8."""
+        predicted: Labels = self.probabilities.argmax(axis=1).astype(np.uint8)
+        return predicted
+
+    @cached_property
+    def confusion_matrix(self) -> npt.NDArray[np.int64]:
+        """Counts (C, C): rows true, columns predicted."""
+        matrix: npt.NDArray[np.int64] = metrics.confusion_matrix(
+            self.labels, self.predicted, labels=np.arange(len(self.classes))
+        )
+        return matrix
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """scikit-learn's classification report: precision, recall, f1-score and support by class name."""
+        report: dict[str, Any] = metrics.classification_report(
+            self.labels,
+            self.predicted,
+            labels=np.arange(len(self.classes)),
+            target_names=list(self.classes),
+            output_dict=True,
+            zero_division=0,
+        )
+        return report
+
+    def metrics(self) -> dict[str, float]:
+        """The test metrics under the names they are logged as."""
+        scores = {
+            "test/loss": self.loss,
+            "test/accuracy": float(np.mean(self.predicted == self.labels)),
+            "test/f1_macro": float(self.report["macro avg"]["f1-score"]),
+        }
+        for name in self.classes:
+            for metric, key in (("recall", "recall"), ("precision", "precision"), ("f1", "f1-score")):
+                scores[f"test/{metric}/{name}"] = float(self.report[name][key])
+        return scores
+
+    def predictions(self) -> pd.DataFrame:
+        """One row per test image: index, label, predicted, p_<class>."""
+        frame = pd.DataFrame(self.probabilities, columns=[f"p_{name}" for name in self.classes])
+        frame.insert(0, "index", np.arange(len(self.labels)))
+        frame.insert(1, "label", self.labels)
+        frame.insert(2, "predicted", self.predicted)
+        return frame
+
+    def submission(self) -> pd.DataFrame:
+        """One row per test image in the form of Kaggle's CIFAR-10 competition: id from 1, label a class's name.
+
+        The ids count this data set's own test images, in their order; the competition has 300,000 other ones.
+        """
+        ids = np.arange(1, len(self.labels) + 1)
+        return pd.DataFrame({"id": ids, "label": np.array(self.classes)[self.predicted]})
+
+
+def evaluate(model: keras.Model, classifier: keras.Model, split: Split, classes: tuple[str, ...]) -> Evaluation:
+    """Predict every image of the split.
+
+    Args:
+        model: gives logits, from which the loss is computed without underflow.
+        classifier: the same model giving the probabilities that are logged.
+    """
+    own = np.arange(len(split)), split.labels
+    images = batches(SERVED_BATCH, split.images)
+    if classifier.input is model.input:
+        both = keras.Model(model.input, [model.output, classifier.output])
+        logits, probabilities = both.predict(**images, verbose=0)
+        log_likelihood = log_softmax(logits.astype(np.float64), axis=1)[own]
+    else:  # a mean over views of an image has no logits
+        probabilities = classifier.predict(**images, verbose=0)
+        log_likelihood = np.log(np.maximum(probabilities[own], np.finfo(np.float32).tiny), dtype=np.float64)
+    return Evaluation(classes, split.labels, probabilities, float(-log_likelihood.mean()))

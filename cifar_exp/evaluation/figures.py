@@ -1,0 +1,233 @@
+"""History, images and predictions -> matplotlib figures.
+
+Images are uint8 (N, 32, 32, 3) and labels uint8 (N,) throughout.
+"""
+
+from __future__ import annotations
+
+import statistics
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from cifar_exp.evaluation.style import (
+    BLACK,
+    BLUE,
+    COLOURS,
+    DPI,
+    GREY,
+    LINE_STYLES,
+    MARKERS,
+    PALE,
+    RED,
+    page,
+    percent,
+    styled,
+)
+
+
+def _panels(height: float) -> tuple[Figure, Axes, Axes]:
+    """Figure with a loss and an accuracy panel over epochs."""
+    figure = Figure(figsize=(9, height), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
+        axes.set(title=name, xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    return figure, loss, accuracy
+
+
+def _finite(history: Mapping[str, Sequence[float]], key: str) -> np.ndarray:
+    """One metric by epoch, float (epochs,), NaN where it is not finite; empty where it is missing."""
+    values = np.asarray(history.get(key, ()), dtype=float)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _highest(values: np.ndarray) -> float:
+    """Highest finite value, or NaN where there is none."""
+    return float(np.nanmax(values)) if np.isfinite(values).any() else np.nan
+
+
+def _epochs(values: np.ndarray) -> np.ndarray:
+    """Epochs of `values`, counted from 1."""
+    return np.arange(1, len(values) + 1)
+
+
+def _show_epochs(axes: Axes, epochs: int) -> None:
+    """Limit `axes` to epochs 1 to `epochs` with a little room at both ends."""
+    axes.set_xlim(0.5, max(epochs, 1) + max(0.5, 0.02 * epochs))
+
+
+@styled
+def curves(history: Mapping[str, Sequence[float]], title: str) -> Figure:
+    """Loss and accuracy by epoch, training against validation; `history` holds one value per epoch."""
+    figure, *panels = _panels(3.9)
+    figure.suptitle(textwrap.fill(title, 90), fontsize=11, fontweight="bold", x=0.015, ha="left")
+    validation = _finite(history, "val/accuracy")
+    epochs = max((len(values) for values in history.values()), default=0)
+    marker = "o" if epochs <= 25 else ""
+    for axes, metric in zip(panels, ("loss", "accuracy"), strict=True):
+        for prefix, name, colour in (("train", "training", BLUE), ("val", "validation", RED)):
+            values = _finite(history, f"{prefix}/{metric}")
+            if np.isfinite(values).any():
+                axes.plot(_epochs(values), values, color=colour, marker=marker, ms=4, label=name)
+        if not axes.lines:
+            axes.text(0.5, 0.5, "no finite values", transform=axes.transAxes, ha="center", color=GREY)
+        _show_epochs(axes, epochs)
+    if np.isfinite(best := _highest(validation)):
+        epoch = int(np.nanargmax(validation)) + 1
+        for axes in panels:
+            axes.axvline(epoch, color=GREY, lw=1, ls=":", zorder=1)
+        label = f"best validation: {best:.3f} in epoch {epoch}"
+        panels[1].plot(epoch, best, "o", ms=10, mfc="none", mec=BLACK, mew=1.4, ls="", label=label)
+    handles = [handle for axes in panels for handle in axes.get_legend_handles_labels()[0]]
+    if named := {handle.get_label(): handle for handle in handles}:  # one entry for both panels
+        figure.legend(handles=list(named.values()), loc="outside lower center", ncols=len(named))
+    return figure
+
+
+@styled
+def overlaid_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Validation loss and accuracy by epoch of several runs, {name: history}, the most accurate run first."""
+    best = {name: _highest(_finite(history, "val/accuracy")) for name, history in histories.items()}
+    names = sorted(histories, key=lambda name: -np.nan_to_num(best[name], nan=-1))
+    columns = max(1, min(4, 110 // (max(map(len, names), default=0) + 14)))
+    figure, *panels = _panels(4 + 0.2 * -(-len(names) // columns))
+    for axes, metric in zip(panels, ("loss", "accuracy"), strict=True):
+        series = [_finite(histories[name], f"val/{metric}") for name in names]
+        epochs = max(map(len, series), default=0)
+        for rank, (name, values) in enumerate(zip(names, series, strict=True)):
+            axes.plot(
+                _epochs(values),
+                values,
+                color=COLOURS[rank % len(COLOURS)],
+                ls=LINE_STYLES[rank // len(COLOURS) % len(LINE_STYLES)],
+                marker=MARKERS[rank % len(MARKERS)],
+                ms=4.5,
+                markevery=max(1, epochs // 10),
+                zorder=3 - rank / len(names),
+                label=f"{best[name]:.3f}  {name}" if np.isfinite(best[name]) else f"–  {name}",
+            )
+        axes.set_title(f"validation {metric}")
+        _show_epochs(axes, epochs)
+    highest = [_highest(_finite(history, "val/loss")) for history in histories.values()]
+    highest = [value for value in highest if np.isfinite(value)]
+    if highest and max(highest) > (limit := 2 * statistics.median_low(highest)):
+        panels[0].set_ylim(0, limit)  # or one diverged run would flatten all others
+    if names:
+        title = "best validation accuracy and run"
+        figure.legend(handles=panels[1].lines, title=title, loc="outside lower center", ncols=columns)
+    return figure
+
+
+@styled
+def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> Figure:
+    """Confusion matrix of integer counts (C, C), rows true, columns predicted, with each class's recall."""
+    size = len(classes)
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(textwrap.fill(title, 70), fontsize=11, fontweight="bold", pad=12)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="predicted", ylabel="true", yticks=range(size), yticklabels=classes)
+    axes.set_xticks(range(size), classes, rotation=40, ha="right", rotation_mode="anchor")
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    for row, column in np.ndindex(size, size):
+        count, dark = matrix[row, column], share[row, column] > 0.5
+        colour = "white" if dark else BLACK if count else PALE
+        axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=min(9, 90 / size))
+    for row, recall in enumerate(np.diag(share)):
+        known = matrix[row].any()
+        axes.text(size - 0.4, row, percent(recall, 1) if known else "–", va="center", color=GREY, fontsize=8)
+    axes.text(size - 0.4, -0.65, "recall", color=GREY, fontsize=8)
+    colorbar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=25)
+    colorbar.formatter = FuncFormatter(lambda value, _: percent(value))
+    colorbar.set_label("share of the true class")
+    colorbar.outline.set_visible(False)
+    return figure
+
+
+@styled
+def predictions(
+    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], count: int = 12
+) -> Figure:
+    """Most confident mistakes, then least confident hits, each with its class probabilities, float (N, C)."""
+    probabilities = np.nan_to_num(probabilities)
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    by_confidence = np.argsort(confidence, kind="stable")
+    right = (predicted == labels)[by_confidence]
+    mistakes, hits = by_confidence[~right][::-1], by_confidence[right]
+    mistakes = mistakes[: max(count * 3 // 4, count - len(hits))]
+    hits = hits[: count - len(mistakes)]
+    shown = np.concatenate([mistakes, hits])
+
+    columns, width, height = 3, 2.99, 1.72
+    rows = -(-len(shown) // columns)
+    title = f"The most confident mistakes ({len(mistakes)}), then the least confident correct predictions ({len(hits)})"
+    figure, axes = page(columns * width + 0.1, max(rows, 1) * height, title)
+    side = 1.3
+    bar_left = side + 0.2 + 0.06 * max(map(len, classes))
+    bar_width, bar_height = width - bar_left - 0.12, side / len(classes)
+    for place, index in enumerate(shown):
+        left, top = place % columns * width + 0.15, place // columns * height + 0.22
+        true, guess = int(labels[index]), int(predicted[index])
+        verdict = "recognized" if guess == true else f"taken for {classes[guess]}"
+        caption = f"{classes[true]}, {verdict} ({percent(confidence[index])})"
+        axes.text(left, top - 0.07, caption, color=BLUE if guess == true else RED, fontsize=8.5)
+        axes.imshow(images[index], extent=(left, left + side, top + side, top), aspect="auto")
+        colours = [PALE] * len(classes)
+        colours[guess], colours[true] = RED, BLUE
+        middles = top + bar_height * (np.arange(len(classes)) + 0.5)
+        lengths = probabilities[index] * bar_width
+        axes.barh(middles, lengths, 0.75 * bar_height, left + bar_left, color=colours)
+        axes.vlines(left + bar_left, top, top + side, color=GREY, lw=0.8)
+        for name, middle, colour in zip(classes, middles, colours, strict=True):
+            colour = GREY if colour == PALE else colour
+            x = left + bar_left - 0.05
+            axes.text(x, middle, name, color=colour, fontsize=7, ha="right", va="center_baseline")
+    return figure
+
+
+@styled
+def samples(
+    images: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    first: int = 20,
+    per_class: int = 10,
+    seed: int = 0,
+) -> Figure:
+    """The `first` training images in their order, each with its class, then `per_class` random ones of each class."""
+    generator = np.random.default_rng(seed)
+    shown = np.arange(min(first, len(images)))
+    in_order = [shown[start : start + per_class] for start in range(0, len(shown), per_class)]
+    members = [np.flatnonzero(labels == label) for label in range(len(classes))]
+    random = [generator.choice(of_class, min(per_class, len(of_class)), replace=False) for of_class in members]
+    names = [f"{row[0] + 1} – {row[-1] + 1}" for row in in_order]
+
+    side, gap = images.shape[1], 4
+    inch = min(2 / DPI, 8 / (per_class * (side + gap)))  # a pixel becomes 2 x 2 where that fits
+    cell, caption, heading = (side + gap) * inch, 0.18, 0.5
+    margin = 0.3 + 0.08 * max(map(len, [*classes, *names]))
+    middle = len(in_order) * (cell + caption) + heading
+    width = margin + per_class * cell + 0.1
+    figure, axes = page(width, middle + len(classes) * cell + 0.1, f"The first {len(shown)} training images")
+    axes.text(0.15, middle - 0.14, "Random training images of each class", fontsize=11, fontweight="bold")
+    tops = [row * (cell + caption) for row in range(len(in_order))] + [
+        middle + row * cell for row in range(len(random))
+    ]
+    for name, chosen, top in zip([*names, *classes], in_order + random, tops, strict=True):
+        axes.text(margin - 0.1, top + side * inch / 2, name, ha="right", va="center_baseline")
+        strip = np.full((side, per_class * (side + gap), 3), 255, dtype=np.uint8)
+        for column, index in enumerate(chosen):
+            strip[:, column * (side + gap) :][:, :side] = images[index]
+            if top < middle - heading:
+                x = margin + column * cell + side * inch / 2
+                axes.text(x, top + side * inch + 0.13, classes[labels[index]], fontsize=7.5, ha="center")
+        axes.imshow(strip, extent=(margin, margin + per_class * cell, top + side * inch, top), aspect="auto")
+    return figure

@@ -1,0 +1,1 @@
+"""One run from its config to its logged results; resuming it, and reproducing a logged one."""

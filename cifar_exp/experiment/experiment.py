@@ -1,0 +1,274 @@
+"""The story of one run: config -> data -> model -> fit -> evaluate -> log."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import time
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from cifar_exp import console
+from cifar_exp.config.schema import Config, flatten, reported
+from cifar_exp.data import datasets
+from cifar_exp.data.datasets import Splits
+from cifar_exp.experiment import resume
+from cifar_exp.tracking import environment, fingerprint, initial_weights, package
+from cifar_exp.tracking.delivery import ARTIFACTS, MODEL
+from cifar_exp.tracking.initial_weights import InitialWeights
+from cifar_exp.tracking.note import describe
+from cifar_exp.tracking.progress import Progress
+from cifar_exp.tracking.run import Run
+from cifar_exp.tracking.store import Store
+from cifar_exp.training import outcome, runtime
+from cifar_exp.training.checkpoint import Checkpoints
+
+if TYPE_CHECKING:
+    import keras
+
+    from cifar_exp.config.architecture import LayerRow
+    from cifar_exp.evaluation.evaluation import Evaluation
+    from cifar_exp.training.fit import History
+
+log = logging.getLogger(__name__)
+
+_REFERENCE_TAGS = ("accuracy", "loss", "parameters", "seconds", "source")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where a run stands: what was overridden for it, and its place in a sweep, if it is part of one."""
+
+    overrides: tuple[str, ...] = ()
+    number: int | None = None  # from 1
+    varying: Mapping[str, str] = field(default_factory=dict)  # what the sweep varies -> its value here
+    tags: Mapping[str, str] = field(default_factory=dict)  # further ones
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to."""
+
+    run_id: str | None  # None: the store has not taken it yet
+    name: str
+    metrics: dict[str, float]
+    history: dict[str, list[float]]
+    seconds: float
+    fingerprint: str
+
+
+def run(config: Config, job: Job, folder: Path) -> Result:
+    """Train, evaluate and log one model.
+
+    Args:
+        config: everything that decides the run.
+        job: what it was started as.
+        folder: for its journal and its files; those that are logged go below `artifacts`, under their names.
+
+    Raises:
+        UserError: for data, a device or weights that are not there, or a layer that Keras refuses.
+        Diverged: if the loss is no finite number any more.
+    """
+    began = time.monotonic()
+    name = config.run_name(job.varying)
+    title = f"[{job.number}/{config.sweep.jobs}] {name}" if job.number else name
+    splits = datasets.load(config.data)
+    runtime.prepare(config.training, config.seed)
+    from cifar_exp.evaluation import evaluation
+    from cifar_exp.training import models, whitening  # they import Keras, which had to be prepared
+    from cifar_exp.training.fit import best_epoch
+
+    store = Store.of(config.tracking)
+    start = initial_weights.find(store, config.training.start_from) if config.training.start_from else None
+    tags = _tags(config, job, splits, start)
+    begun = resume.begun(config, tags[fingerprint.TAG], folder)
+    folder = begun or folder
+    how: dict[str, Any] = {
+        "system_metrics": config.tracking.system_metrics,
+        "drain_seconds": config.tracking.drain_seconds,
+        "checkpoint_seconds": config.training.checkpoint.log_seconds if store.is_server else None,
+    }
+    with (
+        Run.resume(store, folder, {key: tags[key] for key in tags if not key.startswith("review.")}, **how)
+        if begun
+        else Run.start(store, folder, name, tags, flatten(config), config.sweep.name, **how) as logged,
+        console.log_file(folder / ARTIFACTS / "logs" / "run.log"),
+    ):
+        model, rows = models.build(config.model)
+        if start:
+            log.info("%s  goes on from %s", title, start.name)
+            models.load_weights(model, start.weights(folder / "start_from"), f"training.start_from: {start.name}")
+        elif config.training.whiten:
+            whitening.whiten(model, splits.training.images)
+        size = f"{model.count_params():,} parameters, {len(splits.training):,} training images"
+        log.info("%s  %s, %s", title, size, tags["cifar_exp.device"])
+        _log_inputs(logged, config, job, splits, models.summary(model))
+
+        checkpoints = Checkpoints(folder / "checkpoints")
+        with ThreadPoolExecutor(1) as aside:  # what Python does here while the device computes takes no time
+            drawn = aside.submit(_draw_inputs, logged, config.model.name, splits, rows)
+            history = _train(model, splits, config, logged, checkpoints, title)
+            classifier = models.classifier(model, config.prediction.flip)
+            curves = aside.submit(_draw_curves, logged, name, history)
+            packaged = aside.submit(package.save, classifier, runtime.backend_package(), splits.classes, folder / MODEL)
+            result = evaluation.evaluate(model, classifier, splits.test, splits.classes)
+        best = best_epoch(history)
+        metrics = result.metrics() | {
+            "val/best_accuracy": history["val/accuracy"][best - 1],
+            "val/best_epoch": best,
+            "train/seconds": sum(history["train/epoch_seconds"]),
+            "model/parameters": model.count_params(),
+        }
+        logged.log_metrics(metrics)
+        _log_results(logged, name, splits, result)
+        for made_aside in (drawn, curves, packaged):  # an error in one costs the run, and nothing that it measured
+            made_aside.result()
+        logged.log_model({fingerprint.TAG: tags[fingerprint.TAG]})
+        came_to = outcome.outcome(history, splits, metrics["test/accuracy"])
+        remarks = outcome.remarks(history, came_to)
+        origins = [f"It went on from {start.link}"] if start else []
+        seconds = time.monotonic() - began
+        epochs = len(history["val/accuracy"])
+        note = describe(config, job.overrides, tags, metrics, epochs, seconds, [*origins, *remarks])
+        logged.set_tags({"cifar_exp.outcome": came_to, "mlflow.note.content": note})
+        scores = f"test accuracy {metrics['test/accuracy']:.4f}, loss {metrics['test/loss']:.4f}"
+        log.info("%s  %s, %.0f s", title, scores, seconds)
+        if came_to == outcome.COLLAPSED:
+            log.warning("%s  %s", title, remarks[0])
+    checkpoints.remove()  # it finished, and its model is logged
+    return Result(logged.id, name, metrics, history, seconds, tags[fingerprint.TAG])
+
+
+def _train(
+    model: keras.Model, splits: Splits, config: Config, logged: Run, checkpoints: Checkpoints, title: str
+) -> History:
+    """Fit, from the newest checkpoint if there is one; each epoch is logged and shown as it ends."""
+    from cifar_exp.training.fit import fit
+
+    with console.EpochProgress(title, config.training.epochs) as progress:
+
+        def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+            logged.log_metrics(metrics, step=epoch)  # first: what was shown is logged
+            progress.epoch(epoch, metrics)
+            if saved := checkpoints.latest():
+                logged.offer_checkpoint(saved)
+
+        if before := checkpoints.newest():
+            log.info("%s  goes on after epoch %d of %d", title, before.epoch, config.training.epochs)
+            for epoch in range(1, before.epoch + 1):  # the last may have been saved and not logged
+                logged.log_metrics({name: values[epoch - 1] for name, values in before.history.items()}, epoch)
+            progress.skip(before.epoch)
+            if before.file:
+                logged.offer_checkpoint(before.file)
+        return fit(model, splits, config, on_epoch, checkpoints)
+
+
+def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere: bool = False) -> None:
+    """Refuse, before anything is made, what this run needs and is not there: images, a GPU, a server, weights.
+
+    Args:
+        config: of the run.
+        earlier: the names of runs that will have ended when this one starts.
+        elsewhere: whether it runs on other machines, whose GPUs are not seen from here.
+
+    Raises:
+        UserError: for the first that is missing.
+    """
+    datasets.load(config.data)
+    if config.training.device == "gpu" and not elsewhere:
+        runtime.require_gpu()
+    store = Store.of(config.tracking)
+    if away := store.check(may_be_away=True):
+        console.say_once(f"{store.uri} is away ({away}); what is logged waits in the run's folder until it is back")
+    if config.training.start_from and config.training.start_from not in earlier:
+        initial_weights.find(store, config.training.start_from)
+
+
+def run_id(folder: Path) -> str | None:
+    """Of the run whose files are in this folder; None if the store has not taken it yet."""
+    return Progress.read(folder).run_id
+
+
+def _tags(config: Config, job: Job, splits: Splits, start: InitialWeights | None = None) -> dict[str, str]:
+    tags = {
+        fingerprint.TAG: fingerprint.fingerprint(config, splits, start),
+        "cifar_exp.overrides": shlex.join(job.overrides),
+        "cifar_exp.backend": runtime.backend(),
+        "cifar_exp.device": runtime.device(),
+        "cifar_exp.outcome": "running",
+        "review.state": "unreviewed",
+        "review.by": "",
+        "review.note": "",
+        **job.tags,
+        **environment.source_tags(),
+    }
+    if config.sweep.name:
+        tags |= {"cifar_exp.sweep": config.sweep.name, "cifar_exp.job": str(job.number)}
+    said = {name: getattr(reported(config), name) for name in _REFERENCE_TAGS}
+    tags |= {f"reference.{name}": str(value) for name, value in said.items() if value is not None}
+    if start:
+        tags |= start.tags()
+    if config.data.validation == "test":
+        tags["cifar_exp.warning"] = "validation on the test images: the best epoch was chosen on them"
+    return tags
+
+
+def _log_inputs(run: Run, config: Config, job: Job, splits: Splits, summary: str) -> None:
+    run.write("config/config.yaml", yaml.safe_dump(_composable(config), sort_keys=False))
+    run.write("config/overrides.yaml", yaml.safe_dump(list(job.overrides)))
+    run.write("config/environment.txt", environment.describe(runtime.backend(), runtime.device()))
+    run.write("model/summary.txt", summary)
+    run.upload("config")
+    run.log_datasets(
+        config.data.name,
+        splits.source,
+        {"training": splits.training, "validation": splits.validation, "test": splits.test},
+    )
+
+
+def _draw_inputs(run: Run, model: str, splits: Splits, rows: list[LayerRow]) -> None:
+    from cifar_exp.evaluation import diagram, figures, style
+
+    title = f"{model}: {sum(row.parameters for row in rows):,} parameters"
+    run.write("model/diagram.svg", style.to_svg(diagram.diagram(rows, title)))
+    samples = figures.samples(splits.training.images, splits.training.labels, splits.classes)
+    run.write("figures/samples.png", style.to_png(samples))
+    run.upload("model", "figures")
+
+
+def _draw_curves(run: Run, name: str, history: History) -> None:
+    from cifar_exp.evaluation import figures, style
+
+    run.write("figures/curves.png", style.to_png(figures.curves(history, name)))
+
+
+def _log_results(run: Run, name: str, splits: Splits, result: Evaluation) -> None:
+    from cifar_exp.evaluation import figures, style
+
+    matrix = {"classes": list(result.classes), "matrix": result.confusion_matrix.tolist()}
+    run.write("evaluation/confusion_matrix.json", json.dumps(matrix))
+    run.write("evaluation/classification_report.json", json.dumps(result.report, indent=2))
+    run.write("evaluation/predictions.parquet", result.predictions().to_parquet(index=False))
+    run.write("evaluation/predictions.csv", result.submission().to_csv(index=False))
+    drawn = {
+        "confusion_matrix": figures.confusion_matrix(result.confusion_matrix, result.classes, f"{name}: test images"),
+        "predictions": figures.predictions(splits.test.images, result.labels, result.probabilities, result.classes),
+    }
+    for figure, content in drawn.items():
+        run.write(f"figures/{figure}.png", style.to_png(content))
+    run.upload("evaluation", "figures")
+
+
+def _composable(config: Config) -> dict[str, Any]:
+    """The config as plain containers in the form of conf/, so that it can be composed again."""
+    from cifar_exp.config.architecture import to_entries
+
+    content = asdict(config)
+    content["model"] = {"name": config.model.name, **config.model.knobs, "layers": to_entries(config.model.layers)}
+    return content

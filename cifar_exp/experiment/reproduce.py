@@ -1,0 +1,150 @@
+"""A logged run, trained again here from its logged config, and whether it comes to the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cifar_exp.config import checks, schema
+from cifar_exp.config.schema import Config
+from cifar_exp.data import datasets
+from cifar_exp.errors import UserError
+from cifar_exp.experiment import experiment
+from cifar_exp.tracking import environment, fetch
+from cifar_exp.tracking.store import Store
+
+_CONFIG = "config/config.yaml"
+_COMPARED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy", "test/f1_macro")
+_STANDARD_ERRORS = 3  # of a difference between two accuracies that chance explains
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A run as its store has it."""
+
+    id: str
+    name: str
+    config: Config
+    metrics: dict[str, float]  # at their last step
+    fingerprint: str
+    commit: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a run came to the same as a logged one."""
+
+    matches: bool
+    lines: tuple[str, ...]
+
+
+def read(store: Store, run_id: str, overrides: Sequence[str] = ()) -> Logged:
+    """A run of this store, with the config that it was trained by; that is data and can name no code.
+
+    Args:
+        store: holds it.
+        run_id: of the run.
+        overrides: `data.dir=...`, say, for what differs on this machine.
+
+    Raises:
+        UserError: if there is no such run, or its config is none that could have been logged.
+    """
+    run, content = fetch.run_and_artifact(store, run_id, _CONFIG)
+    return Logged(
+        run.info.run_id,
+        run.info.run_name,
+        _config(content, f"run {run_id}, {_CONFIG}", overrides),
+        dict(run.data.metrics),
+        run.data.tags.get("cifar_exp.fingerprint", ""),
+        run.data.tags.get("cifar_exp.git_commit", "unknown"),
+    )
+
+
+def again(logged: Logged, store: Store, folder: Path) -> Verdict:
+    """Train it in this folder, log that to this store, and compare."""
+    tracking = replace(logged.config.tracking, uri=store.uri, experiment=store.experiment)
+    settings = replace(logged.config, tracking=tracking, resume="never")
+    experiment.check_surroundings(settings)
+    job = experiment.Job((f"cifar-exp reproduce {logged.id}",), tags={"cifar_exp.reproduces": logged.id})
+    result = experiment.run(settings, job, folder)
+    last = {name: values[-1] for name, values in result.history.items()}
+    return _compare(logged, last | result.metrics, result.fingerprint, settings)
+
+
+def _config(content: str, where: str, overrides: Sequence[str]) -> Config:
+    try:
+        read = yaml.safe_load(content)
+        if not isinstance(read, dict) or not isinstance(read.get("data"), dict):
+            raise UserError("it is no config")
+        for text in _texts(read):
+            if "${" in text:
+                raise UserError(f"{text!r}: a logged config is resolved, it refers to nothing")
+        for own in ("review", "sweep", "tracking"):  # of the machine that it ran on
+            read.pop(own, None)
+        read["data"]["dir"] = None
+        merged = OmegaConf.merge(schema.schema(), {"tracking": {"experiment": ""}}, read, _dotlist(overrides))
+        return checks.from_composed(merged)  # type: ignore[arg-type]
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{where}: {str(error).splitlines()[0]}") from error
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _dotlist(overrides: Sequence[str]) -> Any:
+    for override in overrides:
+        if "=" not in override or "${" in override:
+            raise UserError(f"{override!r} is not of the form key=value")
+    return OmegaConf.from_dotlist(list(overrides))
+
+
+def _texts(node: Any) -> Iterator[str]:
+    """Every string in it, keys included."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from _texts(key)
+            yield from _texts(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _texts(value)
+
+
+def _compare(logged: Logged, here: Mapping[str, float], fingerprint: str, settings: Config) -> Verdict:
+    lines = [f"{'':16}{'logged':>12}{'here':>12}{'difference':>12}"]
+    for name in _COMPARED:
+        if name in logged.metrics and name in here:
+            there, now = logged.metrics[name], here[name]
+            lines.append(f"{name:16}{there:12.6f}{now:12.6f}{now - there:+12.6f}")
+    compared = [name for name in _COMPARED if name in logged.metrics and name in here]
+    same = bool(compared) and all(logged.metrics[name] == here[name] for name in compared)
+    if fingerprint != logged.fingerprint:
+        lines.append(
+            f"Not the same run: its fingerprint is {logged.fingerprint}, here {fingerprint}. Settings were changed, or "
+            "the images, the weights it went on from or the version of cifar_exp differ."
+        )
+    if same:
+        return Verdict(fingerprint == logged.fingerprint, (*lines, "Equal to the last bit."))
+    if settings.training.deterministic:
+        commit = environment.commit()
+        own = commit.sha[:12] if commit else "unknown"
+        lines.append(f"Not equal, though deterministic: it was trained at commit {logged.commit[:12]}, here {own}.")
+        return Verdict(False, tuple(lines))
+    accuracies = [metrics.get("test/accuracy", math.nan) for metrics in (logged.metrics, here)]
+    images = len(datasets.load(settings.data).test)
+    mean = sum(accuracies) / 2
+    limit = _STANDARD_ERRORS * math.sqrt(2 * mean * (1 - mean) / images)
+    within = abs(accuracies[1] - accuracies[0]) <= limit
+    said = "within" if within else "outside"
+    lines.append(
+        f"Not equal to the last bit, which only training.deterministic=true promises; the test accuracies are {said} "
+        f"{limit:.4f} of each other, {_STANDARD_ERRORS} standard errors of two tests on {images} images."
+    )
+    return Verdict(within and fingerprint == logged.fingerprint, tuple(lines))

@@ -1,0 +1,1 @@
+"""Building and training a Keras model."""

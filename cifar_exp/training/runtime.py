@@ -1,0 +1,189 @@
+"""What must be set before Keras is imported, and what a process is set to before each run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from cifar_exp.config import architecture
+from cifar_exp.config.schema import Config, TrainingConfig
+from cifar_exp.errors import UserError
+from cifar_exp.importing import importing
+
+_TENSORFLOW_THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+_THREADS = (*_TENSORFLOW_THREADS, "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_LEAST_SHARD = 16  # images; fewer at once make a core slower
+
+
+def prepare(training: TrainingConfig, seed: int) -> None:
+    """Bring this process into the state that a run of this config starts from, whatever ran in it before.
+
+    Raises:
+        UserError: if the device asked for is not there.
+    """
+    _set_environment(training.device)
+    with _silenced_stderr(), importing("keras"):
+        import keras
+
+        if keras.backend.backend() == "tensorflow":
+            _prepare_tensorflow(training.deterministic)
+    if training.device == "gpu":
+        require_gpu()
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    keras.config.set_dtype_policy(training.precision)
+
+
+def use_threads(count: int) -> None:
+    """Let what computes in this process use so many threads; without effect once Keras is imported."""
+    for name in _THREADS:
+        os.environ[name] = str(count)
+
+
+def threads_are_set() -> bool:
+    """Whether the user has said how many TensorFlow is to take."""
+    return any(os.environ.get(name) for name in _TENSORFLOW_THREADS)
+
+
+def share_cores(jobs: Sequence[Config], count: int) -> None:
+    """Let this process compute shards of a batch side by side on so many cores, if all it will run can: see `shards`.
+
+    TensorFlow spreads an operation over the cores, and all wait for the last of them: at 32 images of 32 x 32 pixels
+    two cores take a fifth longer than with an operation, and half of the batch, each.
+    """
+    if all(can_share_cores(job, count) for job in jobs):
+        os.environ |= dict(zip(_TENSORFLOW_THREADS, ("1", str(count)), strict=True))
+
+
+def can_share_cores(job: Config, count: int) -> bool:
+    """Whether the job computes the same, up to rounding and what it draws at random, in a shard a core."""
+    training = job.training
+    on_cpu = training.device == "cpu" or (training.device == "auto" and not gpu_count())
+    if count == 1 or training.deterministic or not on_cpu or training.batch_size // count < _LEAST_SHARD:
+        return False
+    return training.ghost_batches == count or not (
+        training.ghost_batches > 1 or architecture.mixes_images(job.model.layers)
+    )
+
+
+def shards() -> int:
+    """How many parts of a batch this process computes side by side: a core each, or 1 where operations share cores."""
+    if backend_package() != "tensorflow":
+        return 1
+    within, between = (int(os.environ.get(name) or 0) for name in _TENSORFLOW_THREADS)
+    return max(between, 1) if within == 1 else 1
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpu_count() -> int:
+    """That this process may use, counted without importing Keras, which would take them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    there = sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in Path("/dev").glob("nvidia*"))
+    return there if visible is None else min(there, sum(number not in ("", "-1") for number in visible.split(",")))
+
+
+def require_gpu() -> None:
+    """Raises UserError where Keras sees none."""
+    _set_environment("gpu")
+    with _silenced_stderr():
+        found = gpus()
+    if not found:
+        raise UserError(
+            "training.device=gpu: Keras sees no GPU; install cifar-exp[gpu], or run with training.device=auto"
+        )
+
+
+@contextmanager
+def _silenced_stderr() -> Iterator[None]:
+    """TensorFlow's C++ tells stderr about oneDNN and CUDA while it loads, before its log level counts."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _set_environment(device: str) -> None:
+    """Only what the user has not set; without effect once Keras is imported, which the first run of a sweep does."""
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # even "no CUDA here" is an error to it
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default without AVX-512; twice as fast
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX: GPU memory grows as needed
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+def _prepare_tensorflow(deterministic: bool) -> None:
+    import tensorflow as tf  # Keras has no call for any of these
+
+    tf.get_logger().setLevel("ERROR")
+    for gpu in tf.config.list_physical_devices("GPU"):
+        if not tf.config.experimental.get_memory_growth(gpu):
+            tf.config.experimental.set_memory_growth(gpu, True)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def gpus() -> list[str]:
+    """Names of the GPUs that Keras can use."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return [
+            tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+            for gpu in tf.config.list_physical_devices("GPU")
+        ]
+    return [name for name in keras.distribution.list_devices() if name.startswith(("gpu", "cuda"))]
+
+
+def is_tensorflow_on_cpu() -> bool:
+    """Whether operations run one by one, as TensorFlow has them: elsewhere a compiler joins what Keras says."""
+    return backend_package() == "tensorflow" and not gpus()
+
+
+def device() -> str:
+    """What the run computes on: `GPU: NVIDIA H100`, or `CPU: AMD EPYC, 2 cores`."""
+    _set_environment("auto")
+    if found := gpus():
+        return f"GPU: {', '.join(found)}"
+    return f"CPU: {_processor()}, {cores()} cores"
+
+
+def backend_package() -> str:
+    """The package that Keras runs on: tensorflow, jax or torch."""
+    import keras
+
+    return str(keras.backend.backend())
+
+
+def backend() -> str:
+    """`tensorflow 2.21.0`."""
+    name = backend_package()
+    return f"{name} {importlib.metadata.version(name)}"
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

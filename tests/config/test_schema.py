@@ -1,0 +1,223 @@
+"""The schema: what each setting takes, and what is said of a value that it does not take."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
+from typing import Any
+
+import keras
+import pytest
+
+from cifar_exp.config.schema import OPTIMIZER_ARGUMENTS, Config, flatten
+from cifar_exp.errors import UserError
+
+Compose = Callable[..., Config]
+
+# Of every Keras optimizer, but no choice here: what the training loop does with them has a setting of its own, or none.
+NOT_OFFERED = {
+    "clipvalue", "global_clipnorm", "use_ema", "ema_momentum", "ema_overwrite_frequency", "loss_scale_factor",
+    "gradient_accumulation_steps", "name",
+}  # fmt: skip
+COMMON = {"learning_rate", "weight_decay", "clipnorm"}
+KERAS_NAMES = {
+    "sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "nadam": "Nadam", "rmsprop": "RMSprop", "adagrad": "Adagrad",
+    "adadelta": "Adadelta", "adamax": "Adamax",
+}  # fmt: skip
+
+
+def refusal(compose: Compose, *overrides: str) -> str:
+    """What is said of a command line that must be refused, on one line."""
+    with pytest.raises(UserError) as refused:
+        compose(*overrides)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_every_optimizer_of_conf_is_known_with_its_arguments() -> None:
+    assert set(OPTIMIZER_ARGUMENTS) == set(KERAS_NAMES)
+
+
+@pytest.mark.parametrize("name", KERAS_NAMES)
+def test_arguments_of_an_optimizer_are_those_of_its_keras_class(name: str) -> None:
+    signature = inspect.signature(getattr(keras.optimizers, KERAS_NAMES[name]).__init__)
+    assert OPTIMIZER_ARGUMENTS[name] | COMMON == set(signature.parameters) - NOT_OFFERED - {"self", "kwargs"}
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training.epochs=0", "training.epochs: got 0, expected at least 1"),
+        ("training.batch_size=0", "training.batch_size: got 0, expected at least 1"),
+        ("training.steps_per_execution=0", "training.steps_per_execution: got 0, expected at least 1"),
+        ("training.early_stopping.patience=0", "training.early_stopping.patience: got 0, expected at least 1"),
+        ("optimizer.learning_rate=0", "optimizer.learning_rate: got 0.0, expected above 0"),
+        ("optimizer.learning_rate=-0.1", "optimizer.learning_rate: got -0.1, expected above 0"),
+        ("optimizer.learning_rate=nan", "optimizer.learning_rate: got nan, expected a finite number"),
+        ("optimizer.beta_1=1", "optimizer.beta_1: got 1.0, expected below 1"),
+        ("optimizer.epsilon=0", "optimizer.epsilon: got 0.0, expected above 0"),
+        ("optimizer.weight_decay=-1", "optimizer.weight_decay: got -1.0, expected at least 0"),
+        ("data.validation_share=0", "data.validation_share: got 0.0, expected above 0"),
+        ("data.validation_share=1", "data.validation_share: got 1.0, expected below 1"),
+        ("data.train_images=9", "data.train_images: got 9, expected at least 10"),
+        ("data.train_images=105", "data.train_images: got 105, expected a multiple of 10"),
+        ("augmentation.crop=17", "augmentation.crop: got 17, expected at most 16"),
+        ("augmentation.zoom=1", "augmentation.zoom: got 1.0, expected below 1"),
+        ("augmentation.shift=-0.1", "augmentation.shift: got -0.1, expected at least 0"),
+        ("seed=-1", "seed: got -1, expected at least 0"),
+        ("seed=4294967296", "seed: got 4294967296, expected below 4294967296"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_with_its_bound(compose: Compose, override: str, said: str) -> None:
+    assert refusal(compose, override) == said
+
+
+@pytest.mark.parametrize("value", ["inf", "1e400"])
+def test_a_learning_rate_that_is_not_finite_is_refused(compose: Compose, value: str) -> None:
+    assert "optimizer.learning_rate: got inf" in refusal(compose, f"optimizer.learning_rate={value}")
+
+
+@pytest.mark.parametrize(
+    ("override", "nearest"),
+    [
+        ("data.validation=strat", "stratified"),
+        ("data.verify=md6", "md5"),
+        ("training.precision=mixed_bfloat61", "mixed_bfloat16"),
+        ("training.device=cpus", "cpu"),
+        ("augmentation.fill=constnt", "constant"),
+        ("training.early_stopping.monitor=val_loss", "val/loss"),
+    ],
+)
+def test_a_wrong_choice_names_the_choices_and_the_nearest(compose: Compose, override: str, nearest: str) -> None:
+    key, value = override.split("=")
+    said = refusal(compose, override)
+    assert said.startswith(f"{key}: got {value!r}, expected one of ")
+    assert said.endswith(f"; did you mean {nearest!r}?")
+
+
+def test_an_argument_of_another_optimizer_is_refused_with_what_this_one_takes(compose: Compose) -> None:
+    said = refusal(compose, "optimizer=adagrad", "optimizer.momentum=0.9")
+    takes = "clipnorm, epsilon, initial_accumulator_value, learning_rate, weight_decay"
+    assert (
+        said
+        == f"optimizer.momentum: adagrad has no such argument; it takes {takes} (optimizer.momentum=null takes it away)"
+    )
+
+
+def test_an_argument_of_another_schedule_is_refused(compose: Compose) -> None:
+    said = refusal(compose, "optimizer.schedule.decay=0.1")
+    refused = "optimizer.schedule.decay: constant has no such argument"
+    assert said == f"{refused}; it takes none (optimizer.schedule.decay=null takes it away)"
+    said = refusal(compose, "optimizer/schedule=cosine", "optimizer.schedule.decay=0.1")
+    assert "cosine has no such argument; it takes final, warmup (" in said
+
+
+def test_an_argument_that_the_optimizer_needs_cannot_be_nothing(compose: Compose) -> None:
+    assert refusal(compose, "optimizer.epsilon=null") == "optimizer.epsilon: adam needs a value"
+    said = refusal(compose, "optimizer/schedule=inverse_time", "optimizer.schedule.decay=null")
+    assert said == "optimizer.schedule.decay: inverse_time needs a value"
+
+
+def test_adamw_cannot_do_without_a_weight_decay(compose: Compose) -> None:
+    assert "optimizer.weight_decay" in refusal(compose, "optimizer=adamw", "optimizer.weight_decay=null")
+    assert compose("optimizer=adamw", "optimizer.weight_decay=0").optimizer.weight_decay == 0
+
+
+def test_nesterov_without_momentum_is_refused(compose: Compose) -> None:
+    assert "needs a momentum" in refusal(compose, "optimizer=sgd", "optimizer.nesterov=true")
+    assert compose("optimizer=sgd", "optimizer.nesterov=true", "optimizer.momentum=0.9").optimizer.nesterov is True
+
+
+def test_knobs_of_a_model_are_kept_and_reach_its_layers(compose: Compose) -> None:
+    model = compose("model.filters=[8,16,24]", "model.activation=gelu").model
+    assert model.knobs == {"filters": [8, 16, 24], "activation": "gelu", "pool_size": [2, 2], "dense_units": 64}
+    assert [layer.arguments.get("filters") for layer in model.layers if layer.kind == "Conv2D"] == [8, 16, 24]
+    assert model.layers[0].arguments["activation"] == "gelu"
+
+
+def test_a_wrong_knob_is_refused_where_the_layer_uses_it(compose: Compose) -> None:
+    said = refusal(compose, "model.activation=rleu")
+    assert said.startswith("model 'baseline', layer 1 (Conv2D): activation: got 'rleu'")
+    assert "layer 5 (Conv2D): filters: got -1" in refusal(compose, "model.filters=[32,64,-1]")
+
+
+def test_a_composed_config_is_frozen(compose: Compose) -> None:
+    with pytest.raises(FrozenInstanceError):
+        compose().seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "varying", "name"),
+    [
+        ((), {}, "baseline-adam"),
+        (("model=large", "optimizer=sgd"), {"model": "large", "optimizer": "sgd"}, "large-sgd"),
+        (
+            ("model=large", "optimizer=sgd", "training.batch_size=64"),
+            {"model": "large", "optimizer": "sgd", "training.batch_size": "64"},
+            "large-sgd-batch_size=64",
+        ),
+        (("seed=3",), {"seed": "3"}, "baseline-adam-seed=3"),
+        (("name=mine",), {}, "mine"),
+        (("name=mine", "seed=3"), {"seed": "3"}, "mine-seed=3"),
+        (("name=mine", "optimizer=sgd"), {"optimizer": "sgd"}, "mine-optimizer=sgd"),
+    ],
+)
+def test_run_name_tells_model_optimizer_and_what_varies(
+    compose: Compose, overrides: tuple[str, ...], varying: dict[str, str], name: str
+) -> None:
+    assert compose(*overrides).run_name(varying) == name
+
+
+def test_runs_of_different_optimizers_and_schedules_have_the_same_parameters(compose: Compose) -> None:
+    adam = flatten(compose("optimizer=adam"))
+    sgd = flatten(compose("optimizer=sgd", "optimizer/schedule=cosine"))
+    assert list(adam) == list(sgd)
+    assert adam["optimizer.momentum"] is None
+    assert sgd["optimizer.momentum"] == 0.0
+    assert sgd["optimizer.schedule.name"] == "cosine"
+
+
+def test_parameters_are_the_flattened_settings_without_layers_sweep_and_reference(compose: Compose) -> None:
+    flat = flatten(replace(compose("seed=7", "training.epochs=3"), note="n"))
+    expected: dict[str, Any] = {
+        "model.name": "baseline",
+        "model.filters": [32, 64, 64],
+        "optimizer.name": "adam",
+        "optimizer.learning_rate": 0.001,
+        "training.epochs": 3,
+        "training.batch_size": 32,
+        "training.early_stopping.patience": None,
+        "data.validation": "stratified",
+        "seed": 7,
+        "note": "n",
+    }
+    assert expected.items() <= flat.items()
+    assert not [key for key in flat if key.startswith(("sweep", "reference")) or key == "model.layers"]
+    assert not any(isinstance(value, dict) for value in flat.values())
+
+
+def test_refusing_a_value_imports_no_keras_and_no_mlflow() -> None:
+    program = """
+import sys
+from cifar_exp.config.composition import plan
+from cifar_exp.errors import UserError
+
+plan([], False)
+lines = [
+    ["training.epochs=0"], ["optimizer.momentum=0.9"], ["model=lrge"], ["model.activation=rleu"],
+    ["training.epoch=3"], ["training.epochs=x"], ["model.layers=3"],
+]
+for line in lines:
+    try:
+        plan(line, False)
+    except UserError:
+        continue
+    raise SystemExit(f"{line} was not refused")
+loaded = {"keras", "tensorflow", "mlflow", "sklearn", "pandas", "matplotlib"} & set(sys.modules)
+assert not loaded, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,140 @@
+"""A logged run, trained again: what comes from a store is data, and what it comes to is said."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cifar_exp.config.schema import Config
+from cifar_exp.errors import UserError
+from cifar_exp.experiment import reproduce
+from cifar_exp.experiment.experiment import Job, _composable, run
+from cifar_exp.experiment.reproduce import Logged
+from cifar_exp.tracking.store import Store
+
+Compose = Callable[..., Config]
+SMALL = ("data=digits", "data.train_images=200", "model=dense", "model.layers=[Flatten,{Dense:{units:10}}]")
+QUICK = (*SMALL, "training.epochs=2", "training.deterministic=true", "tracking.system_metrics=false")
+
+
+@pytest.fixture(scope="module")
+def own(store: Store) -> Store:
+    return Store(store.uri, "reproduced")
+
+
+@pytest.fixture(scope="module")
+def logged(own: Store, compose: Compose, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The id of a run that was trained here."""
+    config = compose(*QUICK)
+    config = replace(config, tracking=replace(config.tracking, uri=own.uri, experiment=own.experiment))
+    result = run(config, Job(), tmp_path_factory.mktemp("logged") / "run")
+    assert result.run_id is not None
+    return result.run_id
+
+
+def test_a_deterministic_run_comes_to_the_same_bits_and_is_linked(logged: str, own: Store, tmp_path: Path) -> None:
+    verdict = reproduce.again(reproduce.read(own, logged), own, tmp_path / "run")
+    assert verdict.matches, verdict.lines
+    assert verdict.lines[-1] == "Equal to the last bit."
+    found = own.client.search_runs([own.experiment_id], f"tags.`cifar_exp.reproduces` = '{logged}'")
+    assert len(found) == 1 and found[0].info.status == "FINISHED"
+    assert found[0].data.tags["cifar_exp.fingerprint"] == own.client.get_run(logged).data.tags["cifar_exp.fingerprint"]
+
+
+def test_the_command_says_so_and_ends_well(logged: str, own: Store, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cifar_exp.cli", "reproduce", logged, "--uri", own.uri]
+    environment = os.environ | {"PYTHONPATH": str(Path(reproduce.__file__).parents[2])}
+    done = subprocess.run(
+        [*command, "--experiment", own.experiment],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("Equal to the last bit.\n") and "test/accuracy" in done.stdout
+    gone = subprocess.run([*command[:-3], "0" * 32], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert gone.returncode == 2
+    assert gone.stderr.startswith("cifar_exp: run 0000") and gone.stderr.count("\n") == 1
+
+
+def test_a_changed_setting_is_no_reproduction(logged: str, own: Store, tmp_path: Path) -> None:
+    verdict = reproduce.again(reproduce.read(own, logged, ["seed=1"]), own, tmp_path / "run")
+    assert not verdict.matches
+    assert any(line.startswith("Not the same run: its fingerprint is ") for line in verdict.lines)
+
+
+@pytest.mark.parametrize(("accuracy", "matches", "says"), [(0.60, True, "within 0.1"), (0.90, False, "outside 0.")])
+def test_without_determinism_chance_is_allowed_for(compose: Compose, accuracy: float, matches: bool, says: str) -> None:
+    config = compose(*SMALL)  # tested on 360 images
+    there = Logged("id", "name", config, {"test/accuracy": 0.55, "test/loss": 1.0}, "f", "commit")
+    verdict = reproduce._compare(there, {"test/accuracy": accuracy, "test/loss": 1.1}, "f", config)
+    assert verdict.matches == matches
+    assert says in verdict.lines[-1]
+
+
+def test_a_deterministic_run_that_differs_does_not_match(compose: Compose) -> None:
+    config = compose(*QUICK)
+    there = Logged("id", "name", config, {"test/accuracy": 0.55}, "f", "0123456789abcdef")
+    verdict = reproduce._compare(there, {"test/accuracy": 0.5500001}, "f", config)
+    assert not verdict.matches
+    assert "Not equal, though deterministic: it was trained at commit 0123456789ab" in verdict.lines[-1]
+
+
+def edited(compose: Compose, **changes: object) -> str:
+    return yaml.safe_dump(_composable(compose(*SMALL)) | changes)
+
+
+def test_a_config_comes_back_as_it_was(compose: Compose) -> None:
+    config = compose(*SMALL, "experiment=s3_bn")
+    back = reproduce._config(yaml.safe_dump(_composable(config)), "here", [])
+    assert replace(back, tracking=config.tracking) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model": {"name": "m", "layers": [{"os.system": {"command": "touch pwned"}}]}}, "os.system"),
+        ({"model": {"name": "m", "layers": [{"Lambda": {"function": "f"}}]}}, "Lambda"),
+        ({"model": {"_target_": "os.system", "name": "m", "layers": ["Flatten", {"Dense": {"units": 9}}]}}, "10"),
+        ({"note": "${oc.env:HOME}"}, r"refers to nothing"),
+        ({"surprise": 1}, "surprise"),
+        ({"seed": "one"}, "one"),
+        ({"data": "gone"}, "it is no config"),
+    ],
+)
+def test_a_config_that_was_not_logged_by_a_run_is_refused_and_runs_nothing(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=rf"^here: .*{says}") as refused:
+        reproduce._config(edited(compose, **changes), "here", [])
+    assert "\n" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "a: &a [*a]", "!!python/object/apply:os.system ['touch pwned']", "{"])
+def test_a_file_that_is_no_config_is_refused(content: str) -> None:
+    with pytest.raises(UserError, match=r"^here: "):
+        reproduce._config(content, "here", [])
+
+
+def test_an_override_is_a_setting_and_refers_to_nothing(compose: Compose) -> None:
+    content = edited(compose)
+    assert reproduce._config(content, "here", ["data.verify=size", "seed=7"]).seed == 7
+    for wrong in ("seed", "note=${oc.env:HOME}", "sede=1"):
+        with pytest.raises(UserError):
+            reproduce._config(content, "here", [wrong])
+
+
+def test_a_run_that_is_not_there_is_refused(own: Store, logged: str) -> None:
+    with pytest.raises(UserError, match="^run " + "0" * 32):
+        reproduce.read(own, "0" * 32)

@@ -1,0 +1,312 @@
+"""Augmentation: the images that training sees, against plain numpy and scipy, and against ImageDataGenerator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import pytest
+from keras.src.legacy.preprocessing.image import ImageDataGenerator
+from scipy.ndimage import map_coordinates
+from scipy.stats import ks_2samp
+
+from cifar_exp.config.schema import AugmentationConfig, Config
+from cifar_exp.training.augmentation import Augment
+
+Array = npt.NDArray[Any]
+Compose = Callable[..., Config]
+
+SIZE = 32
+# scipy's names; "reflect" here repeats no edge pixel, which scipy calls mirror; beyond the image lies black.
+SCIPY_MODE = {"nearest": "nearest", "constant": "grid-constant", "reflect": "mirror"}
+
+
+def settings(**changed: Any) -> AugmentationConfig:
+    return AugmentationConfig("test", **changed)
+
+
+def changed(images: Array, seed: int = 0, **how: Any) -> Array:
+    """The images as training sees them."""
+    return np.asarray(keras.ops.convert_to_numpy(Augment(settings(**how), seed)(images, training=True)))
+
+
+@pytest.fixture
+def images() -> Array:
+    """Different in every pixel, uint8 in full range."""
+    return np.random.default_rng(0).integers(0, 256, (64, SIZE, SIZE, 3)).astype(np.uint8)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Array]:
+    """The random parameters, in the order in which they are drawn: numpy's, where Keras's would not be known."""
+    record: list[Array] = []
+    generator = np.random.default_rng(7)
+
+    def uniform(layer: Augment, count: Any, limit: float) -> Any:
+        record.append(generator.uniform(-limit, limit, (int(count), 1)).astype(np.float32))
+        return keras.ops.convert_to_tensor(record[-1])
+
+    monkeypatch.setattr(Augment, "_uniform", uniform)
+    return record
+
+
+def resampled(image: Array, rows: Array, columns: Array, fill: str) -> Array:
+    """The image at these positions, (H,) and (W,), linearly interpolated."""
+    grid = np.meshgrid(rows, columns, indexing="ij")
+    channels = [
+        map_coordinates(image[..., channel].astype(np.float64), grid, order=1, mode=SCIPY_MODE[fill], cval=0.0)
+        for channel in range(image.shape[-1])
+    ]
+    return np.stack(channels, axis=-1)
+
+
+def test_images_are_left_alone_outside_training(images: Array) -> None:
+    layer = Augment(settings(horizontal_flip=True, zoom=0.3, shift=0.2, crop=4), seed=0)
+    assert np.array_equal(keras.ops.convert_to_numpy(layer(images, training=False)), images)
+    assert np.array_equal(keras.ops.convert_to_numpy(layer(images)), images)
+
+
+def test_zero_settings_change_nothing(images: Array) -> None:
+    for fill in SCIPY_MODE:
+        assert np.array_equal(changed(images, fill=fill), images)
+
+
+def test_output_is_float32_of_the_input_shape(images: Array) -> None:
+    layer = Augment(settings(horizontal_flip=True, zoom=0.2), seed=0)
+    output = layer(images, training=True)
+    assert keras.backend.standardize_dtype(output.dtype) == "float32"
+    assert tuple(output.shape) == images.shape == tuple(layer.compute_output_shape(images.shape))
+
+
+def test_a_flip_gives_the_image_or_its_mirror_and_both_occur(images: Array) -> None:
+    output = changed(images, horizontal_flip=True)
+    kept = [np.array_equal(new, old) for new, old in zip(output, images, strict=True)]
+    mirrored = [np.array_equal(new, old[:, ::-1]) for new, old in zip(output, images, strict=True)]
+    assert all(a != b for a, b in zip(kept, mirrored, strict=True))
+    assert 16 <= sum(mirrored) <= 48
+
+
+@pytest.mark.parametrize(("fill", "pad_mode"), [("constant", "constant"), ("nearest", "edge"), ("reflect", "reflect")])
+def test_a_crop_is_a_window_of_the_padded_image_at_whole_pixels(
+    images: Array, drawn: list[Array], fill: str, pad_mode: Any
+) -> None:
+    crop = 4
+    output = changed(images, crop=crop, fill=fill)
+    rows, columns = (np.floor(parameter[:, 0] + 0.5).astype(int) for parameter in drawn)
+    assert set(rows) | set(columns) == set(range(-crop, crop + 1))
+    padded = np.pad(images, [(0, 0), (crop, crop), (crop, crop), (0, 0)], mode=pad_mode)
+    for new, whole, row, column in zip(output, padded, rows, columns, strict=True):
+        top, left = row + crop, column + crop
+        assert np.array_equal(new, whole[top : top + SIZE, left : left + SIZE])
+
+
+def test_every_crop_offset_is_about_as_frequent_as_every_other() -> None:
+    ramp = np.broadcast_to(np.arange(SIZE, dtype=np.uint8)[None, :, None, None] * 4, (4500, SIZE, SIZE, 3))
+    offsets = changed(ramp, crop=4)[:, 16, 16, 0] / 4 - 16
+    values, found = np.unique(offsets, return_counts=True)
+    assert values.tolist() == list(range(-4, 5))
+    assert found.min() > 400
+    assert found.max() < 600
+
+
+@pytest.mark.parametrize("fill", SCIPY_MODE)
+@pytest.mark.parametrize("how", [{"zoom": 0.3}, {"shift": 0.2}, {"zoom": 0.2, "shift": 0.1, "horizontal_flip": True}])
+def test_resampling_is_that_of_scipy_at_the_documented_positions(
+    images: Array, drawn: list[Array], fill: str, how: dict[str, Any]
+) -> None:
+    output = changed(images[:16], fill=fill, **how)
+    parameters = iter(drawn)
+    centre = (SIZE - 1) / 2
+    positions = {}
+    for axis in ("rows", "columns"):
+        source = np.tile(np.arange(SIZE) - centre, (16, 1))
+        if axis == "columns" and how.get("horizontal_flip"):
+            source = np.where(next(parameters) < 0, -source, source)
+        if how.get("zoom"):
+            source = source * (1 + next(parameters))
+        if how.get("shift"):
+            source = source + next(parameters)
+        positions[axis] = source + centre
+    for i in range(16):
+        expected = resampled(images[i], positions["rows"][i], positions["columns"][i], fill)
+        np.testing.assert_allclose(output[i], expected, atol=0.02)
+
+
+def test_zoom_and_shift_are_drawn_within_their_settings(images: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+    original = Augment._uniform
+
+    def uniform(layer: Augment, count: Any, limit: float) -> Any:
+        limits.append(limit)
+        values = original(layer, count, limit)
+        assert float(keras.ops.max(keras.ops.abs(values))) <= limit
+        return values
+
+    monkeypatch.setattr(Augment, "_uniform", uniform)
+    changed(images, zoom=0.2, shift=0.1)
+    assert limits == [0.2, 0.1 * SIZE] * 2
+
+
+@pytest.mark.parametrize("fill", SCIPY_MODE)
+def test_values_stay_within_those_of_the_image(images: Array, fill: str) -> None:
+    output = changed(images, fill=fill, horizontal_flip=True, zoom=0.4, shift=0.3, crop=3)
+    assert output.min() >= 0
+    assert output.max() <= 255.001
+    assert not np.array_equal(output, images)
+
+
+@pytest.mark.parametrize("fill", ["nearest", "reflect"])
+def test_no_black_comes_in_where_the_fill_is_the_image_itself(fill: str) -> None:
+    white = np.full((256, SIZE, SIZE, 3), 200, np.uint8)
+    for how in ({"zoom": 0.5, "shift": 0.5}, {"zoom": 0.99, "shift": 0.99, "crop": 16}):
+        np.testing.assert_allclose(changed(white, fill=fill, **how), 200, rtol=1e-3)
+
+
+def test_constant_fill_is_black_outside_the_image() -> None:
+    white = np.full((64, SIZE, SIZE, 3), 200, np.uint8)
+    output = changed(white, fill="constant", crop=8)
+    assert set(np.unique(output)) == {0, 200}
+
+
+def test_rows_and_columns_are_changed_independently_and_every_image_its_own_way(images: Array) -> None:
+    output = changed(np.repeat(images[:1], 64, axis=0), crop=4)
+    assert len({image.tobytes() for image in output}) > 40
+
+
+def test_the_seed_decides_and_every_batch_is_new(images: Array) -> None:
+    how = settings(horizontal_flip=True, zoom=0.2, crop=2)
+    first, again, other = Augment(how, 1), Augment(how, 1), Augment(how, 2)
+    one, two = (keras.ops.convert_to_numpy(first(images, training=True)) for _ in range(2))
+    assert not np.array_equal(one, two)
+    assert np.array_equal(keras.ops.convert_to_numpy(again(images, training=True)), one)
+    assert np.array_equal(keras.ops.convert_to_numpy(again(images, training=True)), two)
+    assert not np.array_equal(keras.ops.convert_to_numpy(other(images, training=True)), one)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="compiles with tf.function")
+def test_it_compiles_with_xla_to_the_same_images(images: Array, drawn: list[Array]) -> None:
+    import tensorflow as tf
+
+    layer = Augment(settings(horizontal_flip=True, zoom=0.2, shift=0.1, crop=2), seed=3)
+    batch = tf.constant(images)
+    plain = keras.ops.convert_to_numpy(layer(batch, training=True))
+    parameters = iter(drawn.copy())  # the same again: XLA's own random numbers differ from those outside it
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Augment, "_uniform", lambda layer, count, limit: tf.constant(next(parameters)))
+        compiled = tf.function(lambda batch: layer(batch, training=True), jit_compile=True)(batch)
+    np.testing.assert_allclose(compiled.numpy(), plain, atol=0.01)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="compiles with tf.function")
+def test_compiled_with_xla_the_seed_decides_and_every_batch_is_new(images: Array) -> None:
+    import tensorflow as tf
+
+    def two_batches(seed: int) -> list[Array]:
+        layer = Augment(settings(horizontal_flip=True, crop=2), seed)
+        step = tf.function(lambda batch: layer(batch, training=True), jit_compile=True)
+        return [step(tf.constant(images)).numpy() for _ in range(2)]
+
+    first, again, other = two_batches(1), two_batches(1), two_batches(2)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first[0], other[0])
+
+
+# Keras's ImageDataGenerator, which the sources augment with
+
+ZOOM, SHIFT = 0.2, 0.1
+asks_scipy_by_an_old_name = pytest.mark.filterwarnings("ignore:Please import `affine_transform`:DeprecationWarning")
+
+
+def by_generator(image: Array, drawn: list[Array], index: int, fill: str = "nearest") -> Array:
+    """The image as ImageDataGenerator changes it under the parameters that Augment drew for it."""
+    row_zoom, row_shift, flip, column_zoom, column_shift = (float(values[index, 0]) for values in drawn)
+    # Whatever its documentation says, zy and ty change the rows, zx and tx the columns.
+    parameters = {
+        "zy": 1 + row_zoom,
+        "ty": row_shift,
+        "zx": 1 + column_zoom,
+        "tx": column_shift,
+        "flip_horizontal": flip < 0,
+    }
+    return np.asarray(ImageDataGenerator(fill_mode=fill).apply_transform(image.astype(np.float32), parameters))
+
+
+@asks_scipy_by_an_old_name
+def test_images_are_those_of_keras_s_generator_under_the_same_parameters(images: Array, drawn: list[Array]) -> None:
+    output = changed(images, horizontal_flip=True, zoom=ZOOM, shift=SHIFT)
+    assert 16 < (drawn[2] < 0).sum() < 48
+    for index, image in enumerate(images):
+        np.testing.assert_allclose(output[index], by_generator(image, drawn, index), atol=0.02)
+
+
+@asks_scipy_by_an_old_name
+@pytest.mark.parametrize("how", [{"zoom": ZOOM}, {"shift": SHIFT}], ids=str)
+def test_each_change_alone_is_that_of_keras_s_generator(
+    images: Array, drawn: list[Array], how: dict[str, float]
+) -> None:
+    output = changed(images, **how)
+    rows, columns = drawn
+    nothing = np.zeros_like(rows)
+    zoomed = "zoom" in how
+    parameters = [rows, nothing, nothing, columns, nothing] if zoomed else [nothing, rows, nothing, nothing, columns]
+    for index, image in enumerate(images):
+        np.testing.assert_allclose(output[index], by_generator(image, parameters, index), atol=0.02)
+
+
+@asks_scipy_by_an_old_name
+@pytest.mark.parametrize("fill", ["constant", "reflect"])
+def test_other_fills_differ_from_the_generator_s_at_the_border_alone(
+    images: Array, drawn: list[Array], fill: str
+) -> None:
+    output = changed(images, fill=fill, horizontal_flip=True, zoom=ZOOM, shift=SHIFT)
+    reach = int(np.ceil(ZOOM * (SIZE - 1) / 2 + SHIFT * SIZE)) + 1  # as far as a position can leave the image
+    differences = np.stack([np.abs(output[i] - by_generator(images[i], drawn, i, fill)) for i in range(len(images))])
+    assert differences[:, reach:-reach, reach:-reach].max() < 0.02
+    assert differences.max() > 10
+
+
+def test_parameters_are_distributed_as_keras_s_generator_draws_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    record: list[Array] = []
+    original = Augment._uniform
+
+    def uniform(layer: Augment, count: Any, limit: float) -> Any:
+        values = original(layer, count, limit)
+        record.append(np.asarray(keras.ops.convert_to_numpy(values))[:, 0])
+        return values
+
+    monkeypatch.setattr(Augment, "_uniform", uniform)
+    changed(np.zeros((4000, SIZE, SIZE, 1), np.uint8), horizontal_flip=True, zoom=ZOOM, shift=SHIFT)
+    row_zoom, row_shift, flip, column_zoom, column_shift = record
+    ours = {"zy": 1 + row_zoom, "ty": row_shift, "zx": 1 + column_zoom, "tx": column_shift, "flip_horizontal": flip < 0}
+
+    generator = ImageDataGenerator(
+        zoom_range=ZOOM, width_shift_range=SHIFT, height_shift_range=SHIFT, horizontal_flip=True
+    )
+    np.random.seed(0)  # the generator knows no other
+    draws = [generator.get_random_transform((SIZE, SIZE, 3)) for _ in range(4000)]
+    theirs = {name: np.array([draw[name] for draw in draws]) for name in ours}
+    limits = {"z": (1 - ZOOM, 1 + ZOOM), "t": (-SHIFT * SIZE, SHIFT * SIZE)}
+    for name in ("zx", "zy", "tx", "ty"):
+        assert ks_2samp(ours[name], theirs[name]).pvalue > 0.01
+        low, high = limits[name[0]]
+        for values in (ours[name], theirs[name]):
+            edge = 0.01 * (high - low)
+            assert low - 1e-6 <= values.min() < low + edge and high - edge < values.max() <= high + 1e-6
+    for drawn in (ours, theirs):
+        assert 0.47 < drawn["flip_horizontal"].mean() < 0.53
+        independent = np.corrcoef(np.stack([values.astype(float) for values in drawn.values()])) - np.eye(5)
+        assert np.abs(independent).max() < 0.06
+
+
+def test_the_presets_with_augmentation_are_set_as_their_source_s_generator(compose: Compose) -> None:
+    assert ImageDataGenerator().fill_mode == "nearest"
+    assert ImageDataGenerator().interpolation_order == 1
+    zoomed, shifted = (compose(f"experiment={name}").augmentation for name in ("s3_vgg_augmented", "s3_bn"))
+    assert ImageDataGenerator(zoom_range=0.2).zoom_range == [1 - zoomed.zoom, 1 + zoomed.zoom]
+    assert (zoomed.horizontal_flip, zoomed.zoom, zoomed.shift, zoomed.crop, zoomed.fill) == (True, 0.2, 0, 0, "nearest")
+    assert (shifted.horizontal_flip, shifted.zoom, shifted.shift, shifted.crop) == (True, 0, 0.1, 0)
+    assert shifted.fill == "nearest"

@@ -1,0 +1,58 @@
+"""Many steps in one call: what Keras's own loop comes to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from trained import fit, go_on, measured
+
+from cifar_exp.training import runtime
+from cifar_exp.training.loop import looped
+
+pytestmark = pytest.mark.skipif(not runtime.is_tensorflow_on_cpu(), reason="TensorFlow on a CPU has it alone")
+
+BATCHES = {
+    "7 in one call, the last of 8": (),
+    "3 calls, the last of one batch": ("training.steps_per_execution=3",),
+    "a call for each": ("training.steps_per_execution=1",),
+    "one of all": ("training.batch_size=200",),
+    "the last of 1": ("training.batch_size=199",),
+}
+
+
+def keras_own(model: keras.Model, batch_size: int) -> keras.Model:
+    return model
+
+
+@pytest.mark.parametrize("overrides", BATCHES.values(), ids=BATCHES)
+def test_training_is_that_of_keras(monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...]) -> None:
+    overrides = ("augmentation=flip_zoom", "optimizer/schedule=one_cycle", *overrides)
+    in_loop = fit(*overrides)
+    monkeypatch.setattr(fit, "looped", keras_own)
+    plain = go_on(overrides)
+    for name, values in measured(in_loop.history).items():
+        assert values == pytest.approx(plain.history[name], rel=1e-4), name
+    for one, other in zip(in_loop.model.get_weights(), plain.model.get_weights(), strict=True):
+        assert np.allclose(one, other, atol=1e-5)
+
+
+def test_a_checkpoint_goes_on_with_and_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    overrides = ("optimizer.momentum=0.9", "augmentation=flip_zoom")
+    for first, second in ((looped, keras_own), (keras_own, looped)):
+        folder = tmp_path / first.__name__
+        monkeypatch.setattr(fit, "looped", first)
+        with pytest.raises(KeyboardInterrupt):
+            go_on(overrides, folder, stop_after=1)
+        monkeypatch.setattr(fit, "looped", second)
+        resumed = go_on(overrides, folder)
+        assert [epoch for epoch, _ in resumed.told] == [2, 3]
+        assert resumed.history["train/loss"] == pytest.approx(fit(*overrides).history["train/loss"], rel=1e-4)
+
+
+def test_a_compiler_gets_what_it_can_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "gpus", lambda: ["NVIDIA"])
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    assert looped(model, 32) is model

@@ -1,0 +1,220 @@
+"""Optimizers and schedules: Keras's own at their defaults, and at every step the learning rate that was asked for."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from trained import go_on
+
+from cifar_exp.config.schema import OPTIMIZER_ARGUMENTS, Config
+from cifar_exp.training import optimizers, runtime
+
+Compose = Callable[..., Config]
+
+KERAS_CLASSES = {
+    "sgd": keras.optimizers.SGD,
+    "adam": keras.optimizers.Adam,
+    "adamw": keras.optimizers.AdamW,
+    "nadam": keras.optimizers.Nadam,
+    "rmsprop": keras.optimizers.RMSprop,
+    "adagrad": keras.optimizers.Adagrad,
+    "adadelta": keras.optimizers.Adadelta,
+    "adamax": keras.optimizers.Adamax,
+}
+
+
+def rates(compose: Compose, steps: int, *overrides: str) -> list[float]:
+    """The learning rate of every step of a training."""
+    optimizer = optimizers.build(compose("optimizer=sgd", *overrides).optimizer, steps)
+    found = []
+    for step in range(steps):
+        optimizer.iterations.assign(step)
+        found.append(float(keras.ops.convert_to_numpy(optimizer.learning_rate)))
+    return found
+
+
+def test_every_optimizer_of_the_schema_is_tested_here() -> None:
+    assert set(KERAS_CLASSES) == set(OPTIMIZER_ARGUMENTS)
+
+
+@pytest.mark.parametrize("name", KERAS_CLASSES)
+def test_at_its_defaults_an_optimizer_is_that_of_keras(compose: Compose, name: str) -> None:
+    made, of_keras = optimizers.build(compose(f"optimizer={name}").optimizer, steps=10), KERAS_CLASSES[name]()
+    assert isinstance(made, type(of_keras))
+    expected = of_keras.get_config()
+    configured = made.get_config()
+    del expected["name"], configured["name"]  # counted up
+    for key, value in expected.items():
+        assert configured[key] == (pytest.approx(value) if isinstance(value, float) else value), key
+    assert set(configured) == set(expected)
+
+
+@pytest.mark.skipif(not runtime.is_tensorflow_on_cpu(), reason="TensorFlow on a CPU has it alone")
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("optimizer=adam", "optimizer/schedule=cosine"),
+        ("optimizer=adam", "optimizer.beta_1=0.5", "optimizer.beta_2=0.8", "optimizer.epsilon=0.1"),
+        ("optimizer=adam", "optimizer.amsgrad=true"),
+        ("optimizer=adamw", "optimizer.weight_decay=0.1", "optimizer.clipnorm=0.1"),
+    ],
+    ids=["scheduled", "its betas and epsilon", "amsgrad", "decaying and clipped"],
+)
+def test_adam_in_one_operation_comes_to_what_keras_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, overrides: tuple[str, ...], precision: str
+) -> None:
+    overrides = (*overrides, f"training.precision={precision}")
+    with pytest.raises(KeyboardInterrupt):
+        go_on(overrides, tmp_path, stop_after=2)
+    fused = go_on(overrides, tmp_path)
+    monkeypatch.setattr(optimizers, "FUSED", {})
+    plain = go_on(overrides)
+    for name in ("train/loss", "val/loss"):
+        assert fused.history[name] == pytest.approx(plain.history[name], rel=1e-4)
+    for one, other in zip(fused.model.get_weights(), plain.model.get_weights(), strict=True):
+        assert np.allclose(one, other, atol=1e-4)
+
+
+def test_adam_is_computed_in_one_operation_unless_it_is_amsgrad(compose: Compose) -> None:
+    on_cpu = runtime.is_tensorflow_on_cpu()
+    for override, can_be in (("optimizer.amsgrad=false", True), ("optimizer.amsgrad=true", False)):
+        made = optimizers.build(compose("optimizer=adam", override).optimizer, steps=10)
+        assert (type(made) is not keras.optimizers.Adam) == (can_be and on_cpu)
+
+
+@pytest.mark.parametrize("name", KERAS_CLASSES)
+def test_defaults_in_conf_are_those_of_the_constructor(compose: Compose, name: str) -> None:
+    config = compose(f"optimizer={name}").optimizer
+    parameters = inspect.signature(KERAS_CLASSES[name].__init__).parameters
+    for argument in OPTIMIZER_ARGUMENTS[name] | {"learning_rate", "weight_decay", "clipnorm"}:
+        assert getattr(config, argument) == parameters[argument].default, argument
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "value"),
+    [
+        ("sgd", "momentum", 0.9),
+        ("sgd", "clipnorm", 1.5),
+        ("sgd", "weight_decay", 0.01),
+        ("adam", "beta_1", 0.5),
+        ("adam", "amsgrad", True),
+        ("adamw", "weight_decay", 0.1),
+        ("nadam", "beta_2", 0.9),
+        ("rmsprop", "centered", True),
+        ("rmsprop", "rho", 0.5),
+        ("adagrad", "initial_accumulator_value", 0.3),
+        ("adadelta", "epsilon", 0.001),
+        ("adamax", "beta_1", 0.7),
+    ],
+)
+def test_an_argument_reaches_keras(compose: Compose, name: str, argument: str, value: Any) -> None:
+    config = compose(f"optimizer={name}", f"optimizer.{argument}={str(value).lower()}").optimizer
+    assert optimizers.build(config, steps=10).get_config()[argument] == value
+
+
+@pytest.mark.parametrize("name", KERAS_CLASSES)
+def test_a_training_step_moves_the_weights_as_that_of_keras_does(compose: Compose, name: str) -> None:
+    generator = np.random.default_rng(0)
+    inputs = generator.normal(size=(8, 4)).astype("float32")
+    labels = generator.integers(0, 3, 8)
+    start = generator.normal(size=(4, 3)).astype("float32")
+
+    def after_a_step(optimizer: keras.Optimizer) -> Any:
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, use_bias=False)])
+        model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
+        model.set_weights([start])
+        model.train_on_batch(inputs, labels)
+        return model.get_weights()[0]
+
+    moved = after_a_step(optimizers.build(compose(f"optimizer={name}").optimizer, steps=1))
+    assert not np.array_equal(moved, start)
+    assert np.isfinite(moved).all()
+    np.testing.assert_allclose(moved, after_a_step(KERAS_CLASSES[name]()), rtol=1e-6, atol=1e-7)
+
+
+def test_a_constant_rate_stays(compose: Compose) -> None:
+    assert rates(compose, 5, "optimizer.learning_rate=0.2") == pytest.approx([0.2] * 5)
+
+
+@pytest.mark.parametrize("decay", [1e-4, 0.01, 0.5, 0.0])
+def test_inverse_time_is_the_rate_over_one_plus_decay_times_step(compose: Compose, decay: float) -> None:
+    overrides = ["optimizer/schedule=inverse_time", f"optimizer.schedule.decay={decay}", "optimizer.learning_rate=0.3"]
+    found = rates(compose, 200, *overrides)
+    for step in (0, 1, 7, 50, 199):
+        assert found[step] == pytest.approx(0.3 / (1 + decay * step), rel=1e-5)
+
+
+@pytest.mark.parametrize("preset", ["s2_final", "s3_simple", "s3_bn"])
+def test_four_hundred_steps_of_a_preset_are_those_of_sgd_with_the_legacy_decay(compose: Compose, preset: str) -> None:
+    config = compose(f"experiment={preset}").optimizer
+    assert config.name == "sgd" and config.schedule.decay and config.momentum
+    optimizer = optimizers.build(config, steps=400)
+    weight = keras.Variable(np.zeros(3, "float32"))
+    optimizer.build([weight])
+    expected, velocity = np.zeros(3), np.zeros(3)
+    # Of one sign, so that what a wrong rate does adds up.
+    for step, gradient in enumerate(np.random.default_rng(0).uniform(0.5, 1.5, (400, 3))):
+        # As keras.optimizers.SGD(decay=...) before Keras 2.11: `iterations` counts the steps that are done.
+        rate = config.learning_rate * (1.0 / (1.0 + config.schedule.decay * step))
+        velocity = config.momentum * velocity - rate * gradient
+        expected = expected + (config.momentum * velocity - rate * gradient if config.nesterov else velocity)
+        optimizer.apply([keras.ops.convert_to_tensor(gradient.astype("float32"))], [weight])
+        np.testing.assert_allclose(weight.numpy(), expected, rtol=1e-5)
+    assert int(keras.ops.convert_to_numpy(optimizer.iterations)) == 400
+
+
+def test_cosine_falls_from_the_rate_to_its_final_share(compose: Compose) -> None:
+    overrides = ["optimizer/schedule=cosine", "optimizer.schedule.final=0.1", "optimizer.learning_rate=0.4"]
+    found = rates(compose, 100, *overrides)
+    for step in (0, 25, 50, 99):
+        share = 0.5 * (1 + math.cos(math.pi * step / 100))
+        assert found[step] == pytest.approx(0.4 * (0.9 * share + 0.1), rel=1e-5)
+
+
+def test_cosine_warms_up_in_a_straight_line_first(compose: Compose) -> None:
+    overrides = ["optimizer/schedule=cosine", "optimizer.schedule.warmup=0.2", "optimizer.learning_rate=0.4"]
+    found = rates(compose, 100, *overrides)
+    assert found[:20] == pytest.approx([0.4 * step / 20 for step in range(20)], abs=1e-6)
+    for step in (20, 40, 60, 99):
+        assert found[step] == pytest.approx(0.2 * (1 + math.cos(math.pi * (step - 20) / 80)), abs=1e-6)
+    assert max(found) == pytest.approx(0.4)
+
+
+def test_one_cycle_rises_to_the_rate_and_falls_to_its_final_share(compose: Compose) -> None:
+    overrides = ["optimizer/schedule=one_cycle", "optimizer.learning_rate=0.4", "optimizer.schedule.final=0.05"]
+    found = rates(compose, 101, *overrides)
+    assert found[0] == 0
+    assert found[15] == pytest.approx(0.2)
+    assert found[30] == pytest.approx(0.4)
+    assert found[65] == pytest.approx((0.4 + 0.02) / 2)
+    assert found[100] == pytest.approx(0.02)
+    assert max(found) == pytest.approx(0.4)
+
+
+def test_one_cycle_without_warmup_starts_at_the_rate(compose: Compose) -> None:
+    overrides = ["optimizer/schedule=one_cycle", "optimizer.learning_rate=0.4", "optimizer.schedule.warmup=0"]
+    found = rates(compose, 11, *overrides)
+    assert found == pytest.approx([0.4 * (10 - step) / 10 for step in range(11)], abs=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
+@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("warmup", [0.0, 0.5, 0.99])
+def test_a_very_short_training_has_a_usable_rate(compose: Compose, schedule: str, steps: int, warmup: float) -> None:
+    found = rates(compose, steps, f"optimizer/schedule={schedule}", f"optimizer.schedule.warmup={warmup}")
+    assert all(math.isfinite(rate) and 0 <= rate <= 0.01 + 1e-9 for rate in found)
+
+
+def test_one_cycle_does_not_fall_below_its_final_share_after_the_last_step(compose: Compose) -> None:
+    config = compose("optimizer=sgd", "optimizer/schedule=one_cycle", "optimizer.schedule.final=0.5").optimizer
+    optimizer = optimizers.build(config, steps=10)
+    optimizer.iterations.assign(10)  # as after the last batch, when the epoch's learning rate is logged
+    assert float(keras.ops.convert_to_numpy(optimizer.learning_rate)) == pytest.approx(0.005)

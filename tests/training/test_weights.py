@@ -1,0 +1,108 @@
+"""Weights of a .keras file: they fit to the layer or are refused by its name, and nothing else of the file counts."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from cifar_exp.config.architecture import parse
+from cifar_exp.config.schema import ModelConfig
+from cifar_exp.errors import UserError
+from cifar_exp.training import models
+
+
+def built(layers: list[Any]) -> keras.Model:
+    keras.utils.clear_session()  # as in a run, whose layers are the first of their process
+    return models.build(ModelConfig("m", parse(layers, "m"), {}))[0]
+
+
+def saved(folder: Path, layers: list[Any]) -> Path:
+    file = folder / "saved.keras"
+    models.classifier(built(layers)).save(file)
+    return file
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_weights_come_back_from_either_classifier(tmp_path: Path, flip: bool) -> None:
+    trained = built(SMALL)
+    trained.compile("adam", "mse")  # as a model that was trained, which is saved with its optimizer's state
+    trained.optimizer.build(trained.trainable_variables)
+    models.classifier(trained, flip).save(tmp_path / "saved.keras")
+    weights, model = trained.get_weights(), built(SMALL)
+    models.load_weights(model, tmp_path / "saved.keras", "here")
+    assert all(np.array_equal(one, other) for one, other in zip(weights, model.get_weights(), strict=True))
+    larger = [{"Conv2D": {"filters": 2, "kernel_size": 5}}, *SMALL[1:]]
+    with pytest.raises(UserError, match="weight 0 of layer 'conv2d' is 3 x 3 x 3 x 2 there and 5 x 5 x 3 x 2 here"):
+        models.load_weights(built(larger), tmp_path / "saved.keras", "here")
+
+
+SMALL = [{"Conv2D": {"filters": 2, "kernel_size": 3}}, "BatchNormalization", "Flatten", {"Dense": {"units": 10}}]
+
+
+@pytest.mark.parametrize(
+    ("layers", "says"),
+    [
+        (
+            [{"Conv2D": {"filters": 2, "kernel_size": 5}}, *SMALL[1:]],
+            "weight 0 of layer 'conv2d' is 5 x 5 x 3 x 2 there and 3 x 3 x 3 x 2 here",
+        ),
+        (
+            [*SMALL[:-1], {"Dense": {"units": 10, "use_bias": False}}],
+            "weight 1 of layer 'dense' is missing there and 10",
+        ),
+        (
+            [*SMALL[:-1], {"Dense": {"units": 1800}}, SMALL[-1]],
+            "weight 0 of layer 'dense' is 1800 x 1800 there and 1800",
+        ),
+        (
+            [*SMALL[:2], {"Conv2D": {"filters": 2, "kernel_size": 3, "padding": "same"}}, *SMALL[2:]],
+            "weight 0 of layer 'conv2d_1' is 3 x 3 x 2 x 2 there and missing here",
+        ),
+        ([SMALL[0], *SMALL[2:]], "weight 0 of layer 'batch_normalization' is missing there and 2 here"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_by_the_name_of_their_layer(
+    tmp_path: Path, layers: list[Any], says: str
+) -> None:
+    file = saved(tmp_path, layers)
+    model = built(SMALL)
+    before = model.get_weights()
+    with pytest.raises(UserError, match=f"^here does not fit: {says}") as refused:
+        models.load_weights(model, file, "here")
+    assert "\n" not in str(refused.value)
+    assert all(np.array_equal(one, other) for one, other in zip(before, model.get_weights(), strict=True))
+
+
+def test_weights_of_branches_are_loaded_too(tmp_path: Path) -> None:
+    block = {"Residual": {"layers": [{"Dense": {"units": 5}}], "shortcut": [{"Dense": {"units": 5}}]}}
+    layers = ["Flatten", block, "BatchNormalization", {"Dense": {"units": 10}}]
+    keras.utils.set_random_seed(1)
+    file = saved(tmp_path, layers)
+    keras.utils.set_random_seed(1)
+    expected = built(layers).get_weights()
+    model = built(layers)
+    models.load_weights(model, file, "here")
+    assert all(np.array_equal(one, other) for one, other in zip(expected, model.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip file", None])
+def test_a_damaged_file_of_weights_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    file = saved(tmp_path, SMALL)
+    file.write_bytes(file.read_bytes()[:-100] if content is None else content)
+    with pytest.raises(UserError, match=r"^here is no whole \.keras file: "):
+        models.load_weights(built(SMALL), file, "here")
+
+
+def test_the_config_in_a_file_of_weights_is_never_read(tmp_path: Path) -> None:
+    file = saved(tmp_path, SMALL)
+    with zipfile.ZipFile(file) as zipped:
+        weights = zipped.read("model.weights.h5")
+    with zipfile.ZipFile(file, "w") as zipped:
+        zipped.writestr("model.weights.h5", weights)
+        zipped.writestr("config.json", '{"module": "os", "class_name": "system", "config": "touch pwned"}')
+    models.load_weights(built(SMALL), file, "here")
