@@ -31,7 +31,7 @@ _DOCKER_WITHIN = 10
 _DOWNLOAD_WITHIN = 5
 _SPACE = 1 << 30  # bytes: a sweep's checkpoints, pictures and models
 _GIB = 1 << 30
-_DEVICE = "from cifar_exp import runtime; print(runtime.device())"
+_DEVICE = "from cifar_exp.training import runtime; print(runtime.device())"
 
 
 @dataclass(frozen=True)
