@@ -64,6 +64,7 @@ class Delivery:
         for first in range(0, len(listed), _PARAMS):
             store.client.log_batch(run.info.run_id, params=listed[first : first + _PARAMS])
         self.progress.run_id, self.progress.experiment_id = run.info.run_id, store.experiment_id
+        self.progress.uri = store.absolute_uri
 
     def resume(self, content: Mapping[str, Any], time: int) -> None:
         """It runs again."""

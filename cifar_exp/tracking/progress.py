@@ -23,6 +23,8 @@ class Progress:
     """That need not be looked at again."""
     run_id: str | None = None
     experiment_id: str | None = None
+    uri: str | None = None
+    """Of the store that holds the run; None: the one that the journal names."""
     refused: dict[str, str] = field(default_factory=dict)
     """Line -> why the store did not take it, or why it could not be sent."""
 
@@ -35,7 +37,7 @@ class Progress:
         try:
             read = cls(**json.loads(path.read_bytes()))
             lines = [read.lines, *map(int, read.refused)]
-            texts = [read.run_id or "", read.experiment_id or "", *read.refused.values()]
+            texts = [read.run_id or "", read.experiment_id or "", read.uri or "", *read.refused.values()]
             if all(isinstance(text, str) for text in texts) and min(lines) >= 0 and max(lines) <= _lines(folder):
                 return read
             problem = "it does not fit the journal"

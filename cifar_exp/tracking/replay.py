@@ -30,6 +30,8 @@ class Replayer:
         """With the folder of the journal, and another store than the one it names."""
         self.folder = folder
         self.progress = Progress.read(folder)
+        if store and self.progress.uri not in (None, store.absolute_uri):
+            self.progress = Progress()  # that store has none of it, or knows each event that it has
         self._store = store
         self._may_be_anothers = self.run_id is not None
 
@@ -170,5 +172,5 @@ class Replayer:
             return self._store
         for event in journal.read(self.folder):
             if isinstance(event, Event) and event.kind == "start":
-                return Store(event.content["uri"], event.content["experiment"])
+                return Store(self.progress.uri or event.content["uri"], event.content["experiment"])
         raise Away("the journal does not say where to")

@@ -79,6 +79,7 @@ def send(folder: Path, uri: str | None = None, experiment: str | None = None) ->
             if uri or experiment:
                 named = replayer.store
                 replayer = Replayer(folder, Store(uri or named.uri, experiment or named.experiment))
+                before = replayer.progress.lines
             replayer.send(again=True)
         except Away as away:
             return _state(replayer, sent=replayer.progress.lines - before, away=str(away))

@@ -64,8 +64,10 @@ def is_deleted(store: Store, folder: Path) -> bool:
     Raises:
         UserError: if its experiment was.
     """
-    run_id = Progress.read(folder).run_id
-    return run_id is not None and store.is_deleted(run_id)
+    sent = Progress.read(folder)
+    if sent.run_id is None or sent.uri not in (None, store.absolute_uri):  # it was sent elsewhere
+        return False
+    return store.is_deleted(sent.run_id)
 
 
 def nest(store: Store, sweep: str, parent_id: str) -> int:
@@ -106,7 +108,7 @@ def adopt(store: Store, run: Run, folder: Path) -> None:
         if info.status != "RUNNING":
             journal.append("finish", {"status": info.status}, safe=True, when=info.end_time)
             lines += 1
-    Progress(lines, info.run_id, store.experiment_id).write(folder)
+    Progress(lines, info.run_id, store.experiment_id, store.absolute_uri).write(folder)
     (being_made / FILE).rename(folder / FILE)
     shutil.rmtree(being_made)
     if not is_finished:

@@ -51,3 +51,23 @@ def test_what_is_logged_after_a_journal_has_lost_its_end_is_sent(store: Store, t
     assert resumed.id == run.id
     found = store.client.get_run(run.id)
     assert (found.info.status, found.data.metrics["val/loss"]) == ("FINISHED", 1.0)
+
+
+def test_what_was_sent_in_part_goes_whole_to_another_store_and_back(store: Store, tmp_path: Path) -> None:
+    folder, other = tmp_path / "run", Store(f"sqlite:///{tmp_path / 'other.db'}", "elsewhere")
+    with Run.start(store, folder, "a run", {}, {"seed": 0}) as run:
+        run.log_metrics({"train/loss": 1.0}, step=1)
+        run.write("figures/curves.png", "drawn")
+        run.upload("figures")
+    for _ in range(2):
+        state = sync.send(folder, other.uri, other.experiment)
+        assert state.is_whole and state.run_id not in (None, run.id)
+    (found,) = other.client.search_runs([other.experiment_id])
+    assert (found.info.run_id, found.info.status, found.data.params) == (state.run_id, "FINISHED", {"seed": "0"})
+    assert [item.path for item in other.client.list_artifacts(found.info.run_id)] == ["figures"]
+    assert sync.send(folder).sent == 0  # it is whole where it was sent
+
+    with Run.resume(store, folder, {}) as resumed:  # the store that its journal names knows it still
+        resumed.log_metrics({"train/loss": 0.5}, step=2)
+    assert resumed.id == run.id
+    assert [p.step for p in store.client.get_metric_history(run.id, "train/loss")] == [1, 2]
