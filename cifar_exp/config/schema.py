@@ -1,4 +1,7 @@
-"""The schema: frozen dataclasses that mirror conf/. A field's metadata says which values it takes beyond its type."""
+"""The schema: frozen dataclasses that mirror conf/.
+
+The metadata of a field holds its description and the values it takes beyond its type: docs/settings.md lists both.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,7 @@ SCHEDULE_ARGUMENTS: Mapping[str, frozenset[str]] = {
 
 def _setting(
     default: Any,
+    doc: str,
     *,
     choices: Collection[str] | None = None,
     at_least: float | None = None,
@@ -41,9 +45,10 @@ def _setting(
     at_most: float | None = None,
     below: float | None = None,
 ) -> Any:
-    """A dataclass field with the values it takes."""
+    """A dataclass field with its description and the values it takes."""
     limits = {"choices": choices, "at least": at_least, "above": above, "at most": at_most, "below": below}
-    return field(default=default, metadata={k: v for k, v in limits.items() if v is not None})
+    metadata = {"doc": doc} | {name: limit for name, limit in limits.items() if limit is not None}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -57,156 +62,225 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """How the learning rate moves with the step; None where the schedule has no such argument."""
+    """How the learning rate changes over the steps of a training. `null`: the schedule has no such argument."""
 
-    name: str = _setting(MISSING, choices=SCHEDULE_ARGUMENTS)
-    decay: float | None = _setting(None, at_least=0)
-    warmup: float | None = _setting(None, at_least=0, below=1)  # share of all steps
-    final: float | None = _setting(None, at_least=0, at_most=1)  # share of learning_rate
+    name: str = _setting(
+        MISSING, "Name of the schedule. Choose it with `optimizer/schedule=`.", choices=SCHEDULE_ARGUMENTS
+    )
+    decay: float | None = _setting(None, "Decay per step.", at_least=0)
+    warmup: float | None = _setting(
+        None, "Share of all steps in which the rate rises to `optimizer.learning_rate`.", at_least=0, below=1
+    )
+    final: float | None = _setting(
+        None, "Learning rate of the last step, as a share of `optimizer.learning_rate`.", at_least=0, at_most=1
+    )
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Any of the optimizers; None where this one has no such argument, so that runs compare key by key."""
+    """The Keras optimizer and its arguments. `null`: the optimizer has no such argument, or it is not used."""
 
-    name: str = _setting(MISSING, choices=OPTIMIZER_ARGUMENTS)
-    learning_rate: float = _setting(MISSING, above=0)
+    name: str = _setting(MISSING, "Name of the optimizer. Choose it with `optimizer=`.", choices=OPTIMIZER_ARGUMENTS)
+    learning_rate: float = _setting(MISSING, "Learning rate; with a schedule, its highest value.", above=0)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    weight_decay: float | None = _setting(None, at_least=0)
-    clipnorm: float | None = _setting(None, above=0)
-    momentum: float | None = _setting(None, at_least=0, at_most=1)
-    nesterov: bool | None = None
-    beta_1: float | None = _setting(None, at_least=0, below=1)
-    beta_2: float | None = _setting(None, at_least=0, below=1)
-    rho: float | None = _setting(None, at_least=0, below=1)
-    epsilon: float | None = _setting(None, above=0)
-    amsgrad: bool | None = None
-    centered: bool | None = None
-    initial_accumulator_value: float | None = _setting(None, at_least=0)
+    weight_decay: float | None = _setting(None, "Decoupled weight decay, for any optimizer.", at_least=0)
+    clipnorm: float | None = _setting(None, "Gradient of each weight is clipped to this norm.", above=0)
+    momentum: float | None = _setting(None, "Momentum.", at_least=0, at_most=1)
+    nesterov: bool | None = _setting(None, "Use Nesterov momentum; needs a momentum above 0.")
+    beta_1: float | None = _setting(None, "Decay rate of the first moment estimates.", at_least=0, below=1)
+    beta_2: float | None = _setting(None, "Decay rate of the second moment estimates.", at_least=0, below=1)
+    rho: float | None = _setting(None, "Decay rate of the average of squared gradients.", at_least=0, below=1)
+    epsilon: float | None = _setting(None, "Small constant for numerical stability.", above=0)
+    amsgrad: bool | None = _setting(None, "Use the AMSGrad variant.")
+    centered: bool | None = _setting(None, "Normalize gradients by their estimated variance.")
+    initial_accumulator_value: float | None = _setting(None, "Start value of the accumulators.", at_least=0)
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Which images train, validate and test."""
 
-    name: str = _setting(MISSING, choices=("cifar10", "digits"))
-    dir: str | None = None  # default: $CIFAR_EXP_DATA, else the user's cache folder
-    verify: str = _setting("md5", choices=("md5", "size"))
-    validation: str = _setting("stratified", choices=("stratified", "last", "test"))
-    validation_share: float = _setting(0.1, above=0, below=1)  # of the training images
-    split_seed: int = _setting(0, at_least=0)  # its own, so that runs of other seeds see the same split
-    train_images: int | None = _setting(None, at_least=CLASSES)  # in all; the first of each class, in order
+    name: str = _setting(MISSING, "Name of the data set. Choose it with `data=`.", choices=("cifar10", "digits"))
+    dir: str | None = _setting(
+        None, "Folder of the CIFAR-10 files. Default: `CIFAR_EXP_DATA`, else a folder in your cache folder."
+    )
+    verify: str = _setting(
+        "md5",
+        "`md5`: refuse files that differ from the official release. `size`: accept files of the right size; the run "
+        "records that they are not verified.",
+        choices=("md5", "size"),
+    )
+    validation: str = _setting(
+        "stratified",
+        "Validation images. `stratified`: a share of each class of the training images. `last`: the last share of the "
+        "training images. `test`: the test images; the run gets a warning tag.",
+        choices=("stratified", "last", "test"),
+    )
+    validation_share: float = _setting(
+        0.1, "Share of the training images that validates, unless the test images do.", above=0, below=1
+    )
+    split_seed: int = _setting(
+        0, "Seed of the stratified split. It is not `seed`, so runs with different seeds share a split.", at_least=0
+    )
+    train_images: int | None = _setting(
+        None, "Number of training images, a multiple of 10: the first of each class. `null`: all.", at_least=CLASSES
+    )
 
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """Random changes to each training image, drawn anew every time it is seen."""
+    """Random changes to each training image, drawn anew in every epoch."""
 
-    name: str = MISSING
-    horizontal_flip: bool = False
-    zoom: float = _setting(0.0, at_least=0, below=1)  # each axis by a factor in [1 - zoom, 1 + zoom]
-    shift: float = _setting(0.0, at_least=0, below=1)  # share of the image, along each axis
-    crop: int = _setting(0, at_least=0, at_most=IMAGE_SHAPE[0] // 2)  # whole pixels, along each axis
-    fill: str = _setting("nearest", choices=("nearest", "constant", "reflect"))
+    name: str = _setting(MISSING, "Name of the augmentation. Choose it with `augmentation=`.")
+    horizontal_flip: bool = _setting(False, "Mirror half of the images.")
+    zoom: float = _setting(0.0, "Scale each axis by a factor in [1 - zoom, 1 + zoom].", at_least=0, below=1)
+    shift: float = _setting(0.0, "Shift along each axis by up to this share of the image.", at_least=0, below=1)
+    crop: int = _setting(
+        0, "Shift along each axis by up to this many whole pixels.", at_least=0, at_most=IMAGE_SHAPE[0] // 2
+    )
+    fill: str = _setting(
+        "nearest",
+        "Pixels outside the image. `nearest`: the edge. `constant`: black. `reflect`: the mirror image.",
+        choices=("nearest", "constant", "reflect"),
+    )
 
 
 @dataclass(frozen=True)
 class EarlyStoppingConfig:
-    """Stop when the monitored metric has not improved for `patience` epochs; None: never."""
+    """Stopping when a metric no longer improves."""
 
-    patience: int | None = _setting(None, at_least=1)
-    monitor: str = _setting("val/loss", choices=("val/loss", "val/accuracy", "train/loss", "train/accuracy"))
-    restore_best: bool = True
+    patience: int | None = _setting(None, "Stop after this many epochs without improvement. `null`: never.", at_least=1)
+    monitor: str = _setting(
+        "val/loss", "Metric to improve.", choices=("val/loss", "val/accuracy", "train/loss", "train/accuracy")
+    )
+    restore_best: bool = _setting(
+        True, "With a patience, end with the weights of the epoch in which `monitor` was best."
+    )
 
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """How often the state of the training is saved; None: never. It decides nothing of what is measured."""
+    """How often the state of the training is saved. It does not change any result."""
 
-    every: int | None = _setting(1, at_least=1)  # epochs
-    log_seconds: float | None = _setting(300.0, at_least=0)  # between two that a server gets; None: it gets none
+    every: int | None = _setting(1, "Save the state every so many epochs. `null`: never.", at_least=1)
+    log_seconds: float | None = _setting(
+        300.0,
+        "Seconds between two checkpoints that are sent to the tracking server. `null`: none is sent.",
+        at_least=0,
+    )
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """How the model is fitted."""
 
-    epochs: int = _setting(MISSING, at_least=1)
-    start_from: str | None = None  # the weights of a run (its id, fingerprint or experiment), or of a .keras file
-    batch_size: int = _setting(MISSING, at_least=1)
+    epochs: int = _setting(MISSING, "Number of epochs.", at_least=1)
+    start_from: str | None = _setting(
+        None,
+        "Initial weights: the id or fingerprint of a run, the name of an experiment (its latest finished run), or a "
+        "`.keras` file. `null`: random weights.",
+    )
+    batch_size: int = _setting(MISSING, "Images per batch.", at_least=1)
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    whiten: bool = False  # the first convolution whitens the training images, and is not trained
-    label_smoothing: float = _setting(0.0, at_least=0, below=1)  # share of each label spread over all classes
-    precision: str = _setting("float32", choices=("float32", "mixed_bfloat16", "mixed_float16"))
-    ghost_batches: int = _setting(1, at_least=1)  # that each batch is split into: what BatchNormalization looks at
-    steps_per_execution: int = _setting(32, at_least=1)  # batches between two returns to Python
-    deterministic: bool = False
-    device: str = _setting("auto", choices=("auto", "cpu", "gpu"))
+    whiten: bool = _setting(
+        False, "Set the filters of the first convolution to whiten the training images, and do not train them."
+    )
+    label_smoothing: float = _setting(
+        0.0, "Share of each training label that is spread over all classes.", at_least=0, below=1
+    )
+    precision: str = _setting(
+        "float32",
+        "Keras dtype policy: arithmetic in half precision with the mixed policies, weights in float32 with all.",
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+    )
+    ghost_batches: int = _setting(1, "Parts of each batch that batch normalization normalizes separately.", at_least=1)
+    steps_per_execution: int = _setting(32, "Batches between two returns to Python.", at_least=1)
+    deterministic: bool = _setting(False, "Make runs with the same seed equal to the last bit on the same machine.")
+    device: str = _setting(
+        "auto",
+        "`auto`: a GPU if there is one. `cpu`: no GPU. `gpu`: refuse to run without a GPU.",
+        choices=("auto", "cpu", "gpu"),
+    )
 
 
 @dataclass(frozen=True)
 class PredictionConfig:
-    """How the trained model classifies an image, in the evaluation and wherever it is served."""
+    """How the trained model classifies an image, in the evaluation and when it is served."""
 
-    flip: bool = False  # by the mean of what it says of the image and of its mirror image
+    flip: bool = _setting(False, "Average the probabilities of the image and of its mirror image.")
 
 
 @dataclass(frozen=True)
 class TrackingConfig:
     """Where the run is logged."""
 
-    uri: str | None = None  # default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db
-    experiment: str = MISSING
-    system_metrics: bool = True
-    drain_seconds: float = _setting(15.0, at_least=0)  # that a run's end waits for a store that takes nothing
+    uri: str | None = _setting(None, "MLflow tracking URI. Default: `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db`.")
+    experiment: str = _setting(MISSING, "Name of the MLflow experiment.")
+    system_metrics: bool = _setting(True, "Log the use of processor, memory, disk, network and GPU.")
+    drain_seconds: float = _setting(
+        15.0, "Seconds that the end of a run waits for a server that accepts nothing.", at_least=0
+    )
 
 
 @dataclass(frozen=True)
 class ReviewConfig:
-    """What a team does with finished runs; it decides nothing of a run."""
+    """Rules of `cifar-exp review` and `cifar-exp promote`. They do not change a run."""
 
-    allow_own: bool = False  # may people approve their own runs
-    model: str | None = None  # the registered model that runs are promoted in; default: named as the experiment
+    allow_own: bool = _setting(False, "Allow people to approve their own runs.")
+    model: str | None = _setting(None, "Registered model that runs are promoted in. Default: the experiment's name.")
 
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """The sweep that a run is a job of. The program fills in `varies` and `jobs`."""
+    """The sweep that a run is a job of."""
 
-    name: str | None = None  # default: unique, made from the time
-    retries: int = _setting(0, at_least=0)  # of a job that failed, from its checkpoint; the same failure twice is final
-    fail_fast: bool = False  # start no further job once one has failed
-    varies: list[str] = field(default_factory=list)  # the keys that differ between its jobs
-    jobs: int = _setting(1, at_least=1)
+    name: str | None = _setting(
+        None,
+        "Name of the sweep, and of its folder. A name that exists resumes that sweep. Default: made from the time.",
+    )
+    retries: int = _setting(
+        0, "Retries of a failed job, from its checkpoint. A failure that repeats is final.", at_least=0
+    )
+    fail_fast: bool = _setting(False, "Start no further job once one has failed.")
+    varies: list[str] = field(
+        default_factory=list, metadata={"doc": "Keys that differ between the jobs. Set by the program."}
+    )
+    jobs: int = _setting(1, "Number of jobs. Set by the program.", at_least=1)
 
 
 @dataclass(frozen=True)
 class ReportedConfig:
-    """What the source of a published experiment reports of a run. None where it says nothing."""
+    """What the source of a published experiment reports of a run. `null` where it reports nothing."""
 
-    accuracy: float | None = _setting(None, at_least=0, at_most=1)  # on the images that the source scored last
-    loss: float | None = _setting(None, at_least=0)
-    parameters: int | None = _setting(None, at_least=0)
-    trainable: int | None = _setting(None, at_least=0)  # where they are fewer
-    seconds: float | None = _setting(None, at_least=0)  # an epoch, on the source's machine
-    remark: str | None = None  # why a run comes to something else
+    accuracy: float | None = _setting(
+        None, "Reported accuracy, on the images that the source evaluated last.", at_least=0, at_most=1
+    )
+    loss: float | None = _setting(None, "Reported loss.", at_least=0)
+    parameters: int | None = _setting(None, "Reported number of parameters.", at_least=0)
+    trainable: int | None = _setting(None, "Reported number of trainable parameters, if it is smaller.", at_least=0)
+    seconds: float | None = _setting(None, "Seconds per epoch, on the machine of the source.", at_least=0)
+    remark: str | None = _setting(None, "Why our result differs.")
 
 
 @dataclass(frozen=True)
 class ReferenceConfig(ReportedConfig):
-    """What a published experiment is compared with; it decides nothing. What is not `reported` holds for all."""
+    """What a published experiment is compared with. It does not change a run."""
 
-    source: str | None = None
-    varies: str | None = None  # the key that the source varies, if it is a sweep
-    reported: dict[str, Any] = field(default_factory=dict)  # setting of that key -> ReportedConfig, once checked
+    source: str | None = _setting(None, "Where the experiment was published. Without it, it is not listed.")
+    varies: str | None = _setting(None, "Key that the source varies, if the experiment is a sweep.")
+    # setting of that key -> ReportedConfig, once checked
+    reported: dict[str, Any] = field(
+        default_factory=dict, metadata={"doc": "What is reported of each setting of that key."}
+    )
 
 
 @dataclass(frozen=True)
 class Config:
     """Everything that decides a run, and what it is compared with."""
 
-    model: Any = MISSING  # a mapping while Hydra composes (a model may name any knobs), then a ModelConfig
+    # a mapping while Hydra composes (a model may name any knobs), then a ModelConfig
+    model: Any = field(default=MISSING, metadata={"doc": "Name, layers and knobs of the model."})
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
@@ -216,10 +290,16 @@ class Config:
     review: ReviewConfig = field(default_factory=ReviewConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
-    seed: int = _setting(0, at_least=0, below=2**32)
-    resume: str = _setting("auto", choices=("auto", "never"))
-    name: str | None = None
-    note: str | None = None
+    seed: int = _setting(
+        0, "Seed of initial weights, dropout, order of the images and augmentation.", at_least=0, below=2**32
+    )
+    resume: str = _setting(
+        "auto",
+        "`auto`: resume interrupted runs, and skip the finished jobs of a sweep. `never`: start again.",
+        choices=("auto", "never"),
+    )
+    name: str | None = _setting(None, "Name of the run. Default: `<model>-<optimizer>`, and what else a sweep varies.")
+    note: str | None = _setting(None, "Text for the description of the run in MLflow.")
 
     def run_name(self, varying: Mapping[str, str]) -> str:
         """`large-sgd`, or its own name, then what else the sweep varies: `large-sgd-batch_size=64`."""
