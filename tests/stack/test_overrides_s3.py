@@ -49,7 +49,7 @@ class Logged:
 
 @pytest.fixture(autouse=True)
 def _through_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As docs/operations.md says for MLflow's own client: what it is signed addresses of is on no network of ours."""
+    """As docs/server.md says for MLflow's own client: what it is signed addresses of is on no network of ours."""
     monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
 
 
