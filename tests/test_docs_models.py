@@ -1,4 +1,4 @@
-"""The guide's residual network, as its reader would add it: its files, its commands and its errors are real."""
+"""The residual network of docs/models.md, added as a reader would: its files, commands and errors are real."""
 
 from __future__ import annotations
 
@@ -14,21 +14,19 @@ from cifar_exp.config.composition import CONF, Plan, plan
 from cifar_exp.errors import UserError
 from cifar_exp.training import models
 
-GUIDE = Path(__file__).parent.parent / "docs" / "guide.md"
+PAGE = Path(__file__).parent.parent / "docs" / "models.md"
 SECTION = "Add a model: a residual network"
 NAME = "my_resnet"
 
 
 def section() -> str:
-    """The text below the heading, up to the next one."""
-    (found,) = re.findall(rf"^## {SECTION}\n(.*?)^## ", GUIDE.read_text(), re.M | re.S)
-    return str(found)
+    """The text below the heading, up to the end of the page."""
+    return PAGE.read_text().partition(f"\n## {SECTION}\n")[2]
 
 
 def blocks() -> list[str]:
-    """What is indented by four spaces, without these."""
-    indented = re.findall(r"(?:^    .*\n)+", section(), re.M)
-    return [re.sub(r"^    ", "", block, flags=re.M) for block in indented]
+    """The content of the fenced blocks."""
+    return re.findall(r"^```\w*\n(.*?)^```$", section(), re.M | re.S)
 
 
 def files() -> dict[str, str]:
@@ -75,7 +73,7 @@ def test_every_command_composes(my_conf: Path, arguments: list[str]) -> None:
     assert (len(jobs) > 1) == ("-m" in arguments)
 
 
-def test_the_network_is_what_the_guide_says(my_conf: Path) -> None:
+def test_the_network_is_what_the_page_says(my_conf: Path) -> None:
     (config,) = planned(my_conf, [f"model={NAME}"]).jobs
     model, rows = models.build(config.model)
     assert f"It reports {model.count_params():,} parameters." in section()
@@ -113,7 +111,7 @@ def test_the_preset_is_what_it_says_and_what_is_added_wins(my_conf: Path) -> Non
         pytest.param((r"      shortcut:\n(        .*\n)+", ""), id="no shortcut"),
     ],
 )
-def test_its_errors_are_those_that_the_guide_shows(my_conf: Path, mistake: tuple[str, str]) -> None:
+def test_its_errors_are_those_that_the_page_shows(my_conf: Path, mistake: tuple[str, str]) -> None:
     path = my_conf / "model" / f"{NAME}.yaml"
     wrong, count = re.subn(*mistake, path.read_text(), count=1)
     assert count == 1
@@ -123,7 +121,7 @@ def test_its_errors_are_those_that_the_guide_shows(my_conf: Path, mistake: tuple
     assert f"cifar_exp: {refused.value}" in [line for block in blocks() for line in block.splitlines()]
 
 
-def test_the_program_shows_it_and_trains_it_by_the_guide_s_commands(my_conf: Path, tmp_path: Path) -> None:
+def test_the_program_shows_it_and_trains_it_by_the_commands_of_the_page(my_conf: Path, tmp_path: Path) -> None:
     show, train = (["--config-dir", str(my_conf), *arguments] for arguments in commands()[:2])
     assert "--cfg" in show and {"data=digits", "training.epochs=1"} <= set(train)
     shown = program.run(tmp_path, *show)

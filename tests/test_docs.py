@@ -1,0 +1,358 @@
+"""The docs: every command that they print is run or checked, every link leads somewhere, every setting exists.
+
+Commands are in `sh` blocks, or in backticks in the text. What trains for minutes is composed and checked as the
+program does before it trains; commands of other programs are parsed by those. Run as they are printed: those of the
+section 'From two runs to a champion', those in `RUN_HERE`, and in test_docs_models.py those of docs/models.md.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+import program
+import pytest
+from PIL import Image
+
+from cifar_exp import cli, exits
+from cifar_exp.config.composition import CONF, plan
+from cifar_exp.config.schema import DataConfig
+from cifar_exp.data import datasets
+from cifar_exp.errors import UserError
+from cifar_exp.review import promotion
+from cifar_exp.tracking.store import Store
+
+ROOT = program.ROOT
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+LANGUAGES = {"sh", "yaml", "python", "text", "ini"}
+INLINE = ("python -m cifar_exp", "cifar-exp ", "make ", "docker/compose")
+
+# Not run and not checked, with the reason; each is the beginning of a command.
+UNCHECKED = {
+    ". .venv/bin/activate": "a part of the shell",
+    "export ": "sets variables of the shell",
+    "grep -c avx512_bf16 /proc/cpuinfo": "tells what the processor is",
+    "ssh -L 5000:127.0.0.1:5000 HOST": "opens a tunnel to another machine",
+    ".venv/bin/python -m pip install pre-commit": "installs from the package index",
+    ".venv/bin/pre-commit install": "of a tool that the project does not depend on; a test reads its configuration",
+}
+
+# Run here in a folder that holds the runs of the section below, with what each prints.
+SECTION = "From two runs to a champion"
+COMPARE_FILTERED = r'''cifar-exp compare --filter "params.seed = '0' AND metrics.\`test/accuracy\` > 0.7"'''
+RUN_HERE = {
+    "cifar-exp compare": "baseline-adam-epochs=8",
+    COMPARE_FILTERED: "baseline-adam-epochs=8",
+    "cifar-exp sync": "Nothing waits: 3 runs, all sent.",
+    "cifar-exp sync --status": "Nothing waits: 3 runs, all sent.",
+    "cifar-exp doctor --quick data=digits": "A run could start now.",
+    "cifar-exp sources --missing --only 's2_*'": "s2_final    python -m cifar_exp experiment=s2_final",
+}
+
+
+class Parsed(Exception):
+    """What a script was asked for; raised so that it does not do it."""
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Language and content of each fenced block."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.M | re.S)
+
+
+def printed(page: Path) -> Iterator[str]:
+    """The commands of a page: the lines of its sh blocks, what text blocks show after a $, and those in its text."""
+    for language, content in blocks(page):
+        lines = content.replace("\\\n", " ").splitlines()
+        if language == "sh":
+            yield from filter(None, lines)
+        elif language == "text":
+            yield from (line.removeprefix("$ ") for line in lines if line.startswith("$ "))
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    yield from (span for span in re.findall(r"`([^`\n]+)`", prose) if span.startswith(INLINE))
+
+
+def unchecked(command: str) -> bool:
+    return command.startswith(tuple(UNCHECKED))
+
+
+COMMANDS = list(dict.fromkeys(command for page in PAGES for command in printed(page)))
+
+
+def words(command: str) -> list[str]:
+    """Its words without variables before it and without where its output goes."""
+    split = shlex.split(command.replace("\\`", "`"))
+    while re.match(r"[A-Z_]+=", split[0]):
+        split = split[1:]
+    return split[: split.index(">")] if ">" in split else split
+
+
+@pytest.fixture(scope="module")
+def my_conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every file of conf/ that the docs show."""
+    folder = tmp_path_factory.mktemp("docs") / "my_conf"
+    for page in PAGES:
+        for language, content in blocks(page):
+            if language == "yaml" and (name := re.search(r"^# conf/(\S+\.yaml)$", content, re.M)):
+                path = folder / name.group(1)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(content)
+                assert not (CONF / name.group(1)).exists(), "the project's own would be found first"
+    return folder
+
+
+def check_program(arguments: list[str], my_conf: Path) -> None:
+    """Compose and check every job, with the files of conf/ that the docs show."""
+    from hydra._internal.utils import get_args_parser
+
+    parsed = get_args_parser().parse_args(arguments)
+    if not parsed.help:
+        assert plan(parsed.overrides, parsed.multirun, str(my_conf)).jobs
+
+
+def parse_with_cli(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> Namespace:
+    """As cifar-exp reads its command line."""
+    monkeypatch.setattr(sys, "argv", ["cifar-exp", *arguments])
+    return cli._parsed()
+
+
+def check_script(script: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a benchmark read its command line, and stop it there."""
+    parse = ArgumentParser.parse_args
+
+    def parse_only(self: ArgumentParser, *given: Any, **named: Any) -> NoReturn:
+        raise Parsed(parse(self, *given, **named))
+
+    monkeypatch.setattr(ArgumentParser, "parse_args", parse_only)
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    monkeypatch.syspath_prepend(str(ROOT / Path(script).parent))
+    with pytest.raises(Parsed):
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+
+
+def check_make(arguments: list[str]) -> None:
+    """Let make say what it would do."""
+    done = subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def check_mlflow(arguments: list[str]) -> None:
+    """Let MLflow parse it, down to its last subcommand."""
+    import click
+    from mlflow.cli import cli as mlflow
+
+    context, command, rest = click.Context(mlflow), mlflow, arguments
+    while isinstance(command, click.Group):
+        name, command, rest = command.resolve_command(context, rest)
+    command.make_context(name, list(rest), parent=context)
+
+
+def check_extra(requirement: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    name, _, extra = requirement.rstrip("]").partition("[")
+    assert name == project["name"]
+    assert not extra or extra in project["optional-dependencies"]
+
+
+def check_pytest(arguments: list[str]) -> None:
+    """The files are there, and so are tests with this in their names."""
+    named = [one for one in arguments if one.startswith("tests/")]
+    assert named and all((ROOT / one).exists() for one in named)
+    if "-k" in arguments:
+        word = arguments[arguments.index("-k") + 1]
+        assert any(re.search(rf"def test_\w*{word}", (ROOT / one).read_text()) for one in named)
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if not unchecked(command)])
+def test_a_printed_command_is_one_that_there_is(
+    command: str, my_conf: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said = words(command)
+    if "hydra/launcher=slurm" in said:
+        pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra slurm")
+    match said:
+        case ["python", "-m", "cifar_exp", *arguments]:
+            if "optimizer=sgd,adamm" in said:  # shown with its refusal
+                with pytest.raises(UserError) as refused:
+                    check_program(arguments, my_conf)
+                shown = f"$ {command}\ncifar_exp: {refused.value}\n"
+                assert all(shown in page.read_text() for page in PAGES if command in page.read_text())
+            else:
+                check_program(arguments, my_conf)
+        case ["python", "-m", "cifar_exp.config.settings"]:
+            pass  # tests/config/test_settings.py has what it prints
+        case ["cifar-exp", name]:
+            assert name in {module.__name__.rpartition(".")[2] for module in cli._COMMANDS}
+        case ["cifar-exp", *arguments]:
+            parsed = parse_with_cli(arguments, monkeypatch)
+            plan([one for one in getattr(parsed, "overrides", []) if "=" in one], multirun=False)
+        case ["python", script, *arguments] if script.startswith("benchmarks/"):
+            check_script(script, arguments, monkeypatch)
+        case ["make", *arguments]:
+            check_make(arguments)
+        case ["mlflow", *arguments]:
+            check_mlflow(arguments)
+        case ["docker/compose", *arguments]:
+            assert os.access(ROOT / "docker" / "compose", os.X_OK)
+            assert not arguments or arguments[0] in {"logs", "exec", "up", "down", "ps"}
+        case ["pip", "install", requirement]:
+            check_extra(requirement)
+        case [".venv/bin/python", "-m", "pytest", *arguments]:
+            check_pytest(arguments)
+        case _:
+            pytest.fail(f"no check for this command: {command}")
+
+
+def test_every_exception_is_still_printed() -> None:
+    assert [one for one in UNCHECKED if not any(command.startswith(one) for command in COMMANDS)] == []
+    assert [one for one in RUN_HERE if one not in COMMANDS] == []
+
+
+def section_commands() -> list[str]:
+    """Of the first block of the section."""
+    text = (ROOT / "docs" / "review.md").read_text().partition(f"\n## {SECTION}\n")[2]
+    return re.findall(r"```sh\n(.*?)```", text, re.S)[0].splitlines()
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the first command of the section was run."""
+    folder = tmp_path_factory.mktemp("two_runs")
+    done = program.run(folder, *words(section_commands()[0])[3:])
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """answer(folder, "cifar-exp ...") -> what it prints, run in this process, which saves importing MLflow again."""
+    monkeypatch.setattr(exits, "take_signals", lambda: None)  # those of the tests stay theirs
+
+    def run(folder: Path, command: str, *more: str) -> str:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", [*words(command), *more])
+        code = cli.main()
+        said = capsys.readouterr()
+        assert (code, said.err) == (0, ""), said
+        return said.out
+
+    return run
+
+
+@pytest.mark.parametrize("command", RUN_HERE)
+def test_a_command_on_logged_runs_prints_what_the_docs_say(
+    command: str, two_runs: Path, answer: Callable[..., str]
+) -> None:
+    assert RUN_HERE[command] in answer(two_runs, command)
+
+
+def test_the_commands_of_the_section_lead_from_two_runs_to_a_champion(
+    two_runs: Path, answer: Callable[..., str]
+) -> None:
+    digits = datasets.load(DataConfig(name="digits"))
+    Image.fromarray(digits.training.images[0]).save(two_runs / "my_digit.png")
+    answers = {}
+    for command in section_commands()[1:]:
+        # The tests may run on code that is being written; without that, the reason has no effect.
+        reason = ["--even-though", "uncommitted changes"] if "--approve" in command else []
+        answers[command] = answer(two_runs, command, *reason)
+    assert answers["cifar-exp review --queue"].startswith("2 runs wait, the oldest first:")
+    assert f"my_digit.png: {digits.training.labels[0]}\n" in answers["cifar-exp predict my_digit.png"]
+    champions = promotion.line(Store(f"sqlite:///{two_runs / 'mlflow.db'}", "cifar10"), "cifar10", "champion")
+    assert [one.run_name for one in champions] == ["baseline-adam-epochs=1", "baseline-adam-epochs=8"]
+    assert champions[-1].now and "larger than chance" in champions[-1].why
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blocks_are_fenced_with_a_language_so_that_no_command_is_missed(page: Path) -> None:
+    assert {language for language, _ in blocks(page)} <= LANGUAGES
+    rest = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    assert not re.search(r"^```", rest, re.M)
+    assert not re.search(r"^\n    \S", rest, re.M), "an indented block: fence it"
+
+
+@cache
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        assert path.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in anchors(path), f"{page.name}: {target}"
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert [name for name in pages if f"({name})" not in index] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_settings_and_files_in_the_text_exist(page: Path, known_settings: set[str]) -> None:
+    text = page.read_text()
+    groups = "augmentation|data|optimizer|prediction|resume|review|sweep|tracking|training|hydra.launcher"
+    named = re.findall(rf"`((?:{groups})\.[a-z_0-9.]+)(?==|`)", text)
+    tags = {"review.state", "review.by", "review.note"}  # of a run, not settings
+    assert sorted(set(named) - known_settings - tags) == []
+    files = re.findall(r"`((?:cifar_exp|tests|docker|conf)/[\w/.]+\.\w+)`", text)
+    shown = {f"conf/{name}" for _, content in page_blocks() for name in re.findall(r"^# conf/(\S+)$", content, re.M)}
+    assert [name for name in files if not (ROOT / name).exists() and name not in shown and "NAME" not in name] == []
+
+
+def page_blocks() -> list[tuple[str, str]]:
+    return [block for page in PAGES for block in blocks(page)]
+
+
+@pytest.fixture(scope="module")
+def known_settings() -> set[str]:
+    """Every setting of the schema, and of the parallel launcher."""
+    import yaml
+
+    rows = re.findall(r"^\| `([a-z_0-9.]+)` \|", (ROOT / "docs" / "settings.md").read_text(), re.M)
+    launcher = yaml.safe_load((CONF / "hydra" / "launcher" / "parallel.yaml").read_text())
+    launcher |= yaml.safe_load((CONF / "hydra" / "launcher" / "slurm.yaml").read_text()) | {"partition": None}
+    return set(rows) | {f"hydra.launcher.{key}" for key in launcher}
+
+
+def test_the_list_of_modules_in_the_design_is_complete() -> None:
+    (listed, *_) = (content for language, content in blocks(ROOT / "docs" / "design.md") if language == "text")
+    package = ROOT / "cifar_exp"
+    modules = [path for path in package.rglob("*.py") if path.name != "__init__.py" and path.parent.name != "commands"]
+    assert [path.name for path in modules if not re.search(rf"\b{re.escape(path.name)}", listed)] == []
+    known = {path.name for path in ROOT.glob("*/**/*.py")}
+    assert [name for name in re.findall(r"\b(\w+\.py)\b", listed) if name not in known] == []
+
+
+def test_the_commit_hooks_and_the_workflow_run_what_make_lint_does() -> None:
+    import yaml
+
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    hooks = {hook["entry"].split()[0].removeprefix(".venv/bin/") for hook in local["hooks"]}
+    lint = subprocess.run(["make", "--dry-run", "lint"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    checks = set(re.findall(r"^\.venv/bin/(ruff|mypy|lint-imports)\b", lint, re.M))
+    assert checks <= hooks
+    (job,) = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"].values()
+    assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+    steps = [step["run"].split()[:2] for step in job["steps"] if "run" in step]
+    assert steps == [["make", "lint"], ["make", "test"]]
+    assert shutil.which("make")
