@@ -2,11 +2,13 @@
 
 Commands are in `sh` blocks, or in backticks in the text. What trains for minutes is composed and checked as the
 program does before it trains; commands of other programs are parsed by those. Run as they are printed: those of the
-section 'From two runs to a champion', those in `RUN_HERE`, and in test_docs_models.py those of docs/models.md.
+section 'From two runs to a champion', those in `RUN_HERE`, and in test_docs_models.py those of docs/models.md. Run with
+fewer images and epochs: those in `RUN_SMALL`, of the pages whose commands train for minutes.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -59,6 +61,15 @@ RUN_HERE = {
     "cifar-exp doctor --quick data=digits": "A run could start now.",
     "cifar-exp sources --missing --only 's2_*'": "s2_final    python -m cifar_exp experiment=s2_final",
 }
+
+
+RUN_SMALL = [
+    "python -m cifar_exp optimizer=sgd optimizer.momentum=0.9 optimizer/schedule=one_cycle optimizer.learning_rate=0.1",
+    "python -m cifar_exp augmentation.horizontal_flip=true augmentation.zoom=0.1 augmentation.fill=reflect",
+    "python -m cifar_exp data=digits training.epochs=1 tracking.experiment=first_steps",
+    "python -m cifar_exp experiment=s3_bn training.epochs=5 data=digits",
+]
+SMALL = {"data": "digits", "data.train_images": "100", "training.epochs": "1"}
 
 
 class Parsed(Exception):
@@ -215,7 +226,37 @@ def test_a_printed_command_is_one_that_there_is(
 
 def test_every_exception_is_still_printed() -> None:
     assert [one for one in UNCHECKED if not any(command.startswith(one) for command in COMMANDS)] == []
-    assert [one for one in RUN_HERE if one not in COMMANDS] == []
+    assert [one for one in (*RUN_HERE, *RUN_SMALL) if one not in COMMANDS] == []
+
+
+IN_ONE_PROCESS = """
+import json, sys
+from cifar_exp.__main__ import main
+for arguments in json.load(sys.stdin):
+    sys.argv = ["cifar_exp", *arguments]
+    if code := main():
+        sys.exit(code)
+"""
+
+
+def test_commands_that_take_minutes_run_with_fewer_images_and_epochs(tmp_path: Path) -> None:
+    small = []
+    for command in RUN_SMALL:
+        said = dict(word.split("=") for word in words(command)[3:])
+        model = {} if "experiment" in said else {"model": "dense"}
+        small.append([f"{key}={value}" for key, value in (said | SMALL | model).items()])
+    process = [sys.executable, "-c", IN_ONE_PROCESS]  # each start of one takes seconds
+    done = subprocess.run(
+        process, cwd=tmp_path, env=program.environment(), input=json.dumps(small), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    runs = program.runs(program.client(tmp_path))
+    assert [run.info.status for run in runs] == ["FINISHED"] * len(RUN_SMALL)
+    assert [run.data.params["optimizer.schedule.name"] for run in runs] == [
+        "one_cycle", "constant", "constant", "inverse_time",
+    ]  # fmt: skip
+    assert runs[1].data.params["augmentation.fill"] == "reflect"
+    assert runs[3].data.params["model.name"] == "bn"
 
 
 def section_commands() -> list[str]:
@@ -332,6 +373,15 @@ def known_settings() -> set[str]:
     launcher = yaml.safe_load((CONF / "hydra" / "launcher" / "parallel.yaml").read_text())
     launcher |= yaml.safe_load((CONF / "hydra" / "launcher" / "slurm.yaml").read_text()) | {"partition": None}
     return set(rows) | {f"hydra.launcher.{key}" for key in launcher}
+
+
+def test_names_that_contributors_are_sent_to_are_where_they_are_said_to_be() -> None:
+    named = re.findall(r"`(\w+)` (?:of|in) `(cifar_exp/[\w/]+\.py)`", (ROOT / "CONTRIBUTING.md").read_text())
+    assert len(named) > 8
+    defined = r"^(?:def {0}\(|class {0}\b|{0}\b.* = )"
+    assert [
+        (name, file) for name, file in named if not re.search(defined.format(name), (ROOT / file).read_text(), re.M)
+    ] == []
 
 
 def test_the_list_of_modules_in_the_design_is_complete() -> None:

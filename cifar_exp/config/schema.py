@@ -180,7 +180,8 @@ class TrainingConfig:
         "Initial weights: the id or fingerprint of a run, the name of an experiment (its latest finished run), or a "
         "`.keras` file. `null`: random weights.",
     )
-    batch_size: int = _setting(MISSING, "Images per batch.", at_least=1)
+    # that every backend can count to
+    batch_size: int = _setting(MISSING, "Images per batch.", at_least=1, at_most=2**31 - 1)
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     whiten: bool = _setting(

@@ -39,4 +39,4 @@ def test_a_row_tells_type_default_values_and_the_defaults_of_other_choices() -> 
         "float or null | `null`; `0.0` with rmsprop, sgd | at least 0, at most 1"
     )
     assert rows["data.verify"].startswith("str | `md5` | `md5`, `size` | ")
-    assert rows["training.batch_size"].startswith("int | `32` | at least 1 | ")
+    assert rows["training.epochs"].startswith("int | `10` | at least 1 | ")
