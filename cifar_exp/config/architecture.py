@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from cifar_exp.config import keras_names
+from cifar_exp.config import keras_names, logits
 from cifar_exp.errors import UserError, did_you_mean
 
 RESIDUAL = "Residual"
@@ -136,6 +136,7 @@ def check(layers: Sequence[Layer], where: str, input_shape: Shape, classes: int)
     shape = _follow(layers, where, input_shape)
     if shape is not None and shape != (classes,):
         raise UserError(f"{where}: ends in shape {shape}, expected ({classes},): one logit for each class")
+    logits.check(layers, where)
 
 
 def mixes_images(layers: Sequence[Layer]) -> bool:
