@@ -8,7 +8,6 @@ and layers that run code of their own are refused.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -185,7 +184,7 @@ def _size(layer: Layer, here: str, shape: Shape, given: Shape) -> LayerSize:
     parameters = shapes.parameters(layer.kind, layer.arguments, shape, given)
     untrained = 2 * shape[-1] if keras_names.defined_as("layers", layer.kind) == "BatchNormalization" else 0
     trainable = parameters - untrained if layer.arguments.get("trainable", True) else 0
-    return LayerSize(here, parameters, trainable, math.prod(given))
+    return LayerSize(here, parameters, trainable, shapes.values(layer.kind, layer.arguments, shape, given))
 
 
 def _check_arguments(layer: Layer, here: str) -> None:

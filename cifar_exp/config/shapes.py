@@ -12,6 +12,7 @@ from cifar_exp.errors import UserError
 Shape = tuple[int, ...]
 Arguments = Mapping[str, Any]
 
+_MOST = 2**31 - 1  # that every backend can count with
 _WINDOWS = {"Conv2D", "SeparableConv2D", "DepthwiseConv2D", "MaxPooling2D", "AveragePooling2D"}
 _SAME_SHAPE = {
     "Activation", "ActivityRegularization", "AlphaDropout", "BatchNormalization", "Dropout", "ELU", "GaussianDropout",
@@ -73,6 +74,21 @@ def parameters(name: str, arguments: Arguments, shape: Shape, given: Shape) -> i
     return shape[-1] if kind == "RMSNormalization" else 0
 
 
+def values(name: str, arguments: Arguments, shape: Shape, given: Shape) -> int:
+    """How many values a layer makes of one image, those between its two convolutions included if it has two.
+
+    Args:
+        name: of the layer in keras.layers.
+        arguments: it is made with.
+        shape: that it is given, without the batch.
+        given: the shape that `after` says it gives.
+    """
+    made = math.prod(given)
+    if keras_names.defined_as("layers", name) == "SeparableConv2D":
+        made += math.prod(given[:-1]) * shape[-1] * int(arguments.get("depth_multiplier", 1))
+    return made
+
+
 def both(value: Any) -> list[Any]:
     """One size for height and width, or one for each."""
     return list(value) if isinstance(value, list | tuple) else [value, value]
@@ -120,4 +136,6 @@ def _pair(value: Any, name: str, here: str) -> tuple[int, int]:
     pair = both(value)
     if len(pair) != 2:
         raise UserError(f"{here}: {name}: got {value!r}, expected one whole number or two")
-    return _positive(pair[0], name, here), _positive(pair[1], name, here)
+    if max(sizes := (_positive(pair[0], name, here), _positive(pair[1], name, here))) > _MOST:
+        raise UserError(f"{here}: {name}: got {value!r}, expected at most {_MOST}")
+    return sizes

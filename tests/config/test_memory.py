@@ -66,6 +66,12 @@ def test_a_batch_too_large_names_the_layer_with_most_values(compose: Compose) ->
     assert "3.6 TB of it in this layer" in said and "training.batch_size" in said
 
 
+def test_values_between_the_convolutions_of_a_layer_count(compose: Compose) -> None:
+    layers = "[{SeparableConv2D:{filters:10,kernel_size:3,depth_multiplier:300000}},GlobalAveragePooling2D]"
+    said = refusal(compose, f"model.layers={layers}", "training.batch_size=40000", "optimizer=sgd")
+    assert "layer 1 (SeparableConv2D): too large to train in batches of 40,000 images" in said
+
+
 def test_a_batch_has_no_more_images_than_there_are(compose: Compose) -> None:
     memory.check(compose("model=dense", "data=digits", "training.batch_size=2000000000"), on_gpu=False)
 
@@ -101,7 +107,9 @@ def test_each_kind_of_layer_is_counted_as_keras_counts_it(entry: Any) -> None:
     layers = parse([entry], "m")
     ((_, parameters, trainable, values),), _ = architecture.sizes(layers, "m", IMAGE_SHAPE)
     built = models.sizes(ModelConfig("m", layers, {}))[2]
-    assert (parameters, trainable, values) == built[1:]
+    assert (parameters, trainable) == (built.parameters, built.trainable)
+    between = 30 * 30 * 2 * 3 if "SeparableConv2D" in entry else 0  # its two convolutions
+    assert values == built.values + between
 
 
 def test_keras_counts_a_layer_that_the_config_does_not_follow_without_making_its_weights(compose: Compose) -> None:
