@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from cifar_exp import console, exits
 from cifar_exp.config import composition
-from cifar_exp.errors import Diverged, UserError
+from cifar_exp.errors import Diverged, OutOfMemory, UserError
 from cifar_exp.experiment import experiment
 from cifar_exp.sweep import job
 from cifar_exp.training import runtime
@@ -75,7 +75,7 @@ def main() -> int:
     except KeyboardInterrupt:
         console.refuse("stopped; a run that had begun is logged as KILLED")
         return exits.of_stop()
-    except Diverged as error:
+    except (Diverged, OutOfMemory) as error:
         console.refuse(f"failed: {error}")
         return exits.FAILED
     except OSError as error:  # a full disk, a folder that may not be written
