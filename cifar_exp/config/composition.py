@@ -217,6 +217,10 @@ def explain(error: BaseException) -> str:
         return overrides.explain(error)
     if found_in_file := yaml_files.problem(error):
         return found_in_file
+    if in_file := re.match(r"In '([^']+)': \w+ raised while composing config:\n(.*)", str(error)):
+        named = re.search(r"^\s*full_key: (\S+)$", str(error), re.M)
+        setting = f"{named.group(1)}: " if named else ""
+        return overrides.explain_value(f"conf/{in_file.group(1)}.yaml: {setting}{in_file.group(2)}")
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, ConfigKeyError | AttributeError) or "Could not override" in str(error):
         found = re.search(r"Could not override '([^']+)'", str(error))

@@ -64,7 +64,7 @@ def explain(error: OverrideParseException) -> str:
     override = str(error.override)
     key, equals, value = override.partition("=")
     lines = [line.strip() for line in str(error).splitlines() if not line.startswith(("See http", "Error parsing"))]
-    if "while evaluating" in str(error) or "Unknown function" in str(error):  # of a function: its own words
+    if "while evaluating" in str(error) and "Unknown function" not in str(error):  # of a function: its own words
         return f"{override!r}: {' '.join(lines)}"
     escaped = value.replace("\\", "\\\\").replace('"', r"\"")
     quoted = f'{key}="{escaped}"'
@@ -73,7 +73,8 @@ def explain(error: OverrideParseException) -> str:
     except OverrideParseException:
         equals = ""
     if not equals or not key:
-        return f"{override!r} is not of the form key=value: {lines[-1]}"
+        reason = lines[-1].strip("^") or "a key is made of letters, digits, '_', '.' and '/'"
+        return f"{override!r} is not of the form key=value: {reason}"
     return (
         f"{override!r}: Hydra cannot read the value {value!r}; text with such characters needs double quotes, which a "
         f"shell takes as {shlex.quote(quoted)}"

@@ -20,7 +20,7 @@ def problem(error: BaseException) -> str | None:
     file = _file(error)
     if isinstance(error, yaml.reader.ReaderError) and file:
         line = file.read_text(encoding="utf-8").count("\n", 0, error.position) + 1
-        return f"{file}, line {line}: found the character U+{ord(error.character):04X}, which YAML does not allow"
+        return f"{file}, line {line}: found the character {chr(error.character)!r}, which YAML does not allow"
     if isinstance(error, UnicodeDecodeError) and file:
         return f"{file}, {_undecodable(file.read_bytes())}; save the file as UTF-8"
     return None
