@@ -56,7 +56,7 @@ def main() -> int:
             if name := parent.begun(plan, command):
                 again = [*arguments.overrides, f"sweep.name={name}"]
                 plan = composition.plan(again, arguments.multirun, arguments.config_dir)
-        sys.argv += plan.arguments  # Hydra reads them itself
+        sys.argv += plan.hand_over()  # Hydra reads them itself
         on_cluster = parallel is not None and parallel.address is not None
         plan.check(partial(experiment.check_surroundings, elsewhere=on_cluster))
         if launcher.is_basic(plan.launcher) and not runtime.threads_are_set():

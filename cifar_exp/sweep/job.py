@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -75,6 +76,8 @@ def run(composed: DictConfig, in_order: bool = True) -> None:
     """
     console.set_up()
     hydra = HydraConfig.get()
+    if hydra.job.chdir:  # paths are relative to where the command was started, those of a store too
+        os.chdir(hydra.runtime.cwd)
     config = from_composed(composed)
     overrides = tuple(o for o in hydra.overrides.task if not o.startswith("sweep."))
     folder = Path(hydra.runtime.output_dir)
