@@ -14,6 +14,10 @@ class Diverged(Exception):
     """A training whose loss is no finite number any more."""
 
 
+class OutOfMemory(Exception):
+    """A training that takes more memory than there is."""
+
+
 def reason(error: BaseException) -> str:
     """The first line of what went wrong, without the wrapping of a network library."""
     wrapped: BaseException | None = error

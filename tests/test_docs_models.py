@@ -109,6 +109,7 @@ def test_the_preset_is_what_it_says_and_what_is_added_wins(my_conf: Path) -> Non
     [
         pytest.param((r"BatchNormalization", "BatchNormalisation"), id="misspelled"),
         pytest.param((r"      shortcut:\n(        .*\n)+", ""), id="no shortcut"),
+        pytest.param((r"units: 10}$", "units: 10, activation: softmax}"), id="softmax"),
     ],
 )
 def test_its_errors_are_those_that_the_page_shows(my_conf: Path, mistake: tuple[str, str]) -> None:
