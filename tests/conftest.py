@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import server_process
 
-# As cifar_exp.runtime does before a run: these count only before Keras is imported.
+# As cifar_exp.training.runtime does before a run: these count only before Keras is imported.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -78,6 +79,18 @@ def _own_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
         monkeypatch.delenv(name)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     datasets.load.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """What a test shows on a terminal does not change how the next one captures the log."""
+    logger = logging.getLogger("cifar_exp")
+    before = set(logger.handlers)
+    yield
+    for handler in set(logger.handlers) - before:
+        logger.removeHandler(handler)
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
 
 
 def write_batches(folder: Path, records: int, seed: int = 0) -> Path:

@@ -173,6 +173,10 @@ def tracking(store: Store) -> Finding:
         if not store.exists():
             return Finding("tracking", OK, f"{store.uri}, made by the first run")
         try:
+            store.check()
+        except UserError as error:
+            return Finding("tracking", PROBLEM, str(error))
+        try:
             with store.asked() as client:
                 count = len(client.search_experiments())
         except Exception as error:  # of a file that is none of MLflow's, or an older one's, there are many

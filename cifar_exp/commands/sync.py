@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         for problem in state.problems:
             console.refuse(f"{folder}: {problem}")
     store = store_of(arguments)
-    if not arguments.status and store.exists() and not store.check(may_be_away=True):
+    if not arguments.status and store.exists() and not store.away():
         with store.refusing():
             for told in heartbeat.end_the_gone(store):
                 console.say(told)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -19,6 +18,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.experiment import experiment
 from cifar_exp.tracking import environment, fetch
 from cifar_exp.tracking.store import Store
+from cifar_exp.tracking.untrusted import YAML_BYTES, parse_yaml
 
 _CONFIG = "config/config.yaml"
 _COMPARED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy", "test/f1_macro")
@@ -56,7 +56,7 @@ def read(store: Store, run_id: str, overrides: Sequence[str] = ()) -> Logged:
     Raises:
         UserError: if there is no such run, or its config is none that could have been logged.
     """
-    run, content = fetch.run_and_artifact(store, run_id, _CONFIG)
+    run, content = fetch.run_and_artifact(store, run_id, _CONFIG, YAML_BYTES)
     return Logged(
         run.info.run_id,
         run.info.run_name,
@@ -80,7 +80,7 @@ def again(logged: Logged, store: Store, folder: Path) -> Verdict:
 
 def _config(content: str, where: str, overrides: Sequence[str]) -> Config:
     try:
-        read = yaml.safe_load(content)
+        read = parse_yaml(content)
         if not isinstance(read, dict) or not isinstance(read.get("data"), dict):
             raise UserError("it is no config")
         for text in _texts(read):
@@ -91,7 +91,7 @@ def _config(content: str, where: str, overrides: Sequence[str]) -> Config:
         read["data"]["dir"] = None
         merged = OmegaConf.merge(schema.schema(), {"tracking": {"experiment": ""}}, read, _dotlist(overrides))
         return checks.from_composed(merged)  # type: ignore[arg-type]
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+    except (ValueError, OmegaConfBaseException) as error:
         raise UserError(f"{where}: {str(error).splitlines()[0]}") from error
     except UserError as error:
         raise UserError(f"{where}: {error}") from error

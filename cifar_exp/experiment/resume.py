@@ -46,10 +46,19 @@ def is_finished(config: Config, folder: Path) -> bool:
 
 def _newest(store: Store, sweep: str | None, wanted: str, left: LocalRun | None, folder: Path) -> LocalRun | None:
     """What was left here, unless another machine has gone on with it, or with what was never here: that is fetched."""
-    if not store.is_server or store.check(may_be_away=True):
+    if not (store.is_server or left) or not store.exists() or store.away():
         return left
     try:
         with store.refusing():
+            if left and left.is_of(store) and takeover.is_deleted(store, left.folder):
+                log.warning("Run %s (%s) was deleted from %s: it is trained again", left.name, left.folder, store.uri)
+                if left.folder == folder:
+                    local_run.set_aside(folder)
+                else:
+                    local_run.set_journal_aside(left.folder)
+                left = None
+            if not store.is_server:
+                return left
             if left and not (left.is_of(store) and takeover.is_anothers(store, left.folder)):
                 return left
             if left and left.folder == folder:

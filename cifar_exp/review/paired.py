@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PREDICTIONS = "evaluation/predictions.parquet"
+_BYTES, _VALUES = 1 << 28, 50_000_000  # of a file that is read: a million images of 40 classes
 SIGNIFICANT = 0.05  # a p-value below it is not put down to chance
 CONFIDENCE = 0.95
 SMALLEST_P = 0.0001  # that is shown
@@ -161,7 +162,7 @@ def read(store: Store, run_id: str) -> tuple[Run, pd.DataFrame]:
     Raises:
         UserError: if there is no such run, or it has none.
     """
-    run, content = fetch.run_and_file(store, run_id, PREDICTIONS)
+    run, content = fetch.run_and_file(store, run_id, PREDICTIONS, _BYTES)
     return run, parse(content, f"run {run_id} of {store.uri}")
 
 
@@ -171,7 +172,7 @@ def of_run(store: Store, run: Run) -> pd.DataFrame:
     Raises:
         UserError: if it has none.
     """
-    return parse(fetch.file(store, run, PREDICTIONS), f"run {run.info.run_id} of {store.uri}")
+    return parse(fetch.file(store, run, PREDICTIONS, _BYTES), f"run {run.info.run_id} of {store.uri}")
 
 
 def parse(content: bytes, whose: str) -> pd.DataFrame:
@@ -182,22 +183,31 @@ def parse(content: bytes, whose: str) -> pd.DataFrame:
     """
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
-        frame = pd.read_parquet(io.BytesIO(content))
-    except (pa.ArrowException, ValueError, OSError) as error:
+        file = pq.ParquetFile(io.BytesIO(content))
+        schema, parts = file.schema_arrow, range(file.metadata.num_row_groups)
+        probabilities = [name for name in schema.names if name.startswith("p_")]
+        wanted = [*_COLUMNS, *probabilities]
+        if missing := [name for name in _COLUMNS if name not in schema.names]:
+            raise UserError(f"{whose}: {PREDICTIONS} has no column {missing[0]!r}")
+        rows = sum(file.metadata.row_group(part).num_rows for part in parts)
+        if rows * len(wanted) > _VALUES:  # a few kilobytes of a repeated value expand to gigabytes
+            raise UserError(f"{whose}: {PREDICTIONS} holds {rows:,} rows; at most {_VALUES:,} values are read")
+        numeric = all(pa.types.is_integer(schema.field(name).type) for name in _COLUMNS)
+        numeric = numeric and all(pa.types.is_floating(schema.field(name).type) for name in probabilities)
+        if not numeric or not rows or not probabilities:
+            raise UserError(f"{whose}: {PREDICTIONS} is not a row per image of integers and probabilities")
+        frame: pd.DataFrame = file.read(columns=wanted).to_pandas(ignore_metadata=True)
+    except (pa.ArrowException, ValueError, KeyError, OSError) as error:
         raise UserError(f"{whose}: {PREDICTIONS} cannot be read: {reason(error)}") from error
-    probabilities = [str(name) for name in frame.columns if str(name).startswith("p_")]
-    if missing := [name for name in _COLUMNS if name not in frame.columns]:
-        raise UserError(f"{whose}: {PREDICTIONS} has no column {missing[0]!r}")
-    numeric = all(pd.api.types.is_integer_dtype(frame[name]) for name in _COLUMNS)
-    numeric = numeric and all(pd.api.types.is_float_dtype(frame[name]) for name in probabilities)
-    if not numeric or not len(frame) or not probabilities:
-        raise UserError(f"{whose}: {PREDICTIONS} is not a row per image of integers and probabilities")
+    if not all(pd.api.types.is_integer_dtype(frame[name]) for name in _COLUMNS):
+        raise UserError(f"{whose}: {PREDICTIONS} has rows without an index, a label or a prediction")
     known = frame[["label", "predicted"]].isin(range(len(probabilities))).all(axis=None)
     if not known:
         raise UserError(f"{whose}: {PREDICTIONS} names classes that it has no probabilities of")
-    return frame[[*_COLUMNS, *probabilities]]
+    return frame[wanted]
 
 
 def check_same_images(found: Sequence[tuple[Run, pd.DataFrame]]) -> None:

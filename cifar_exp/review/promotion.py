@@ -14,6 +14,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.review import paired, verdicts
 from cifar_exp.review.query import SHORT
 from cifar_exp.tracking.store import Store
+from cifar_exp.tracking.untrusted import parse_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -195,8 +196,11 @@ def _register(client: MlflowClient, run: Run, name: str) -> ModelVersion:
         return made[0]
     version = client.create_model_version(name, source, run.info.run_id, model_id=model_id)
     # As mlflow.register_model does: the pages of the run and the model show it by that.
-    known = json.loads(client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS) or "[]")
-    shown = [*known, {"name": name, "version": version.version}]
+    try:
+        known = parse_json(client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS) or "[]")
+    except ValueError:  # whoever may log may write anything there
+        known = []
+    shown = [*(known if isinstance(known, list) else []), {"name": name, "version": version.version}]
     client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(shown)})
     return version
 
@@ -223,7 +227,7 @@ def _records(client: MlflowClient, name: str) -> list[Promotion]:
 
 def _read(value: str, version: ModelVersion) -> Promotion | None:
     try:
-        content: dict[str, Any] = json.loads(value)
+        content: dict[str, Any] = parse_json(value)
         at = datetime.fromisoformat(content.pop("at"))
         accuracy, objections = content.pop("accuracy"), content.pop("objections")
         content |= {"model": version.name, "version": str(version.version), "now": False}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,9 @@ from cifar_exp.config import composition
 from cifar_exp.config.schema import Config, ModelConfig, ReferenceConfig, flatten, reported
 from cifar_exp.data import cifar10
 from cifar_exp.errors import UserError, reason
+from cifar_exp.tracking import deleted
 from cifar_exp.tracking.store import Store
+from cifar_exp.tracking.untrusted import parse_json
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -106,6 +107,8 @@ def finished(store: Store) -> list[LoggedRun]:
     token: str | None = ""
     try:
         experiment = client.get_experiment_by_name(store.experiment)
+        if experiment and experiment.lifecycle_stage == deleted.STAGE:
+            raise UserError(deleted.experiment(store.uri, store.experiment, experiment.experiment_id))
         while experiment and token is not None:
             page = client.search_runs(
                 [experiment.experiment_id],
@@ -190,6 +193,9 @@ def _source(run: Run) -> str:
     """Of its test images, as it was recorded."""
     for used in run.inputs.dataset_inputs:
         if used.dataset.name.endswith("-test"):
-            said = json.loads(used.dataset.source)
-            return str(said.get("url") or said.get("uri") or said.get("tags", {}).get("mlflow.source.name"))
+            try:
+                said = parse_json(used.dataset.source)
+                return str(said.get("url") or said.get("uri") or said.get("tags", {}).get("mlflow.source.name"))
+            except (ValueError, AttributeError):  # whoever may log may write anything there
+                break
     return "not recorded"

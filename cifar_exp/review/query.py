@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cifar_exp.errors import UserError, did_you_mean, reason
+from cifar_exp.tracking import deleted
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def search(store: Store, condition: str = "", order_by: Sequence[str] = ()) -> l
     token: str | None = ""
     with store.asked() as client:
         experiment = client.get_experiment_by_name(store.experiment)
+        if experiment and experiment.lifecycle_stage == deleted.STAGE:
+            raise UserError(deleted.experiment(store.uri, store.experiment, experiment.experiment_id))
         while experiment and token is not None:
             page = client.search_runs(
                 [experiment.experiment_id],

@@ -19,6 +19,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.review import description
 from cifar_exp.review.query import SHORT
 from cifar_exp.tracking.store import Store
+from cifar_exp.tracking.untrusted import parse_json
 from cifar_exp.training.outcome import COLLAPSED
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def _value(verdict: Verdict) -> str:
 
 def _read(key: str, value: str) -> Verdict | None:
     try:
-        content = json.loads(value)
+        content = parse_json(value)
         at = datetime.fromisoformat(content["at"])
         texts = [content["state"], content["by"], content.get("note", ""), content.get("even_though", "")]
         against = content.get("objections", [])

@@ -42,7 +42,13 @@ class JobResult:
     def read(cls, folder: Path) -> JobResult | None:
         """None for a job that never ended."""
         path = folder / RESULT
-        return cls(**json.loads(path.read_text())) if path.exists() else None
+        try:
+            return cls(**json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            log.warning("%s is damaged and not used: %s", path, error)
+            return None
 
     def write(self, folder: Path) -> None:
         """Whole or not at all."""
@@ -76,7 +82,10 @@ def run(composed: DictConfig, in_order: bool = True) -> None:
         done = experiment.run(config, experiment.Job(overrides), folder)
         if done.run_id:
             store = Store.of(config.tracking)
-            console.say(store.how_to_open(store.run_address(done.run_id)))
+            try:
+                console.say(store.how_to_open(store.run_address(done.run_id)))
+            except UserError as error:  # the server has gone away since
+                log.warning("Run %s has no address to show: %s", done.run_id, error)
         return
     job = experiment.Job(overrides, int(hydra.job.num) + 1, varying(overrides, config.sweep.varies))
     name, began = config.run_name(job.varying), time.monotonic()

@@ -63,8 +63,12 @@ def start(plan: Plan, command: str) -> Run:
         left = _fetched(store, plan)
     if left:
         if resume == "auto" and left.is_of(store):
-            return Run.resume(store, plan.folder, tags, drain_seconds=tracking.drain_seconds)
-        local_run.set_aside(plan.folder)
+            if not _is_deleted(store, plan):
+                return Run.resume(store, plan.folder, tags, drain_seconds=tracking.drain_seconds)
+            log.warning("The parent run of sweep %s was deleted: a new one takes its jobs in", plan.sweep_name)
+            local_run.set_journal_aside(plan.folder)
+        else:
+            local_run.set_aside(plan.folder)
     return Run.start(store, plan.folder, name, tags, params, drain_seconds=tracking.drain_seconds)
 
 
@@ -87,7 +91,30 @@ def _fetched(store: Store, plan: Plan) -> LocalRun | None:
 
 def _answers(store: Store) -> bool:
     """Whether it is one that other machines may have logged to, and is there."""
-    return store.is_server and not store.check(may_be_away=True)
+    return store.is_server and not store.away()
+
+
+def _is_deleted(store: Store, plan: Plan) -> bool:
+    """Whether the parent run that was begun here was deleted, as far as the store can be asked."""
+    assert plan.folder is not None
+    if not store.exists() or store.away():
+        return False
+    try:
+        with store.refusing():
+            return takeover.is_deleted(store, plan.folder)
+    except UserError as error:
+        log.debug("the parent run could not be looked for: %s", error)
+        return False
+
+
+def take_in(run: Run, sweep: str) -> None:
+    """Nest the jobs that have been logged under this parent run, should they have had another one."""
+    try:
+        with run.store.refusing():
+            if run.id and (moved := takeover.nest(run.store, sweep, run.id)):
+                log.info("%d jobs of sweep %s are nested under its new parent run", moved, sweep)
+    except UserError as error:
+        log.warning("the jobs of sweep %s could not be nested under their parent run: %s", sweep, error)
 
 
 def _running(where: str) -> UserError:

@@ -30,6 +30,7 @@ def run(plan: Plan, launch: Callable[[], None], command: str) -> int:
     where = run.store.run_address(run.id) if run.started() and run.id else f"not yet in {run.store.uri}"
     if run.id:
         parent.end_the_gone(run)
+        parent.take_in(run, plan.sweep_name)
     log.info("Sweep %s: %d jobs, %s", plan.sweep_name, len(plan.jobs), where)
     status = "KILLED"
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -10,12 +9,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.tracking import heartbeat
+from cifar_exp.tracking import heartbeat, local_run
 from cifar_exp.tracking.journal import Event
 from cifar_exp.tracking.progress import Progress
 from cifar_exp.tracking.store import Store
 
-ARTIFACTS, MODEL, CHECKPOINTS = "artifacts", "model", heartbeat.CHECKPOINTS  # folders beside the journal
+ARTIFACTS, MODEL, CHECKPOINTS = local_run.ARTIFACTS, "model", heartbeat.CHECKPOINTS  # folders beside the journal
 KEY_TAG = "cifar_exp.journal"
 
 # The server's limits for one request.
@@ -65,6 +64,7 @@ class Delivery:
         for first in range(0, len(listed), _PARAMS):
             store.client.log_batch(run.info.run_id, params=listed[first : first + _PARAMS])
         self.progress.run_id, self.progress.experiment_id = run.info.run_id, store.experiment_id
+        self.progress.uri = store.absolute_uri
 
     def resume(self, content: Mapping[str, Any], time: int) -> None:
         """It runs again."""
@@ -178,7 +178,7 @@ class Delivery:
         path = self.folder / folder / name
         if not path.is_file():
             raise Missing(f"{path} is missing")
-        if hash_of(path) != sha256:
+        if local_run.hash_of(path) != sha256:
             raise Missing(f"{path} is not what was written")
         return path
 
@@ -194,9 +194,3 @@ _CALLS: Mapping[str, Callable[[Delivery, Mapping[str, Any], int], None]] = {
     "model": Delivery.model,
     "finish": Delivery.finish,
 }
-
-
-def hash_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from cifar_exp.errors import UserError, reason
@@ -16,24 +16,24 @@ _MISSING = "No such artifact"  # as MLflow says it, of any store
 _WEIGHTS = "data/model.keras"  # of a logged Keras model
 
 
-def run_and_artifact(store: Store, run_id: str, name: str) -> tuple[Run, str]:
-    """A run and the text of one of its artifacts.
+def run_and_artifact(store: Store, run_id: str, name: str, limit: int) -> tuple[Run, str]:
+    """A run and the text of one of its artifacts, of at most so many bytes.
 
     Raises:
-        UserError: if there is no such run or artifact, or it is no text.
+        UserError: if there is no such run or artifact, it is larger, or it is no text.
     """
-    run, content = run_and_file(store, run_id, name)
+    run, content = run_and_file(store, run_id, name, limit)
     try:
         return run, content.decode()
     except UnicodeDecodeError as error:
         raise UserError(f"run {run_id} of {store.uri}: {name}: {error}") from error
 
 
-def run_and_file(store: Store, run_id: str, name: str) -> tuple[Run, bytes]:
-    """A run and the bytes of one of its artifacts.
+def run_and_file(store: Store, run_id: str, name: str, limit: int) -> tuple[Run, bytes]:
+    """A run and one of its artifacts, of at most so many bytes.
 
     Raises:
-        UserError: if there is no such run or artifact.
+        UserError: if there is no such run or artifact, or it is larger.
     """
     store.check()
     import_mlflow()
@@ -43,25 +43,29 @@ def run_and_file(store: Store, run_id: str, name: str) -> tuple[Run, bytes]:
         run = store.client.get_run(run_id)
     except MlflowException as error:
         raise UserError(f"run {run_id} of {store.uri}: {reason(error.__context__ or error)}") from error
-    return run, file(store, run, name)
+    return run, file(store, run, name, limit)
 
 
-def file(store: Store, run: Run, name: str) -> bytes:
-    """The bytes of one of a run's artifacts.
+def file(store: Store, run: Run, name: str, limit: int) -> bytes:
+    """One of a run's artifacts, which is not downloaded if it is larger than so many bytes.
 
     Raises:
-        UserError: if it has none of this name.
+        UserError: if it has none of this name, or it is larger.
     """
     import mlflow.artifacts
     from mlflow.exceptions import MlflowException
 
+    where = f"run {run.info.run_id} ({run.info.run_name}) of {store.uri}"
     try:
+        listed = store.artifacts(run).list_artifacts(str(PurePosixPath(name).parent))
+        size = next((item.file_size or 0 for item in listed if item.path == name), 0)
+        if size > limit:
+            raise UserError(f"{where}: {name} holds {size:,} bytes; at most {limit:,} are read")
         with tempfile.TemporaryDirectory() as folder:
             uri = f"{run.info.artifact_uri}/{name}"
             path = mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=store.uri)
             return Path(path).read_bytes()
     except (MlflowException, OSError) as error:
-        where = f"run {run.info.run_id} ({run.info.run_name}) of {store.uri}"
         if _MISSING in str(error):
             raise UserError(f"{where} has no {name}") from error
         raise UserError(f"{where}: {name} cannot be had: {str(error).splitlines()[-1]}") from error

@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from cifar_exp.tracking import deleted
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def end_the_gone(store: Store) -> list[str]:
     from mlflow.entities import RunTag
 
     told: list[str] = []
-    if (experiment := client.get_experiment_by_name(store.experiment)) is None:
+    experiment = client.get_experiment_by_name(store.experiment)
+    if experiment is None or experiment.lifecycle_stage == deleted.STAGE:
         return told
     running = f"attributes.status = '{_RUNNING}'"
     for run in client.search_runs([experiment.experiment_id], running, max_results=1000):

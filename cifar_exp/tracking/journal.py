@@ -135,7 +135,7 @@ def _event(line: bytes, number: int) -> Event | Damage:
     try:
         read = json.loads(line)
         event = Event(**read["event"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return Damage(number + 1, "is no event")
     return event if _line(event) == line else Damage(number + 1, "is not what was written: its checksum differs")
 

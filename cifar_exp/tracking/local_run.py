@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 from cifar_exp.tracking import journal
 from cifar_exp.tracking.heartbeat import PROCESS
 from cifar_exp.tracking.journal import Event
+from cifar_exp.tracking.progress import SENT
 from cifar_exp.tracking.store import Store
 
+ARTIFACTS = "artifacts"  # the folder beside the journal
 FINISHED = "FINISHED"
+_LOG = "logs/run.log"
 _DIVERGED = "diverged"  # it would again
 
 
@@ -78,6 +82,16 @@ def set_aside(folder: Path) -> None:
     folder.mkdir()
 
 
+def set_journal_aside(folder: Path) -> None:
+    """Rename a folder's journal, so that another run may begin there among the files of this one."""
+    number = 1
+    while (folder / f"{journal.FILE}.{number}").exists():
+        number += 1
+    for name in (journal.FILE, SENT):
+        if (folder / name).exists():
+            (folder / name).rename(folder / f"{name}.{number}")
+
+
 def processes(folder: Path) -> set[str]:
     """That have written its journal."""
     events = (event for event in journal.read(folder) if isinstance(event, Event))
@@ -94,6 +108,27 @@ def checkpoints(folder: Path) -> int:
 def resumed(folder: Path) -> int:
     """How often its run was gone on with."""
     return sum(isinstance(event, Event) and event.kind == "resume" for event in journal.read(folder))
+
+
+def rewritten(folder: Path) -> dict[str, str]:
+    """Artifacts that differ from what was logged last under their path, or of the log, were never logged.
+
+    A process that is stopped has written some of them anew and has not come to log them.
+
+    Returns:
+        Path below the artifacts -> SHA-256 of the file as it is now.
+    """
+    events = (event for event in journal.read(folder) if isinstance(event, Event))
+    logged = {event.content["path"]: event.content["sha256"] for event in events if event.kind == "artifact"}
+    root = folder / ARTIFACTS
+    now = {path: hash_of(root / path) for path in {*logged, _LOG} if (root / path).is_file()}
+    return {path: sha256 for path, sha256 in sorted(now.items()) if logged.get(path) != sha256}
+
+
+def hash_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def metrics(folder: Path) -> dict[str, dict[int, float]]:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from cifar_exp.errors import reason
+from cifar_exp.tracking import journal
+
+log = logging.getLogger(__name__)
 
 SENT = "sent.json"
 
@@ -17,6 +23,8 @@ class Progress:
     """That need not be looked at again."""
     run_id: str | None = None
     experiment_id: str | None = None
+    uri: str | None = None
+    """Of the store that holds the run; None: the one that the journal names."""
     refused: dict[str, str] = field(default_factory=dict)
     """Line -> why the store did not take it, or why it could not be sent."""
 
@@ -24,10 +32,30 @@ class Progress:
     def read(cls, folder: Path) -> Progress:
         """Of the journal in this folder."""
         path = folder / SENT
-        return cls(**json.loads(path.read_text())) if path.exists() else cls()
+        if not path.exists():
+            return cls()
+        try:
+            read = cls(**json.loads(path.read_bytes()))
+            lines = [read.lines, *map(int, read.refused)]
+            texts = [read.run_id or "", read.experiment_id or "", read.uri or "", *read.refused.values()]
+            if all(isinstance(text, str) for text in texts) and min(lines) >= 0 and max(lines) <= _lines(folder):
+                return read
+            problem = "it does not fit the journal"
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            problem = reason(error)
+        log.warning("%s is damaged (%s): the whole journal is sent again, which changes nothing twice", path, problem)
+        return cls()
 
     def write(self, folder: Path) -> None:
         """Whole or not at all."""
         part = folder / f"{SENT}.part"
         part.write_text(json.dumps(asdict(self)))
         part.rename(folder / SENT)
+
+
+def _lines(folder: Path) -> int:
+    path = folder / journal.FILE
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        return sum(1 for _ in file)

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from cifar_exp.errors import UserError, reason
-from cifar_exp.tracking import heartbeat, journal, local_run
+from cifar_exp.tracking import deleted, heartbeat, journal, local_run
 from cifar_exp.tracking.delivery import Away, Delivery, Missing
 from cifar_exp.tracking.journal import Damage, Event
 from cifar_exp.tracking.progress import Progress
@@ -30,6 +30,8 @@ class Replayer:
         """With the folder of the journal, and another store than the one it names."""
         self.folder = folder
         self.progress = Progress.read(folder)
+        if store and self.progress.uri not in (None, store.absolute_uri):
+            self.progress = Progress()  # that store has none of it, or knows each event that it has
         self._store = store
         self._may_be_anothers = self.run_id is not None
 
@@ -63,19 +65,19 @@ class Replayer:
             raise
 
     def _send_refused(self) -> None:
-        for number in [int(line) for line in self.progress.refused]:
-            event = next(journal.read(self.folder, number - 1))
-            if isinstance(event, Event) and self._send(event) is None:
-                del self.progress.refused[str(number)]
+        for line in [int(line) for line in self.progress.refused]:
+            event = self._event(line)
+            if isinstance(event, Event) and (self._is_superseded(event, line) or self._send(event) is None):
+                del self.progress.refused[str(line)]
                 self.progress.write(self.folder)
 
     def _send_waiting(self) -> None:
         for event in journal.read(self.folder, self.progress.lines):
-            line = str(self.progress.lines + 1)
+            line = self.progress.lines + 1
             if isinstance(event, Damage):
-                self.progress.refused[line] = event.reason
-            elif problem := self._send(event):
-                self.progress.refused[line] = f"{event.kind}: {problem}"
+                self.progress.refused[str(line)] = event.reason
+            elif (problem := self._send(event)) and not self._is_superseded(event, line):
+                self.progress.refused[str(line)] = f"{event.kind}: {problem}"
             self.progress.lines += 1
             self.progress.write(self.folder)
 
@@ -93,6 +95,21 @@ class Replayer:
         if event.kind != "start" and self.run_id is None:
             return "its run was never started"
         return self._try(lambda: self._delivery(event))
+
+    def problems(self) -> dict[int, str]:
+        """Line -> why it could not be sent, but for files that a later event logs anew."""
+        refused = {int(line): why for line, why in self.progress.refused.items()}
+        return {line: why for line, why in refused.items() if not self._is_superseded(self._event(line), line)}
+
+    def _event(self, line: int) -> Event | Damage | None:
+        return next(journal.read(self.folder, line - 1), None)
+
+    def _is_superseded(self, event: Event | Damage | None, line: int) -> bool:
+        """Whether a later event logs the same files, which were written anew since."""
+        if not isinstance(event, Event) or event.kind not in ("artifact", "model"):
+            return False
+        later = (one for one in journal.read(self.folder, line) if isinstance(one, Event) and one.kind == event.kind)
+        return any(one.content.get("path") == event.content.get("path") for one in later)
 
     def _claim(self) -> None:
         """Nobody else has gone on with the run while this process, or the store, was away."""
@@ -123,7 +140,26 @@ class Replayer:
             raise Away(reason(error)) from error
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _LATER:
             raise Away(why)
+        if gone := self._deleted():
+            raise Away(gone)
         return why
+
+    def _deleted(self) -> str | None:
+        """That the run, or its experiment, was deleted: both can be restored, and what waits is sent then."""
+        from mlflow.exceptions import MlflowException
+
+        store, run_id = self.store, self.run_id
+        try:
+            known = self.progress.experiment_id
+            find = store.client.get_experiment if known else store.client.get_experiment_by_name
+            experiment = find(known or store.experiment)
+            if experiment and experiment.lifecycle_stage == deleted.STAGE:
+                return deleted.experiment(store.uri, experiment.name, experiment.experiment_id)
+            if run_id and store.client.get_run(run_id).info.lifecycle_stage == deleted.STAGE:
+                return deleted.run(store.uri, run_id)
+        except MlflowException:
+            pass
+        return None
 
     @cached_property
     def _delivery(self) -> Delivery:
@@ -136,5 +172,5 @@ class Replayer:
             return self._store
         for event in journal.read(self.folder):
             if isinstance(event, Event) and event.kind == "start":
-                return Store(event.content["uri"], event.content["experiment"])
+                return Store(self.progress.uri or event.content["uri"], event.content["experiment"])
         raise Away("the journal does not say where to")

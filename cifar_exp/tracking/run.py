@@ -19,8 +19,9 @@ from uuid import uuid4
 from cifar_exp.data.datasets import Split
 from cifar_exp.errors import Diverged
 from cifar_exp.tracking import heartbeat, local_run
-from cifar_exp.tracking.delivery import ARTIFACTS, MODEL, hash_of
+from cifar_exp.tracking.delivery import ARTIFACTS, MODEL
 from cifar_exp.tracking.journal import FILE, Journal
+from cifar_exp.tracking.progress import Progress
 from cifar_exp.tracking.replay import Replayer
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.system import SystemMetrics
@@ -37,7 +38,7 @@ class Run:
     """
 
     def __init__(self, store: Store, folder: Path, drain_seconds: float, checkpoint_seconds: float | None) -> None:
-        self.store = store
+        self.store = store = store.knowing(Progress.read(folder).experiment_id)
         self.folder = folder
         self._journal = Journal(folder)
         self._replayer = Replayer(folder, store)
@@ -131,14 +132,16 @@ class Run:
         """Write an artifact below the run's folder; `upload` logs it."""
         path = self.folder / ARTIFACTS / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        part = self.folder / f".{uuid4().hex}.part"
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        part.replace(path)  # whole, whenever the process is killed
 
     def upload(self, *groups: str) -> None:
         """Log what was written below these folders: config, figures, ..."""
         root = self.folder / ARTIFACTS
         for group in groups:
             for path in _files(root / group):
-                self._write("artifact", {"path": path.relative_to(root).as_posix(), "sha256": hash_of(path)})
+                self._log_artifact(path.relative_to(root).as_posix(), local_run.hash_of(path))
 
     def log_datasets(self, name: str, source: str, splits: Mapping[str, Split]) -> None:
         """Record which images were used: context (training, validation, test) -> split, each with its SHA-256."""
@@ -147,7 +150,7 @@ class Run:
     def log_model(self, params: Mapping[str, str]) -> None:
         """Log the MLflow model that was saved below the run's folder, as `model`."""
         root = self.folder / MODEL
-        files = {path.relative_to(root).as_posix(): hash_of(path) for path in _files(root)}
+        files = {path.relative_to(root).as_posix(): local_run.hash_of(path) for path in _files(root)}
         self._write("model", {"params": dict(params), "files": files})
 
     def offer_checkpoint(self, file: Path) -> None:
@@ -176,7 +179,7 @@ class Run:
                     *(self.store.uri, self._live.away or "it is slow", self._replayer.waiting()),
                     *(self.folder, self.folder),
                 )
-            for line, refusal in self._replayer.progress.refused.items():
+            for line, refusal in self._replayer.problems().items():
                 log.warning("%s: line %s was not taken: %s", self.folder, line, refusal)
         finally:
             self._live.stop()
@@ -205,6 +208,9 @@ class Run:
             if isinstance(error, Exception):
                 self.write("logs/traceback.txt", "".join(traceback.format_exception(error)))
             self.upload("logs")
+            if error is not None:
+                for path, sha256 in local_run.rewritten(self.folder).items():
+                    self._log_artifact(path, sha256)
         except Exception as failure:
             if error is None:
                 raise
@@ -217,6 +223,9 @@ class Run:
             place = local_run.checkpoints(self.folder) % 2
             self._write("checkpoint", {"file": self._checkpoint.name, "place": place})
             self._checkpoint, self._checkpoint_logged = None, time.monotonic()
+
+    def _log_artifact(self, path: str, sha256: str) -> None:
+        self._write("artifact", {"path": path, "sha256": sha256})
 
     def _write(self, kind: str, content: dict[str, Any], safe: bool = False) -> None:
         self._journal.append(kind, content, safe)

@@ -6,7 +6,7 @@ import os
 from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from cifar_exp.errors import UserError, reason
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT = 10  # seconds; MLflow itself would try for minutes
 _QUERY = "/api/2.0/mlflow/experiments/search"  # reaches the database, and needs a login where there are users
+_EXPERIMENT = "/api/2.0/mlflow/experiments/get-by-name"
 _CURRENT_USER = "/api/2.0/mlflow/users/current"
 _LONGEST_VERSION = 40
 _FOREIGN_HOST = "Invalid Host header"  # how MLflow's server begins to say it
@@ -65,6 +66,16 @@ def who(uri: str) -> str | None:
     answer = _asked(uri, _CURRENT_USER)
     try:
         return str(answer.json()["user"]["username"]) if answer is not None else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def experiment(uri: str, name: str) -> tuple[str, str] | None:
+    """Id and lifecycle stage of the experiment of this name; None if there is none, or it does not say."""
+    answer = _asked(uri, f"{_EXPERIMENT}?experiment_name={quote(name, safe='')}")
+    try:
+        found = answer.json()["experiment"] if answer is not None else {}
+        return str(found["experiment_id"]), str(found["lifecycle_stage"])
     except (ValueError, KeyError, TypeError):
         return None
 

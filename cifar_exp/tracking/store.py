@@ -6,8 +6,6 @@ import getpass
 import json
 import logging
 import os
-import shutil
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +20,7 @@ from uuid import uuid4
 from cifar_exp.config.schema import TrackingConfig
 from cifar_exp.errors import UserError, reason
 from cifar_exp.importing import importing
-from cifar_exp.tracking import server
+from cifar_exp.tracking import deleted, server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -59,7 +57,7 @@ class Store:
         return cls(config.uri or os.environ.get("MLFLOW_TRACKING_URI") or EMBEDDED, config.experiment)
 
     def check(self, may_be_away: bool = False) -> str | None:
-        """Refuse a server that would not take what a run logs.
+        """Refuse a store that would not take what a run logs, and an experiment that was deleted.
 
         Returns:
             Why it is away, where it may be.
@@ -67,10 +65,20 @@ class Store:
         Raises:
             UserError: if it would not, or is away.
         """
-        away = server.check(self.uri) if self.is_server else None
+        away = self.away()
         if away and not may_be_away:
             raise server.refusal(self.uri, away)
+        if not away and (self.is_server or (self.file and self.file.exists())):
+            deleted.check(self.uri, self.file.resolve() if self.file else None, self.experiment)
         return away
+
+    def away(self) -> str | None:
+        """Why a server cannot be asked just now; None if it can, and of a store that is no server.
+
+        Raises:
+            UserError: if it does not let this user in, or is no MLflow server.
+        """
+        return server.check(self.uri) if self.is_server else None
 
     @cached_property
     def client(self) -> MlflowClient:
@@ -168,15 +176,39 @@ class Store:
 
         try:
             if found := client.get_experiment_by_name(self.experiment):
-                if found.lifecycle_stage == "deleted":
-                    deleted = f"experiment {self.experiment!r} is deleted"
-                    raise UserError(f"{deleted}: restore it, or name another with tracking.experiment")
+                if found.lifecycle_stage == deleted.STAGE:
+                    raise UserError(deleted.experiment(self.uri, self.experiment, found.experiment_id))
                 return str(found.experiment_id)
             return str(client.create_experiment(self.experiment, self._artifact_location, tags=_EXPERIMENT_TAGS))
         except MlflowException as error:
             if error.error_code == "RESOURCE_ALREADY_EXISTS":  # by another process, meanwhile
                 return str(client.get_experiment_by_name(self.experiment).experiment_id)
             raise self._refusal(error) from error
+
+    def knowing(self, experiment_id: str | None) -> Store:
+        """The same store, which need not be asked for the id of its experiment once that is known."""
+        if experiment_id is None:
+            return self
+        known = Store(self.uri, self.experiment)
+        known.__dict__["experiment_id"] = experiment_id  # where cached_property keeps it
+        return known
+
+    def is_deleted(self, run_id: str) -> bool:
+        """Whether a run was deleted, and its experiment was not, with which all of its runs are.
+
+        Raises:
+            UserError: if the experiment was deleted.
+            MlflowException: if the store cannot be asked.
+        """
+        from mlflow.exceptions import MlflowException
+
+        client, _ = self.client, self.experiment_id
+        try:
+            return bool(client.get_run(run_id).info.lifecycle_stage == deleted.STAGE)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # deleted for good
+                return True
+            raise
 
     def artifacts(self, run: Run) -> ArtifactRepository:
         """Where the files of a run are."""
@@ -265,8 +297,4 @@ class Store:
         """What starts the UI of an embedded store; None for a server, whose UI is up."""
         if self.is_server:
             return None
-        beside_python = Path(sys.executable).with_name("mlflow")
-        mlflow = "mlflow"
-        if shutil.which("mlflow") is None and beside_python.exists():
-            mlflow = os.path.relpath(beside_python)
-        return f"{mlflow} ui --backend-store-uri {self.uri}"
+        return f"{deleted.mlflow_program()} ui --backend-store-uri {self.uri}"

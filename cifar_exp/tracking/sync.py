@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cifar_exp.errors import UserError
-from cifar_exp.tracking import journal
+from cifar_exp.tracking import journal, local_run
 from cifar_exp.tracking.delivery import CHECKPOINTS, Away
 from cifar_exp.tracking.heartbeat import REASON
 from cifar_exp.tracking.journal import Event, Journal
@@ -79,6 +79,7 @@ def send(folder: Path, uri: str | None = None, experiment: str | None = None) ->
             if uri or experiment:
                 named = replayer.store
                 replayer = Replayer(folder, Store(uri or named.uri, experiment or named.experiment))
+                before = replayer.progress.lines
             replayer.send(again=True)
         except Away as away:
             return _state(replayer, sent=replayer.progress.lines - before, away=str(away))
@@ -92,6 +93,8 @@ def settle(held: Journal) -> bool:
         return False
     saved = sorted(path.name for path in (held.folder / CHECKPOINTS).glob("epoch-*"))
     resumable = f"the same command goes on from {saved[-1]}" if saved else "the same command begins it again"
+    for path, sha256 in local_run.rewritten(held.folder).items():
+        held.append("artifact", {"path": path, "sha256": sha256})
     held.append("tags", {"cifar_exp.outcome": "interrupted", REASON: f"its process is gone; {resumable}"})
     held.append("finish", {"status": "KILLED"}, safe=True)
     return True
@@ -110,7 +113,7 @@ def lose(store: Store, sweep: str, job: int) -> None:
 def _state(replayer: Replayer, sent: int = 0, away: str | None = None, live: bool = False) -> State:
     events = [event for event in journal.read(replayer.folder) if isinstance(event, Event)]
     starts = [event for event in events if event.kind == "start"]
-    problems = [f"line {line}: {why}" for line, why in replayer.progress.refused.items()]
+    problems = [f"line {line}: {why}" for line, why in replayer.problems().items()]
     return State(
         replayer.folder,
         name=starts[0].content["name"] if starts else "?",

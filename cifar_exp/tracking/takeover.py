@@ -58,6 +58,31 @@ def is_anothers(store: Store, folder: Path) -> bool:
     return own is not None and own not in local_run.processes(folder)
 
 
+def is_deleted(store: Store, folder: Path) -> bool:
+    """Whether the run of this folder was deleted in its store.
+
+    Raises:
+        UserError: if its experiment was.
+    """
+    sent = Progress.read(folder)
+    if sent.run_id is None or sent.uri not in (None, store.absolute_uri):  # it was sent elsewhere
+        return False
+    return store.is_deleted(sent.run_id)
+
+
+def nest(store: Store, sweep: str, parent_id: str) -> int:
+    """Nest every run of a sweep under this parent run; how many were nested elsewhere, or nowhere."""
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+    moved = 0
+    for run in _search(store, f"tags.`{_SWEEP}` = '{sweep}'"):
+        is_job = run.data.tags.get("cifar_exp.kind") != "sweep"
+        if is_job and run.data.tags.get(MLFLOW_PARENT_RUN_ID) != parent_id:
+            store.client.set_tag(run.info.run_id, MLFLOW_PARENT_RUN_ID, parent_id)
+            moved += 1
+    return moved
+
+
 def adopt(store: Store, run: Run, folder: Path) -> None:
     """Write the journal that this run would have here, with its metrics and times; fetch what it goes on from."""
     tags, info = dict(run.data.tags), run.info
@@ -83,7 +108,7 @@ def adopt(store: Store, run: Run, folder: Path) -> None:
         if info.status != "RUNNING":
             journal.append("finish", {"status": info.status}, safe=True, when=info.end_time)
             lines += 1
-    Progress(lines, info.run_id, store.experiment_id).write(folder)
+    Progress(lines, info.run_id, store.experiment_id, store.absolute_uri).write(folder)
     (being_made / FILE).rename(folder / FILE)
     shutil.rmtree(being_made)
     if not is_finished:
@@ -91,9 +116,18 @@ def adopt(store: Store, run: Run, folder: Path) -> None:
 
 
 def _search(store: Store, condition: str) -> list[Run]:
-    found = store.client.search_runs(
-        [store.experiment_id], condition, order_by=["attributes.start_time DESC"], max_results=1000
-    )
+    found: list[Run] = []
+    token: str | None = ""
+    while token is not None:
+        page = store.client.search_runs(
+            [store.experiment_id],
+            condition,
+            order_by=["attributes.start_time DESC"],
+            max_results=1000,
+            page_token=token or None,
+        )
+        found += page
+        token = page.token or None
     return [run for run in found if KEY_TAG in run.data.tags]
 
 

@@ -127,3 +127,42 @@ def test_sweep_without_its_server_is_synced_with_its_jobs_under_it(tmp_path: Pat
     assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * 3
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
     assert os.path.basename(parent.info.run_name).startswith("sweep of seed")
+
+
+def test_sweep_that_is_stopped_and_gone_on_with_while_its_server_is_away_is_synced_in_its_last_form(
+    shaky: Proxy, mlflow_server: str, tmp_path: Path
+) -> None:
+    own = (f"tracking.uri={shaky.uri}", "tracking.experiment=stopped", "training.epochs=30")
+    command = ("-m", "seed=1,2", *RUN, *own)
+    process = subprocess.Popen(
+        [*program.PROGRAM, *command],
+        cwd=tmp_path,
+        env=program.environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch  2/" in line:
+            shaky.away()
+        elif "epoch  4/" in line:
+            process.send_signal(signal.SIGINT)
+    assert process.wait(program.TIMEOUT) == 128 + signal.SIGINT
+    gone_on = program.run(tmp_path, *command)
+    assert gone_on.returncode == 0, gone_on.stderr
+    assert "goes on after epoch" in gone_on.stdout and "events wait in" in gone_on.stdout
+
+    shaky.back()
+    sent = program.execute([*SYNC], tmp_path)
+    assert (sent.returncode, sent.stderr) == (0, ""), sent.stdout
+    again = program.execute([*SYNC], tmp_path)
+    assert (again.returncode, again.stdout) == (0, "Nothing waits: 3 runs, all sent.\n")
+    client = MlflowClient(mlflow_server)
+    experiment = client.get_experiment_by_name("stopped")
+    parent, first, second = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    assert [run.info.status for run in (parent, first, second)] == ["FINISHED"] * 3
+    log = program.artifact(client, first.info.run_id, "logs/run.log", tmp_path / "back").read_text()
+    assert "goes on after epoch" in log and "epoch 30/" in log
+    table = program.artifact(client, parent.info.run_id, "sweep/results.csv", tmp_path / "back").read_text()
+    assert table.count("FINISHED") == 2

@@ -127,6 +127,17 @@ def test_a_file_that_is_no_config_is_refused(content: str) -> None:
         reproduce._config(content, "here", [])
 
 
+def test_a_config_that_expands_to_gigabytes_is_refused_before_it_does(own: Store, logged: str, tmp_path: Path) -> None:
+    levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40)]
+    forged = own.client.create_run(own.experiment_id).info.run_id
+    for content, says in (("\n".join(["a0: &a0 [lol]", *levels]), "alias"), ("a: " + "b" * 1_000_000, "bytes")):
+        (tmp_path / "config.yaml").write_text(content)
+        own.client.log_artifact(forged, str(tmp_path / "config.yaml"), "config")
+        with pytest.raises(UserError, match=says) as refused:
+            reproduce.read(own, forged)
+        assert "\n" not in str(refused.value)
+
+
 def test_an_override_is_a_setting_and_refers_to_nothing(compose: Compose) -> None:
     content = edited(compose)
     assert reproduce._config(content, "here", ["data.verify=size", "seed=7"]).seed == 7

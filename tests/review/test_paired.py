@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
@@ -192,6 +195,16 @@ def test_a_run_without_predictions_or_no_run_is_named(own_store: Store, logged: 
         paired.paired(own_store, first, "0" * 32)
 
 
+def repeated(rows: int) -> bytes:
+    """A file of a few kilobytes that says the same of every image."""
+    one = pa.table(predictions([0], [0]))
+    columns = [pa.chunked_array([pa.repeat(one[name][0], rows)]) for name in one.column_names]
+    written = io.BytesIO()
+    pq.write_table(pa.table(columns, one.column_names), written, compression="zstd")
+    assert len(written.getvalue()) < 1_000_000
+    return written.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -202,8 +215,10 @@ def test_a_run_without_predictions_or_no_run_is_named(own_store: Store, logged: 
         (file(predictions([0, 1], [0, 1]).assign(label=["x", "y"])), "is not a row per image"),
         (file(predictions([0, 1], [0, 1])[:0]), "is not a row per image"),
         (file(predictions([0, 1], [0, 3])), "names classes"),
+        (file(predictions([0, 1], [0, 1]).assign(label=pd.array([0, None], "Int64"))), "has rows without"),
+        (repeated(10_000_000), "holds 10,000,000 rows"),
     ],
-    ids=["damaged", "empty", "no labels", "no probabilities", "text", "no rows", "unknown class"],
+    ids=["damaged", "empty", "no labels", "no probabilities", "text", "no rows", "unknown class", "gap", "expanding"],
 )
 def test_a_file_that_holds_no_predictions_is_refused(content: bytes, said: str) -> None:
     with pytest.raises(UserError, match=f"run x: evaluation/predictions.parquet {said}"):

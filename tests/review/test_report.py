@@ -111,7 +111,7 @@ def test_the_matrix_of_a_run_is_sklearn_s() -> None:
     labels, predicted = generator.integers(0, 4, 500), probabilities.argmax(axis=1)
     frame = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in "abcd"])
     frame = frame.assign(index=range(500), label=labels, predicted=predicted)
-    found = report_pairs.of(["x", "y"], [run_results.Detail({}, frame)] * 2, None)
+    found = report_pairs.of(["x", "y"], [run_results.RunResults({}, frame)] * 2, None)
     assert found["classes"] == list("abcd") and found["images"] == {}
     assert found["runs"][0]["matrix"] == confusion_matrix(labels, predicted, labels=range(4)).tolist()
     assert found["pairs"]["0,1"]["words"][0] == "y and x are right on the very same of 500 images."

@@ -14,6 +14,7 @@ from cifar_exp.config.composition import Plan, plan
 from cifar_exp.errors import UserError
 from cifar_exp.sweep import parent
 from cifar_exp.sweep.job import JobResult, varying
+from cifar_exp.tracking import sync
 from cifar_exp.tracking.journal import Journal
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
@@ -114,6 +115,47 @@ def test_a_sweep_that_is_gone_on_with_is_the_same_run_with_its_results(
     run.finish("FINISHED")
     assert before is not None and run.id == before.info.run_id
     assert store.client.get_run(run.id).info.status == "FINISHED"
+
+
+def test_a_parent_that_was_deleted_is_said_and_its_jobs_are_nested_under_a_new_one(
+    planned: Plan, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    planned = replace(planned, folder=tmp_path / "sweep")
+    first = parent.start(planned, COMMAND)
+    assert first.started()
+
+    def job(number: int) -> Run:
+        """Of the sweep, that has finished."""
+        tags = {"cifar_exp.sweep": planned.sweep_name, "cifar_exp.job": str(number)}
+        with Run.start(store, tmp_path / "sweep" / str(number), "job", tags, {}, planned.sweep_name, False, 1) as run:
+            return run
+
+    sent = job(0)
+    store.client.delete_run(first.id)
+    waiting = job(1)  # it cannot be nested under anything
+    assert waiting.id is None
+    first._drain_seconds = 2
+    first.finish("KILLED")
+    assert "runs restore --run-id" in caplog.text
+
+    caplog.clear()
+    second = parent.start(planned, COMMAND)
+    assert second.started() and second.id != first.id
+    parent.take_in(second, planned.sweep_name)
+    said = [record.getMessage() for record in caplog.records]
+    assert f"The parent run of sweep {planned.sweep_name} was deleted: a new one takes its jobs in" in said
+    state = sync.send(tmp_path / "sweep" / "1")
+    assert state.is_whole
+    for run_id in (sent.id, state.run_id):
+        assert store.client.get_run(run_id).data.tags["mlflow.parentRunId"] == second.id
+    assert (tmp_path / "sweep" / "0").exists()
+    second.finish("FINISHED")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"surprise": 1}', b"\xff"])
+def test_a_result_that_is_damaged_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "result.json").write_bytes(content)
+    assert JobResult.read(tmp_path) is None
 
 
 def test_a_sweep_that_starts_afresh_sets_the_earlier_of_its_name_aside(planned: Plan, tmp_path: Path) -> None:

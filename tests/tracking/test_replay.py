@@ -106,7 +106,7 @@ def test_a_server_that_misbehaves_at_random(
     print(f"seed {seed}")
     chance = random.Random(seed)
     shaky.mode = lambda: chance.choice(MODES) if chance.random() < 0.4 else "well"
-    with begin(shaky.uri, tmp_path / "run", drain_seconds=60) as run:
+    with begin(shaky.uri, tmp_path / "run", drain_seconds=240) as run:
         log(run, classifier)
     is_all_there_once(mlflow_server, run, tmp_path)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import logging
 import os
 import shutil
 import signal
@@ -105,13 +104,12 @@ def test_the_best_is_the_best_of_those_that_were_saved(folder: Checkpoints) -> N
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.3, 0.6, 0.99])
 def test_of_a_truncated_newest_the_one_before_it_is_used(
-    folder: Checkpoints, share: float, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    folder: Checkpoints, share: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     for accuracies in ([0.1], [0.1, 0.2], [0.1, 0.2, 0.3]):
         folder.save(checkpoint(*accuracies))
     path = folder.folder / "epoch-00003.checkpoint"
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    monkeypatch.setattr(logging.getLogger("cifar_exp"), "propagate", True)  # also after a test of the terminal
     newest = folder.newest()
     assert newest is not None and newest.epoch == 2
     assert [record.levelname for record in caplog.records] == ["WARNING"]

@@ -162,16 +162,17 @@ from cifar_exp.config.composition import plan
 
 folder, killed_after, overrides = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 config = plan(overrides, multirun=False).jobs[0]
-splits = data.load(config.data)
+splits = datasets.load(config.data)
 runtime.prepare(config.training, config.seed)
-from cifar_exp.training import models, fit
+from cifar_exp.training import models
+from cifar_exp.training.fit import fit
 
 def on_epoch(epoch, metrics):
     if epoch == killed_after:
         os.kill(os.getpid(), signal.SIGKILL)
 
 model, _ = models.build(config.model)
-history = training.fit(model, splits, config, on_epoch, Checkpoints(pathlib.Path(folder)))
+history = fit(model, splits, config, on_epoch, Checkpoints(pathlib.Path(folder)))
 weights = hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights())).hexdigest()
 print(json.dumps([history, weights]))
 """

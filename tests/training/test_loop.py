@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from trained import fit, go_on, measured
 
+from cifar_exp.training import fit as fitting
 from cifar_exp.training import runtime
 from cifar_exp.training.loop import looped
 
@@ -31,7 +32,7 @@ def keras_own(model: keras.Model, batch_size: int) -> keras.Model:
 def test_training_is_that_of_keras(monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...]) -> None:
     overrides = ("augmentation=flip_zoom", "optimizer/schedule=one_cycle", *overrides)
     in_loop = fit(*overrides)
-    monkeypatch.setattr(fit, "looped", keras_own)
+    monkeypatch.setattr(fitting, "looped", keras_own)
     plain = go_on(overrides)
     for name, values in measured(in_loop.history).items():
         assert values == pytest.approx(plain.history[name], rel=1e-4), name
@@ -43,10 +44,10 @@ def test_a_checkpoint_goes_on_with_and_without(monkeypatch: pytest.MonkeyPatch, 
     overrides = ("optimizer.momentum=0.9", "augmentation=flip_zoom")
     for first, second in ((looped, keras_own), (keras_own, looped)):
         folder = tmp_path / first.__name__
-        monkeypatch.setattr(fit, "looped", first)
+        monkeypatch.setattr(fitting, "looped", first)
         with pytest.raises(KeyboardInterrupt):
             go_on(overrides, folder, stop_after=1)
-        monkeypatch.setattr(fit, "looped", second)
+        monkeypatch.setattr(fitting, "looped", second)
         resumed = go_on(overrides, folder)
         assert [epoch for epoch, _ in resumed.told] == [2, 3]
         assert resumed.history["train/loss"] == pytest.approx(fit(*overrides).history["train/loss"], rel=1e-4)

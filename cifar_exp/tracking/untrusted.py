@@ -1,0 +1,76 @@
+"""YAML and JSON that come from a store: parsed only if they are small, shallow and plain.
+
+Whoever may log to a store may log anything. A few hundred bytes of YAML aliases expand to gigabytes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+
+YAML_BYTES, _JSON_BYTES = 1 << 18, 1 << 20
+_NODES, _DEPTH = 20_000, 40
+_SCALAR = 10_000  # characters; of a number longer than that, parsing takes too long
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_BEGINS = (yaml.SequenceStartEvent, yaml.MappingStartEvent)
+_ENDS = (yaml.SequenceEndEvent, yaml.MappingEndEvent)
+
+
+def parse_yaml(content: str) -> Any:
+    """The value of a YAML document of at most 256 KB, 20,000 nodes and 40 levels, without aliases and tags.
+
+    Raises:
+        ValueError: saying what is wrong with it, in one line.
+    """
+    _check_size(content, YAML_BYTES)
+    nodes = depth = 0
+    try:
+        for event in yaml.parse(content, Loader=_LOADER):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError(f"it holds the alias *{event.anchor}; aliases are refused, since they can expand")
+            if isinstance(event, _ENDS):
+                depth -= 1
+            elif isinstance(event, yaml.NodeEvent):
+                nodes += 1
+                depth += isinstance(event, _BEGINS)
+                if event.tag is not None:  # type: ignore[attr-defined]
+                    raise ValueError(f"it holds the tag {event.tag}; tags are refused")  # type: ignore[attr-defined]
+                if isinstance(event, yaml.ScalarEvent) and len(event.value) > _SCALAR:
+                    raise ValueError(f"it holds a value of {len(event.value):,} characters; at most {_SCALAR:,} fit")
+            if nodes > _NODES or depth > _DEPTH:
+                raise ValueError(f"it has more than {_NODES:,} values or {_DEPTH} levels")
+        return yaml.load(content, Loader=_LOADER)
+    except (yaml.YAMLError, OverflowError) as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+
+
+def parse_json(content: str | bytes, limit: int = _JSON_BYTES) -> Any:
+    """The value of a JSON document of at most `limit` bytes and 40 levels.
+
+    Raises:
+        ValueError: saying what is wrong with it, in one line.
+    """
+    _check_size(content, limit)
+    try:
+        value = json.loads(content)
+    except RecursionError as error:
+        raise ValueError(f"it has more than {_DEPTH} levels") from error
+    level: list[Any] = [value]
+    for _ in range(_DEPTH):
+        level = [child for one in level for child in _children(one)]
+        if not level:
+            return value
+    raise ValueError(f"it has more than {_DEPTH} levels")
+
+
+def _children(value: object) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _check_size(content: str | bytes, limit: int) -> None:
+    if len(content) > limit:
+        raise ValueError(f"it holds {len(content):,} bytes; at most {limit:,} are read")

@@ -1,0 +1,111 @@
+"""What was deleted in MLflow's UI is refused with the command that restores it, and what waits is sent after that."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from cifar_exp.commands import doctor_checks
+from cifar_exp.errors import UserError
+from cifar_exp.review import query
+from cifar_exp.tracking import deleted, sync
+from cifar_exp.tracking.run import Run
+from cifar_exp.tracking.store import Store
+
+
+@pytest.fixture(params=["file", "server"])
+def uri(request: pytest.FixtureRequest) -> str:
+    """Of an SQLite store, and of a server."""
+    if request.param == "file":
+        store: Store = request.getfixturevalue("store")
+        return store.uri
+    return str(request.getfixturevalue("mlflow_server"))
+
+
+def test_a_deleted_experiment_is_refused_wherever_it_is_asked_for(uri: str) -> None:
+    made = Store(uri, "refused?&'").experiment_id
+    MlflowClient(uri).delete_experiment(made)
+    store = Store(uri, "refused?&'")
+    said = re.escape(f"MLFLOW_TRACKING_URI={uri} {deleted.mlflow_program()} experiments restore --experiment-id {made}")
+    for ask in (store.check, lambda: store.experiment_id, lambda: query.search(store), lambda: query.select(store)):
+        with pytest.raises(UserError, match=said) as refused:
+            ask()
+        assert "\n" not in str(refused.value)
+    finding = doctor_checks.tracking(store)
+    assert (finding.state, finding.said) == (doctor_checks.PROBLEM, str(refused.value))
+    MlflowClient(uri).restore_experiment(made)
+    assert store.check() is None
+    assert doctor_checks.tracking(store).state == doctor_checks.OK
+
+
+def test_an_experiment_that_is_there_or_will_be_made_is_not_refused(uri: str) -> None:
+    Store(uri, "there").check()
+    assert Store(uri, "there").experiment_id
+    Store(uri, "there").check()
+
+
+def test_a_file_that_is_none_of_mlflow_s_is_left_for_mlflow_to_refuse(tmp_path: Path) -> None:
+    (tmp_path / "other.db").write_text("not a database, and long enough to be looked at as one" * 20)
+    assert Store(f"sqlite:///{tmp_path / 'other.db'}", "e").check() is None
+
+
+@pytest.mark.parametrize("what", ["experiment", "run"])
+def test_what_is_logged_while_it_is_deleted_waits_until_it_is_restored(uri: str, what: str, tmp_path: Path) -> None:
+    client = MlflowClient(uri)
+    experiment = Store(uri, f"deleted {what} meanwhile").experiment_id
+    with Run.start(Store(uri, f"deleted {what} meanwhile"), tmp_path, "a run", {}, {}, drain_seconds=0.1) as run:
+        assert run.started()
+        if what == "run":
+            client.delete_run(run.id)
+        else:
+            client.delete_experiment(experiment)
+        run.log_metrics({"train/loss": 1.0}, step=1)
+        run.write("figures/curves.png", "drawn")
+        run.upload("figures")
+    state = sync.send(tmp_path)
+    assert (state.problems, state.is_whole) == ([], False) and state.waiting
+    named = f"run-id {run.id}" if what == "run" else f"experiment-id {experiment}"
+    assert f"{what}s restore --{named}`" in str(state.away)
+    command = re.search("`(.*?)`", str(state.away))
+    assert command
+    if uri.startswith("sqlite"):  # as a person does
+        kept = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+        subprocess.run(command[1], shell=True, env=kept, check=True, capture_output=True, timeout=120)
+    elif what == "run":
+        client.restore_run(run.id)
+    else:
+        client.restore_experiment(experiment)
+    assert sync.send(tmp_path).is_whole
+    found = client.get_run(run.id)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"train/loss": 1.0})
+
+
+def test_a_run_that_begins_after_its_experiment_was_deleted_waits_too(uri: str, tmp_path: Path) -> None:
+    client = MlflowClient(uri)
+    experiment = Store(uri, "deleted before").experiment_id
+    client.delete_experiment(experiment)
+    with Run.start(Store(uri, "deleted before"), tmp_path, "a run", {}, {}, drain_seconds=0.1) as run:
+        run.log_metrics({"train/loss": 1.0}, step=1)
+    assert f"--experiment-id {experiment}`" in str(sync.send(tmp_path).away)
+    client.restore_experiment(experiment)
+    state = sync.send(tmp_path)
+    assert state.is_whole
+    assert client.get_run(state.run_id).data.metrics == {"train/loss": 1.0}
+
+
+def test_a_run_that_was_deleted_is_told_from_one_whose_experiment_was(uri: str) -> None:
+    client = MlflowClient(uri)
+    store = Store(uri, "told apart")
+    run = client.create_run(store.experiment_id)
+    assert not store.is_deleted(run.info.run_id)
+    client.delete_run(run.info.run_id)
+    assert store.is_deleted(run.info.run_id)
+    assert store.is_deleted("0" * 32)
+    client.delete_experiment(store.experiment_id)
+    with pytest.raises(UserError, match="was deleted"):
+        Store(uri, "told apart").is_deleted(run.info.run_id)
