@@ -26,7 +26,5 @@ def fingerprint(config: Config, splits: Splits, start: InitialWeights | None = N
         del settings[key]
     del settings["data"]["dir"], settings["data"]["verify"], settings["training"]["checkpoint"]
     settings["training"]["start_from"] = start.digest if start else None  # by what it is, not by what it was called
-    decisive = json.dumps(
-        [settings, splits.sha256, runtime.backend_name(), cifar_exp.__version__], sort_keys=True
-    )
+    decisive = json.dumps([settings, splits.sha256, runtime.backend_name(), cifar_exp.__version__], sort_keys=True)
     return hashlib.sha256(decisive.encode()).hexdigest()[:16]
