@@ -29,7 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
     from cifar_exp import console
     from cifar_exp.evaluation import pictures
     from cifar_exp.tracking.store import Store
+    from cifar_exp.training import runtime
 
+    runtime.check_backend()
     images = {}
     for name in arguments.images:
         try:

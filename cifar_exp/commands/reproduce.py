@@ -23,7 +23,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     from cifar_exp import console
     from cifar_exp.experiment import reproduce
+    from cifar_exp.training import runtime
 
+    runtime.check_backend()
     store = store_of(arguments)
     console.set_up()
     logged = reproduce.read(store, arguments.run, arguments.overrides)
