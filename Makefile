@@ -13,10 +13,11 @@ demo: .venv/run  ## train four models on handwritten digits, offline, and show t
 test: .venv/dev  ## run the tests, two at once; those on CIFAR-10 need its folder in CIFAR_EXP_DATA
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
-lint: .venv/dev  ## check style and types
+lint: .venv/dev  ## check style, types and which package imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 ui: .venv/run  ## show what was logged, on http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from cifar_exp import console, exits
 from cifar_exp.config import composition
-from cifar_exp.errors import Diverged, UserError
+from cifar_exp.errors import Diverged, OutOfMemory, UserError
 from cifar_exp.experiment import experiment
 from cifar_exp.sweep import job
 from cifar_exp.training import runtime
@@ -56,7 +56,7 @@ def main() -> int:
             if name := parent.begun(plan, command):
                 again = [*arguments.overrides, f"sweep.name={name}"]
                 plan = composition.plan(again, arguments.multirun, arguments.config_dir)
-        sys.argv += plan.arguments  # Hydra reads them itself
+        sys.argv += plan.hand_over()  # Hydra reads them itself
         on_cluster = parallel is not None and parallel.address is not None
         plan.check(partial(experiment.check_surroundings, elsewhere=on_cluster))
         if launcher.is_basic(plan.launcher) and not runtime.threads_are_set():
@@ -75,7 +75,7 @@ def main() -> int:
     except KeyboardInterrupt:
         console.refuse("stopped; a run that had begun is logged as KILLED")
         return exits.of_stop()
-    except Diverged as error:
+    except (Diverged, OutOfMemory) as error:
         console.refuse(f"failed: {error}")
         return exits.FAILED
     except OSError as error:  # a full disk, a folder that may not be written

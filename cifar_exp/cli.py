@@ -21,7 +21,7 @@ from cifar_exp.commands import (
     sync,
 )
 from cifar_exp.commands.parser import Parser, store_options
-from cifar_exp.errors import UserError
+from cifar_exp.errors import Diverged, OutOfMemory, UserError
 
 # In the order of --help.
 _COMMANDS = (compare, report, review, promote, champion, predict, sources, sync, reproduce, doctor)
@@ -42,7 +42,7 @@ def main() -> int:
     except BrokenPipeError:  # who read it has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
+    except (OSError, Diverged, OutOfMemory) as error:
         return _refuse(f"failed: {error}", exits.FAILED)
     except Exception as error:
         traceback.print_exc()

@@ -18,6 +18,10 @@ class Diverged(Exception):
     """Raised when the training loss is NaN or infinite."""
 
 
+class OutOfMemory(Exception):
+    """A training that takes more memory than there is."""
+
+
 def reason(error: BaseException) -> str:
     """First line of the message of the innermost exception, without what network libraries wrap around it.
 

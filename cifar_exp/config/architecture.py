@@ -8,12 +8,12 @@ and layers that run code of their own are refused.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from cifar_exp.config import keras_names
+from cifar_exp.config import keras_names, logits, shapes
+from cifar_exp.config.shapes import Shape
 from cifar_exp.errors import UserError, did_you_mean
 
 RESIDUAL = "Residual"
@@ -24,14 +24,6 @@ _NAMESPACES = {
     "regularizer": "regularizers",
     "constraint": "constraints",
 }
-_WINDOWS = {"Conv2D", "SeparableConv2D", "DepthwiseConv2D", "MaxPooling2D", "AveragePooling2D"}
-_SAME_SHAPE = {
-    "Activation", "AlphaDropout", "BatchNormalization", "Dropout", "ELU", "GaussianDropout", "GaussianNoise",
-    "GroupNormalization", "LayerNormalization", "LeakyReLU", "PReLU", "ReLU", "Rescaling", "Softmax",
-    "SpatialDropout2D", "UnitNormalization",
-}  # fmt: skip
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -42,6 +34,17 @@ class Layer:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     layers: tuple[Layer, ...] = ()
     shortcut: tuple[Layer, ...] = ()
+
+
+class LayerSize(NamedTuple):
+    """What one layer of a checked list holds."""
+
+    where: str
+    parameters: int
+    trainable: int
+    """Of the parameters."""
+    values: int
+    """That it gives for one image."""
 
 
 class LayerRow(NamedTuple):
@@ -63,18 +66,14 @@ def detail(layer: Layer) -> str:
     """The arguments in a few words: `32 filters 3x3, same, relu`."""
     rest, words = dict(layer.arguments), []
     if "filters" in rest:
-        words.append(f"{rest.pop('filters')} filters {'x'.join(map(str, _both(rest.pop('kernel_size', '?'))))}")
+        words.append(f"{rest.pop('filters')} filters {'x'.join(map(str, shapes.both(rest.pop('kernel_size', '?'))))}")
     if "pool_size" in rest:
-        words.append("x".join(map(str, _both(rest.pop("pool_size")))))
+        words.append("x".join(map(str, shapes.both(rest.pop("pool_size")))))
     for name, value in rest.items():
         if isinstance(value, dict):
             value = " ".join(str(word) for kind, of in value.items() for word in (kind, *(of or {}).values()))
         words.append(value if isinstance(value, str) else f"{name} {value}")
     return ", ".join(words)
-
-
-def _both(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value, value]
 
 
 def namespace_of(argument: str) -> str | None:
@@ -133,9 +132,20 @@ def check(layers: Sequence[Layer], where: str, input_shape: Shape, classes: int)
     Raises:
         UserError: naming the layer by its position.
     """
-    shape = _follow(layers, where, input_shape)
+    shape = _follow(layers, where, input_shape, [])
     if shape is not None and shape != (classes,):
         raise UserError(f"{where}: ends in shape {shape}, expected ({classes},): one logit for each class")
+    logits.check(layers, where)
+
+
+def sizes(layers: Sequence[Layer], where: str, input_shape: Shape) -> tuple[list[LayerSize], bool]:
+    """What each layer of a checked list holds, those of Residuals included, and whether these are all layers.
+
+    They are not where a layer of a less usual kind is among them.
+    """
+    found: list[LayerSize] = []
+    is_whole = _follow(layers, where, input_shape, found) is not None
+    return found, is_whole
 
 
 def mixes_images(layers: Sequence[Layer]) -> bool:
@@ -148,19 +158,33 @@ def mixes_images(layers: Sequence[Layer]) -> bool:
     )
 
 
-def _follow(layers: Sequence[Layer], where: str, shape: Shape | None) -> Shape | None:
-    """The shape after these layers; None once a layer of a less usual kind has been passed."""
+def _follow(layers: Sequence[Layer], where: str, shape: Shape | None, found: list[LayerSize]) -> Shape | None:
+    """The shape after these layers, which are added to `found`; None once a layer of a less usual kind has been passed.
+
+    Raises:
+        UserError: for a layer that Keras would refuse.
+    """
     for position, layer in enumerate(layers, 1):
         here = f"{where}, layer {position} ({layer.kind})"
         if layer.kind == RESIDUAL:
-            inner, outer = _follow(layer.layers, here, shape), _follow(layer.shortcut, here, shape)
+            inner, outer = (_follow(part, here, shape, found) for part in (layer.layers, layer.shortcut))
             if inner is not None and outer is not None and inner != outer:
                 raise UserError(f"{here}: adds shape {inner} to {outer}: give it a shortcut that makes them equal")
             shape = inner
         else:
             _check_arguments(layer, here)
-            shape = _shape_after(layer, here, shape) if shape is not None else None
+            before = shape
+            shape = shapes.after(layer.kind, layer.arguments, here, before) if before is not None else None
+            if before is not None and shape is not None:
+                found.append(_size(layer, here, before, shape))
     return shape
+
+
+def _size(layer: Layer, here: str, shape: Shape, given: Shape) -> LayerSize:
+    parameters = shapes.parameters(layer.kind, layer.arguments, shape, given)
+    untrained = 2 * shape[-1] if keras_names.defined_as("layers", layer.kind) == "BatchNormalization" else 0
+    trainable = parameters - untrained if layer.arguments.get("trainable", True) else 0
+    return LayerSize(here, parameters, trainable, shapes.values(layer.kind, layer.arguments, shape, given))
 
 
 def _check_arguments(layer: Layer, here: str) -> None:
@@ -199,57 +223,3 @@ def _is_plain(value: Any) -> bool:
         or isinstance(value, str | int | float)
         or (isinstance(value, list) and all(_is_plain(item) for item in value))
     )
-
-
-def _shape_after(layer: Layer, here: str, shape: Shape) -> Shape | None:
-    arguments = layer.arguments
-    if layer.kind in _WINDOWS:
-        return _slide(layer, here, shape)
-    if layer.kind == "Flatten":
-        return (math.prod(shape),)
-    if layer.kind == "Dense":
-        return (*shape[:-1], _positive(arguments.get("units"), "units", here))
-    if layer.kind in ("GlobalAveragePooling2D", "GlobalMaxPooling2D") and not arguments.get("keepdims"):
-        return shape[-1:]
-    return shape if layer.kind in _SAME_SHAPE else None
-
-
-def _slide(layer: Layer, here: str, shape: Shape) -> Shape | None:
-    """The shape after a convolution or pooling window has slid over (height, width, channels)."""
-    if len(shape) != 3:
-        raise UserError(f"{here}: got shape {shape}, expected (height, width, channels)")
-    arguments, pooling = layer.arguments, layer.kind.endswith("Pooling2D")
-    if not {"data_format", "dilation_rate"}.isdisjoint(arguments):
-        return None
-    size = arguments.get("pool_size", 2) if pooling else arguments.get("kernel_size")
-    window = _pair(size, "pool_size" if pooling else "kernel_size", here)
-    given = arguments.get("strides")
-    strides = _pair((window if pooling else 1) if given is None else given, "strides", here)
-    padding = str(arguments.get("padding", "valid")).lower()
-    if padding not in ("valid", "same"):
-        raise UserError(f"{here}: padding: got {padding!r}, expected valid or same")
-    if padding == "valid" and (window[0] > shape[0] or window[1] > shape[1]):
-        raise UserError(
-            f"{here}: its {window[0]}x{window[1]} window is larger than its {shape[0]}x{shape[1]} input; use "
-            f"padding: same, or pool less before it"
-        )
-    less = window if padding == "valid" else (1, 1)
-    height, width = ((shape[i] - less[i]) // strides[i] + 1 for i in (0, 1))
-    if pooling:
-        return (height, width, shape[2])
-    if layer.kind == "DepthwiseConv2D":
-        return (height, width, shape[2] * _positive(arguments.get("depth_multiplier", 1), "depth_multiplier", here))
-    return (height, width, _positive(arguments.get("filters"), "filters", here))
-
-
-def _positive(value: Any, name: str, here: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"{here}: {name}: got {value!r}, expected a whole number of at least 1")
-    return value
-
-
-def _pair(value: Any, name: str, here: str) -> tuple[int, int]:
-    pair = _both(value)
-    if len(pair) != 2:
-        raise UserError(f"{here}: {name}: got {value!r}, expected one whole number or two")
-    return _positive(pair[0], name, here), _positive(pair[1], name, here)

@@ -34,15 +34,28 @@ def from_composed(composed: DictConfig) -> Config:
         UserError: for a value that cannot run.
     """
     content: Any = OmegaConf.to_container(composed, resolve=True)
-    model = content.pop("model")
+    return from_content(content)
+
+
+def from_content(content: Mapping[str, Any]) -> Config:
+    """The resolved content of a config as checked dataclasses.
+
+    Args:
+        content: plain containers; they are not changed.
+
+    Raises:
+        UserError: for a value that cannot run.
+    """
+    values = dict(content)
+    model = values.pop("model", None)
     if not isinstance(model, dict) or not isinstance(model.get("name"), str) or "layers" not in model:
         raise UserError("model: expected a mapping with a name and a list of layers")
-    reported = content["reference"]["reported"]
-    content["reference"]["reported"] = {setting: _reported(setting, values) for setting, values in reported.items()}
-    name = model.pop("name")
-    layers = architecture.parse(model.pop("layers"), f"model {name!r}")
-    config: Config = _build(Config, content, "")
-    object.__setattr__(config, "model", ModelConfig(name, layers, model))
+    reported = {setting: _reported(setting, of) for setting, of in values["reference"]["reported"].items()}
+    values["reference"] = {**values["reference"], "reported": reported}
+    knobs = {key: value for key, value in model.items() if key not in ("name", "layers")}
+    layers = architecture.parse(model["layers"], f"model {model['name']!r}")
+    config: Config = _build(Config, values, "")
+    object.__setattr__(config, "model", ModelConfig(model["name"], layers, knobs))
     check(config)
     return config
 

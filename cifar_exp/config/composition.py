@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from cifar_exp.config import checks, schema
+from cifar_exp import console
+from cifar_exp.config import checks, overrides, schema, yaml_files
+from cifar_exp.config.loader import Loader
 from cifar_exp.config.schema import Config
 from cifar_exp.errors import UserError, did_you_mean
 
 _PACKAGE = Path(__file__).parent.parent
 CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())  # wheel, checkout
+
+T = TypeVar("T")
+
+_SAID_EVERY = 2.0  # seconds
+_SWEEPER = "hydra_plugins.cifar_exp_sweeper.PlannedSweeper"
+_handed_over: list[list[str]] = []
 
 ConfigStore.instance().store(name="schema", node=schema.schema())
 
@@ -42,18 +50,31 @@ class Plan:
     varies: tuple[str, ...] = ()  # the keys that differ between jobs
     is_named: bool = False  # by whoever started it
     launcher: DictConfig | None = None  # Hydra's choice of what runs them
+    is_basic: bool = False  # Hydra's own sweeper, in place of which the planned jobs are handed to the launcher
+    of_the_sweep: tuple[str, ...] = ()  # overrides that every job is given as well: sweep.retries=2
 
     def check(self, check: Callable[[Config, Collection[str]], None]) -> None:
         """Let `check` refuse any job, given the names of those before it; its refusal then names the job."""
         earlier: set[str] = set()
-        for number, (job, overrides) in enumerate(zip(self.jobs, self.overrides, strict=True), 1):
+        for number, job in _announced(self.jobs):
             try:
                 check(job, earlier)
             except UserError as error:
-                where = _where(number, len(self.jobs), overrides) if self.folder else ""
+                where = _where(number, len(self.jobs), self.overrides[number - 1]) if self.folder else ""
                 raise UserError(f"{where}{error}") from error
             if job.name:
                 earlier.add(job.name)
+
+    def hand_over(self) -> list[str]:
+        """Have Hydra run these very jobs.
+
+        Returns:
+            What to add to the command line of Hydra.
+        """
+        if not self.is_basic:
+            return self.arguments
+        _handed_over[:] = [[*job, *self.of_the_sweep, *self.arguments] for job in self.overrides]
+        return [f"hydra.sweeper._target_={_SWEEPER}", *self.arguments]
 
     @property
     def arguments(self) -> list[str]:
@@ -64,18 +85,23 @@ class Plan:
         return [f"sweep.name={self.sweep_name}", f"sweep.varies=[{varies}]", f"sweep.jobs={len(self.jobs)}"]
 
 
-def plan(overrides: Sequence[str], multirun: bool, config_dir: str | None = None) -> Plan:
+def plan(arguments: Sequence[str], multirun: bool, config_dir: str | None = None) -> Plan:
     """Compose and check every job of this command line.
+
+    Args:
+        arguments: the overrides.
+        multirun: whether -m was given.
+        config_dir: a folder of further choices, from --config-dir.
 
     Raises:
         UserError: for the first job that cannot run, naming the job and the field.
     """
     with initialize_config_dir(str(CONF), version_base="1.3"):
         search = [f"hydra.searchpath=['file://{_folder(config_dir)}']"] if config_dir else []
-        parsed = _parse(overrides)
+        parsed = _parse(arguments)
         # Without the knobs of a model: in a sweep they may be those of the swept models alone.
         fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
-        base = _compose([*search, *(o for o in fixed if not o.lstrip("+~").startswith("model."))], "", hydra=True)
+        base = _compose([*search, *(o for o in fixed if not o.lstrip("+~").startswith("model."))])
         if multirun or base.hydra.mode == RunMode.MULTIRUN:
             return _plan_sweep(parsed, base, search)
         for override in parsed:
@@ -83,26 +109,55 @@ def plan(overrides: Sequence[str], multirun: bool, config_dir: str | None = None
                 raise UserError(f"{override.input_line}: several values are a sweep: add -m")
         if base.sweep.name:
             raise UserError(f"sweep.name={base.sweep.name}: only a sweep has a name: add -m")
-        return Plan((_checked(_compose([*search, *fixed], ""), ""),), (_of_a_job(fixed),))
+        return Plan((_checked([*search, *fixed]),), (_of_a_job(fixed),))
+
+
+def handed_over() -> list[list[str]]:
+    """The overrides of each job of the sweep that Hydra runs."""
+    return _handed_over
 
 
 def _plan_sweep(parsed: list[Override], base: DictConfig, search: list[str]) -> Plan:
     swept = _parse([f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()])
+    for override in swept + parsed:
+        if override.is_sweep_override() and override.key_or_group.startswith(("hydra", "sweep.")):
+            raise UserError(f"{override.input_line}: got several values, expected one: it is set for the whole sweep")
     parsed = swept + [o for o in parsed if not str(o.input_line).lstrip("+~").startswith("hydra")]
     is_named = bool(base.sweep.name)
     if not is_named:  # hydra.sweep.dir refers to it
         base.sweep.name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{uuid4().hex[:4]}"
     checks.check_sweep(base.sweep.name, base.sweep.retries)
-    batches = BasicSweeper.split_arguments(parsed, None)
-    overrides = tuple(_of_a_job(job) for batch in batches for job in batch)
-    jobs = []
-    for number, job in enumerate(overrides, 1):
-        where = _where(number, len(overrides), job)
-        jobs.append(_checked(_compose([*search, *job], where), where))
+    # As Hydra's own sweeper does: a key that is given twice has its last values, at its first place.
+    lists = {o.get_key_element(): [f"{o.get_key_element()}={v}" for v in overrides.values(o)] for o in parsed}
+    jobs = tuple(_of_a_job(job) for job in product(*lists.values()))
+    checked = []
+    for number, job in _announced(jobs):
+        try:
+            checked.append(_checked([*search, *job]))
+        except UserError as error:
+            raise UserError(f"{_where(number, len(jobs), job)}{error}") from error
     varies = tuple(dict.fromkeys(o.get_key_element() for o in parsed if o.is_sweep_override()))
     return Plan(
-        tuple(jobs), overrides, Path(base.hydra.sweep.dir), base.sweep.name, varies, is_named, base.hydra.launcher
+        tuple(checked),
+        jobs,
+        Path(base.hydra.sweep.dir),
+        base.sweep.name,
+        varies,
+        is_named,
+        base.hydra.launcher,
+        is_basic=str(base.hydra.sweeper.get("_target_")).endswith(".BasicSweeper"),
+        of_the_sweep=tuple(str(o.input_line) for o in parsed if o.key_or_group.startswith("sweep.")),
     )
+
+
+def _announced(jobs: Sequence[T]) -> Iterator[tuple[int, T]]:
+    """The jobs with their numbers from 1; every two seconds a line tells how many have been checked."""
+    said = time.monotonic()
+    for number, job in enumerate(jobs, 1):
+        yield number, job
+        if time.monotonic() - said > _SAID_EVERY:
+            said = time.monotonic()
+            console.say(f"checked {number:,} of {len(jobs):,} jobs")
 
 
 def _folder(config_dir: str) -> Path:
@@ -112,44 +167,42 @@ def _folder(config_dir: str) -> Path:
     return folder
 
 
-def _where(number: int, of: int, overrides: Sequence[str]) -> str:
-    return f"job {number} of {of} ({' '.join(overrides)}): "
+def _where(number: int, of: int, job: Sequence[str]) -> str:
+    return f"job {number} of {of} ({' '.join(job)}): "
 
 
-def _of_a_job(overrides: Sequence[str]) -> tuple[str, ...]:
-    return tuple(o for o in overrides if not o.lstrip("+~").startswith(("hydra", "sweep.")))
+def _of_a_job(job: Sequence[str]) -> tuple[str, ...]:
+    return tuple(o for o in job if not o.lstrip("+~").startswith(("hydra", "sweep.")))
 
 
-def _parse(overrides: Sequence[str]) -> list[Override]:
-    try:
-        loader = GlobalHydra.instance().config_loader()
-        parsed: list[Override] = OverridesParser.create(loader).parse_overrides(list(overrides))
-    except OverrideParseException as error:
-        raise UserError(explain(error)) from error
+def _parse(arguments: Sequence[str]) -> list[Override]:
+    loader = GlobalHydra.instance().config_loader()
+    parsed = overrides.parse(arguments, loader)
     for override in parsed:
-        if not override.key_or_group:
-            raise UserError(f"{override.input_line!r} is not of the form key=value")
         choices = loader.get_group_options(override.key_or_group)
         if choices and not override.is_sweep_override() and not isinstance(override.value(), str | list):
             raise UserError(f"{override.input_line}: expected one of {', '.join(choices)}")
     return parsed
 
 
-def _compose(overrides: Sequence[str], where: str, hydra: bool = False) -> DictConfig:
+def _compose(job: Sequence[str]) -> DictConfig:
+    """With Hydra's part."""
     try:
-        composed: DictConfig = compose("config", list(overrides), return_hydra_config=hydra)
+        composed: DictConfig = compose("config", list(job), return_hydra_config=True)
         return composed
     except Exception as error:
-        raise UserError(where + explain(error)) from error
+        raise UserError(explain(error)) from error
 
 
-def _checked(composed: DictConfig, where: str) -> Config:
+def _checked(job: Sequence[str]) -> Config:
     try:
-        return checks.from_composed(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
-    except UserError as error:
-        raise UserError(f"{where}{error}") from error
+        loader = GlobalHydra.instance().config_loader()
+        assert isinstance(loader, Loader)
+        return checks.from_content(loader.resolve("config", job))
+    except UserError:
+        raise
     except Exception as error:
-        raise UserError(where + explain(error)) from error
+        raise UserError(explain(error)) from error
 
 
 def explain(error: BaseException) -> str:
@@ -161,15 +214,20 @@ def explain(error: BaseException) -> str:
         options = [str(option) for option in error.options or []]
         return f"{group} {choice!r} not found{did_you_mean(choice, options)} (conf/{group} holds: {', '.join(options)})"
     if isinstance(error, OverrideParseException):
-        reason = [line for line in str(error).splitlines() if not line.startswith("See http")][-1].strip()
-        return f"{error.override!r} is not of the form key=value: {reason}"
+        return overrides.explain(error)
+    if found_in_file := yaml_files.problem(error):
+        return found_in_file
+    if in_file := re.match(r"In '([^']+)': \w+ raised while composing config:\n(.*)", str(error)):
+        named = re.search(r"^\s*full_key: (\S+)$", str(error), re.M)
+        setting = f"{named.group(1)}: " if named else ""
+        return overrides.explain_value(f"conf/{in_file.group(1)}.yaml: {setting}{in_file.group(2)}")
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, ConfigKeyError | AttributeError) or "Could not override" in str(error):
         found = re.search(r"Could not override '([^']+)'", str(error))
         key = found.group(1) if found else str(getattr(cause, "full_key", cause))
         return f"{key}: no such setting{did_you_mean(key, _known_keys())}"
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-        return f"{cause.full_key}: {str(cause).splitlines()[0]}"
+        return overrides.explain_value(f"{cause.full_key}: {str(cause).splitlines()[0]}")
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 

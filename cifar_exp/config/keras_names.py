@@ -41,6 +41,11 @@ def exports(namespace: str) -> dict[str, tuple[str, str]]:
     }
 
 
+def defined_as(namespace: str, name: str) -> str:
+    """The name of a class where Keras defines it: MaxPool2D is MaxPooling2D."""
+    return exports(namespace)[name][1]
+
+
 @cache
 def usable_layers() -> frozenset[str]:
     """The layers that a model may be made of."""

@@ -133,7 +133,7 @@ class TrainingConfig:
 
     epochs: int = _setting(MISSING, at_least=1)
     start_from: str | None = None  # the weights of a run (its id, fingerprint or experiment), or of a .keras file
-    batch_size: int = _setting(MISSING, at_least=1)
+    batch_size: int = _setting(MISSING, at_least=1, at_most=2**31 - 1)  # that every backend can count to
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     whiten: bool = False  # the first convolution whitens the training images, and is not trained

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from cifar_exp import console
-from cifar_exp.config.schema import Config, flatten, reported
+from cifar_exp.config import memory
+from cifar_exp.config.architecture import sizes
+from cifar_exp.config.schema import IMAGE_SHAPE, Config, flatten, reported
 from cifar_exp.data import datasets
 from cifar_exp.data.datasets import Splits
 from cifar_exp.experiment import resume
@@ -26,7 +28,7 @@ from cifar_exp.tracking.note import describe
 from cifar_exp.tracking.progress import Progress
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
-from cifar_exp.training import outcome, runtime
+from cifar_exp.training import out_of_memory, outcome, runtime
 from cifar_exp.training.checkpoint import Checkpoints
 
 if TYPE_CHECKING:
@@ -72,12 +74,14 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         folder: for its journal and its files; those that are logged go below `artifacts`, under their names.
 
     Raises:
-        UserError: for data, a device or weights that are not there, or a layer that Keras refuses.
+        UserError: for memory, data, a device or weights that are not there, or a layer that Keras refuses.
         Diverged: if the loss is no finite number any more.
+        OutOfMemory: if the memory of the machine or its GPU does not suffice.
     """
     began = time.monotonic()
     name = config.run_name(job.varying)
     title = f"[{job.number}/{config.sweep.jobs}] {name}" if job.number else name
+    memory.check(config, on_gpu=runtime.may_use_gpu(config.training.device))
     splits = datasets.load(config.data)
     runtime.prepare(config.training, config.seed)
     from cifar_exp.evaluation import evaluation
@@ -99,7 +103,12 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         if begun
         else Run.start(store, folder, name, tags, flatten(config), config.sweep.name, **how) as logged,
         console.log_file(folder / ARTIFACTS / "logs" / "run.log"),
+        out_of_memory.told(),
     ):
+        _, sizes_are_whole = sizes(config.model.layers, "model", IMAGE_SHAPE)
+        if not sizes_are_whole:  # Keras knows the others
+            memory.check(config, runtime.may_use_gpu(config.training.device), models.sizes(config.model))
+            runtime.prepare(config.training, config.seed)
         model, rows = models.build(config.model)
         if start:
             log.info("%s  goes on from %s", title, start.name)
@@ -170,16 +179,18 @@ def _train(
 
 
 def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere: bool = False) -> None:
-    """Refuse, before anything is made, what this run needs and is not there: images, a GPU, a server, weights.
+    """Refuse, before anything is made, what this run needs and is not there: memory, images, a GPU, a server, weights.
 
     Args:
         config: of the run.
         earlier: the names of runs that will have ended when this one starts.
-        elsewhere: whether it runs on other machines, whose GPUs are not seen from here.
+        elsewhere: whether it runs on other machines, whose memory and GPUs are not seen from here.
 
     Raises:
         UserError: for the first that is missing.
     """
+    if not elsewhere:
+        memory.check(config, on_gpu=runtime.may_use_gpu(config.training.device))
     datasets.load(config.data)
     if config.training.device == "gpu" and not elsewhere:
         runtime.require_gpu()

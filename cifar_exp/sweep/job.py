@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +16,7 @@ from omegaconf import DictConfig
 from cifar_exp import console
 from cifar_exp.config.checks import from_composed
 from cifar_exp.config.schema import Config
-from cifar_exp.errors import Diverged, UserError
+from cifar_exp.errors import Diverged, OutOfMemory, UserError
 from cifar_exp.experiment import experiment, resume
 from cifar_exp.tracking import local_run, sync
 from cifar_exp.tracking.local_run import LocalRun
@@ -75,6 +76,8 @@ def run(composed: DictConfig, in_order: bool = True) -> None:
     """
     console.set_up()
     hydra = HydraConfig.get()
+    if hydra.job.chdir:  # paths are relative to where the command was started, those of a store too
+        os.chdir(hydra.runtime.cwd)
     config = from_composed(composed)
     overrides = tuple(o for o in hydra.overrides.task if not o.startswith("sweep."))
     folder = Path(hydra.runtime.output_dir)
@@ -111,7 +114,8 @@ def _train(config: Config, job: experiment.Job, folder: Path) -> JobResult:
             return JobResult(name, "FINISHED", done.seconds, done.run_id, done.metrics, done.history)
         except Exception as error:
             certain = isinstance(error, UserError | Diverged)
-            reason = " ".join((str(error) if certain else f"{type(error).__name__}: {error}").split())
+            plain = certain or isinstance(error, OutOfMemory)
+            reason = " ".join((str(error) if plain else f"{type(error).__name__}: {error}").split())
             final = certain or reason == before or not left
             before = reason
             again = "" if final else "; it is tried again"

@@ -53,13 +53,13 @@ def launch(
     setup_globals()
     checked = Settings.of(settings)
     tasks = task.compose(loader, config, job_overrides, first, checked.threads)
-    with cluster.connected(checked, [job.composed for job in tasks]) as place:
+    with cluster.connected(checked, [job.config for job in tasks]) as place:
         from cifar_exp.sweep import pool  # it imports Ray, which reads its environment then
 
         results = pool.Pool(checked, place, tasks).run()
     ended = []
     for overrides, job in zip(job_overrides, tasks, strict=True):
-        done = JobReturn(overrides, job.composed, status=JobStatus.COMPLETED)
+        done = JobReturn(overrides, status=JobStatus.COMPLETED)
         done.return_value = results.get(job.number)
         ended.append(done)
     return ended

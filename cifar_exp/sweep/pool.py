@@ -9,11 +9,9 @@ from contextlib import suppress
 from typing import Any
 
 import ray
-from omegaconf import OmegaConf
 from ray.exceptions import GetTimeoutError, RayError
 
 from cifar_exp import console
-from cifar_exp.config.schema import TrackingConfig
 from cifar_exp.errors import UserError
 from cifar_exp.errors import reason as first_line
 from cifar_exp.experiment import experiment
@@ -184,7 +182,7 @@ class Pool:
         if JobResult.read(task.folder) != result:  # it ran on a machine with a disk of its own, or could not tell
             task.folder.mkdir(parents=True, exist_ok=True)
             result.write(task.folder)
-        if result.status == "FAILED" and task.composed.sweep.fail_fast and self._failed is None:
+        if result.status == "FAILED" and task.config.sweep.fail_fast and self._failed is None:
             self._failed = task.number
             for other in self._waiting:
                 log.info("%s  is not started: job %d failed", other.title, task.number)
@@ -197,7 +195,7 @@ class Pool:
             self._read = self._board.read.remote()
         reason = self._told.get(slot.name) or reason_of(error)
         before = self._deaths.setdefault(task.number, [])
-        kept = task.composed.sweep.retries > len(before) and reason not in before[-1:]
+        kept = task.config.sweep.retries > len(before) and reason not in before[-1:]
         before.append(reason)
         again = "; it is tried again" if kept and self._failed is None and not self._stopping else ""
         log.error("%s  FAILED: %s%s", task.title, reason, again)
@@ -231,7 +229,7 @@ class Pool:
         if not running:
             return
         self._board.stop.remote()
-        drain = max(task.composed.tracking.drain_seconds for task in running.values())
+        drain = max(task.config.tracking.drain_seconds for task in running.values())
         until = time.monotonic() + drain + _STOPS_WITHIN
         while any(slot.task for slot in self._slots) and time.monotonic() < until:
             self._take(self._next())
@@ -249,5 +247,4 @@ def _settle(task: Task) -> None:
         sync.send(task.folder)
         return
     with suppress(Exception):  # the store is away too, and knows no more than before
-        tracking: Any = OmegaConf.to_container(task.composed.tracking, resolve=True)
-        sync.lose(Store.of(TrackingConfig(**tracking)), task.composed.sweep.name, task.number)
+        sync.lose(Store.of(task.config.tracking), str(task.config.sweep.name), task.number)

@@ -38,7 +38,7 @@ class Slot:
     def give(self, task: Task) -> None:
         """Have it run this job."""
         self.task, self.kind, self.began = task, task.kind, time.monotonic()
-        self.reference = self._actor.run.remote(task.composed, str(task.folder))
+        self.reference = self._actor.run.remote(task.compose(), str(task.folder))
 
     def kill(self) -> None:
         """End its process, whatever it is doing."""

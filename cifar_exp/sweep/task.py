@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
-from cifar_exp.config.checks import from_composed
+from cifar_exp.config.checks import from_content
+from cifar_exp.config.loader import Loader
+from cifar_exp.config.schema import Config
 from cifar_exp.sweep.job import varying
 from cifar_exp.training import runtime
 
@@ -29,8 +32,9 @@ class Task:
     number: int
     """From 1."""
     name: str
-    composed: DictConfig
-    """With Hydra's part."""
+    config: Config
+    compose: Callable[[], DictConfig]
+    """Makes its config with Hydra's part: ten thousand of those at once would fill the memory."""
     folder: Path
     """Its own."""
     after: frozenset[int]
@@ -40,11 +44,11 @@ class Task:
     @property
     def title(self) -> str:
         """As its own lines begin."""
-        return f"[{self.number}/{self.composed.sweep.jobs}] {self.name}"
+        return f"[{self.number}/{self.config.sweep.jobs}] {self.name}"
 
 
 def compose(
-    loader: Any, config: DictConfig, job_overrides: Sequence[Sequence[str]], first: int, threads: int
+    loader: Loader, config: DictConfig, job_overrides: Sequence[Sequence[str]], first: int, threads: int
 ) -> list[Task]:
     """The jobs that Hydra hands to a launcher.
 
@@ -57,18 +61,24 @@ def compose(
     """
     tasks: list[Task] = []
     names: dict[str, set[int]] = {}  # that runs were given -> the jobs of them
+    for_hydra = [str(override) for override in config.hydra.overrides.hydra]
     for index, overrides in enumerate(job_overrides, first):
-        composed = loader.load_sweep_config(config, list(overrides))
-        with open_dict(composed):
-            composed.hydra.job.id = composed.hydra.job.num = index
-        checked = from_composed(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
+        checked = from_content(loader.resolve(config.hydra.job.config_name, [*for_hydra, *overrides]))
         own = [o for o in overrides if not o.startswith("sweep.")]
         name = checked.run_name(varying(own, checked.sweep.varies))
         folder = Path(config.hydra.sweep.dir, str(index)).absolute()
         after = frozenset(names.get(checked.training.start_from or "", ()))
         shares_cores = runtime.can_share_cores(checked, threads)
         kind = Kind(checked.training.device, checked.training.deterministic, shares_cores)
-        tasks.append(Task(index + 1, name, composed, folder, after, kind))
+        composed = partial(_composed, loader, config, overrides, index)
+        tasks.append(Task(index + 1, name, checked, composed, folder, after, kind))
         if checked.name:
             names.setdefault(checked.name, set()).add(index + 1)
     return tasks
+
+
+def _composed(loader: Loader, config: DictConfig, overrides: Sequence[str], index: int) -> DictConfig:
+    composed: DictConfig = loader.load_sweep_config(config, list(overrides))
+    with open_dict(composed):
+        composed.hydra.job.id = composed.hydra.job.num = index
+    return composed

@@ -38,7 +38,9 @@ class Run:
     """
 
     def __init__(self, store: Store, folder: Path, drain_seconds: float, checkpoint_seconds: float | None) -> None:
-        self.store = store = store.knowing(Progress.read(folder).experiment_id)
+        sent = Progress.read(folder)
+        is_same_store = sent.uri in (None, store.absolute_uri)  # another store has other experiment ids
+        self.store = store = store.knowing(sent.experiment_id) if is_same_store else store
         self.folder = folder
         self._journal = Journal(folder)
         self._replayer = Replayer(folder, store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import tempfile
 import zipfile
@@ -13,7 +14,7 @@ from typing import Any
 import h5py
 import keras
 
-from cifar_exp.config.architecture import RESIDUAL, Layer, LayerRow, detail, namespace_of
+from cifar_exp.config.architecture import RESIDUAL, Layer, LayerRow, LayerSize, detail, namespace_of
 from cifar_exp.config.schema import IMAGE_SHAPE, ModelConfig
 from cifar_exp.errors import UserError
 
@@ -33,6 +34,27 @@ def build(config: ModelConfig) -> tuple[keras.Model, list[LayerRow]]:
     # Softmax and the loss lose too much in half precision.
     logits = keras.layers.Activation("linear", dtype="float32", name="logits")(logits)
     return keras.Model(inputs, logits, name="model"), rows
+
+
+def sizes(config: ModelConfig) -> list[LayerSize]:
+    """What each layer of the model holds, as Keras would build it: no weight is made.
+
+    It leaves Keras's names and random states changed: prepare the process anew before a model is built.
+
+    Raises:
+        UserError: naming the layer that Keras refuses.
+    """
+    with keras.StatelessScope(initialize_variables=False):
+        model, _ = build(config)
+        return [
+            LayerSize(
+                f"model {config.name!r}, layer {type(layer).__name__}",
+                layer.count_params(),
+                sum(math.prod(weight.shape) for weight in layer.trainable_weights),
+                math.prod(layer.output.shape[1:]),
+            )
+            for layer in model.layers
+        ]
 
 
 def classifier(model: keras.Model, flip: bool = False) -> keras.Model:

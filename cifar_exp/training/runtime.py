@@ -92,6 +92,11 @@ def gpu_count() -> int:
     return there if visible is None else min(there, sum(number not in ("", "-1") for number in visible.split(",")))
 
 
+def may_use_gpu(device: str) -> bool:
+    """Whether a run with this `training.device` may compute on a GPU, told without importing Keras."""
+    return device == "gpu" or (device == "auto" and gpu_count() > 0)
+
+
 def require_gpu() -> None:
     """Raises UserError where Keras sees none."""
     _set_environment("gpu")

@@ -296,6 +296,11 @@ def test_a_residual_of_unequal_shapes_is_refused() -> None:
         ({"Conv2D": {"filters": 8, "kernel_size": 3, "strides": -1}}, "strides: got -1"),
         ({"Conv2D": {"filters": 8, "kernel_size": 3, "padding": "sme"}}, "padding: got 'sme', expected valid or same"),
         ({"MaxPooling2D": {"pool_size": "x"}}, "pool_size: got 'x'"),
+        ({"MaxPooling2D": {"pool_size": 10**20, "padding": "same"}}, "pool_size: got 1" + 20 * "0" + ", expected at"),
+        ({"Conv2D": {"filters": 8, "kernel_size": 3, "groups": 0}}, "groups: got 0"),
+        ({"SeparableConv2D": {"filters": 8, "kernel_size": 3, "depth_multiplier": -1}}, "depth_multiplier: got -1"),
+        ({"Conv2D": {"filters": -(10**8), "kernel_size": 3}}, "filters: got -100000000"),
+        ({"Dense": {"units": 1e8}}, "units: got 100000000.0, expected a whole number"),
     ],
     ids=str,
 )

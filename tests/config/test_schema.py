@@ -52,6 +52,7 @@ def test_arguments_of_an_optimizer_are_those_of_its_keras_class(name: str) -> No
     [
         ("training.epochs=0", "training.epochs: got 0, expected at least 1"),
         ("training.batch_size=0", "training.batch_size: got 0, expected at least 1"),
+        ("training.batch_size=2147483648", "training.batch_size: got 2147483648, expected at most 2147483647"),
         ("training.steps_per_execution=0", "training.steps_per_execution: got 0, expected at least 1"),
         ("training.early_stopping.patience=0", "training.early_stopping.patience: got 0, expected at least 1"),
         ("optimizer.learning_rate=0", "optimizer.learning_rate: got 0.0, expected above 0"),

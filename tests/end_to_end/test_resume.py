@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import random
-import runpy
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import program
@@ -27,8 +23,6 @@ MEASURED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/l
 KILLS = int(os.environ.get("CIFAR_EXP_KILLS", "5"))
 JOBS = 8
 LOG = "said.log"
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tensorflow", "mlflow", "sklearn.model_selection"])  # half of a start
 
 
 def measured(client: MlflowClient, run_id: str) -> dict[str, list[tuple[int, float]]]:
@@ -47,23 +41,9 @@ def is_whole(client: MlflowClient, run_id: str) -> None:
     assert {"evaluation/predictions.parquet", "figures/curves.png", "logs/run.log"} <= program.artifacts(client, run_id)
 
 
-def start(folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-    """`python -m cifar_exp ARGUMENTS`, by a process that has imported what is large."""
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(log, stream)
-    sys.argv[1:] = arguments
-    runpy.run_module("cifar_exp", run_name="__main__", alter_sys=True)
-
-
 def kill_after(seconds: float, folder: Path, *arguments: str) -> bool:
     """Start the program and, if it takes so long, SIGKILL it; whether it came to its end."""
-    process = FORKS.Process(target=start, args=(folder, arguments, program.environment()))
-    process.start()
+    process = program.start(folder, arguments, program.environment(), folder / LOG, folder / LOG)
     process.join(seconds)
     process.kill()
     process.join()

@@ -101,8 +101,9 @@ def test_jobs_are_composed_with_their_names_numbers_and_folders() -> None:
     first, second = tasks("optimizer=sgd,adam", "model.dense_units=32")
     assert [job.title for job in (first, second)] == ["[1/2] baseline-sgd", "[2/2] baseline-adam"]
     assert second.folder == Path("outputs/sweeps/s/1").absolute()
-    assert second.composed.optimizer.name == "adam" and second.composed.model.dense_units == 32
-    assert second.composed.hydra.job.num == 1
+    composed = second.compose()
+    assert composed.optimizer.name == "adam" and composed.model.dense_units == 32
+    assert composed.hydra.job.num == 1
     assert first.kind == second.kind
 
 

@@ -1,0 +1,258 @@
+"""Hydra's config loader, which composes each set of group choices once and applies value overrides to a copy.
+
+Hydra composes every job of a sweep from its files. Value overrides never decide which files those are, so jobs that
+choose the same groups share one composition. Whatever this does not cover is left to Hydra's own composition, so the
+result is always Hydra's.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from collections.abc import Callable, Collection, Sequence
+from functools import cached_property, lru_cache
+from typing import Any
+
+from hydra._internal import hydra as hydra_app
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import Container, DictConfig, Node, OmegaConf, open_dict
+from omegaconf._utils import split_key
+
+_TEMPLATES = 256  # compositions kept: a few hundred kilobytes each
+_REFERENCE = re.compile(r"\$\{(\w+)(?:[.\[][^{}:$]*)?\}")  # ${model.filters[0]}: no resolver, not nested, not relative
+
+
+class NotCovered(Exception):
+    """Raised for overrides that only Hydra's own composition covers."""
+
+
+class Loader(ConfigLoaderImpl):  # type: ignore[misc]
+    """Hydra's config loader with one composition for each set of group choices."""
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self._templates: dict[tuple[str, ...], Template] = {}
+        self._groups: dict[tuple[str, ...], bool] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_templates": {}}  # a launcher may send it to another process
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """Compose a config; the arguments and the result are those of Hydra's loader."""
+        if run_mode == RunMode.RUN:
+            try:
+                template, values = self._template(config_name, overrides)
+                return template.composed_with(values, overrides)
+            except Exception:  # Hydra then says what is wrong
+                pass
+        composed: DictConfig = super().load_configuration(
+            config_name, overrides, run_mode, from_shell, validate_sweep_overrides
+        )
+        return composed
+
+    def resolve(self, config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
+        """Compose a config without Hydra's part, as plain containers with every interpolation resolved.
+
+        The containers are shared between calls and must not be changed.
+
+        Raises:
+            Exception: of Hydra or OmegaConf, for overrides that cannot be composed.
+        """
+        try:
+            template, values = self._template(config_name, overrides)
+            return template.resolved_with(values)
+        except Exception:
+            composed = super().load_configuration(config_name, list(overrides), RunMode.RUN, from_shell=False)
+            with open_dict(composed):
+                del composed["hydra"]
+            resolved: Any = OmegaConf.to_container(composed, resolve=True)
+            return dict(resolved)
+
+    def _template(self, config_name: str | None, overrides: Sequence[str]) -> tuple[Template, list[Override]]:
+        """The composition of what decides which files are read, and the value overrides to apply to it."""
+        parsed = [_parse(override) for override in overrides]
+        search = tuple(str(o.input_line) for o in parsed if o.key_or_group == "hydra.searchpath")
+        structure: list[str] = []
+        values: list[Override] = []
+        for override in parsed:
+            key = override.key_or_group
+            if override.is_sweep_override() or key == "hydra":
+                raise NotCovered(override.input_line)
+            is_group = self._is_group(config_name, search, key) and not isinstance(override.value(), dict)
+            if not is_group and override.package is not None:
+                raise NotCovered(override.input_line)
+            if is_group or override.is_hydra_override():
+                if values and not is_group:  # it may refer to values set before it
+                    raise NotCovered(override.input_line)
+                structure.append(str(override.input_line))
+            else:
+                values.append(override)
+        name = (str(config_name), *structure)
+        if name not in self._templates:
+            template = Template(super().load_configuration(config_name, structure, RunMode.RUN))
+            if len(self._templates) >= _TEMPLATES:
+                return template, values
+            self._templates[name] = template
+        return self._templates[name], values
+
+    def _is_group(self, config_name: str | None, search: tuple[str, ...], key: str) -> bool:
+        name = (*search, key)
+        if name not in self._groups:
+            _, repository = self._parse_overrides_and_create_caching_repo(config_name, list(search))
+            self._groups[name] = repository.group_exists(key)
+        return self._groups[name]
+
+
+class Template:
+    """A composition that value overrides are applied to.
+
+    Args:
+        composed: with Hydra's part; it is kept as it is.
+    """
+
+    def __init__(self, composed: DictConfig) -> None:
+        self._composed = composed
+        self._resolved: dict[str, Any] = {}  # the parts that no override so far has changed
+
+    @cached_property
+    def _working(self) -> DictConfig:
+        """A copy without Hydra's part, whose nodes are exchanged while overrides are applied."""
+        working = copy.deepcopy(self._composed)
+        with open_dict(working):
+            del working["hydra"]
+        return working
+
+    @cached_property
+    def _references(self) -> dict[str, frozenset[str] | None]:
+        return _references(self._working)
+
+    def composed_with(self, values: Sequence[Override], overrides: Sequence[str]) -> DictConfig:
+        """A copy with these values; `overrides` are all overrides of the job, which Hydra's part lists."""
+        composed = copy.deepcopy(self._composed)
+        ConfigLoaderImpl._apply_overrides_to_config(values, composed)
+        parsed = [_parse(override) for override in overrides]
+        hydra, task = composed.hydra, [override for override in parsed if not override.is_hydra_override()]
+        hydra.overrides.task = [override.input_line for override in task]
+        hydra.overrides.hydra = [override.input_line for override in parsed if override.is_hydra_override()]
+        hydra.runtime.cwd = os.getcwd()
+        with open_dict(hydra):
+            for key in hydra.job.env_copy:
+                hydra.job.env_set[key] = os.environ[key]
+        naming = hydra.job.config.override_dirname
+        hydra.job.override_dirname = get_overrides_dirname(
+            overrides=task, kv_sep=naming.kv_sep, item_sep=naming.item_sep, exclude_keys=naming.exclude_keys
+        )
+        return composed
+
+    def resolved_with(self, values: Sequence[Override]) -> dict[str, Any]:
+        """Its content with these values, resolved; only what the values can change is resolved anew."""
+        restore: list[Callable[[], None]] = []
+        try:
+            for override in values:
+                restore.append(self._set_aside(override))  # noqa: PERF401  # one may fail after others
+            ConfigLoaderImpl._apply_overrides_to_config(values, self._working)
+            changed = {str(split_key(override.key_or_group)[0]) for override in values}
+            return {str(key): self._part(str(key), changed) for key in self._working}
+        finally:
+            for put_back in reversed(restore):
+                put_back()
+
+    def _part(self, key: str, changed: Collection[str]) -> Any:
+        """The resolved content below one key of the root."""
+        references = self._references[key]
+        if references is None or not references.isdisjoint(changed):
+            return _content(self._working, key)
+        if key not in self._resolved:
+            self._resolved[key] = _content(self._working, key)
+        return self._resolved[key]
+
+    def _set_aside(self, override: Override) -> Callable[[], None]:
+        """Replace the node that an override changes by a copy of it.
+
+        Returns:
+            What puts the node back.
+        """
+        path = split_key(override.key_or_group)
+        if override.is_delete() or override.is_add() or override.is_force_add():
+            path = path[:-1]  # what changes is the node that holds it
+        if not path:
+            raise NotCovered(override.input_line)  # a key of the root comes or goes
+        holder: Any = self._working
+        for position, part in enumerate(path):
+            children = _children(holder)
+            if part not in children:
+                raise NotCovered(override.input_line)
+            node = children[part]
+            if position == len(path) - 1 or not isinstance(node, DictConfig):
+                break
+            holder = node
+        replacement = copy.deepcopy(node)
+        replacement._set_parent(holder)
+        children[part] = replacement
+
+        def put_back() -> None:
+            children[part] = node
+
+        return put_back
+
+
+_PARSER = OverridesParser.create()
+
+
+@lru_cache(maxsize=1_000)
+def _parse(override: str) -> Override:
+    (parsed,) = _PARSER.parse_overrides([override])
+    assert isinstance(parsed, Override)
+    return parsed
+
+
+def _children(node: DictConfig) -> dict[Any, Node]:
+    content = node.__dict__["_content"]
+    if not isinstance(content, dict):  # null, missing, or an interpolation
+        raise NotCovered(node._get_full_key(None))
+    return content
+
+
+def _content(root: DictConfig, key: str) -> Any:
+    node: Any = root._get_node(key)
+    node = node._maybe_dereference_node(throw_on_resolution_failure=True)
+    return OmegaConf.to_container(node, resolve=True) if isinstance(node, Container) else node._value()
+
+
+def _references(root: DictConfig) -> dict[str, frozenset[str] | None]:
+    """For each key of the root, itself and the keys that its content depends on; None: they cannot be told."""
+    direct: dict[str, set[str] | None] = {}
+    for key in root:
+        node: Any = root._get_node(key)
+        text = repr(OmegaConf.to_container(node) if isinstance(node, Container) else node._value())
+        found = _REFERENCE.findall(text)
+        direct[str(key)] = {str(key), *found} if len(found) == text.count("${") else None
+    references: dict[str, frozenset[str] | None] = {}
+    for key in direct:
+        reached, waiting = set[str](), [key]
+        while waiting:
+            names = direct.get(waiting.pop())
+            if names is None:
+                break
+            waiting += names - reached
+            reached |= names
+        else:
+            references[key] = frozenset(reached)
+            continue
+        references[key] = None
+    return references
+
+
+hydra_app.ConfigLoaderImpl = Loader  # Hydra offers no setting for it

@@ -1,0 +1,104 @@
+"""Whether a training can fit in a machine's memory, counted without Keras: what surely does not is refused."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Sequence
+from pathlib import Path
+
+from cifar_exp.config import architecture
+from cifar_exp.config.architecture import LayerSize
+from cifar_exp.config.schema import IMAGE_SHAPE, Config, OptimizerConfig
+from cifar_exp.errors import UserError
+
+_FLOAT = 4  # bytes; Keras keeps variables in float32 in mixed precision too
+_IMAGES = {"cifar10": 50_000, "digits": 1_437}  # that train and validate
+# Values that an optimizer keeps for each that it trains, whatever its settings.
+_SLOTS = {"sgd": 0, "adam": 2, "adamw": 2, "nadam": 2, "rmsprop": 1, "adagrad": 1, "adadelta": 2, "adamax": 2}
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def check(config: Config, on_gpu: bool, sizes: Sequence[LayerSize] | None = None) -> None:
+    """Refuse a training that cannot fit in the memory of this machine.
+
+    The estimate is low, so that what could run is not refused: every value is held once, and a layer whose shape is
+    not followed counts as nothing.
+
+    Args:
+        config: checked.
+        on_gpu: whether it computes on a GPU: only the copies of its state are in the machine's memory then.
+        sizes: of its layers, where they are known better than from the config.
+
+    Raises:
+        UserError: with the parameters, the bytes needed and there, and the largest layer.
+    """
+    if sizes is None:
+        sizes, _ = architecture.sizes(config.model.layers, f"model {config.model.name!r}", IMAGE_SHAPE)
+    if not sizes:
+        return
+    there = total()
+    parameters, trainable = sum(size.parameters for size in sizes), sum(size.trainable for size in sizes)
+    optimizer = trainable * _slots(config.optimizer)
+    stopping = config.training.early_stopping
+    needs = {
+        "weights": 0 if on_gpu else parameters,
+        "gradients": 0 if on_gpu else trainable,
+        f"optimizer {config.optimizer.name}": 0 if on_gpu else optimizer,
+        "best weights": parameters if stopping.patience is not None and stopping.restore_best else 0,
+        "checkpoint": parameters + optimizer if config.training.checkpoint.every else 0,
+    }
+    needed = _FLOAT * sum(needs.values())
+    if needed > there:
+        largest = max(sizes, key=lambda size: size.parameters)
+        parts = ", ".join(f"{part} {_bytes(_FLOAT * count)}" for part, count in needs.items() if count)
+        raise UserError(
+            f"{largest.where}: too large to train: the model has {parameters:,} parameters, {largest.parameters:,} of "
+            f"them in this layer; needs at least {_bytes(needed)} ({parts}), expected at most the {_bytes(there)} "
+            "there; use a smaller layer"
+        )
+    if on_gpu:
+        return
+    batch, value = _batch(config), _FLOAT if config.training.precision == "float32" else _FLOAT // 2
+    largest = max(sizes, key=lambda size: size.values)
+    kept = sum(size.values for size in sizes if size.parameters)  # the backward pass needs them
+    of_batch = value * batch * max(kept, largest.values)
+    if needed + of_batch > there:
+        raise UserError(
+            f"{largest.where}: too large to train in batches of {batch:,} images: their values need at least "
+            f"{_bytes(of_batch)}, {_bytes(value * batch * largest.values)} of it in this layer, and the model "
+            f"{_bytes(needed)}; expected at most the {_bytes(there)} there; set a smaller training.batch_size or use "
+            "smaller layers"
+        )
+
+
+def total() -> int:
+    """Bytes of memory that this process may ever use: of the machine, or less where a limit is set."""
+    import psutil
+
+    limits = [int(psutil.virtual_memory().total)]
+    said = [file.read_text().strip() for file in map(Path, _CGROUP_LIMITS) if file.exists()]
+    limits += [int(limit) for limit in said if limit.isdecimal()]  # `max` where there is none
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return min(limits if limit == resource.RLIM_INFINITY else [*limits, limit])
+
+
+def _slots(optimizer: OptimizerConfig) -> int:
+    of_momentum = optimizer.name in ("sgd", "rmsprop") and bool(optimizer.momentum)
+    return _SLOTS[optimizer.name] + of_momentum + bool(optimizer.amsgrad) + bool(optimizer.centered)
+
+
+def _batch(config: Config) -> int:
+    """Images in a batch: those of all, at most."""
+    data = config.data
+    images = data.train_images or _IMAGES[data.name]
+    if data.train_images is None and data.validation != "test":
+        images = int(images * (1 - data.validation_share))
+    return min(config.training.batch_size, images)
+
+
+def _bytes(count: int) -> str:
+    """`1.2 GB`."""
+    power = min((len(str(int(count))) - 1) // 3, len(_UNITS) - 1)
+    size = count / 1000**power
+    return f"{size:,.0f} {_UNITS[power]}" if size >= 1000 else f"{size:.4g} {_UNITS[power]}"

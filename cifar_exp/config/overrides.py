@@ -1,0 +1,101 @@
+"""The overrides of a command line: read by Hydra's grammar, refused in one line that tells how to write them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+
+from hydra.core.override_parser import overrides_parser, overrides_visitor
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Sweep
+from hydra.errors import HydraException, OverrideParseException
+
+from cifar_exp.config import unoptimized
+from cifar_exp.errors import UserError
+
+unoptimized.reload(overrides_visitor)
+overrides_parser.HydraOverrideVisitor = overrides_visitor.HydraOverrideVisitor
+
+_RANGES = "interval", "range", "choice", "tag", "glob", "sort", "shuffle"
+
+
+def parse(overrides: Sequence[str], loader: object = None) -> list[Override]:
+    """Parse overrides.
+
+    Args:
+        overrides: as on a command line.
+        loader: Hydra's config loader, which knows the choices of the groups.
+
+    Raises:
+        UserError: for what is not of Hydra's grammar, and for ranges that only a search can use.
+    """
+    try:
+        parsed: list[Override] = OverridesParser.create(loader).parse_overrides(list(overrides))
+    except OverrideParseException as error:
+        raise UserError(explain(error)) from error
+    for override in parsed:
+        if not override.key_or_group:
+            raise UserError(f"{override.input_line!r} is not of the form key=value")
+        if override.is_interval_sweep():
+            raise UserError(_explain_interval(override))
+    return parsed
+
+
+def values(override: Override) -> list[str]:
+    """Every value of an override, as it is written in the override of one job.
+
+    Raises:
+        UserError: for values that cannot be listed, or if there are none.
+    """
+    if not override.is_sweep_override():
+        return [override.get_value_element_as_str()]
+    try:
+        listed = list(override.sweep_string_iterator())
+    except (HydraException, ValueError, ArithmeticError) as error:
+        raise UserError(f"{override.input_line}: {str(error).splitlines()[0]}") from error
+    if not listed:
+        raise UserError(f"{override.input_line}: holds no value, expected at least one")
+    return listed
+
+
+def explain(error: OverrideParseException) -> str:
+    """An override that Hydra's grammar refuses, in one line that tells how to quote it in a shell."""
+    override = str(error.override)
+    key, equals, value = override.partition("=")
+    lines = [line.strip() for line in str(error).splitlines() if not line.startswith(("See http", "Error parsing"))]
+    if "while evaluating" in str(error) and "Unknown function" not in str(error):  # of a function: its own words
+        return f"{override!r}: {' '.join(lines)}"
+    escaped = value.replace("\\", "\\\\").replace('"', r"\"")
+    quoted = f'{key}="{escaped}"'
+    try:
+        OverridesParser.create().parse_overrides([quoted])
+    except OverrideParseException:
+        equals = ""
+    if not equals or not key:
+        reason = lines[-1].strip("^") or "a key is made of letters, digits, '_', '.' and '/'"
+        return f"{override!r} is not of the form key=value: {reason}"
+    return (
+        f"{override!r}: Hydra cannot read the value {value!r}; text with such characters needs double quotes, which a "
+        f"shell takes as {shlex.quote(quoted)}"
+    )
+
+
+def explain_value(message: str) -> str:
+    """A refusal of a value, with what to write if a file holds several values in the form of a command line."""
+    if re.search(rf"Value '(?:{'|'.join(_RANGES)})\(", message):
+        return (
+            f"{message}; a setting in a file holds one value: write several on the command line, key=1,2 with -m, "
+            "or in hydra.sweeper.params"
+        )
+    return message
+
+
+def _explain_interval(override: Override) -> str:
+    key, interval = override.get_key_element(), override.value()
+    assert isinstance(interval, Sweep)
+    start, end = getattr(interval, "start", 0), getattr(interval, "end", 1)
+    return (
+        f"{override.input_line}: an interval has no single values; only a search can draw from it. A sweep takes "
+        f"values: {key}={start},{end} or '{key}=choice({start},{end})' or '{key}=range(START,STOP,STEP)', with -m"
+    )

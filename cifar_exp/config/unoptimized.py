@@ -1,0 +1,17 @@
+"""Modules that need their assert statements, also where Python leaves them out (PYTHONOPTIMIZE, python -O)."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+
+def reload(module: ModuleType) -> None:
+    """Execute a module again with its assert statements, if Python left them out.
+
+    Hydra's parser reads tokens of a function or a mapping inside of asserts: `range(1,3)` and `{a: 1}` fail without.
+    """
+    if __debug__ or module.__file__ is None or module.__spec__ is None:
+        return
+    loader = module.__spec__.loader
+    source = getattr(loader, "get_source")(module.__name__)  # noqa: B009
+    exec(compile(source, module.__file__, "exec", dont_inherit=True, optimize=0), module.__dict__)
