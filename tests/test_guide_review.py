@@ -39,6 +39,6 @@ def test_its_commands_lead_from_two_runs_to_a_champion(tmp_path: Path) -> None:
         answers[" ".join(own)] = done.stdout
     assert answers["review --queue"].startswith("2 runs wait, the oldest first:")
     assert f"my_digit.png: {digits.training.labels[0]}\n" in answers["predict my_digit.png"]
-    champions = promotion.line(Store(f"sqlite:///{tmp_path / 'mlflow.db'}", "cifar10"), "cifar10", "champion")
+    champions = promotion.history(Store(f"sqlite:///{tmp_path / 'mlflow.db'}", "cifar10"), "cifar10", "champion")
     assert [one.run_name for one in champions] == ["baseline-adam-epochs=1", "baseline-adam-epochs=8"]
     assert champions[-1].now and "larger than chance" in champions[-1].why

@@ -96,7 +96,7 @@ def data(config: Config) -> Finding:
         return Finding("data", OK, f"{config.data.name}, which come with scikit-learn")
     folder = config.data.dir
     where = Path(folder).expanduser() if folder else cifar10.default_folder()
-    if not cifar10.is_there(folder):
+    if not cifar10.is_available(folder):
         if problem := _unreachable(cifar10.ARCHIVE_URL):
             todo = f"put {cifar10.ARCHIVE} there, or name its folder with CIFAR_EXP_DATA; data=digits needs none"
             return Finding("data", PROBLEM, f"CIFAR-10 is not in {where} and cannot be downloaded ({problem})", todo)
