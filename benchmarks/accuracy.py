@@ -1,11 +1,11 @@
-"""Test accuracy of this project's baseline beside plain Keras's, over several runs of each.
+"""Compare the test accuracy of this project's baseline with plain Keras, over several runs of each.
 
     python benchmarks/accuracy.py --data FOLDER [--seeds 3] [--epochs 10] [--optimizer adam]
 
-- keras: as the source notebook writes it, which sets no seed.
-- keras-seeded: the same after keras.utils.set_random_seed, with which Keras on TensorFlow shows the images in the same
-  order in every epoch.
-- cifar_exp: `python -m cifar_exp`, whose order is a function of seed and epoch.
+- keras: the code of the source notebook, which sets no seed.
+- keras-seeded: the same after keras.utils.set_random_seed. Keras on TensorFlow then shuffles to the same order in every
+  epoch.
+- cifar_exp: `python -m cifar_exp`, whose order of images depends on the seed and the epoch.
 - cifar_exp-bfloat16: the same with training.precision=mixed_bfloat16.
 
 Prints a Markdown table: each run's accuracy after the last epoch, their mean, and the mean of each run's best epoch.
@@ -30,12 +30,12 @@ VARIANTS: dict[str, Callable[..., list[contenders.Epoch]]] = {
 
 
 def main() -> None:
-    """Run every variant once for each seed."""
+    """Run every variant once per seed and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="holds cifar-10-batches-bin")
+    parser.add_argument("--data", type=Path, required=True, help="folder that contains cifar-10-batches-bin")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--optimizer", default="adam", help="at its defaults: adam, sgd, adagrad, ...")
+    parser.add_argument("--optimizer", default="adam", help="with its default arguments: adam, sgd, adagrad, ...")
     arguments = parser.parse_args()
     data = arguments.data.resolve()
     print("| variant | last epoch, by run | mean | mean of best epochs |")

@@ -1,7 +1,7 @@
-"""What the benchmarks compare, each in a process of its own, and how they write what they measured.
+"""Training programs that the benchmarks compare, each run in a process of its own.
 
-Networks train on CIFAR-10, on all 50,000 images unless told otherwise. The sources' baseline does so at batch size 32,
-and validates on the test images after each epoch.
+All networks train on CIFAR-10, with all 50,000 images unless stated otherwise. The baseline of the sources trains with
+batch size 32 and validates on the test images after each epoch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ import numpy as np
 
 
 class Epoch(NamedTuple):
-    """When an epoch ended, in seconds since 1970, and the accuracy on the test images then."""
+    """The end of an epoch.
+
+    Attributes:
+        ended: time in seconds since 1970.
+        accuracy: on the test images.
+    """
 
     ended: float
     accuracy: float
@@ -35,21 +40,32 @@ def keras(
     optimizer: str = "adam",
     images: int = 50_000,
 ) -> list[Epoch]:
-    """The baseline in plain Keras, as the source notebook writes it: float64 images, defaults throughout, no seed."""
+    """Train the baseline in plain Keras, as in the source notebook: float64 images and default settings.
+
+    Args:
+        data: folder that contains cifar-10-batches-bin.
+        epochs: number of epochs.
+        seed: random seed; not set if `None`.
+        onednn: whether TensorFlow uses oneDNN.
+        optimizer: name of a Keras optimizer, used with its default arguments.
+        images: number of training images.
+    """
     environment = {} if onednn else {"TF_ENABLE_ONEDNN_OPTS": "0"}
-    told = "" if seed is None else seed
-    return _epochs(_own_process("keras", data, epochs, told, optimizer, images, environment=environment))
+    seed_argument = "" if seed is None else seed
+    return _parse_epochs(
+        _run_in_process("keras", data, epochs, seed_argument, optimizer, images, environment=environment)
+    )
 
 
 def pytorch(data: Path, epochs: int) -> list[Epoch]:
-    """The baseline in PyTorch with Adam: images in memory, batches cut from them, channels last."""
-    return _epochs(_own_process("pytorch", data, epochs))
+    """Train the baseline in PyTorch with Adam: images in memory, batches as slices, channels last."""
+    return _parse_epochs(_run_in_process("pytorch", data, epochs))
 
 
 def cifar_exp(
     data: Path, epochs: int, seed: int = 0, optimizer: str = "adam", precision: str = "float32"
 ) -> list[Epoch]:
-    """The baseline by `python -m cifar_exp`."""
+    """Train the baseline with `python -m cifar_exp`."""
     arguments = [f"optimizer={optimizer}", "training.batch_size=32", f"training.epochs={epochs}", f"seed={seed}"]
     with logged(data, [*arguments, f"training.precision={precision}", "data.validation=test"]) as (client, run):
         accuracies = client.get_metric_history(run.info.run_id, "val/accuracy")
@@ -58,7 +74,7 @@ def cifar_exp(
 
 @contextmanager
 def logged(data: Path, arguments: Sequence[str]) -> Iterator[tuple[Any, Any]]:
-    """What `python -m cifar_exp` logs to a store of its own: an MlflowClient, and the run."""
+    """Run `python -m cifar_exp` with a temporary store; yields an MlflowClient and the logged run."""
     from mlflow import MlflowClient
 
     with tempfile.TemporaryDirectory() as folder:
@@ -71,37 +87,40 @@ def logged(data: Path, arguments: Sequence[str]) -> Iterator[tuple[Any, Any]]:
 
 
 def augmented(data: Path, epochs: int) -> list[tuple[float, float]]:
-    """Seconds of each epoch after the first of notebook 3's network with dropout: of its training, and with validation.
+    """Time the epochs of notebook 3's network with dropout and augmentation.
 
-    As it is written there: plain Keras with its defaults and its ImageDataGenerator, batch size 128, validated on the
+    As in the notebook: plain Keras with default settings, its ImageDataGenerator, batch size 128, validation on the
     test images.
+
+    Returns:
+        For each epoch after the first: seconds of training, and seconds of training and validation.
     """
-    lines = _own_process("augmented", data, epochs)
-    return [(float(trained), float(whole)) for trained, whole in map(str.split, lines)]
+    lines = _run_in_process("augmented", data, epochs)
+    return [(float(training), float(whole)) for training, whole in map(str.split, lines)]
 
 
 def median_and_range(values: Sequence[float], spec: str = ".2f") -> str:
-    """For a cell of a table."""
+    """Format values as `median (minimum to maximum)`."""
     return f"{statistics.median(values):{spec}} ({min(values):{spec}} to {max(values):{spec}})"
 
 
-def _own_process(name: str, *arguments: object, environment: dict[str, str] | None = None) -> list[str]:
-    """The lines that this module's `_<name>` prints."""
+def _run_in_process(name: str, *arguments: object, environment: dict[str, str] | None = None) -> list[str]:
+    """Run this module's `_<name>` in a new process and return the lines it prints."""
     command = [sys.executable, __file__, name, *map(str, arguments)]
-    both = os.environ | (environment or {})
-    done = subprocess.run(command, env=both, capture_output=True, text=True)
+    variables = os.environ | (environment or {})
+    done = subprocess.run(command, env=variables, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{name} failed:\n{done.stderr}")
     return done.stdout.splitlines()
 
 
-def _epochs(lines: list[str]) -> list[Epoch]:
-    told = [line.split() for line in lines if line.startswith("epoch")]
-    return [Epoch(float(ended), float(accuracy)) for _, ended, accuracy in told]
+def _parse_epochs(lines: list[str]) -> list[Epoch]:
+    epochs = [line.split() for line in lines if line.startswith("epoch")]
+    return [Epoch(float(ended), float(accuracy)) for _, ended, accuracy in epochs]
 
 
 def _read(data: str) -> tuple[Any, Any, Any, Any]:
-    """Training images (N, 32, 32, 3) and labels (N,), both uint8, then those of the test."""
+    """Read training images (N, 32, 32, 3) and labels (N,), both uint8, then test images and labels."""
     from cifar_exp.data import cifar10
 
     folder = cifar10.find(data, verify="size").folder
@@ -109,7 +128,7 @@ def _read(data: str) -> tuple[Any, Any, Any, Any]:
 
 
 def _keras(data: str, epochs: str, seed: str, optimizer: str, images: str) -> None:
-    """The notebook's cells; prints a line at the end of each epoch."""
+    """Run the cells of the notebook; print a line at the end of each epoch."""
     import keras
     from keras import layers
 
@@ -143,7 +162,7 @@ def _keras(data: str, epochs: str, seed: str, optimizer: str, images: str) -> No
 
 
 def _pytorch(data: str, epochs: str) -> None:
-    """Prints a line at the end of each epoch."""
+    """Train in PyTorch; print a line at the end of each epoch."""
     import torch
     from torch import nn
 
@@ -167,12 +186,12 @@ def _pytorch(data: str, epochs: str) -> None:
         model.eval()
         with torch.inference_mode():
             batches = zip(test_images.split(32), test_labels.split(32), strict=True)
-            right = sum(int((model(images).argmax(1) == labels).sum()) for images, labels in batches)
-        print("epoch", time.time(), right / len(test_labels), flush=True)
+            correct = sum(int((model(images).argmax(1) == labels).sum()) for images, labels in batches)
+        print("epoch", time.time(), correct / len(test_labels), flush=True)
 
 
 def _augmented(data: str, epochs: str) -> None:
-    """Prints a line of two figures for each epoch after the first."""
+    """Run the cells of notebook 3; print two durations for each epoch after the first."""
     import keras
     from keras import layers
     from keras.src.legacy.preprocessing.image import ImageDataGenerator

@@ -1,6 +1,6 @@
-"""One client of server_load.py: logs a run with MLflow's own calls, as the program does, and reads it back.
+"""A client of server_load.py: logs a run with MLflow's client, as cifar_exp does, and reads it back.
 
-What it logs is drawn from its number, so that whoever reads it back knows what was sent.
+The logged values are generated from the number of the client, so that they can be compared when they are read back.
 """
 
 from __future__ import annotations
@@ -19,12 +19,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_READY_WITHIN = 300  # seconds, until every client has its connection
+_READY_TIMEOUT = 300  # seconds until every client has its connection
 
 
 @dataclass(frozen=True)
 class Work:
-    """What each client logs: one batch of metrics an epoch, then the artifacts."""
+    """Amount of data that each client logs: one batch of metrics per epoch, then the artifacts.
+
+    Attributes:
+        epochs: number of batches.
+        metrics: values per batch.
+        artifacts: number of files.
+        artifact_kb: size of a file in KiB.
+    """
 
     epochs: int = 50
     metrics: int = 20
@@ -32,18 +39,29 @@ class Work:
     artifact_kb: int = 50
 
     def points(self, client: int, metric: int) -> dict[int, float]:
-        """A metric's whole history: step -> value."""
-        drawn = random.Random(f"{client}/{metric}")
-        return {step: drawn.random() for step in range(1, self.epochs + 1)}
+        """History of a metric: step -> value."""
+        generator = random.Random(f"{client}/{metric}")
+        return {step: generator.random() for step in range(1, self.epochs + 1)}
 
     def content(self, client: int, artifact: int) -> bytes:
-        """What an artifact holds, which no compression makes smaller."""
+        """Content of an artifact, which cannot be compressed."""
         return random.Random(f"{client}/artifact/{artifact}").randbytes(self.artifact_kb * 1024)
 
 
 @dataclass
 class Logged:
-    """What came of one client's work. Times are in seconds, `began` and `ended` since 1970."""
+    """Record of what one client logged.
+
+    Attributes:
+        client: number of the client.
+        run_id: of the run; `None` if it could not be created.
+        began: start in seconds since 1970.
+        ended: end in seconds since 1970.
+        processor: processor time in seconds.
+        latencies: name of the call -> seconds of each call.
+        failures: failed calls.
+        answers: HTTP status of every answer, including those after which MLflow's client retried.
+    """
 
     client: int
     run_id: str | None = None
@@ -53,18 +71,17 @@ class Logged:
     latencies: dict[str, list[float]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
-    """The status of every answer, also of those after which MLflow's client tried again."""
 
 
 def log(client: int, work: Work, uri: str, experiment_id: str, ready: Callable[[float], object]) -> Logged:
-    """Log one run, once all clients are `ready`; a call that fails is written down and the next one made.
+    """Log one run as soon as all clients are ready. Failed calls are recorded and do not stop the run.
 
     Args:
-        client: its number.
-        work: what to log.
-        uri: the server's.
-        experiment_id: where the run belongs.
-        ready: waits for the others, for so many seconds at most.
+        client: number of the client.
+        work: amount of data to log.
+        uri: of the tracking server.
+        experiment_id: of the experiment that the run is logged to.
+        ready: waits for the other clients, for at most the given number of seconds.
     """
     from mlflow import MlflowClient
     from mlflow.entities import Metric
@@ -72,12 +89,12 @@ def log(client: int, work: Work, uri: str, experiment_id: str, ready: Callable[[
     logged = Logged(client)
     values = [work.points(client, metric) for metric in range(work.metrics)]
     mlflow = MlflowClient(uri)
-    with tempfile.TemporaryDirectory() as folder, _answers(logged.answers):
+    with tempfile.TemporaryDirectory() as folder, _collect_statuses(logged.answers):
         files = [Path(folder, f"{artifact}.bin") for artifact in range(work.artifacts)]
         for artifact, file in enumerate(files):
             file.write_bytes(work.content(client, artifact))
         mlflow.get_experiment(experiment_id)  # opens the connection
-        ready(_READY_WITHIN)
+        ready(_READY_TIMEOUT)
         logged.answers.clear()
         logged.began, processor = time.time(), time.process_time()
         with _call(logged, "create_run"):
@@ -98,7 +115,7 @@ def log(client: int, work: Work, uri: str, experiment_id: str, ready: Callable[[
 
 
 def losses(logged: Logged, work: Work, uri: str) -> list[str]:
-    """What the server does not hold of a run that was logged, or holds otherwise than it was sent."""
+    """Read a logged run back and list everything that is missing or differs from what was sent."""
     from mlflow import MlflowClient, set_tracking_uri
 
     if logged.run_id is None:
@@ -138,7 +155,7 @@ def _sha256(content: bytes) -> str:
 
 @contextmanager
 def _call(logged: Logged, kind: str) -> Iterator[None]:
-    """Time it, and write down what it raises: MLflow's client has tried again by then."""
+    """Time a call and record its exception, which MLflow's client raises after its retries."""
     began = time.perf_counter()
     try:
         yield
@@ -148,13 +165,13 @@ def _call(logged: Logged, kind: str) -> Iterator[None]:
 
 
 @contextmanager
-def _answers(into: list[int]) -> Iterator[None]:
-    """Collect the status of every answer, from what urllib3 logs: it is who tries again."""
+def _collect_statuses(statuses: list[int]) -> Iterator[None]:
+    """Collect the status of every HTTP answer from the log of urllib3, which does the retries."""
 
     class Statuses(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if record.funcName == "_make_request" and isinstance(record.args, tuple) and len(record.args) == 8:
-                into.append(int(str(record.args[6])))
+                statuses.append(int(str(record.args[6])))
 
     urllib3 = logging.getLogger("urllib3.connectionpool")
     handler, level, urllib3.propagate = Statuses(), urllib3.level, False

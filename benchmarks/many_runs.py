@@ -1,11 +1,12 @@
-"""How cifar-exp compare, cifar-exp report and the UI's list of runs do with many logged runs.
+"""Time cifar-exp compare, cifar-exp report and the list of runs in the UI with many logged runs.
 
     python benchmarks/many_runs.py [--runs 1000] [--epochs 10] [--rounds 3] [--folder build/many_runs] [--no-ui]
 
-Makes a store of so many finished runs, unless the folder has one: what a training logs (its 55 or so parameters and 50
-metrics, its tags, predictions of 10,000 images), at chance-made values, through MLflow's own client. Then it times the
-two commands, each as a process of its own, by the clock and by the processor, which other work on the machine lengthens
-less; and, with Chromium and Playwright, how long the list of runs takes to show. Prints a Markdown table.
+Creates a store with this number of finished runs, unless the folder already contains one. Each run has what a training
+logs (about 55 parameters and 50 metrics, tags, predictions for 10,000 images), with random values, logged with MLflow's
+client. Then both commands are timed, each in a process of its own, in wall time and in processor time, which depends
+less on other work of the machine. With Chromium and Playwright, the time until the list of runs is shown is measured.
+Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ MODELS, OPTIMIZERS, SEEDS = ("baseline", "bn", "large", "dense"), ("sgd", "adam"
 TEST_IMAGES = 10_000
 
 
-def make(store: Store, runs: int, epochs: int) -> None:
-    """Log them, as a sweep over models, optimizers, learning rates and seeds would have."""
+def log_runs(store: Store, runs: int, epochs: int) -> None:
+    """Log runs as a sweep over models, optimizers, learning rates and seeds would."""
     from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 
     client, experiment = store.client, store.experiment_id
@@ -90,15 +91,15 @@ def make(store: Store, runs: int, epochs: int) -> None:
 
 
 def _evaluation(generator: np.random.Generator, labels: np.ndarray) -> Evaluation:
-    """Of a classifier that is right as often as it happens to be."""
+    """Evaluation of a random classifier."""
     logits = generator.normal(0, 1, (len(labels), 10)).astype(np.float32)
     logits[np.arange(len(labels)), labels] += generator.uniform(0.5, 2.5)
     exponentials = np.exp(logits)
     return Evaluation(cifar10.CLASS_NAMES, labels, exponentials / exponentials.sum(axis=1, keepdims=True), 1.0)
 
 
-def measured(*arguments: str) -> tuple[float, float]:
-    """Seconds of `cifar-exp ARGUMENTS` from its start to its end: by the clock, and of the processor."""
+def time_command(*arguments: str) -> tuple[float, float]:
+    """Run `cifar-exp ARGUMENTS`; return its wall time and its processor time in seconds."""
     before, began = os.times(), time.perf_counter()
     subprocess.run([sys.executable, "-m", "cifar_exp.cli", *arguments], check=True, stdout=subprocess.DEVNULL)
     seconds, after = time.perf_counter() - began, os.times()
@@ -106,8 +107,8 @@ def measured(*arguments: str) -> tuple[float, float]:
     return seconds, used
 
 
-def browsed(folder: Path, rounds: int) -> list[float]:
-    """Seconds from asking for the list of runs, sorted by accuracy, to its first rows; of a server that is up."""
+def time_run_list(folder: Path, rounds: int) -> list[float]:
+    """Start a server and return the seconds until its list of runs, sorted by accuracy, shows the first rows."""
     import requests
     from playwright.sync_api import sync_playwright
 
@@ -150,7 +151,7 @@ def browsed(folder: Path, rounds: int) -> list[float]:
 
 
 def main() -> None:
-    """Make what is missing, and measure."""
+    """Log the missing runs, time the commands and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=10)
@@ -161,9 +162,9 @@ def main() -> None:
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(f"sqlite:///{folder / 'mlflow.db'}", EXPERIMENT)
-    there = len(store.client.search_runs([store.experiment_id], max_results=50_000))
-    if there < arguments.runs:
-        make(store, arguments.runs - there, arguments.epochs)
+    existing = len(store.client.search_runs([store.experiment_id], max_results=50_000))
+    if existing < arguments.runs:
+        log_runs(store, arguments.runs - existing, arguments.epochs)
     best = store.client.search_runs([store.experiment_id], order_by=["metrics.`test/accuracy` DESC"], max_results=1)
     few = [run.info.run_id for run in store.client.search_runs([store.experiment_id], max_results=12)]
     where = ("--uri", f"sqlite:///{folder / 'mlflow.db'}", "--experiment", EXPERIMENT)
@@ -177,13 +178,13 @@ def main() -> None:
         "`report`, all": ("report", "-o", page, *where),
         "`report`, 12": ("report", *few, "-o", page, *where),
     }
-    print(f"| with {max(there, arguments.runs):,} logged runs | seconds, median (range) | of the processor |")
+    print(f"| with {max(existing, arguments.runs):,} logged runs | seconds, median (range) | of the processor |")
     print("| --- | --- | --- |")
     for name, task in tasks.items():
-        times, used = zip(*(measured(*task) for _ in range(arguments.rounds)), strict=True)
+        times, used = zip(*(time_command(*task) for _ in range(arguments.rounds)), strict=True)
         print(f"| {name} | {_spread(times)} | {statistics.median(used):.1f} |")
     if not arguments.no_ui:
-        print(f"| the UI's list of runs, in Chromium | {_spread(browsed(folder, arguments.rounds))} | |")
+        print(f"| the UI's list of runs, in Chromium | {_spread(time_run_list(folder, arguments.rounds))} | |")
 
 
 def _spread(times: Sequence[float]) -> str:

@@ -1,16 +1,16 @@
-"""Seconds that a training takes while its tracking server is away or misbehaves, beside one with a store at hand.
+"""Compare the duration of trainings with a broken tracking server and with a local store.
 
     python benchmarks/outages.py --data FOLDER [--rounds 2] [--epochs 2]
 
-A training whose server is one of these runs at the same time as one with an SQLite file, so that both see the same
-machine, each on a core of its own, which they exchange in every other round:
+A training with one of these servers runs at the same time as one with an SQLite file, so that both share the machine.
+Each has a core of its own, and they swap cores in every other round:
 
 - refused: nobody listens at the server's address.
-- silent: something takes the connection and never answers.
-- 500, 429: something answers every request so.
+- silent: the server accepts connections and never answers.
+- 500, 429: the server answers every request with this status.
 
-Both train the baseline on CIFAR-10 at batch size 32. The figure is train/seconds of the run's journal. Prints a
-Markdown table of the medians and of their ratio, taken pair by pair. For Linux.
+Both train the baseline on CIFAR-10 with batch size 32. The measured value is train/seconds in the run's journal. Prints
+a Markdown table of the medians and of the ratio of each pair. Requires Linux.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from pathlib import Path
 
 import contenders
 
-AT_HAND = "sqlite:///mlflow.db"
+LOCAL_STORE = "sqlite:///mlflow.db"
 VARIANTS = ("refused", "silent", "500", "429")
-NOBODY = "http://127.0.0.1:9"  # the discard port
+UNUSED_ADDRESS = "http://127.0.0.1:9"  # the discard port
 
 
 @contextmanager
 def server(kind: str) -> Iterator[str]:
-    """The address of one that misbehaves so."""
-    over = threading.Event()
+    """Start a server that is silent or answers with a status; yields its address."""
+    stopped = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             if kind == "silent":
-                over.wait()
+                stopped.wait()
                 return
             self.send_error(int(kind))
 
@@ -53,17 +53,17 @@ def server(kind: str) -> Iterator[str]:
         def log_message(self, *message: object) -> None:
             pass
 
-    one = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=one.serve_forever, daemon=True).start()
+    http_server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http_server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{one.server_address[1]}"
+        yield f"http://127.0.0.1:{http_server.server_address[1]}"
     finally:
-        over.set()
-        one.shutdown()
+        stopped.set()
+        http_server.shutdown()
 
 
-def seconds(data: Path, epochs: int, uri: str, core: int) -> float:
-    """What the training of one run takes."""
+def training_seconds(data: Path, epochs: int, uri: str, core: int) -> float:
+    """Run one training on a core and return its train/seconds."""
     from cifar_exp.tracking import local_run
 
     with tempfile.TemporaryDirectory() as folder:
@@ -76,18 +76,22 @@ def seconds(data: Path, epochs: int, uri: str, core: int) -> float:
 
 
 def pair(variant: str, data: Path, epochs: int, cores: Sequence[int]) -> tuple[float, float]:
-    """Seconds with this server, and with a store at hand at the same time."""
-    with server(variant) if variant != "refused" else nullcontext(NOBODY) as uri, ThreadPoolExecutor(2) as both:
-        away, at_hand = (
-            both.submit(seconds, data, epochs, one, core) for one, core in zip((uri, AT_HAND), cores, strict=True)
+    """Seconds of two simultaneous trainings: with this server, and with a local store."""
+    with (
+        server(variant) if variant != "refused" else nullcontext(UNUSED_ADDRESS) as uri,
+        ThreadPoolExecutor(2) as executor,
+    ):
+        broken, local = (
+            executor.submit(training_seconds, data, epochs, store, core)
+            for store, core in zip((uri, LOCAL_STORE), cores, strict=True)
         )
-        return away.result(), at_hand.result()
+        return broken.result(), local.result()
 
 
 def main() -> None:
-    """Every pair once in each round."""
+    """Run every pair once per round and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="holds cifar-10-batches-bin")
+    parser.add_argument("--data", type=Path, required=True, help="folder that contains cifar-10-batches-bin")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=2)
     arguments = parser.parse_args()
@@ -97,17 +101,17 @@ def main() -> None:
     for number in range(arguments.rounds):
         cores = (second, first) if number % 2 else (first, second)
         for variant in VARIANTS:
-            away, at_hand = pair(variant, data, arguments.epochs, cores)
-            measured[variant].append((away, at_hand))
-            said = f"round {number + 1}  {variant}  {away:.1f} s, at hand {at_hand:.1f} s"
-            print(said, file=sys.stderr, flush=True)
+            broken, local = pair(variant, data, arguments.epochs, cores)
+            measured[variant].append((broken, local))
+            line = f"round {number + 1}  {variant}  {broken:.1f} s, local store {local:.1f} s"
+            print(line, file=sys.stderr, flush=True)
     print(f"{platform.processor() or platform.machine()}, a core each, {arguments.rounds} rounds\n")
-    print("| server | training, s, median | with a store at hand | ratio, median (range) |")
+    print("| server | training, s, median | with a local store | ratio, median (range) |")
     print("| --- | ---: | ---: | ---: |")
     for variant, pairs in measured.items():
-        away, at_hand = (statistics.median(taken) for taken in zip(*pairs, strict=True))
-        ratios = [one / other for one, other in pairs]
-        print(f"| {variant} | {away:.1f} | {at_hand:.1f} | {contenders.median_and_range(ratios, '.3f')} |")
+        broken, local = (statistics.median(seconds) for seconds in zip(*pairs, strict=True))
+        ratios = [broken_seconds / local_seconds for broken_seconds, local_seconds in pairs]
+        print(f"| {variant} | {broken:.1f} | {local:.1f} | {contenders.median_and_range(ratios, '.3f')} |")
 
 
 if __name__ == "__main__":

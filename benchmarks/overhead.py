@@ -1,10 +1,10 @@
-"""What a run does beside training, by what it is for, beside the import of TensorFlow and MLflow alone.
+"""Profile what a run does in addition to training, compared with importing TensorFlow and MLflow only.
 
     python benchmarks/overhead.py --data FOLDER [--epochs 1] [--rounds 5]
 
-Runs the sources' baseline as `python -m cifar_exp` does, with a profile of the calls that are not training, into an
-SQLite store in a temporary folder, and counts from the start of its process to its end. Between two of them, a process
-of its own imports TensorFlow and MLflow and nothing else. Prints Markdown: medians over the rounds.
+Runs the baseline of the sources as `python -m cifar_exp` does, with an SQLite store in a temporary folder, and times
+the calls that are not training, from the start of the process to its end. Before and after each run, another process
+only imports TensorFlow and MLflow. Prints Markdown with medians over the rounds.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ COMPUTING = ("training steps", "validation", "predicting the test images")
 
 
 class Clock:
-    """Seconds spent in calls, by what they are for; of the outermost only, in the thread that trains."""
+    """Sums the seconds spent in calls by purpose. Counts only outermost calls in the main thread."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._inside = False
 
     def around(self, owner: Any, name: str, purpose: str) -> None:
-        """Time every call of a function or method from now on."""
+        """Replace a function or method by one that times its calls."""
         call: Callable[..., Any] = getattr(owner, name)
 
         def timed(*arguments: Any, **named: Any) -> Any:
@@ -57,14 +57,14 @@ class Clock:
 
 
 def imports() -> float:
-    """Seconds of a process that imports TensorFlow and MLflow and ends."""
+    """Duration in seconds of a process that only imports TensorFlow and MLflow."""
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", "import tensorflow, mlflow"], check=True, stderr=subprocess.DEVNULL)
     return time.monotonic() - began
 
 
 def run(data_folder: Path, epochs: int) -> dict[str, float]:
-    """Seconds of a run in a process of its own, by purpose; those without a name are under 'else'."""
+    """Seconds of a run in a new process, by purpose; the rest is under 'else'."""
     script = [sys.executable, __file__, "--data", str(data_folder), "--epochs", str(epochs), "--profile"]
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
@@ -78,14 +78,14 @@ def profile(data_folder: Path, epochs: int) -> dict[str, float]:
     """Seconds of a run in this process, by purpose."""
     clock = Clock()
     results: list[experiment.Result] = []
-    prepare, whole_run = runtime.prepare, experiment.run
+    prepare, run_experiment = runtime.prepare, experiment.run
 
     def prepare_and_time(*arguments: Any) -> None:
         prepare(*arguments)
-        _time_what_needs_keras(clock)
+        _time_keras_calls(clock)
 
     def run_and_keep(*arguments: Any) -> experiment.Result:
-        results.append(whole_run(*arguments))
+        results.append(run_experiment(*arguments))
         return results[-1]
 
     vars(runtime)["prepare"], vars(experiment)["run"] = prepare_and_time, run_and_keep
@@ -97,7 +97,7 @@ def profile(data_folder: Path, epochs: int) -> dict[str, float]:
     return {"training steps": sum(results[0].history["train/epoch_seconds"]), **clock.seconds}
 
 
-def _time_what_needs_keras(clock: Clock) -> None:
+def _time_keras_calls(clock: Clock) -> None:
     import keras
 
     from cifar_exp.evaluation import figures, style
@@ -116,9 +116,9 @@ def _time_what_needs_keras(clock: Clock) -> None:
 
 
 def main() -> None:
-    """Measure as the arguments say."""
+    """Measure all rounds and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="holds cifar-10-batches-bin")
+    parser.add_argument("--data", type=Path, required=True, help="folder that contains cifar-10-batches-bin")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--profile", action="store_true", help=argparse.SUPPRESS)
@@ -133,9 +133,10 @@ def main() -> None:
     print("\n| of the run | seconds, median (range) |\n| --- | ---: |")
     for purpose in runs[0]:
         print(f"| {purpose} | {contenders.median_and_range([seconds[purpose] for seconds in runs])} |")
-    beside = [seconds["whole"] - sum(seconds[purpose] for purpose in COMPUTING) for seconds in runs]
-    ratios = [taken / statistics.mean(around) for taken, around in zip(beside, pairwise(imported), strict=True)]
-    print(f"\nBeside training and forward passes: {contenders.median_and_range(beside)} s.")
+    overheads = [seconds["whole"] - sum(seconds[purpose] for purpose in COMPUTING) for seconds in runs]
+    neighbours = pairwise(imported)
+    ratios = [overhead / statistics.mean(pair) for overhead, pair in zip(overheads, neighbours, strict=True)]
+    print(f"\nBeside training and forward passes: {contenders.median_and_range(overheads)} s.")
     print(f"Importing TensorFlow and MLflow alone: {contenders.median_and_range(imported)} s.")
     print(f"Ratio, to the imports before and after it: {contenders.median_and_range(ratios)}.")
 

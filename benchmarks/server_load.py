@@ -1,13 +1,13 @@
-"""Many clients log to a tracking server at once; how fast it answers, and whether it kept everything.
+"""Load test of a tracking server: many clients log at once; measures latencies and checks that nothing is lost.
 
     export MLFLOW_TRACKING_URI=... MLFLOW_TRACKING_USERNAME=... MLFLOW_TRACKING_PASSWORD=...
     python benchmarks/server_load.py [--clients 32] [--epochs 50] [--metrics 20] [--artifacts 5] [--artifact-kb 50]
 
-Every client is a process of its own and logs a run of its own, without a pause, into the experiment server_load:
-create_run, one log_batch an epoch, a log_artifact a file, set_terminated. Afterwards every run is read back and
-compared with what was sent. Prints Markdown tables.
+Every client is a process that logs a run without pauses to the experiment server_load: create_run, one log_batch per
+epoch, one log_artifact per file, set_terminated. Afterwards every run is read back and compared with what was sent.
+Prints Markdown tables.
 
-Exit code 0: no call failed and nothing is lost; 1: something did or is; 2: there is no such server.
+Exit codes: 0 if no call failed and nothing is lost, 1 otherwise, 2 if there is no server.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from cifar_exp.tracking.store import Store
 
 EXPERIMENT = "server_load"
 KINDS = ("create_run", "log_batch", "log_artifact", "set_terminated")
-SHOWN = 10  # of the failures and losses
+MAX_SHOWN = 10  # failures and losses that are printed
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Of the calls of one kind, in seconds."""
+    """Number of calls of one kind, and their median, 95th percentile and maximum in seconds."""
 
     calls: int
     p50: float
@@ -47,8 +47,8 @@ class Latency:
     max: float
 
     @classmethod
-    def of(cls, seconds: list[float]) -> Latency:
-        """Nearest-rank percentiles."""
+    def from_seconds(cls, seconds: list[float]) -> Latency:
+        """Compute nearest-rank percentiles."""
         ranked = sorted(seconds)
         p50, p95 = (ranked[math.ceil(share * len(ranked)) - 1] for share in (0.5, 0.95))
         return cls(len(ranked), p50, p95, ranked[-1])
@@ -56,36 +56,50 @@ class Latency:
 
 @dataclass(frozen=True)
 class Report:
-    """What a load came to. `seconds` is from the first call to the last answer, without the reading back."""
+    """Results of a load test.
+
+    Attributes:
+        clients: number of clients.
+        work: amount of data that each of them logged.
+        seconds: from the first call to the last answer, without reading back.
+        client_cores: processor cores that the clients kept busy.
+        requests: number of HTTP requests.
+        refused: answers with status 400 or higher. MLflow's client retries after some of them.
+        latencies: by name of the call.
+        failures: calls that failed after all retries.
+        lost: everything that is missing or differs after reading back.
+    """
 
     clients: int
     work: Work
     seconds: float
     client_cores: float
-    """Cores that the clients themselves kept busy."""
     requests: int
     refused: int
-    """Answers of 400 and more; MLflow's client tries again after some of them."""
     latencies: dict[str, Latency]
     failures: list[str]
     lost: list[str]
 
     @property
     def metrics(self) -> int:
-        """Values that were to be logged."""
+        """Number of metric values sent."""
         return self.clients * self.work.epochs * self.work.metrics
 
     @property
     def megabytes(self) -> float:
-        """Of artifacts that were to be logged."""
+        """Size of the artifacts sent, in MB."""
         return self.clients * self.work.artifacts * self.work.artifact_kb * 1024 / 1e6
 
 
 def load(clients: int, work: Work) -> Report:
-    """Load the server that MLFLOW_TRACKING_URI names, with MLflow's own credentials, and read everything back.
+    """Run the load test on the server of MLFLOW_TRACKING_URI and read everything back.
+
+    Args:
+        clients: number of clients.
+        work: amount of data that each of them logs.
 
     Raises:
-        UserError: if there is no server, or it does not take this user.
+        UserError: if the server cannot be reached or does not accept this user.
     """
     store = Store(os.environ.get("MLFLOW_TRACKING_URI", ""), EXPERIMENT)
     if not store.is_server:
@@ -93,10 +107,10 @@ def load(clients: int, work: Work) -> Report:
     store.check()
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     log = partial(_log, work=work, uri=store.uri, experiment_id=store.experiment_id)
-    # Each client is a fork of a process that has imported MLflow: else the machine is busy with 32 imports.
+    # Each client is forked from a process that has imported MLflow; otherwise 32 imports would load the machine.
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload(["mlflow", "mlflow.tracking._tracking_service.client"])
-    with ProcessPoolExecutor(clients, forks, initializer=_meet, initargs=(forks.Barrier(clients),)) as processes:
+    with ProcessPoolExecutor(clients, forks, initializer=_set_barrier, initargs=(forks.Barrier(clients),)) as processes:
         logged = list(processes.map(log, range(clients)))
         lost = list(processes.map(partial(load_client.losses, work=work, uri=store.uri), logged))
     return _report(logged, [loss for losses in lost for loss in losses], work)
@@ -105,8 +119,8 @@ def load(clients: int, work: Work) -> Report:
 _all_ready: Barrier
 
 
-def _meet(barrier: Barrier) -> None:
-    """A barrier reaches a process only as that process starts."""
+def _set_barrier(barrier: Barrier) -> None:
+    """Store the barrier in a new process. It can only be passed when the process starts."""
     global _all_ready
     _all_ready = barrier
     logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -126,14 +140,14 @@ def _report(logged: list[Logged], lost: list[str], work: Work) -> Report:
         client_cores=sum(client.processor for client in logged) / seconds,
         requests=sum(len(client.answers) for client in logged),
         refused=sum(status >= 400 for client in logged for status in client.answers),
-        latencies={kind: Latency.of(values) for kind, values in latencies.items() if values},
+        latencies={kind: Latency.from_seconds(values) for kind, values in latencies.items() if values},
         failures=[failure for client in logged for failure in client.failures],
         lost=lost,
     )
 
 
 def show(report: Report) -> None:
-    """Print it, as Markdown that reads well in a terminal too."""
+    """Print the report as aligned Markdown tables."""
     rows = [["call", "calls", "p50, ms", "p95, ms", "max, ms"]]
     for kind, latency in report.latencies.items():
         figures = (latency.p50, latency.p95, latency.max)
@@ -151,7 +165,7 @@ def show(report: Report) -> None:
             ],
         ]
     )
-    for problem in [*report.failures[:SHOWN], *report.lost[:SHOWN]]:
+    for problem in [*report.failures[:MAX_SHOWN], *report.lost[:MAX_SHOWN]]:
         print(problem, file=sys.stderr)
 
 
@@ -163,7 +177,7 @@ def _table(rows: list[list[str]]) -> None:
 
 
 def main() -> int:
-    """Load it as the arguments say."""
+    """Run the load test and print the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=32)
     for size in dataclasses.fields(Work):

@@ -1,14 +1,14 @@
-"""Time to the sources' best accuracy, 0.8342 on the test images: experiment=speedrun beside the recipe that reached it.
+"""Time to the sources' best test accuracy (0.8342): experiment=speedrun compared with the recipe that reached it.
 
     python benchmarks/speedrun.py --data FOLDER [--seeds 5] [--epochs 1] [--experiment speedrun]
 
-- source: notebook 3's network with dropout as it is written there: plain Keras with its defaults and its
-  ImageDataGenerator, 100 epochs at batch size 128. So many epochs are timed before ours and as many after, each after a
-  first one; the time of all is reckoned from them.
-- ours: `python -m cifar_exp experiment=speedrun`, a process for each seed.
+- source: the code of notebook 3's network with dropout: plain Keras with default settings and ImageDataGenerator, 100
+  epochs with batch size 128. --epochs epochs are timed before and after our runs, each time after a first epoch, and
+  the time of all 100 is extrapolated from them.
+- ours: `python -m cifar_exp experiment=speedrun`, one process per seed.
 
-Training is the steps of all epochs, with their compilation for ours; the whole is the source's epochs with its
-validation, and our process from its start to its end, with everything logged.
+The training time contains the steps of all epochs, and their compilation for ours. The whole time contains validation
+for the source, and the complete process with all logging for ours.
 
 Prints a Markdown table.
 """
@@ -31,16 +31,21 @@ EPOCHS = 100  # of the source
 
 
 class Speedrun(NamedTuple):
-    """What one seed came to."""
+    """Result of one seed.
+
+    Attributes:
+        accuracy: on the test images.
+        training: seconds of training.
+        process: seconds from the start of the process to its end.
+    """
 
     accuracy: float
     training: float
     process: float
-    """Seconds."""
 
 
 def source(data: Path, epochs: int) -> tuple[float, float]:
-    """Seconds that all epochs of the source's recipe take: their training, and the whole."""
+    """Extrapolated seconds of all epochs of the source's recipe: training, and training with validation."""
     seconds = contenders.augmented(data, epochs)
     print(f"source's epochs: {seconds}", file=sys.stderr, flush=True)
     training, whole = zip(*seconds, strict=True)
@@ -48,7 +53,7 @@ def source(data: Path, epochs: int) -> tuple[float, float]:
 
 
 def ours(data: Path, experiment: str, seed: int) -> Speedrun:
-    """One run of ours, logging to a store of its own."""
+    """Run the experiment once with a temporary store."""
     began = time.monotonic()
     with contenders.logged(data, [f"experiment={experiment}", f"seed={seed}"]) as (_, run):
         process = time.monotonic() - began
@@ -56,24 +61,24 @@ def ours(data: Path, experiment: str, seed: int) -> Speedrun:
 
 
 def main() -> None:
-    """The source before and after ours, which run one after another."""
+    """Time the source before and after our runs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="holds cifar-10-batches-bin")
+    parser.add_argument("--data", type=Path, required=True, help="folder that contains cifar-10-batches-bin")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=1, help="of the source's, to be timed before ours and after")
+    parser.add_argument("--epochs", type=int, default=1, help="epochs of the source to time before and after our runs")
     parser.add_argument("--experiment", default="speedrun")
     arguments = parser.parse_args()
     data = arguments.data.resolve()
-    reckoned = [source(data, arguments.epochs)]
+    extrapolated = [source(data, arguments.epochs)]
     runs = []
     for seed in range(arguments.seeds):
         runs.append(ours(data, arguments.experiment, seed))
         print(f"seed {seed}: {runs[-1]}", file=sys.stderr, flush=True)
-    reckoned.append(source(data, arguments.epochs))
-    training, whole = (statistics.mean(seconds) for seconds in zip(*reckoned, strict=True))
+    extrapolated.append(source(data, arguments.epochs))
+    training, whole = (statistics.mean(seconds) for seconds in zip(*extrapolated, strict=True))
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores")
-    told = " and ".join(f"{trained:,.0f} s of training, {all_of_it:,.0f} s in all" for trained, all_of_it in reckoned)
-    print(f"source's recipe, {EPOCHS} epochs, before and after: {told}, reckoned\n")
+    estimates = " and ".join(f"{steps:,.0f} s of training, {total:,.0f} s in total" for steps, total in extrapolated)
+    print(f"source's recipe, {EPOCHS} epochs, extrapolated before and after: {estimates}\n")
     print("| seed | test accuracy | training, s | source's / ours | whole, s | source's / ours |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for seed, run in enumerate(runs):

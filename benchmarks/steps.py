@@ -1,16 +1,15 @@
-"""Training steps as they are, beside the same without one of the things that make them fast.
+"""Compare the speed of training steps with and without one of the optimizations.
 
     python benchmarks/steps.py --data FOLDER --threads 1 --without loop s0_baseline
     python benchmarks/steps.py --data FOLDER --threads 2 --without normalization speedrun
 
-- adam: TensorFlow's one operation for a step of Adam; without it, Keras's dozen.
-- loop: a loop over many batches that are fed at once; without it, Keras's, which is fed each of them.
-- normalization: TensorFlow's one operation for batch normalization; without it, Keras's dozen.
-- nothing: both are equal; how far their ratio strays from 1 is what other ratios are worth.
+- adam: a step of Adam as one TensorFlow operation; without it, a dozen operations of Keras.
+- loop: a loop over many batches that are fed at once; without it, Keras feeds every batch separately.
+- normalization: batch normalization as one TensorFlow operation; without it, a dozen operations of Keras.
+- nothing: both are equal; the deviation of the ratio from 1 shows the accuracy of the measurement.
 
-Both train in one process in turn, some steps at a time, each a model of its own. Prints the images per second of each
-pair, and the median and range of their ratio; and that of the fastest of either, on which other work on the machine had
-the least part.
+Two models train alternately in one process, some steps at a time. Prints the images per second of each pair, the median
+and range of the ratios, and the ratio of the fastest measurements, which other work on the machine affects least.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ from cifar_exp.training import runtime
 
 
 def main() -> None:
-    """Time pair after pair."""
+    """Time all pairs and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment")
     parser.add_argument("overrides", nargs="*")
-    parser.add_argument("--data", type=Path, required=True, help="holds cifar-10-batches-bin")
+    parser.add_argument("--data", type=Path, required=True, help="folder that contains cifar-10-batches-bin")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--without", choices=("adam", "loop", "normalization", "nothing"), default="loop")
     parser.add_argument("--pairs", type=int, default=6)
@@ -59,24 +58,24 @@ def main() -> None:
     with without[arguments.without]:
         compared.append(fit.compiled(models.build(config.model)[0], config, len(images)))
 
-    some = images.take(np.arange(arguments.steps * config.training.batch_size) % len(images))
+    subset = images.take(np.arange(arguments.steps * config.training.batch_size) % len(images))
 
     def speed(number: int) -> float:
         trained, fed = compared[number]
         began = time.perf_counter()
-        trained.fit(**feeding.batches(fed, some.images, some.labels), shuffle=False, verbose=0)
-        return len(some) / (time.perf_counter() - began)
+        trained.fit(**feeding.batches(fed, subset.images, subset.labels), shuffle=False, verbose=0)
+        return len(subset) / (time.perf_counter() - began)
 
     for number in (0, 1):
         speed(number)
     pairs = []
     for _ in range(arguments.pairs):
         pairs.append((speed(0), speed(1)))
-        said = f"{pairs[-1][0]:,.0f} images/s, without {arguments.without} {pairs[-1][1]:,.0f}"
-        print(f"{said}: {pairs[-1][0] / pairs[-1][1]:.3f}", flush=True)
+        line = f"{pairs[-1][0]:,.0f} images/s, without {arguments.without} {pairs[-1][1]:,.0f}"
+        print(f"{line}: {pairs[-1][0] / pairs[-1][1]:.3f}", flush=True)
     ours, others = zip(*pairs, strict=True)
     ratios = [one / other for one, other in pairs]
-    print(f"{contenders.median_and_range(ratios)}, the fastest of either {max(ours) / max(others):.2f}")
+    print(f"{contenders.median_and_range(ratios)}, of the fastest {max(ours) / max(others):.2f}")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,22 @@
-"""Images per second of a whole sweep: this project's in parallel, beside other ways to run the same jobs.
+"""Compare the throughput of a whole sweep with other ways to run the same jobs.
 
     python benchmarks/sweep.py --data FOLDER [--jobs 8] [--epochs 3] [--images 50000] [--rounds 3]
                                [--plain-jobs 8] [--contenders keras-no-onednn parallel]
 
-Every contender trains the sources' baseline on CIFAR-10 at batch size 32 with Adam, once for each of as many seeds as
-there are jobs, and validates on the test images after each epoch; all contenders one after another in every round:
+Every contender trains the baseline of the sources on CIFAR-10 with batch size 32 and Adam, once per seed, with one seed
+per job, and validates on the test images after each epoch. All contenders run one after another in every round:
 
-- keras: job after job as the source notebook writes it, each in a process of its own: float64 images, defaults, nothing
-  logged.
-- keras-no-onednn: the same with oneDNN off, which is TensorFlow's default on a processor without AVX-512. One job of
-  either has no part in the next, so that a few of them (--plain-jobs) say the speed of all.
+- keras: the code of the source notebook, one process per job: float64 images, default settings, nothing logged.
+- keras-no-onednn: the same with oneDNN off, which is TensorFlow's default on processors without AVX-512. Jobs of plain
+  Keras are independent, so a few of them (--plain-jobs) are enough to measure their speed.
 - basic: `python -m cifar_exp -m seed=...`, one job after another in one process, everything logged.
-- joblib: the same with Hydra's joblib launcher, if that is installed, as many processes as cores.
+- joblib: the same with Hydra's joblib launcher, if it is installed, with one process per core.
 - parallel: the same with hydra/launcher=parallel.
-- parallel-bfloat16: that with training.precision=mixed_bfloat16.
+- parallel-bfloat16: the same as parallel with training.precision=mixed_bfloat16.
 
-The figure is training images per second of wall time, from the start of the command to its end: imports, Ray, tracking
-and reports included. Prints a Markdown table of the median and range over the rounds, and of the ratio to keras, taken
-round by round.
+The measured value is training images per second of wall time, from the start of the command to its end, including
+imports, Ray, tracking and reports. Prints a Markdown table of the median and range over the rounds, and of the ratio to
+keras in each round.
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ TRAINING_IMAGES = 50_000
 
 
 def keras(data: Path, jobs: int, epochs: int, images: int, onednn: bool) -> None:
-    """The notebook's cells again and again."""
+    """Run the cells of the notebook once per job."""
     for _ in range(jobs):
         contenders.keras(data, epochs, onednn=onednn, images=images)
 
 
 def cifar_exp(data: Path, jobs: int, epochs: int, images: int, launcher: list[str]) -> None:
-    """A sweep over the seeds, logging to a store of its own."""
+    """Run a sweep over seeds with a temporary store."""
     settings = ["training.batch_size=32", f"training.epochs={epochs}", "data.validation=test", "data.verify=size"]
     settings += [f"data.dir={data}", f"seed={','.join(map(str, range(jobs)))}"]
     if images < TRAINING_IMAGES:
@@ -64,7 +63,7 @@ def cifar_exp(data: Path, jobs: int, epochs: int, images: int, launcher: list[st
 
 
 def measure(contender: str, data: Path, jobs: int, epochs: int, images: int) -> float:
-    """Images per second of this contender's sweep."""
+    """Images per second of a contender's sweep."""
     began = time.monotonic()
     if contender in LAUNCHERS:
         cifar_exp(data, jobs, epochs, images, LAUNCHERS[contender])
@@ -74,16 +73,18 @@ def measure(contender: str, data: Path, jobs: int, epochs: int, images: int) -> 
 
 
 def main() -> None:
-    """Run every contender once in each round."""
+    """Run every contender once per round and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="holds cifar-10-batches-bin")
+    parser.add_argument("--data", type=Path, required=True, help="folder that contains cifar-10-batches-bin")
     parser.add_argument("--jobs", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--images", type=int, default=TRAINING_IMAGES, help="to train on, a multiple of ten")
+    parser.add_argument(
+        "--images", type=int, default=TRAINING_IMAGES, help="number of training images, a multiple of ten"
+    )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--plain-jobs", type=int, help="of plain Keras; as many as --jobs unless told")
+    parser.add_argument("--plain-jobs", type=int, help="jobs of plain Keras (default: --jobs)")
     every = [*PLAIN, *LAUNCHERS]
-    parser.add_argument("--contenders", nargs="+", choices=every, default=every, help="only these, and keras")
+    parser.add_argument("--contenders", nargs="+", choices=every, default=every, help="only these and keras")
     arguments = parser.parse_args()
     data = arguments.data.resolve()
     running = [name for name in every if name == "keras" or name in arguments.contenders]
@@ -95,8 +96,8 @@ def main() -> None:
         for contender in running:
             jobs = arguments.plain_jobs or arguments.jobs if contender in PLAIN else arguments.jobs
             speeds[contender].append(measure(contender, data, jobs, arguments.epochs, arguments.images))
-            said = f"round {number + 1}  {contender}  {speeds[contender][-1]:,.0f} images/s"
-            print(said, file=sys.stderr, flush=True)
+            line = f"round {number + 1}  {contender}  {speeds[contender][-1]:,.0f} images/s"
+            print(line, file=sys.stderr, flush=True)
     plain = f" ({arguments.plain_jobs} of plain Keras)" if arguments.plain_jobs else ""
     sweep = f"{arguments.jobs} jobs{plain}, {arguments.epochs} epochs of {arguments.images:,} images"
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {sweep}, {arguments.rounds} rounds\n")

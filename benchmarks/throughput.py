@@ -1,19 +1,19 @@
-"""Images per second of this project's whole run beside plain Keras, in turn on the same machine.
+"""Compare the throughput of a whole run with plain Keras, in turn on the same machine.
 
     python benchmarks/throughput.py --data FOLDER [--rounds 3] [--epochs 4]
 
-Every variant trains the sources' baseline on CIFAR-10 at batch size 32 with Adam, validates on the test images
-after each epoch, and runs in a process of its own, the variants one after another in every round:
+Every variant trains the baseline of the sources on CIFAR-10 with batch size 32 and Adam, validates on the test images
+after each epoch, and runs in a process of its own. The variants run one after another in every round:
 
-- keras: as the source notebook writes it: float64 images, Keras's and TensorFlow's defaults.
-- keras-no-onednn: the same with oneDNN off, which is TensorFlow's default on a processor without AVX-512.
-- pytorch: the same network in PyTorch, channels last, images in memory; if that is installed.
+- keras: the code of the source notebook: float64 images, default settings of Keras and TensorFlow.
+- keras-no-onednn: the same with oneDNN off, which is TensorFlow's default on processors without AVX-512.
+- pytorch: the same network in PyTorch, channels last, images in memory, if PyTorch is installed.
 - cifar_exp: `python -m cifar_exp`, tracking to MLflow included.
 - cifar_exp-bfloat16: the same with training.precision=mixed_bfloat16.
 
-The figure is training images per second from the end of the first epoch to the end of the last: training,
-validation and, for cifar_exp, tracking of the epochs between; imports and tracing are left out. Prints a Markdown
-table of the median and range over the rounds, and of the ratios, taken round by round.
+The measured value is training images per second from the end of the first epoch to the end of the last one: training,
+validation and, for cifar_exp, tracking, without imports and tracing. Prints a Markdown table of the median and range
+over the rounds, and of the ratios in each round.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ IMAGES = 50_000
 
 
 def measure(variant: str, data: Path, epochs: int) -> float:
-    """Images per second of one run of this variant."""
-    measured = VARIANTS[variant](data, epochs)
-    return IMAGES * (len(measured) - 1) / (measured[-1].ended - measured[0].ended)
+    """Images per second of one run of a variant."""
+    epochs_measured = VARIANTS[variant](data, epochs)
+    return IMAGES * (len(epochs_measured) - 1) / (epochs_measured[-1].ended - epochs_measured[0].ended)
 
 
 def main() -> None:
-    """Run every variant once in each round."""
+    """Run every variant once per round and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="holds cifar-10-batches-bin")
+    parser.add_argument("--data", type=Path, required=True, help="folder that contains cifar-10-batches-bin")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=4)
     arguments = parser.parse_args()

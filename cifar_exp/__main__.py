@@ -45,6 +45,7 @@ def main() -> int:
             except Exception as wrong:
                 raise UserError(composition.explain(wrong)) from wrong
             return 0
+        runtime.check_backend()
         plan = composition.plan(arguments.overrides, arguments.multirun, arguments.config_dir)
         from cifar_exp.sweep import launcher
 

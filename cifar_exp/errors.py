@@ -1,4 +1,4 @@
-"""What a user can put right."""
+"""Exceptions with a message for the user, and helpers that word it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Said in one line on stderr, with exit code 2 and no traceback: what was got, expected, and to do."""
+    """An error that the user can fix.
+
+    The program prints the message as one line on stderr, without a traceback, and exits with code 2. The message says
+    what was got, what was expected and what to do.
+    """
 
 
 class Diverged(Exception):
-    """A training whose loss is no finite number any more."""
+    """Raised when the training loss is NaN or infinite."""
 
 
 class OutOfMemory(Exception):
@@ -19,17 +23,29 @@ class OutOfMemory(Exception):
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what went wrong, without the wrapping of a network library."""
+    """First line of the message of the innermost exception, without what network libraries wrap around it.
+
+    Args:
+        error: its `reason` attribute and arguments are searched for a wrapped exception.
+    """
     wrapped: BaseException | None = error
     while wrapped is not None:
         error = wrapped
-        inside = (getattr(error, "reason", None), *error.args)
-        wrapped = next((e for e in inside if isinstance(e, BaseException)), None)
+        candidates = (getattr(error, "reason", None), *error.args)
+        wrapped = next((candidate for candidate in candidates if isinstance(candidate, BaseException)), None)
     line = next(iter(str(error).splitlines()), type(error).__name__)
     return line.partition("): ")[2] or line
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'large'?"` for the nearest of the known names, or nothing."""
+    """Suggest the known name closest to a misspelt one, to be appended to a message.
+
+    Args:
+        name: as the user wrote it.
+        known: all valid names.
+
+    Returns:
+        For example `"; did you mean 'large'?"`, or `""` if no known name is similar.
+    """
     nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
     return f"; did you mean {nearest[0]!r}?" if nearest else ""

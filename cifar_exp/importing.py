@@ -1,4 +1,4 @@
-"""Importing large packages in less time."""
+"""Faster imports of large packages."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ from contextlib import contextmanager
 
 @contextmanager
 def importing(package: str) -> Iterator[None]:
-    """Import this package here; it matters the first time only.
+    """Context manager that speeds up the first import of a package by pausing Python's garbage collector.
 
-    Next to nothing becomes garbage meanwhile, and what an import makes lives as long as the process. Python's collector
-    would look at all of it again and again: then, later, and once more when the process ends. For TensorFlow and MLflow
-    that is two fifths of the time of a process that imports them and ends.
+    Imports create many objects that live as long as the process and almost no garbage. The collector would scan all of
+    them repeatedly: during the import, later on, and once more at exit. For a process that only imports TensorFlow and
+    MLflow, these scans take two fifths of its time. Objects created by the import are therefore also excluded from
+    later collections (`gc.freeze`).
+
+    Args:
+        package: name in `sys.modules`. Nothing is changed if it is already imported or the collector is off.
     """
     if package in sys.modules or not gc.isenabled():
         yield
         return
-    atexit.register(gc.freeze)  # what came after it, too
+    atexit.register(gc.freeze)  # also exclude later objects from the collection at exit
     gc.disable()
     try:
         yield
     finally:
         if threading.current_thread() is threading.main_thread():
-            gc.freeze()  # beside a training it would keep that model's garbage too, GPU memory with it
+            gc.freeze()  # in another thread it would also keep the garbage of a training, with its GPU memory
         gc.enable()

@@ -127,7 +127,7 @@ def test_missing_experiments_are_run_in_order_and_a_failure_does_not_stop_them(t
     assert code == 1, err
     begun = [line.split()[1] for line in out.splitlines() if line.startswith("[") and "python -m" in line]
     assert begun == ["x_bad", "x_first", "x_second"]
-    assert "x_bad_too  not run: there is no run of x_bad, which it goes on from" in out
+    assert "x_bad_too  skipped: there is no run of x_bad to start from" in out
     assert "2 of 4 have a run now." in out
 
     store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}", "cifar10")

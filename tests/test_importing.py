@@ -1,4 +1,4 @@
-"""importing.py: what imports large packages in less time."""
+"""Tests of faster imports of large packages."""
 
 from __future__ import annotations
 

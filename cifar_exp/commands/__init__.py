@@ -1,1 +1,1 @@
-"""The commands of cifar-exp, a module each: `add` says what it takes, `run` does it and gives the exit code."""
+"""Commands of cifar-exp, one module each: `add` defines the arguments, `run` executes it and returns the exit code."""

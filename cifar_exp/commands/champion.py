@@ -1,4 +1,4 @@
-"""cifar-exp champion: what is used, and what was before it."""
+"""cifar-exp champion: show the current champion and its predecessors."""
 
 from __future__ import annotations
 
@@ -9,17 +9,24 @@ from cifar_exp.errors import UserError
 
 
 def add(commands: Commands[Parser], store: Parser) -> None:
-    """What it takes."""
-    said = "the line of champions, the present one last"
-    champion = commands.add_parser("champion", parents=[store], help=said, description=f"Shows {said}.")
-    champion.add_argument("--alias", default="champion", help="of the registered model (default: champion)")
+    """Define the command and its arguments."""
+    summary = "show all champions, the current one last"
+    champion = commands.add_parser("champion", parents=[store], help=summary, description=f"{summary.capitalize()}.")
+    champion.add_argument("--alias", default="champion", help="alias to look up (default: champion)")
     champion.add_argument("--json", action="store_true", help="print JSON")
-    champion.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="review.model=NAME, say")
+    champion.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as review.model=NAME")
     champion.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 if there is one."""
+    """Print the champions.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        UserError: if no version has the alias.
+    """
     import json
 
     from cifar_exp import console
@@ -29,12 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     config = config_of(arguments, arguments.overrides)
     store = Store.of(config.tracking)
     name = promotion.model_name(store, config.review.model)
-    champions = promotion.line(store, name, arguments.alias)
+    champions = promotion.history(store, name, arguments.alias)
     if not champions:
-        raise UserError(f"nothing is {name}@{arguments.alias} in {store.uri}: cifar-exp promote RUN makes it so")
+        raise UserError(promotion.no_version_message(store, name, arguments.alias))
     if arguments.json:
-        print(json.dumps([one.as_data() for one in champions], indent=2))
+        print(json.dumps([champion.as_data() for champion in champions], indent=2))
         return 0
-    for one in champions:
-        console.say("\n".join(one.lines))
+    for champion in champions:
+        console.say("\n".join(champion.lines))
     return 0

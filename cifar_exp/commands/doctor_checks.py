@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -19,13 +18,13 @@ from cifar_exp.data import cifar10
 from cifar_exp.errors import UserError, reason
 from cifar_exp.tracking import server, sync
 from cifar_exp.tracking.store import Store
+from cifar_exp.training import runtime
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 
 OUTPUTS = Path("outputs")
 
 _PACKAGES = ("keras", "hydra-core", "mlflow")
-_BACKENDS = ("tensorflow", "jax", "torch")
 _GPU_WITHIN = 120  # seconds, of a Keras that is imported to be asked
 _DOCKER_WITHIN = 10
 _DOWNLOAD_WITHIN = 5
@@ -82,11 +81,12 @@ def versions() -> Finding:
 
 def backend() -> Finding:
     """What Keras computes on."""
-    name = os.environ.get("KERAS_BACKEND", "tensorflow")
-    if name not in _BACKENDS:
-        return Finding("backend", PROBLEM, f"KERAS_BACKEND={name}", f"set it to one of {', '.join(_BACKENDS)}")
-    if importlib.util.find_spec(name) is None:
-        return Finding("backend", PROBLEM, f"{name} is not installed", f"pip install {name}, or set KERAS_BACKEND")
+    try:
+        runtime.check_backend()
+    except UserError as error:
+        said, _, todo = str(error).partition("; ")
+        return Finding("backend", PROBLEM, said, todo)
+    name = runtime.backend_name()
     return Finding("backend", OK, f"{name} {_version(name)}")
 
 
@@ -96,7 +96,7 @@ def data(config: Config) -> Finding:
         return Finding("data", OK, f"{config.data.name}, which come with scikit-learn")
     folder = config.data.dir
     where = Path(folder).expanduser() if folder else cifar10.default_folder()
-    if not cifar10.is_there(folder):
+    if not cifar10.is_available(folder):
         if problem := _unreachable(cifar10.ARCHIVE_URL):
             todo = f"put {cifar10.ARCHIVE} there, or name its folder with CIFAR_EXP_DATA; data=digits needs none"
             return Finding("data", PROBLEM, f"CIFAR-10 is not in {where} and cannot be downloaded ({problem})", todo)

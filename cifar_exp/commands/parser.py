@@ -1,4 +1,4 @@
-"""The command line of cifar-exp: what all of its commands share."""
+"""Parts of the command line that all commands of cifar-exp share."""
 
 from __future__ import annotations
 
@@ -14,37 +14,45 @@ if TYPE_CHECKING:
 
 
 class Parser(argparse.ArgumentParser):
-    """Of one command, or of all."""
+    """Argument parser that raises `UserError` instead of printing the usage."""
 
     def error(self, message: str) -> NoReturn:
-        """In one line, like any refusal."""
-        raise UserError(f"{message} ({self.prog} --help says what there is)")
+        """Raise a `UserError` with a message of one line."""
+        raise UserError(f"{message} (see {self.prog} --help)")
 
 
-Commands = argparse._SubParsersAction  # what Parser.add_subparsers gives, which has no public name
+Commands = argparse._SubParsersAction  # type of Parser.add_subparsers(), which has no public name
 
 
 def store_options() -> Parser:
-    """Which store a command is about; `store_of` reads them."""
+    """Parent parser with the options that select the tracking store."""
     options = Parser(add_help=False)
     options.add_argument("--uri", help="tracking store (default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db)")
-    options.add_argument("--experiment", help="the MLflow experiment in it (default: as in conf/tracking)")
+    options.add_argument("--experiment", help="MLflow experiment (default: as in conf/tracking)")
     return options
 
 
 def config_of(arguments: argparse.Namespace, overrides: Sequence[str] = ()) -> Config:
-    """conf/, with these overrides and the store that the options name."""
+    """Compose the config of a command.
+
+    Args:
+        arguments: parsed; `uri` and `experiment` select the store.
+        overrides: Hydra overrides.
+
+    Raises:
+        UserError: if an override is not valid.
+    """
     from dataclasses import replace
 
     from cifar_exp.config.composition import plan
 
     (config,) = plan(overrides, multirun=False).jobs
-    given = {key: value for key in ("uri", "experiment") if (value := getattr(arguments, key))}
-    return replace(config, tracking=replace(config.tracking, **given))
+    options = {key: value for key in ("uri", "experiment") if (value := getattr(arguments, key))}
+    return replace(config, tracking=replace(config.tracking, **options))
 
 
 def store_of(arguments: argparse.Namespace) -> Store:
-    """The one that the options name."""
+    """Tracking store that the options select."""
     from cifar_exp.tracking.store import Store
 
     return Store.of(config_of(arguments).tracking)

@@ -1,4 +1,4 @@
-"""cifar-exp predict: what is on a picture?"""
+"""cifar-exp predict: classify image files."""
 
 from __future__ import annotations
 
@@ -10,26 +10,34 @@ from cifar_exp.exits import REFUSED
 
 
 def add(commands: Commands[Parser], store: Parser) -> None:
-    """What it takes."""
-    said = "classify image files with the champion, or with another model"
-    predict = commands.add_parser("predict", parents=[store], help=said, description=f"{said.capitalize()}.")
-    predict.add_argument("images", nargs="+", metavar="IMAGE", help="a file: PNG, JPEG, WebP, BMP or GIF, of any size")
-    which = predict.add_mutually_exclusive_group()
-    which.add_argument("--model", metavar="URI", help="models:/NAME@ALIAS, models:/NAME/VERSION or models:/m-...")
-    which.add_argument("--run", metavar="RUN", dest="by_run", help="the model of this run")
+    """Define the command and its arguments."""
+    summary = "classify image files with the champion or another model"
+    predict = commands.add_parser("predict", parents=[store], help=summary, description=f"{summary.capitalize()}.")
+    predict.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="image file: PNG, JPEG, WebP, BMP or GIF, of any size"
+    )
+    model = predict.add_mutually_exclusive_group()
+    model.add_argument("--model", metavar="URI", help="models:/NAME@ALIAS, models:/NAME/VERSION or models:/m-...")
+    model.add_argument("--run", metavar="RUN", dest="by_run", help="use the model of this run")
     predict.add_argument("--json", action="store_true", help="print JSON")
     predict.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0, or 2 if a file could not be read; the others are answered all the same."""
+    """Print the class probabilities of each image.
+
+    Returns:
+        Exit code: 0, or 2 if a file could not be read. The other files are classified all the same.
+    """
     import json
     from pathlib import Path
 
     from cifar_exp import console
     from cifar_exp.evaluation import pictures
     from cifar_exp.tracking.store import Store
+    from cifar_exp.training import runtime
 
+    runtime.check_backend()
     images = {}
     for name in arguments.images:
         try:
@@ -47,18 +55,18 @@ def run(arguments: argparse.Namespace) -> int:
     config = config_of(arguments)
     store = Store.of(config.tracking)
     if arguments.by_run:
-        classifier = logged_model.of_run(store, query.get(store, arguments.by_run))
+        classifier = logged_model.from_run(store, query.get(store, arguments.by_run))
     else:
         name = promotion.model_name(store, config.review.model) if not arguments.model else ""
-        classifier = logged_model.of_uri(store, arguments.model or f"models:/{name}@{promotion.CHAMPION}")
-    found = logged_model.probabilities(store, classifier, np.stack(list(images.values())))
+        classifier = logged_model.from_uri(store, arguments.model or f"models:/{name}@{promotion.CHAMPION}")
+    probabilities = logged_model.probabilities(store, classifier, np.stack(list(images.values())))
     answers = []
-    for name, row in zip(images, found.tolist(), strict=True):
-        by_class = dict(sorted(zip(classifier.classes, row, strict=True), key=lambda one: -one[1]))
+    for name, row in zip(images, probabilities.tolist(), strict=True):
+        by_class = dict(sorted(zip(classifier.classes, row, strict=True), key=lambda item: -item[1]))
         answers.append({"image": name, "class": next(iter(by_class)), "probabilities": by_class})
     if arguments.json:
-        of = {"name": classifier.name, "run_id": classifier.run_id, "model_id": classifier.model_id}
-        print(json.dumps({"model": of, "images": answers}, indent=2))
+        model = {"name": classifier.name, "run_id": classifier.run_id, "model_id": classifier.model_id}
+        print(json.dumps({"model": model, "images": answers}, indent=2))
         return code
     console.say(classifier.name)
     for name, row in zip(images, answers, strict=True):

@@ -1,4 +1,4 @@
-"""cifar-exp reproduce: train a logged run again."""
+"""cifar-exp reproduce: train a logged run again and compare the results."""
 
 from __future__ import annotations
 
@@ -8,22 +8,30 @@ from cifar_exp.commands.parser import Commands, Parser, store_of
 
 
 def add(commands: Commands[Parser], store: Parser) -> None:
-    """What it takes."""
-    said = "train a logged run again from its logged config, and say whether it comes to the same"
-    again = commands.add_parser("reproduce", parents=[store], help=said, description=f"{said.capitalize()}.")
-    again.add_argument("run", metavar="RUN", help="its id")
-    again.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="what differs here: data.dir=..., say")
-    again.set_defaults(command=run)
+    """Define the command and its arguments."""
+    summary = "train a logged run again from its logged config and compare the results"
+    reproduce = commands.add_parser("reproduce", parents=[store], help=summary, description=f"{summary.capitalize()}.")
+    reproduce.add_argument("run", metavar="RUN", help="run id")
+    reproduce.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="settings of this machine, such as data.dir=..."
+    )
+    reproduce.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 if it comes to the same."""
+    """Train the run again and print the comparison.
+
+    Returns:
+        Exit code: 0 if the results match, otherwise 1.
+    """
     from datetime import datetime
     from pathlib import Path
 
     from cifar_exp import console
     from cifar_exp.experiment import reproduce
+    from cifar_exp.training import runtime
 
+    runtime.check_backend()
     store = store_of(arguments)
     console.set_up()
     logged = reproduce.read(store, arguments.run, arguments.overrides)

@@ -1,4 +1,4 @@
-"""The runs that a command is about, as compare and report take them."""
+"""Selection of runs by the commands compare and report."""
 
 from __future__ import annotations
 
@@ -16,29 +16,35 @@ if TYPE_CHECKING:
     from cifar_exp.tracking.store import Store
 
 
-def options(command: Parser) -> None:
-    """What selects them."""
-    command.add_argument("runs", nargs="*", metavar="RUN", help="its id, the first characters of that, or its name")
-    command.add_argument("--sweep", metavar="NAME", help="the runs of this sweep")
+def add_options(command: Parser) -> None:
+    """Add the arguments that select runs."""
     command.add_argument(
-        "--filter", metavar="CONDITION", help="""as MLflow writes it: 'metrics."test/accuracy" > 0.7'"""
+        "runs", nargs="*", metavar="RUN", help="run id, first characters of the id, or name (default: all runs)"
+    )
+    command.add_argument("--sweep", metavar="NAME", help="select the runs of this sweep")
+    command.add_argument(
+        "--filter", metavar="CONDITION", help="""filter in MLflow's syntax: 'metrics."test/accuracy" > 0.7'"""
     )
 
 
 def runs(arguments: argparse.Namespace, store: Store) -> list[Run]:
-    """Those that were meant; without any of these, all."""
+    """Find the selected runs, or all runs if none are selected.
+
+    Raises:
+        UserError: if no run matches.
+    """
     from cifar_exp.review import query
 
     return query.select(store, arguments.runs, arguments.sweep, arguments.filter)
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
-    """For a command that soon ends: of a fifth of its time Python looked for garbage, among imports and runs in use."""
-    collecting = gc.isenabled()
+def without_garbage_collection() -> Iterator[None]:
+    """Pause the garbage collector, which takes a fifth of the time of a short command and finds almost nothing."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if collecting:
+        if was_enabled:
             gc.enable()

@@ -1,4 +1,4 @@
-"""The official CIFAR-10 binary files: found, or downloaded, verified and unpacked whole."""
+"""Locating, downloading and verifying the official CIFAR-10 binary files."""
 
 from __future__ import annotations
 
@@ -47,36 +47,45 @@ FILE_BYTES = 10_000 * RECORD_BYTES
 
 
 class Files(NamedTuple):
-    """Where the six files are, and what may be said of them."""
+    """A folder that holds the six binary files.
+
+    Attributes:
+        folder: contains the files listed in `FILES`.
+        source: `ARCHIVE_URL` for the official release, otherwise the path and how the copy differs.
+    """
 
     folder: Path
     source: str
 
 
 def default_folder() -> Path:
-    """$CIFAR_EXP_DATA, else the user's cache folder."""
+    """Default data folder: $CIFAR_EXP_DATA, or the user's cache folder if that is not set."""
     return Path(os.environ.get("CIFAR_EXP_DATA") or platformdirs.user_cache_path("cifar_exp"))
 
 
 def find(folder: str | None, verify: str) -> Files:
-    """The files in this folder (default: `default_folder`), downloaded into it first if they are not there.
+    """Locate the CIFAR-10 files, and download or unpack them first if necessary.
 
     Args:
-        folder: holds cifar-10-batches-bin/, or cifar-10-binary.tar.gz, or is cifar-10-batches-bin itself.
-        verify: "md5" refuses any file that differs from the official release; "size" only one of another size.
+        folder: contains cifar-10-batches-bin/ or cifar-10-binary.tar.gz, or is cifar-10-batches-bin/ itself. `None`
+            selects `default_folder()`. Missing files are downloaded into it.
+        verify: `"md5"` refuses any file that differs from the official release; `"size"` only checks file sizes.
+
+    Returns:
+        The folder with the six files, and their source.
 
     Raises:
-        UserError: naming the file that is missing, cut short or altered, or what was tried to get them.
+        UserError: if a file is missing, truncated or altered, or if the download fails.
     """
     root = Path(folder).expanduser() if folder else default_folder()
     unpacked = _unpacked(root)
     if unpacked is None:
         archive = root / ARCHIVE
-        given = archive.exists()
-        if not given:
+        archive_existed = archive.exists()
+        if not archive_existed:
             _download(root)
         unpacked = _unpack(archive)
-        if not given:
+        if not archive_existed:
             archive.unlink(missing_ok=True)
     for name in FILES:
         _check_size(unpacked / name)
@@ -91,22 +100,29 @@ def find(folder: str | None, verify: str) -> Files:
     return Files(unpacked, f"{unpacked} (not the official release: {altered})")
 
 
-def is_there(folder: str | None) -> bool:
-    """Whether `find` would not have to download anything: the files are there, or their archive is."""
+def is_available(folder: str | None) -> bool:
+    """Whether `find` can return without a download: the folder holds the files or their archive."""
     root = Path(folder).expanduser() if folder else default_folder()
     return _unpacked(root) is not None or (root / ARCHIVE).exists()
 
 
 def _unpacked(root: Path) -> Path | None:
-    """The folder that holds any of the files."""
-    return next((place for place in (root / FOLDER, root) if any((place / name).exists() for name in FILES)), None)
+    """Return the first candidate folder that holds at least one of the files, or `None`."""
+    return next((folder for folder in (root / FOLDER, root) if any((folder / name).exists() for name in FILES)), None)
 
 
 def read(folder: Path, names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Images (N, 32, 32, 3) and labels (N,), both uint8, of these files in order.
+    """Read images and labels from CIFAR-10 binary files.
+
+    Args:
+        folder: contains the files.
+        names: file names, read in this order.
+
+    Returns:
+        Images (N, 32, 32, 3) uint8 in 0..255 and labels (N,) uint8 in 0..9.
 
     Raises:
-        UserError: for a label that is no class.
+        UserError: if a label is not in 0..9.
     """
     files = [np.memmap(folder / name, np.uint8, "r").reshape(-1, RECORD_BYTES) for name in names]
     labels = np.concatenate([records[:, 0] for records in files])
@@ -116,8 +132,8 @@ def read(folder: Path, names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt
         raise UserError(f"{where} has label {labels[record]}, expected 0 to 9")
     images = np.empty((len(labels), 32, 32, 3), np.uint8)
     planes = [records[:, 1:].reshape(-1, 3, 32, 32) for records in files]
-    for colour in range(3):  # three times as fast as all at once
-        np.concatenate([of_file[:, colour] for of_file in planes], out=images[..., colour])
+    for channel in range(3):  # three times as fast as all channels at once
+        np.concatenate([file_planes[:, channel] for file_planes in planes], out=images[..., channel])
     return images, labels
 
 
@@ -131,7 +147,7 @@ def _check_size(path: Path) -> None:
 
 
 def _altered(folder: Path) -> str | None:
-    """What is known to differ from the official release, or to be unknown; None if every file is official."""
+    """Describe how the files differ from the official release; `None` if all of them match it."""
     checksums = folder / CHECKSUMS
     if not checksums.exists():
         return f"{folder} was not unpacked from the verified {ARCHIVE}"
@@ -157,29 +173,29 @@ def _download(root: Path) -> None:
             path=root,
             downloader=pooch.HTTPDownloader(progressbar=True, timeout=30),
         )
-    except (OSError, ValueError) as error:  # requests' errors are OSErrors; ValueError: the wrong MD5
+    except (OSError, ValueError) as error:  # OSError covers the errors of requests; ValueError is a wrong MD5
         raise UserError(
-            f"CIFAR-10 is not in {root}, and {ARCHIVE_URL} could not be had ({reason(error)}); put {ARCHIVE} or "
+            f"CIFAR-10 is not in {root}, and {ARCHIVE_URL} could not be downloaded ({reason(error)}); put {ARCHIVE} or "
             f"the unpacked {FOLDER} there, or name its folder with data.dir or CIFAR_EXP_DATA; data=digits needs none"
         ) from None
 
 
 def _unpack(archive: Path) -> Path:
-    """Unpack the verified archive beside itself, whole or not at all."""
+    """Verify the archive and unpack it into its own folder, completely or not at all."""
     if (md5 := _md5(archive)) != ARCHIVE_MD5:
         raise UserError(f"{archive}: MD5 {md5}, expected {ARCHIVE_MD5}; remove it to have it downloaded again")
     target = archive.parent / FOLDER
     try:
-        with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".unpacking-") as part:
+        with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".unpacking-") as temporary:
             with tarfile.open(archive) as tar:
-                tar.extractall(part, filter="data")
-            folder = Path(part) / FOLDER
+                tar.extractall(temporary, filter="data")
+            folder = Path(temporary) / FOLDER
             sums = [f"{_md5(folder / name)}  {name}\n" for name in FILES]
             (folder / CHECKSUMS).write_text("".join(sums))
             folder.rename(target)
     except OSError as error:
-        if not target.exists():  # where it does, another process has unpacked it meanwhile
-            raise UserError(f"{archive} could not be unpacked beside itself: {error}") from None
+        if not target.exists():  # otherwise another process has unpacked it in the meantime
+            raise UserError(f"{archive} could not be unpacked into {archive.parent}: {error}") from None
     return target
 
 

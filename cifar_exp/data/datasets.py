@@ -20,7 +20,12 @@ Labels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N, 32, 32, 3) uint8 in 0..255, labels (N,) uint8 in 0..9."""
+    """Images with their labels.
+
+    Attributes:
+        images: (N, 32, 32, 3) uint8 in 0..255.
+        labels: (N,) uint8 in 0..9.
+    """
 
     images: Images
     labels: Labels
@@ -29,12 +34,12 @@ class Split:
         return len(self.labels)
 
     def take(self, indices: npt.NDArray[np.intp]) -> Split:
-        """The images at these indices, in their order."""
+        """Select images and labels by index, in the order of the indices."""
         return Split(self.images[indices], self.labels[indices])
 
     @cached_property
     def sha256(self) -> str:
-        """Of the bytes of images and labels, in hexadecimal."""
+        """SHA-256 of the bytes of the images and labels, in hexadecimal."""
         digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
         digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
@@ -42,7 +47,15 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """What a run trains, validates and tests on, and where it comes from."""
+    """A data set, split for training, validation and test.
+
+    Attributes:
+        training: images that the model is fitted to.
+        validation: images that the model is scored on after each epoch.
+        test: images of the final evaluation.
+        classes: class names in the order of the labels.
+        source: where the images come from: a URL, a path or a description.
+    """
 
     training: Split
     validation: Split
@@ -52,17 +65,23 @@ class Splits:
 
     @cached_property
     def sha256(self) -> str:
-        """Of all three splits."""
+        """SHA-256 of the digests of all three splits, in hexadecimal."""
         parts = (self.training, self.validation, self.test)
         return hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()
 
 
-@lru_cache(maxsize=2)  # the jobs of a sweep mostly train on the same images
+@lru_cache(maxsize=2)  # most jobs of a sweep use the same images
 def load(config: DataConfig) -> Splits:
-    """The data set that the config names, split as it says.
+    """Load and split a data set.
+
+    Args:
+        config: selects the data set, its folder and the split.
+
+    Returns:
+        The three splits. Loading an equal config again returns the same arrays.
 
     Raises:
-        UserError: if the files are not there, differ from the official ones, or are too few for the split.
+        UserError: if the files are missing or altered, or if there are too few images for the split.
     """
     if config.name == "cifar10":
         files = cifar10.find(config.dir, config.verify)
@@ -79,33 +98,39 @@ def load(config: DataConfig) -> Splits:
 
 
 def class_names(name: str) -> tuple[str, ...]:
-    """Of the data set of this name, in the order of the labels."""
+    """Class names of a data set (`"cifar10"` or `"digits"`), in the order of the labels."""
     return cifar10.CLASS_NAMES if name == "cifar10" else tuple(str(digit) for digit in range(CLASSES))
 
 
 def test_images(name: str) -> Split | None:
-    """The test images of a data set, whichever copy is on this machine; None for one that would be downloaded.
+    """Load the test images of a data set without downloading anything.
+
+    Args:
+        name: of the data set. For `"cifar10"`, any copy in the default folder is accepted.
+
+    Returns:
+        The test split, or `None` if the data set is unknown or not on this machine.
 
     Raises:
-        UserError: for files that are cut short.
+        UserError: if a file is truncated.
     """
     if name == "digits":
         return _digits()[1]
-    if name != "cifar10" or not cifar10.is_there(None):
+    if name != "cifar10" or not cifar10.is_available(None):
         return None
     return Split(*cifar10.read(cifar10.find(None, "size").folder, cifar10.TEST_FILES))
 
 
 def _digits() -> tuple[Split, Split]:
-    """The 1,797 digits, pixels 0..16 at 8x8, as 32x32x3 in 0..255; a fifth of each class tests."""
+    """The 1,797 digits of scikit-learn, 8x8 in 0..16 enlarged to 32x32x3 in 0..255; a fifth of each class is test."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     grey = np.round(digits.images * (255 / 16)).astype(np.uint8)
     factor = IMAGE_SHAPE[0] // grey.shape[1]
-    large = grey.repeat(factor, axis=1).repeat(factor, axis=2)
-    everything = Split(np.repeat(large[..., np.newaxis], IMAGE_SHAPE[2], axis=-1), digits.target.astype(np.uint8))
-    return _stratified(everything, share=0.2, seed=0)
+    enlarged = grey.repeat(factor, axis=1).repeat(factor, axis=2)
+    all_digits = Split(np.repeat(enlarged[..., np.newaxis], IMAGE_SHAPE[2], axis=-1), digits.target.astype(np.uint8))
+    return _stratified(all_digits, share=0.2, seed=0)
 
 
 def _split(train: Split, test: Split, config: DataConfig) -> tuple[Split, Split]:
@@ -113,7 +138,7 @@ def _split(train: Split, test: Split, config: DataConfig) -> tuple[Split, Split]
         return train, test
     if config.validation == "stratified":
         return _stratified(train, config.validation_share, config.split_seed)
-    # As Keras's validation_split counts: the last share, unshuffled.
+    # Same rounding as Keras's validation_split: the last share, not shuffled.
     first = int(len(train) * (1 - config.validation_share))
     if not 0 < first < len(train):
         share = f"data.validation_share={config.validation_share}"
@@ -123,23 +148,25 @@ def _split(train: Split, test: Split, config: DataConfig) -> tuple[Split, Split]
 
 
 def _stratified(split: Split, share: float, seed: int) -> tuple[Split, Split]:
-    """A share of each class set apart; both parts keep the original order."""
+    """Split off the same share of each class, as (rest, share); both keep the original order."""
     with importing("sklearn"):
         from sklearn.model_selection import train_test_split
 
     try:
-        rest, apart = train_test_split(np.arange(len(split)), test_size=share, stratify=split.labels, random_state=seed)
+        rest, held_out = train_test_split(
+            np.arange(len(split)), test_size=share, stratify=split.labels, random_state=seed
+        )
     except ValueError as error:
         raise UserError(f"data.validation_share={share} of {len(split)} images: {error}") from None
-    return split.take(np.sort(rest)), split.take(np.sort(apart))
+    return split.take(np.sort(rest)), split.take(np.sort(held_out))
 
 
 def _first_of_each_class(split: Split, count: int) -> Split:
-    """`count` images in all, the first of each class, in their original order."""
+    """Select `count` images: the first `count / CLASSES` of each class, in their original order."""
     per_class = count // CLASSES
-    found = [np.flatnonzero(split.labels == label) for label in range(CLASSES)]
-    if (fewest := min(map(len, found))) < per_class:
+    indices_by_class = [np.flatnonzero(split.labels == label) for label in range(CLASSES)]
+    if (fewest := min(map(len, indices_by_class))) < per_class:
         raise UserError(
             f"data.train_images={count}: a class has only {fewest} training images; take at most {fewest * CLASSES}"
         )
-    return split.take(np.sort(np.concatenate([indices[:per_class] for indices in found])))
+    return split.take(np.sort(np.concatenate([indices[:per_class] for indices in indices_by_class])))

@@ -1,4 +1,4 @@
-"""A model's layers drawn from top to bottom, without graphviz."""
+"""Model diagrams, drawn with matplotlib instead of graphviz."""
 
 from __future__ import annotations
 
@@ -23,17 +23,22 @@ KINDS = {
 
 
 def _kind(name: str) -> str:
-    """Kind of the layer class `name`, a key of KINDS."""
+    """Kind of a layer class: a key of `KINDS`."""
     return next(kind for kind, (_, parts) in KINDS.items() if any(part in name.lower() for part in parts))
 
 
 @styled
 def diagram(rows: Sequence[LayerRow], title: str) -> Figure:
-    """Model diagram: a box per layer from top to bottom, coloured by kind, indented by depth, joined by arrows."""
+    """Draw a model: one box per layer from top to bottom, coloured by kind, indented by depth, joined by arrows.
+
+    Args:
+        rows: the layers in order, those inside a block with a greater depth.
+        title: of the figure.
+    """
     indent, box, step, top, margin = 0.28, 0.29, 0.42, 0.5, 0.15
     names, details, shapes, counts = (max((len(str(row[field])) for row in rows), default=0) for field in range(4))
     deepest = max((row.depth for row in rows), default=0)
-    # Columns follow from the average width of a character, in inches, at each column's font size.
+    # Column widths in inches, from the average character width at each column's font size.
     detail_left, detail_width = 0.35 + 0.087 * names, 0.062 * details
     shape_width, count_width = max(0.08 * shapes, 0.9), max(0.09 * counts, 0.9)
     needed = detail_left + detail_width + shape_width + count_width + 0.3
@@ -44,7 +49,7 @@ def diagram(rows: Sequence[LayerRow], title: str) -> Figure:
     figure, axes = page(width, top + step * len(rows), title)
 
     kinds = [_kind(row.name) for row in rows]
-    # Where a shortcut begins, the layers above go on at its end.
+    # No arrow leads into the first layer of a shortcut: its input is that of the block.
     shortcuts = {place - row.shortcut for place, row in enumerate(rows) if row.shortcut}
     handles = [Patch(color=colour, label=kind) for kind, (colour, _) in KINDS.items() if kind in kinds]
     legend = axes.legend(handles=handles, ncols=len(KINDS), loc="upper left", handlelength=0.9, fontsize=8)
@@ -54,7 +59,7 @@ def diagram(rows: Sequence[LayerRow], title: str) -> Figure:
 
     for place, (row, kind) in enumerate(zip(rows, kinds, strict=True)):
         y, middle, left = top + place * step, top + place * step + box / 2, margin + indent * row.depth
-        for level in range(row.depth):  # a shade behind each block, without a gap between its rows
+        for level in range(row.depth):  # shade each block, without gaps between its rows
             above = step if place > 0 and rows[place - 1].depth > level else 0.06
             x, tall, shade = margin + indent * level + 0.12, box + above + 0.06, str(0.94 - 0.04 * level)
             block = Rectangle((x, y - above), right + 0.08 - x, tall, color=shade, lw=0, zorder=level / 10)
@@ -76,19 +81,19 @@ def diagram(rows: Sequence[LayerRow], title: str) -> Figure:
             first_inside = place
             while first_inside > 0 and rows[first_inside - 1].depth > row.depth:
                 first_inside -= 1
-            x, given = left + indent - 0.08, top + first_inside * step - (step - box)  # below the layer before it
+            x, input_y = left + indent - 0.08, top + first_inside * step - (step - box)  # below the layer before it
             if row.shortcut:
                 first = middle - row.shortcut * step
-                _arrow(axes, (x, given), (x, first), (left + indent, first))
+                _arrow(axes, (x, input_y), (x, first), (left + indent, first))
                 beside = right + 0.06
                 _arrow(axes, (right, first - step), (beside, first - step), (beside, middle), (right, middle))
             else:
-                _arrow(axes, (x, given), (x, y))
+                _arrow(axes, (x, input_y), (x, y))
     return figure
 
 
 def _arrow(axes: Axes, *corners: tuple[float, float]) -> None:
-    """A line along these points with a head at the last."""
+    """Draw a line through the points, with an arrowhead at the last one."""
     xs, ys = zip(*corners[:-1], strict=True)
     axes.plot(xs, ys, color=GREY, lw=1, solid_capstyle="butt", zorder=1.9)
     style = {"arrowstyle": "-|>,head_width=0.2,head_length=0.3", "color": GREY, "shrinkA": 0, "shrinkB": 0}

@@ -1,4 +1,4 @@
-"""A model and a split -> what it got right and wrong."""
+"""Evaluation of a trained model on a split: predictions and scores."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ from sklearn import metrics
 from cifar_exp.data.datasets import Labels, Split
 from cifar_exp.training.feeding import batches
 
-SERVED_BATCH = 32  # Keras's default, with which the logged model is served: other sizes round differently
+SERVED_BATCH = 32  # Keras's default, used when the logged model is served; other sizes round differently
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Probabilities (N, C) float32 for images of these labels (N,) uint8; `loss` is the mean cross-entropy."""
+    """Predictions of a model for N images of C classes, and the scores computed from them.
+
+    Attributes:
+        classes: C class names in the order of the labels.
+        labels: true classes, (N,) uint8.
+        probabilities: predicted class probabilities, (N, C) float32.
+        loss: mean cross-entropy in nats.
+    """
 
     classes: tuple[str, ...]
     labels: Labels
@@ -56,7 +63,7 @@ class Evaluation:
         return report
 
     def metrics(self) -> dict[str, float]:
-        """The test metrics under the names they are logged as."""
+        """Test metrics by logged name: loss, accuracy, macro F1, and recall, precision and F1 of each class."""
         scores = {
             "test/loss": self.loss,
             "test/accuracy": float(np.mean(self.predicted == self.labels)),
@@ -76,28 +83,33 @@ class Evaluation:
         return frame
 
     def submission(self) -> pd.DataFrame:
-        """One row per test image in the form of Kaggle's CIFAR-10 competition: id from 1, label a class's name.
+        """One row per test image in the format of Kaggle's CIFAR-10 competition: id (from 1) and label (class name).
 
-        The ids count this data set's own test images, in their order; the competition has 300,000 other ones.
+        The ids number the test images of this data set; the 300,000 test images of the competition are different ones.
         """
         ids = np.arange(1, len(self.labels) + 1)
         return pd.DataFrame({"id": ids, "label": np.array(self.classes)[self.predicted]})
 
 
 def evaluate(model: keras.Model, classifier: keras.Model, split: Split, classes: tuple[str, ...]) -> Evaluation:
-    """Predict every image of the split.
+    """Predict every image of a split.
 
     Args:
-        model: gives logits, from which the loss is computed without underflow.
-        classifier: the same model giving the probabilities that are logged.
+        model: outputs logits. The loss is computed from them, without underflow.
+        classifier: the same model with probabilities as its output; these are logged.
+        split: images (N, 32, 32, 3) uint8 and labels (N,) uint8.
+        classes: class names in the order of the labels.
+
+    Returns:
+        The predictions and scores.
     """
-    own = np.arange(len(split)), split.labels
+    true_class = np.arange(len(split)), split.labels
     images = batches(SERVED_BATCH, split.images)
     if classifier.input is model.input:
         both = keras.Model(model.input, [model.output, classifier.output])
         logits, probabilities = both.predict(**images, verbose=0)
-        log_likelihood = log_softmax(logits.astype(np.float64), axis=1)[own]
-    else:  # a mean over views of an image has no logits
+        log_likelihood = log_softmax(logits.astype(np.float64), axis=1)[true_class]
+    else:  # a mean over several views of an image has no logits
         probabilities = classifier.predict(**images, verbose=0)
-        log_likelihood = np.log(np.maximum(probabilities[own], np.finfo(np.float32).tiny), dtype=np.float64)
+        log_likelihood = np.log(np.maximum(probabilities[true_class], np.finfo(np.float32).tiny), dtype=np.float64)
     return Evaluation(classes, split.labels, probabilities, float(-log_likelihood.mean()))

@@ -1,6 +1,6 @@
-"""History, images and predictions -> matplotlib figures.
+"""Figures of training histories, images and predictions.
 
-Images are uint8 (N, 32, 32, 3) and labels uint8 (N,) throughout.
+Images are (N, 32, 32, 3) uint8 and labels (N,) uint8 throughout.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cifar_exp.evaluation.style import (
 
 
 def _panels(height: float) -> tuple[Figure, Axes, Axes]:
-    """Figure with a loss and an accuracy panel over epochs."""
+    """Create a figure with a loss panel and an accuracy panel over epochs."""
     figure = Figure(figsize=(9, height), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
@@ -41,29 +41,34 @@ def _panels(height: float) -> tuple[Figure, Axes, Axes]:
 
 
 def _finite(history: Mapping[str, Sequence[float]], key: str) -> np.ndarray:
-    """One metric by epoch, float (epochs,), NaN where it is not finite; empty where it is missing."""
+    """Values of one metric by epoch, (epochs,) float: NaN where not finite, empty if the metric is missing."""
     values = np.asarray(history.get(key, ()), dtype=float)
     return np.where(np.isfinite(values), values, np.nan)
 
 
 def _highest(values: np.ndarray) -> float:
-    """Highest finite value, or NaN where there is none."""
+    """Highest finite value, or NaN if there is none."""
     return float(np.nanmax(values)) if np.isfinite(values).any() else np.nan
 
 
 def _epochs(values: np.ndarray) -> np.ndarray:
-    """Epochs of `values`, counted from 1."""
+    """Epoch numbers of `values`, counted from 1."""
     return np.arange(1, len(values) + 1)
 
 
 def _show_epochs(axes: Axes, epochs: int) -> None:
-    """Limit `axes` to epochs 1 to `epochs` with a little room at both ends."""
+    """Limit the x axis to epochs 1 to `epochs`, with a margin at both ends."""
     axes.set_xlim(0.5, max(epochs, 1) + max(0.5, 0.02 * epochs))
 
 
 @styled
 def curves(history: Mapping[str, Sequence[float]], title: str) -> Figure:
-    """Loss and accuracy by epoch, training against validation; `history` holds one value per epoch."""
+    """Plot training and validation loss and accuracy by epoch.
+
+    Args:
+        history: metric name (`"train/loss"`, ...) -> one value per epoch.
+        title: of the figure.
+    """
     figure, *panels = _panels(3.9)
     figure.suptitle(textwrap.fill(title, 90), fontsize=11, fontweight="bold", x=0.015, ha="left")
     validation = _finite(history, "val/accuracy")
@@ -91,7 +96,11 @@ def curves(history: Mapping[str, Sequence[float]], title: str) -> Figure:
 
 @styled
 def overlaid_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Validation loss and accuracy by epoch of several runs, {name: history}, the most accurate run first."""
+    """Plot validation loss and accuracy by epoch of several runs; the legend lists the most accurate run first.
+
+    Args:
+        histories: run name -> metric name -> one value per epoch.
+    """
     best = {name: _highest(_finite(history, "val/accuracy")) for name, history in histories.items()}
     names = sorted(histories, key=lambda name: -np.nan_to_num(best[name], nan=-1))
     columns = max(1, min(4, 110 // (max(map(len, names), default=0) + 14)))
@@ -116,7 +125,7 @@ def overlaid_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> F
     highest = [_highest(_finite(history, "val/loss")) for history in histories.values()]
     highest = [value for value in highest if np.isfinite(value)]
     if highest and max(highest) > (limit := 2 * statistics.median_low(highest)):
-        panels[0].set_ylim(0, limit)  # or one diverged run would flatten all others
+        panels[0].set_ylim(0, limit)  # otherwise one diverged run would flatten all other curves
     if names:
         title = "best validation accuracy and run"
         figure.legend(handles=panels[1].lines, title=title, loc="outside lower center", ncols=columns)
@@ -125,7 +134,13 @@ def overlaid_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> F
 
 @styled
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> Figure:
-    """Confusion matrix of integer counts (C, C), rows true, columns predicted, with each class's recall."""
+    """Draw a confusion matrix with the recall of each class.
+
+    Args:
+        matrix: counts (C, C) int; rows are the true classes, columns the predicted ones.
+        classes: C class names.
+        title: of the figure.
+    """
     size = len(classes)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(8, 7), layout="constrained")
@@ -156,7 +171,15 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> 
 def predictions(
     images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], count: int = 12
 ) -> Figure:
-    """Most confident mistakes, then least confident hits, each with its class probabilities, float (N, C)."""
+    """Draw the most confident mistakes, then the least confident correct predictions.
+
+    Args:
+        images: (N, 32, 32, 3) uint8.
+        labels: (N,) uint8.
+        probabilities: (N, C) float, drawn as bars beside each image.
+        classes: C class names.
+        count: number of images; three quarters are mistakes if there are enough.
+    """
     probabilities = np.nan_to_num(probabilities)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     by_confidence = np.argsort(confidence, kind="stable")
@@ -202,17 +225,28 @@ def samples(
     per_class: int = 10,
     seed: int = 0,
 ) -> Figure:
-    """The `first` training images in their order, each with its class, then `per_class` random ones of each class."""
+    """Draw the first training images with their classes, then random ones of each class.
+
+    Args:
+        images: (N, 32, 32, 3) uint8.
+        labels: (N,) uint8.
+        classes: class names in the order of the labels.
+        first: number of images shown in their order.
+        per_class: number of random images of each class.
+        seed: of the random choice.
+    """
     generator = np.random.default_rng(seed)
     shown = np.arange(min(first, len(images)))
     in_order = [shown[start : start + per_class] for start in range(0, len(shown), per_class)]
     members = [np.flatnonzero(labels == label) for label in range(len(classes))]
-    random = [generator.choice(of_class, min(per_class, len(of_class)), replace=False) for of_class in members]
+    random = [
+        generator.choice(class_members, min(per_class, len(class_members)), replace=False) for class_members in members
+    ]
     names = [f"{row[0] + 1} – {row[-1] + 1}" for row in in_order]
 
     side, gap = images.shape[1], 4
-    inch = min(2 / DPI, 8 / (per_class * (side + gap)))  # a pixel becomes 2 x 2 where that fits
-    cell, caption, heading = (side + gap) * inch, 0.18, 0.5
+    inches_per_pixel = min(2 / DPI, 8 / (per_class * (side + gap)))  # each pixel becomes 2 x 2 if that fits
+    cell, caption, heading = (side + gap) * inches_per_pixel, 0.18, 0.5
     margin = 0.3 + 0.08 * max(map(len, [*classes, *names]))
     middle = len(in_order) * (cell + caption) + heading
     width = margin + per_class * cell + 0.1
@@ -222,12 +256,14 @@ def samples(
         middle + row * cell for row in range(len(random))
     ]
     for name, chosen, top in zip([*names, *classes], in_order + random, tops, strict=True):
-        axes.text(margin - 0.1, top + side * inch / 2, name, ha="right", va="center_baseline")
+        axes.text(margin - 0.1, top + side * inches_per_pixel / 2, name, ha="right", va="center_baseline")
         strip = np.full((side, per_class * (side + gap), 3), 255, dtype=np.uint8)
         for column, index in enumerate(chosen):
             strip[:, column * (side + gap) :][:, :side] = images[index]
             if top < middle - heading:
-                x = margin + column * cell + side * inch / 2
-                axes.text(x, top + side * inch + 0.13, classes[labels[index]], fontsize=7.5, ha="center")
-        axes.imshow(strip, extent=(margin, margin + per_class * cell, top + side * inch, top), aspect="auto")
+                x = margin + column * cell + side * inches_per_pixel / 2
+                axes.text(x, top + side * inches_per_pixel + 0.13, classes[labels[index]], fontsize=7.5, ha="center")
+        axes.imshow(
+            strip, extent=(margin, margin + per_class * cell, top + side * inches_per_pixel, top), aspect="auto"
+        )
     return figure

@@ -1,4 +1,4 @@
-"""Image files of any size -> images as the models take them."""
+"""Reading image files of any size as input of the models."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ _WHITE = (255, 255, 255, 255)
 
 
 def read(path: Path) -> Images:
-    """A file's picture, (32, 32, 3) uint8 in 0..255.
+    """Read an image file (PNG, JPEG, WebP, BMP or GIF) as one input image.
 
-    It is turned as its camera says, laid on white where it is transparent, and scaled to the whole square, whatever its
-    own shape. A picture of 32 x 32 comes out as it is; of an animation it is the first.
+    The image is rotated according to its EXIF orientation, transparent parts become white, and it is scaled to 32 x 32
+    without keeping its aspect ratio. An image of 32 x 32 keeps its pixels. An animation yields its first frame.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Image (32, 32, 3) uint8 in 0..255.
 
     Raises:
-        UserError: if there is no such file, or it holds no picture.
+        UserError: if the file does not exist or is not a readable image.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -30,20 +36,20 @@ def read(path: Path) -> Images:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=_FORMATS) as opened:
-                turned = ImageOps.exif_transpose(opened)
-                if turned.mode.startswith("I"):  # 16 bits of grey, of which Pillow would keep the darkest
-                    grey = np.asarray(turned).astype(np.float64) / 257
-                    turned = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
-                if turned.has_transparency_data:
-                    coloured = turned.convert("RGBA")
-                    turned = Image.alpha_composite(Image.new("RGBA", coloured.size, _WHITE), coloured)
-                scaled = turned.convert("RGB").resize(IMAGE_SHAPE[:2], Image.Resampling.LANCZOS)
+                upright = ImageOps.exif_transpose(opened)
+                if upright.mode.startswith("I"):  # 16-bit grey, whose values above 255 Pillow would clip
+                    grey = np.asarray(upright).astype(np.float64) / 257
+                    upright = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
+                if upright.has_transparency_data:
+                    rgba = upright.convert("RGBA")
+                    upright = Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba)
+                scaled = upright.convert("RGB").resize(IMAGE_SHAPE[:2], Image.Resampling.LANCZOS)
     except UnidentifiedImageError as error:
-        raise UserError(f"{path}: it is no picture in PNG, JPEG, WebP, BMP or GIF") from error
+        raise UserError(f"{path}: not an image in PNG, JPEG, WebP, BMP or GIF format") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: {error}") from error
-    except OSError as error:  # also of a file that is cut short
+    except OSError as error:  # includes truncated files
         raise UserError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, SyntaxError, EOFError) as error:  # of a broken file
-        raise UserError(f"{path}: its picture is broken: {error}") from error
+    except (ValueError, SyntaxError, EOFError) as error:  # raised by Pillow for damaged files
+        raise UserError(f"{path}: damaged image: {error}") from error
     return np.asarray(scaled)

@@ -1,4 +1,4 @@
-"""Images -> class probabilities, by a network that is built anew and given saved weights."""
+"""Prediction with a network that is rebuilt from its config and loaded with saved weights."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from cifar_exp.training import runtime
 
 
 def probabilities(config: Config, weights: Path, where: str, images: Images) -> npt.NDArray[np.float32]:
-    """Class probabilities (N, C) float32.
+    """Predict class probabilities.
 
     Args:
-        config: of the run that trained the model; it says how to build the network.
-        weights: the .keras file that the run logged. Nothing but its weights is read.
-        where: it comes from, for a refusal.
+        config: of the run that trained the model; describes the network.
+        weights: the .keras file that the run logged. Only its weights are read.
+        where: where the weights come from, for error messages.
         images: (N, 32, 32, 3) uint8.
 
+    Returns:
+        Class probabilities (N, C) float32.
+
     Raises:
-        UserError: if the weights are not those of the network that the config describes.
+        UserError: if the weights do not fit the network that the config describes.
     """
-    # For a few images a GPU would take longer to start than to compute.
+    # For a few images, starting a GPU takes longer than computing on the CPU.
     runtime.prepare(replace(config.training, device="cpu"), config.seed)
     from cifar_exp.training import models
 

@@ -1,4 +1,4 @@
-"""The house style of matplotlib figures, drawn without pyplot so that any thread may draw."""
+"""Common style of all matplotlib figures. pyplot is not used, so that any thread can draw."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, without yellow: too pale for lines.
+# Okabe and Ito's palette for colour-blind readers, without yellow, which is too pale for lines.
 BLUE, RED, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PURPLE, SKY, BLACK = "#CC79A7", "#56B4E9", "#222222"
 GREY, PALE = "#767676", "#D4D4D4"
@@ -29,7 +29,7 @@ STYLE: dict[Any, Any] = {
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "text.color": BLACK,
-    "text.parse_math": False,  # a dollar sign in a run's name is no formula
+    "text.parse_math": False,  # a dollar sign in a run's name does not start a formula
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
     "axes.edgecolor": GREY,
@@ -44,11 +44,11 @@ STYLE: dict[Any, Any] = {
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_rc_lock = threading.Lock()  # rc_context sets, then restores, parameters that all threads share
+_rc_lock = threading.Lock()  # rc_context changes and restores parameters that all threads share
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Make `draw` run with STYLE in force."""
+    """Decorator: call a drawing function with `STYLE` applied."""
 
     @wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -59,7 +59,16 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 
 def page(width: float, height: float, title: str) -> tuple[Figure, Axes]:
-    """Figure with one bare axes in inches, (0, 0) being the upper left corner below the title."""
+    """Create a figure with a title and one empty axes whose unit is an inch.
+
+    Args:
+        width: of the figure, in inches.
+        height: of the area below the title, in inches.
+        title: wrapped to the width.
+
+    Returns:
+        The figure and its axes; (0, 0) is the upper left corner below the title.
+    """
     lines = textwrap.wrap(title, int(width * 10)) or [""]
     top = 0.2 + 0.2 * len(lines)
     figure = Figure(figsize=(width, height + top))
@@ -70,26 +79,26 @@ def page(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 
 
 def percent(share: float, decimals: int = 0) -> str:
-    """`share` as a percentage."""
+    """Format a share in 0..1 as a percentage: `0.5` as `"50 %"`."""
     return f"{100 * share:.{decimals}f} %"
 
 
 def _save(figure: Figure, **options: Any) -> bytes:
-    """The figure as a file in memory."""
+    """Render the figure to bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, **options)
-    figure.set_layout_engine("none")  # each further layout would move things by a fraction of a pixel
+    figure.set_layout_engine("none")  # repeated layouts would move elements by a fraction of a pixel
     return buffer.getvalue()
 
 
 @styled
 def to_png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
+    """Render a figure as PNG."""
     return _save(figure, format="png")
 
 
 @styled
 def to_svg(figure: Figure) -> bytes:
-    """The figure as an SVG file with text as text, the same bytes for the same figure."""
+    """Render a figure as SVG with text kept as text. Equal figures give equal bytes."""
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cifar_exp"}):
         return _save(figure, format="svg", metadata={"Date": None})

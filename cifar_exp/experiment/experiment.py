@@ -120,12 +120,13 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         _log_inputs(logged, config, job, splits, models.summary(model))
 
         checkpoints = Checkpoints(folder / "checkpoints")
-        with ThreadPoolExecutor(1) as aside:  # what Python does here while the device computes takes no time
+        # Drawing in a thread takes no time while the device computes. A model's variables must not be touched there:
+        # on JAX they have no value during a Keras call.
+        with ThreadPoolExecutor(1) as aside:
             drawn = aside.submit(_draw_inputs, logged, config.model.name, splits, rows)
             history = _train(model, splits, config, logged, checkpoints, title)
             classifier = models.classifier(model, config.prediction.flip)
             curves = aside.submit(_draw_curves, logged, name, history)
-            packaged = aside.submit(package.save, classifier, runtime.backend_package(), splits.classes, folder / MODEL)
             result = evaluation.evaluate(model, classifier, splits.test, splits.classes)
         best = best_epoch(history)
         metrics = result.metrics() | {
@@ -136,8 +137,9 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         }
         logged.log_metrics(metrics)
         _log_results(logged, name, splits, result)
-        for made_aside in (drawn, curves, packaged):  # an error in one costs the run, and nothing that it measured
+        for made_aside in (drawn, curves):  # an error in one fails the run, after what it measured is logged
             made_aside.result()
+        package.save(classifier, runtime.backend_package(), splits.classes, folder / MODEL)
         logged.log_model({fingerprint.TAG: tags[fingerprint.TAG]})
         came_to = outcome.outcome(history, splits, metrics["test/accuracy"])
         remarks = outcome.remarks(history, came_to)
@@ -179,7 +181,7 @@ def _train(
 
 
 def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere: bool = False) -> None:
-    """Refuse, before anything is made, what this run needs and is not there: memory, images, a GPU, a server, weights.
+    """Refuse, before anything is made, a run that lacks a backend, memory, images, a GPU, a server or weights.
 
     Args:
         config: of the run.
@@ -189,6 +191,7 @@ def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere:
     Raises:
         UserError: for the first that is missing.
     """
+    runtime.check_backend()
     if not elsewhere:
         memory.check(config, on_gpu=runtime.may_use_gpu(config.training.device))
     datasets.load(config.data)

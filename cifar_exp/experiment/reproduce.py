@@ -128,7 +128,7 @@ def _compare(logged: Logged, here: Mapping[str, float], fingerprint: str, settin
     if fingerprint != logged.fingerprint:
         lines.append(
             f"Not the same run: its fingerprint is {logged.fingerprint}, here {fingerprint}. Settings were changed, or "
-            "the images, the weights it went on from or the version of cifar_exp differ."
+            "the images, the weights it went on from, the backend or the version of cifar_exp differ."
         )
     if same:
         return Verdict(fingerprint == logged.fingerprint, (*lines, "Equal to the last bit."))

@@ -1,4 +1,4 @@
-"""What a team does with logged runs; and for notebooks, logged runs as pandas tables.
+"""Reviewing logged runs. In notebooks, the functions of this package return logged runs as pandas tables.
 
     from cifar_exp import review
 
@@ -7,8 +7,8 @@
     images = review.predictions("one_conv-adam-seed=1")
     print(review.paired_test("one_conv-adam-seed=0", "one_conv-adam-seed=1").words)
 
-Each takes `uri=` and `experiment=`, of a store that is neither $MLFLOW_TRACKING_URI nor mlflow.db in this folder, or of
-another experiment in it. A run is named by its id, the first characters of that, or its name.
+A run is given by its id, the first characters of its id, or its name. Every function accepts `uri` (default:
+$MLFLOW_TRACKING_URI, otherwise mlflow.db in the current folder) and `experiment` (default: as in conf/tracking).
 """
 
 from __future__ import annotations
@@ -36,75 +36,113 @@ EVERY_EPOCH = (
 
 
 def runs(
-    *wanted: str,
+    *names: str,
     sweep: str | None = None,
     filter: str | None = None,
     uri: str | None = None,
     experiment: str | None = None,
 ) -> pd.DataFrame:
-    """One row per run: run_id, name, status, outcome, review, started, seconds; params.*, metrics.*, tags.*.
+    """Table of runs with their parameters, metrics and tags.
+
+    Without `names`, `sweep` and `filter`, all runs are returned.
 
     Args:
-        wanted: these runs, in this order; else
-        sweep: the jobs of this sweep;
-        filter: those that meet it, in MLflow's own form. Of none of these: all runs, the most accurate first.
-        uri: of the store.
-        experiment: in it.
+        names: runs, in this order.
+        sweep: name of a sweep, to select its jobs.
+        filter: condition in MLflow's syntax, such as `metrics."test/accuracy" > 0.7`.
+        uri: tracking store.
+        experiment: name of the MLflow experiment.
+
+    Returns:
+        One row per run: run_id, name, status, outcome, review, started (UTC), seconds, params.*, metrics.*, tags.*.
+        The most accurate run comes first unless `names` are given.
 
     Raises:
-        UserError: if there are none.
+        UserError: if no run matches.
     """
     from cifar_exp.review import query, run_record
 
-    found = query.select(_store(uri, experiment), wanted, sweep, filter)
-    return run_record.frame([run_record.of_run(run) for run in found])
+    matching_runs = query.select(_store(uri, experiment), names, sweep, filter)
+    return run_record.to_frame([run_record.from_run(run) for run in matching_runs])
 
 
 def histories(
-    *wanted: str,
+    *names: str,
     sweep: str | None = None,
     filter: str | None = None,
     metrics: Sequence[str] = EVERY_EPOCH,
     uri: str | None = None,
     experiment: str | None = None,
 ) -> pd.DataFrame:
-    """One row per run and epoch: run_id, name, epoch, and these metrics; the runs as in `runs`."""
+    """Table of metrics by epoch.
+
+    Args:
+        names: runs, in this order.
+        sweep: name of a sweep, to select its jobs.
+        filter: condition in MLflow's syntax.
+        metrics: names of the metrics, one column each.
+        uri: tracking store.
+        experiment: name of the MLflow experiment.
+
+    Returns:
+        One row per run and epoch: run_id, name, epoch (from 1), and the metrics.
+
+    Raises:
+        UserError: if no run matches.
+    """
     import pandas as pd
 
     from cifar_exp.review import query, run_results
 
     store = _store(uri, experiment)
     rows = []
-    for run in query.select(store, wanted, sweep, filter):
-        history = run_results.histories(store, run, metrics)
-        for epoch in sorted({step for steps in history.values() for step in steps}):
-            measured = {name: history.get(name, {}).get(epoch) for name in metrics}
-            rows.append({"run_id": run.info.run_id, "name": run.info.run_name, "epoch": epoch, **measured})
+    for run in query.select(store, names, sweep, filter):
+        history = run_results.metric_histories(store, run, metrics)
+        for epoch in sorted({step for values in history.values() for step in values}):
+            values = {name: history.get(name, {}).get(epoch) for name in metrics}
+            rows.append({"run_id": run.info.run_id, "name": run.info.run_name, "epoch": epoch, **values})
     return pd.DataFrame(rows, columns=["run_id", "name", "epoch", *metrics])
 
 
 def predictions(run: str, uri: str | None = None, experiment: str | None = None) -> pd.DataFrame:
-    """One row per test image: index, label, predicted, p_<class>.
+    """Predictions of a run for its test images.
+
+    Args:
+        run: id, first characters of the id, or name.
+        uri: tracking store.
+        experiment: name of the MLflow experiment.
+
+    Returns:
+        One row per test image: index, label, predicted, p_<class>.
 
     Raises:
-        UserError: if there is no such run, or it has none.
+        UserError: if there is no such run, or if it has no predictions.
     """
     from cifar_exp.review import paired, query
 
     store = _store(uri, experiment)
-    return paired.of_run(store, query.get(store, run))
+    return paired.predictions_of_run(store, query.get(store, run))
 
 
 def paired_test(a: str, b: str, uri: str | None = None, experiment: str | None = None) -> Paired:
-    """Two runs on the same test images: difference of their accuracies, interval, McNemar's p-value, words.
+    """Test whether two runs differ in accuracy on the same test images (McNemar's test).
+
+    Args:
+        a: first run: id, first characters of the id, or name.
+        b: second run.
+        uri: tracking store.
+        experiment: name of the MLflow experiment.
+
+    Returns:
+        Difference of the accuracies (B minus A), its 95 % confidence interval, the p-value, and a sentence (`words`).
 
     Raises:
-        UserError: if there is no such run, if one has no predictions, or they are of different images.
+        UserError: if a run does not exist or has no predictions, or if the test images differ.
     """
     from cifar_exp.review import paired, query
 
     store = _store(uri, experiment)
-    return paired.paired(store, *(query.get(store, one).info.run_id for one in (a, b)))
+    return paired.compare_runs(store, *(query.get(store, name).info.run_id for name in (a, b)))
 
 
 def _store(uri: str | None, experiment: str | None) -> Store:

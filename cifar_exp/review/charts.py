@@ -1,4 +1,7 @@
-"""The charts of a report, for Plotly. Colours of the surroundings are the page's own, `var(--name)`, light or dark."""
+"""Plotly charts of the report page.
+
+Colours such as `var(--text)` are CSS variables of the page, so that the charts follow its light or dark theme.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Any
 
 from cifar_exp.evaluation.style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 from cifar_exp.review import comparison
-from cifar_exp.review.run_record import RunRecord, value
+from cifar_exp.review.run_record import RunRecord, parse_param
 from cifar_exp.review.run_results import CURVES, History
 
 COLOURS = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY)
@@ -24,18 +27,18 @@ TITLES = {
     "train/accuracy": "training accuracy",
 }
 
-_FEW_EPOCHS = 25
-_BINS = 8
-_LOW, _HIGH = (126, 150, 171), (213, 94, 0)  # of accuracy: pale blue to RED, apart in light and dark
-_JITTER = 0.05  # of an axis, so that runs with the same settings lie side by side
-_LOG_FROM = 20  # times the least, before an axis is logarithmic
-_MOST_TICKS = 9
+_MAX_EPOCHS_WITH_MARKERS = 25
+_ACCURACY_BINS = 8
+_LOW_COLOUR, _HIGH_COLOUR = (126, 150, 171), (213, 94, 0)  # pale blue to RED, distinct in light and dark
+_JITTER = 0.05  # of the axis length, so that runs with equal settings do not cover each other
+_LOG_RATIO = 20  # of largest to smallest value, from which an axis is logarithmic
+_MAX_TICKS = 9
 
 Chart = dict[str, Any]
 
 
-def looks(count: int) -> list[dict[str, str]]:
-    """Colour, dash and marker of each run, the same in all charts."""
+def trace_styles(count: int) -> list[dict[str, str]]:
+    """Colour, dash and marker of each of `count` runs, the same in all charts."""
     return [
         {
             "colour": COLOURS[rank % len(COLOURS)],
@@ -47,37 +50,49 @@ def looks(count: int) -> list[dict[str, str]]:
 
 
 def curves(names: Sequence[str], histories: Sequence[History]) -> dict[str, Chart]:
-    """Metric -> its values by epoch, a trace a run."""
+    """Draw training and validation curves, one trace per run.
+
+    Args:
+        names: of the runs.
+        histories: of the same runs.
+
+    Returns:
+        Metric -> chart; metrics that no run has are left out.
+    """
     import plotly.graph_objects as go
 
     drawn = {}
     for metric in CURVES:
-        found = [history.get(metric, {}) for history in histories]
-        if not any(found):
+        series = [history.get(metric, {}) for history in histories]
+        if not any(series):
             continue
-        epochs = max(max(steps, default=0) for steps in found)
+        epochs = max(max(values, default=0) for values in series)
         figure = go.Figure()
-        for name, steps, look in zip(names, found, looks(len(names)), strict=True):
+        for name, values, style in zip(names, series, trace_styles(len(names)), strict=True):
             figure.add_scatter(
-                x=list(steps),
-                y=[y if math.isfinite(y) else None for y in steps.values()],
-                name=_text(name),
-                mode="lines+markers" if epochs <= _FEW_EPOCHS else "lines",
-                line={"color": look["colour"], "dash": look["dash"], "width": 2},
-                marker={"symbol": look["marker"], "size": 6},
+                x=list(values),
+                y=[value if math.isfinite(value) else None for value in values.values()],
+                name=_escape(name),
+                mode="lines+markers" if epochs <= _MAX_EPOCHS_WITH_MARKERS else "lines",
+                line={"color": style["colour"], "dash": style["dash"], "width": 2},
+                marker={"symbol": style["marker"], "size": 6},
                 hovertemplate="epoch %{x}: %{y:.4f}",
             )
-        _style(figure, TITLES[metric], "epoch", "")
+        _apply_layout(figure, TITLES[metric], "epoch", "")
         figure.update_layout(hovermode="closest", showlegend=False)
         figure.update_xaxes(tick0=0, dtick=max(1, round(epochs / 8)), range=[0.5, epochs + 0.5])
-        if metric.endswith("loss") and (limit := _limit(found)):
+        if metric.endswith("loss") and (limit := _loss_limit(series)):
             figure.update_yaxes(range=[0, limit])
-        drawn[metric] = _chart(figure)
+        drawn[metric] = _to_chart(figure)
     return drawn
 
 
 def parallel(runs: Sequence[RunRecord]) -> Chart | None:
-    """A line a run, over what differs between them to the test accuracy; None where too little does."""
+    """Draw parallel coordinates: one line per run, from the parameters that differ to the test accuracy.
+
+    Returns:
+        The chart, or `None` if fewer than three runs have a test accuracy or no parameter differs.
+    """
     import plotly.graph_objects as go
 
     measured = [run for run in runs if run.accuracy is not None]
@@ -87,29 +102,29 @@ def parallel(runs: Sequence[RunRecord]) -> Chart | None:
     if not keys:
         return None
     accuracies = [run.accuracy or 0.0 for run in measured]
-    axes = [_axis(key, [value(key, run.params.get(key)) for run in measured]) for key in keys]
-    axes.append(_numbers("test/accuracy", accuracies))
+    axes = [_axis(key, [parse_param(key, run.params.get(key)) for run in measured]) for key in keys]
+    axes.append(_numeric_axis("test/accuracy", accuracies))
     figure = go.Figure()
-    order = sorted(accuracies)
-    placed = [order.index(one) * _BINS // len(order) for one in accuracies]
-    for bin_ in sorted(set(placed)):
+    ranking = sorted(accuracies)
+    bins = [ranking.index(accuracy) * _ACCURACY_BINS // len(ranking) for accuracy in accuracies]
+    for bin_ in sorted(set(bins)):
         x: list[float | None] = []
         y: list[float | None] = []
         texts: list[str] = []
         for at, run in enumerate(measured):
-            if placed[at] != bin_:
+            if bins[at] != bin_:
                 continue
-            said = _text(run.name) + f"<br>test accuracy {accuracies[at]:.4f}"
+            text = _escape(run.name) + f"<br>test accuracy {accuracies[at]:.4f}"
             x += [*range(len(axes)), None]
             y += [axis["places"][at] for axis in axes] + [None]
-            texts += [said] * (len(axes) + 1)
+            texts += [text] * (len(axes) + 1)
         figure.add_scatter(
             x=x,
             y=y,
             text=texts,
             mode="lines+markers",
             hoverinfo="text",
-            line={"color": _shade(bin_ / (_BINS - 1)), "width": 1.8},
+            line={"color": _accuracy_colour(bin_ / (_ACCURACY_BINS - 1)), "width": 1.8},
             marker={"size": 5},
             opacity=0.9 if len(measured) <= 100 else 0.5,
             showlegend=False,
@@ -117,28 +132,38 @@ def parallel(runs: Sequence[RunRecord]) -> Chart | None:
     for at, axis in enumerate(axes):
         figure.add_shape(type="line", x0=at, x1=at, y0=-0.03, y1=1.03, layer="below", line={"color": "var(--muted)"})
         figure.add_annotation(
-            x=at, y=1, yref="paper", text=_broken(axis["name"]), showarrow=False, font={"size": 12}, yanchor="bottom"
+            x=at,
+            y=1,
+            yref="paper",
+            text=_in_two_lines(axis["name"]),
+            showarrow=False,
+            font={"size": 12},
+            yanchor="bottom",
         )
         for place, label in axis["ticks"]:
             figure.add_annotation(
                 x=at,
                 y=place,
-                text=_text(label),
+                text=_escape(label),
                 showarrow=False,
                 xanchor="right" if at == len(axes) - 1 else "left",
                 xshift=-6 if at == len(axes) - 1 else 6,
                 font={"size": 11},
                 bgcolor="var(--veil)",
             )
-    _style(figure, "", "", "")
+    _apply_layout(figure, "", "", "")
     figure.update_layout(height=420, margin={"t": 70, "b": 20, "l": 30, "r": 30}, hovermode="closest")
     figure.update_xaxes(visible=False, range=[-0.15, len(axes) - 0.85], fixedrange=True)
     figure.update_yaxes(visible=False, range=[-0.06, 1.08], fixedrange=True)
-    return _chart(figure) | {"axes": len(axes)}
+    return _to_chart(figure) | {"axes": len(axes)}
 
 
 def costs(runs: Sequence[RunRecord]) -> dict[str, Chart]:
-    """Test accuracy against training seconds, and against parameters, with the line of those that nothing beats."""
+    """Draw test accuracy against training seconds and against the number of parameters, with the Pareto front.
+
+    Returns:
+        Cost metric -> chart; metrics that do not differ between the runs are left out.
+    """
     drawn = {}
     for metric, name in (("train/seconds", "seconds of training"), ("model/parameters", "parameters")):
         measured = [run for run in runs if run.accuracy is not None and run.metrics.get(metric, 0) > 0]
@@ -154,7 +179,7 @@ def _cost(runs: Sequence[RunRecord], metric: str, name: str) -> Chart:
     cost = [run.metrics[metric] for run in runs]
     accuracy = [run.accuracy or 0.0 for run in runs]
     front: list[tuple[float, float]] = []
-    for x, y in sorted(zip(cost, accuracy, strict=True), key=lambda one: (one[0], -one[1])):
+    for x, y in sorted(zip(cost, accuracy, strict=True), key=lambda point: (point[0], -point[1])):
         if not front or y > front[-1][1]:
             front.append((x, y))
     front.append((max(cost), front[-1][1]))
@@ -166,12 +191,12 @@ def _cost(runs: Sequence[RunRecord], metric: str, name: str) -> Chart:
         hoverinfo="skip",
         showlegend=False,
     )
-    for rank, (kind, members) in enumerate(_kinds(runs).items()):
+    for rank, (group, members) in enumerate(_groups(runs).items()):
         figure.add_scatter(
             x=[cost[at] for at in members],
             y=[accuracy[at] for at in members],
-            text=[_text(runs[at].name) for at in members],
-            name=_text(kind),
+            text=[_escape(runs[at].name) for at in members],
+            name=_escape(group),
             mode="markers",
             marker={
                 "color": COLOURS[rank % len(COLOURS)],
@@ -180,70 +205,70 @@ def _cost(runs: Sequence[RunRecord], metric: str, name: str) -> Chart:
                 "line": {"color": "var(--panel)", "width": 1},
             },
             hovertemplate="%{text}<br>" + name + " %{x:,.4~g}<br>test accuracy %{y:.4f}<extra></extra>",
-            showlegend=bool(kind),
+            showlegend=bool(group),
         )
-    _style(figure, f"test accuracy against {name}", name, "")
+    _apply_layout(figure, f"test accuracy against {name}", name, "")
     figure.update_layout(legend={"orientation": "h", "y": -0.22, "x": 0}, hovermode="closest")
-    if max(cost) > _LOG_FROM * min(cost):
+    if max(cost) > _LOG_RATIO * min(cost):
         figure.update_xaxes(type="log", dtick=1)
-    return _chart(figure)
+    return _to_chart(figure)
 
 
-def _kinds(runs: Sequence[RunRecord]) -> dict[str, list[int]]:
-    """Runs by their model, else by their optimizer, if there are few enough of them to tell apart."""
+def _groups(runs: Sequence[RunRecord]) -> dict[str, list[int]]:
+    """Positions of runs by model, or else by optimizer, if there are few enough to have colours of their own."""
     for key in ("model.name", "optimizer.name"):
-        found: dict[str, list[int]] = {}
+        groups: dict[str, list[int]] = {}
         for at, run in enumerate(runs):
-            found.setdefault(run.params.get(key, "-"), []).append(at)
-        if 1 < len(found) <= len(COLOURS):
-            return found
+            groups.setdefault(run.params.get(key, "-"), []).append(at)
+        if 1 < len(groups) <= len(COLOURS):
+            return groups
     return {"": list(range(len(runs)))}
 
 
 def _axis(name: str, values: Sequence[Any]) -> dict[str, Any]:
-    """Numbers on a scale where they are many, everything else evenly spread."""
+    """An axis of parallel coordinates: a numeric scale for many distinct numbers, otherwise evenly spaced values."""
     distinct = list(dict.fromkeys(values))
     numeric = all(isinstance(one, int | float) and not isinstance(one, bool) for one in distinct)
     ordered = sorted(distinct) if numeric else sorted(distinct, key=str)
-    if numeric and len(distinct) > _MOST_TICKS:
-        return _numbers(name, values)
+    if numeric and len(distinct) > _MAX_TICKS:
+        return _numeric_axis(name, values)
     step = {repr(one): at / max(1, len(ordered) - 1) for at, one in enumerate(ordered)}
     spread = max(1, len(values) - 1)
     places = [step[repr(one)] + _JITTER * (at / spread - 0.5) for at, one in enumerate(values)]
-    every = -(-len(ordered) // _MOST_TICKS)
+    every = -(-len(ordered) // _MAX_TICKS)
     ticks = [(step[repr(one)], "-" if one is None else str(one)) for one in ordered[::every]]
     return {"name": name, "places": places, "ticks": ticks}
 
 
-def _numbers(name: str, values: Sequence[float]) -> dict[str, Any]:
+def _numeric_axis(name: str, values: Sequence[float]) -> dict[str, Any]:
     low, high = min(values), max(values)
-    log = low > 0 and high > _LOG_FROM * low
+    log = low > 0 and high > _LOG_RATIO * low
 
     def place(one: float) -> float:
         if high == low:
             return 0.5
         return math.log(one / low) / math.log(high / low) if log else (one - low) / (high - low)
 
-    share = [low * (high / low) ** (at / 4) if log else low + (high - low) * at / 4 for at in range(5)]
-    ticks = [(place(one), f"{one:.4g}") for one in dict.fromkeys(share)]
+    tick_values = [low * (high / low) ** (at / 4) if log else low + (high - low) * at / 4 for at in range(5)]
+    ticks = [(place(one), f"{one:.4g}") for one in dict.fromkeys(tick_values)]
     return {"name": name, "places": [place(one) for one in values], "ticks": ticks}
 
 
-def _shade(share: float) -> str:
-    mixed = [round(low + share * (high - low)) for low, high in zip(_LOW, _HIGH, strict=True)]
+def _accuracy_colour(share: float) -> str:
+    mixed = [round(low + share * (high - low)) for low, high in zip(_LOW_COLOUR, _HIGH_COLOUR, strict=True)]
     return f"rgb({mixed[0]},{mixed[1]},{mixed[2]})"
 
 
-def _limit(found: Sequence[Mapping[int, float]]) -> float | None:
-    """Of a loss axis, where one diverged run would flatten all others."""
-    highest = [max(finite) for steps in found if (finite := [y for y in steps.values() if math.isfinite(y)])]
+def _loss_limit(series: Sequence[Mapping[int, float]]) -> float | None:
+    """Upper limit of a loss axis if a diverged run would flatten all other curves, else `None`."""
+    highest = [max(finite) for values in series if (finite := [y for y in values.values() if math.isfinite(y)])]
     if not highest:
         return None
     limit = 2 * statistics.median_low(highest)
     return limit if max(highest) > limit else None
 
 
-def _style(figure: Any, title: str, x: str, y: str) -> None:
+def _apply_layout(figure: Any, title: str, x: str, y: str) -> None:
     axis = {
         "gridcolor": "var(--line)",
         "linecolor": "var(--muted)",
@@ -265,19 +290,19 @@ def _style(figure: Any, title: str, x: str, y: str) -> None:
     figure.update_yaxes(**axis, title={"text": y})
 
 
-def _chart(figure: Any) -> Chart:
-    """As plain data; not Plotly's binary arrays, which the page's own script could not read."""
+def _to_chart(figure: Any) -> Chart:
+    """Convert a figure to plain lists, instead of Plotly's binary arrays, which the page's script cannot read."""
     drawn: Chart = json.loads(json.dumps(figure.to_plotly_json(), default=list))
     drawn["layout"].pop("template", None)
     return drawn
 
 
-def _text(name: str) -> str:
-    """Plotly takes text for HTML."""
+def _escape(name: str) -> str:
+    """Escape text for Plotly, which interprets it as HTML."""
     return html.escape(name, quote=False)
 
 
-def _broken(name: str) -> str:
-    """`optimizer.learning_rate` in two lines."""
+def _in_two_lines(name: str) -> str:
+    """Split a name such as `optimizer.learning_rate` into two lines."""
     first, dot, rest = name.rpartition(".") if "." in name else name.rpartition("/")
-    return f"{_text(first + dot)}<br>{_text(rest)}"
+    return f"{_escape(first + dot)}<br>{_escape(rest)}"

@@ -1,11 +1,11 @@
-"""The part of a run's description that says what was said of it; the rest is people's own."""
+"""The section of a run's description that lists its reviews; the text around it belongs to the users."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-LONGEST = 8000  # characters of a tag; a longer one is silently cut
+MAX_LENGTH = 8000  # characters of a tag; MLflow silently cuts longer ones
 
 _BEGIN = "<!-- reviews: cifar-exp writes what stands between these two marks anew -->"
 _END = "<!-- end of reviews -->"
@@ -13,25 +13,32 @@ _SECTION = re.compile(rf"\n*{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.S)
 
 
 def with_reviews(text: str, lines: Sequence[str]) -> str:
-    """The description with these lines, the newest last, as its section; what people wrote around it stays.
+    """Replace the section of reviews in a description, or append it.
 
-    As many as there is room for; all of them are in the run's tags.
+    Args:
+        text: description of the run.
+        lines: one list item per review, the oldest first. The oldest are left out if there is no room for all of them;
+            every review is also a tag of the run.
+
+    Returns:
+        The description with the newest review on top of its section, of at most `MAX_LENGTH` characters. The text
+        around the section is unchanged.
     """
-    own = _SECTION.sub("", text)
-    found = _SECTION.search(text)
-    before, after = (text[: found.start()], text[found.end() :]) if found else (text, "")
+    own_text = _SECTION.sub("", text)
+    section_match = _SECTION.search(text)
+    before, after = (text[: section_match.start()], text[section_match.end() :]) if section_match else (text, "")
     after = _SECTION.sub("", after)
-    for left in range(len(lines) + 1):
-        kept = list(reversed(lines[left:]))
-        said = [f"- and {left} before, in the tags `review.verdict.*`"] if left else []
-        section = "\n".join([_BEGIN, "**Reviews**", "", *kept, *said, _END])
-        made = f"{before}\n\n{section}{after}".lstrip("\n")
-        if len(made) <= LONGEST:
-            return made
-    return own
+    for omitted in range(len(lines) + 1):
+        kept = list(reversed(lines[omitted:]))
+        omission = [f"- and {omitted} earlier ones, in the tags `review.verdict.*`"] if omitted else []
+        section = "\n".join([_BEGIN, "**Reviews**", "", *kept, *omission, _END])
+        description = f"{before}\n\n{section}{after}".lstrip("\n")
+        if len(description) <= MAX_LENGTH:
+            return description
+    return own_text
 
 
-def line(heading: str, said: str) -> str:
-    """An entry of a list, on one line, in which nothing that was said can end the section or begin another."""
-    whole = f"{heading}: {said}" if said else heading
-    return "- " + " ".join(whole.split()).replace("<", "&lt;").replace(">", "&gt;")
+def list_item(heading: str, text: str) -> str:
+    """Format a Markdown list item on one line. Angle brackets are escaped, so that no text can end the section."""
+    content = f"{heading}: {text}" if text else heading
+    return "- " + " ".join(content.split()).replace("<", "&lt;").replace(">", "&gt;")

@@ -1,7 +1,8 @@
-"""A logged model, found by its run or its MLflow address, and what it says of images.
+"""Prediction with logged models, given by their run or model URI.
 
-A model that comes from a shared server is data. What MLflow would load by could name any code; so the network is built
-anew from the config that its run logged, which can name layers alone, and is given the weights.
+A model from a shared server is treated as data. The files by which MLflow loads a model can name any code, so they are
+not used. The network is rebuilt from the config that its run logged, which can only name layers, and its weights are
+loaded into it.
 """
 
 from __future__ import annotations
@@ -27,70 +28,82 @@ from cifar_exp.tracking.store import Store
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-_ID = r"m-[0-9a-f]{32}"
-_FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-... or runs:/RUN/model"
+_MODEL_ID = r"m-[0-9a-f]{32}"
+_URI_FORMATS = "models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-... or runs:/RUN/model"
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A logged model."""
+    """A logged model.
+
+    Attributes:
+        name: description for the user.
+        run_id: of the run that logged the model.
+        model_id: MLflow's id of the logged model.
+        config: of that run.
+    """
 
     name: str
-    """For a person."""
     run_id: str
     model_id: str
     config: Config
-    """Of its run."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """In the order of the probabilities."""
+        """Class names in the order of the probabilities."""
         return class_names(self.config.data.name)
 
 
-def of_run(store: Store, run: Run) -> Classifier:
-    """The model that a run logged.
+def from_run(store: Store, run: Run) -> Classifier:
+    """Find the model that a run logged.
 
     Raises:
-        UserError: if it logged none, or its config is none that could have been logged.
+        UserError: if the run logged no model, or if its config is not valid.
     """
     if not run.outputs or not run.outputs.model_outputs:
         raise UserError(f"run {run.info.run_id} ({run.info.status}) logged no model")
     return _classifier(store, run.outputs.model_outputs[-1].model_id, run.info.run_id, "")
 
 
-def of_uri(store: Store, uri: str) -> Classifier:
-    """The model of an MLflow address.
+def from_uri(store: Store, uri: str) -> Classifier:
+    """Find a model by its MLflow URI.
+
+    Args:
+        store: contains the model.
+        uri: models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-... or runs:/RUN/model.
 
     Raises:
-        UserError: if there is none, or it was not made by a run of cifar_exp.
+        UserError: if there is no such model, or if it was not logged by a run of cifar_exp.
     """
-    if found := re.fullmatch(r"runs:/([0-9a-f]{32})/model", uri):
+    if match := re.fullmatch(r"runs:/([0-9a-f]{32})/model", uri):
         with store.asked() as client:
-            return of_run(store, client.get_run(found[1]))
-    if found := re.fullmatch(rf"models:/({_ID})", uri):
-        return _of_logged(store, found[1], "")
+            return from_run(store, client.get_run(match[1]))
+    if match := re.fullmatch(rf"models:/({_MODEL_ID})", uri):
+        return _from_model_id(store, match[1], "")
     with store.asked() as client:
-        if found := re.fullmatch(r"models:/([^/@]+)@([^/@]+)", uri):
-            holds = promotion.holder(client, found[1], found[2])
-            if holds is None:
-                raise UserError(f"nothing is {found[1]}@{found[2]} in {store.uri}: cifar-exp promote RUN makes it so")
-            version = holds
-        elif found := re.fullmatch(r"models:/([^/@]+)/(\d+)", uri):
-            version = client.get_model_version(found[1], found[2])
+        if match := re.fullmatch(r"models:/([^/@]+)@([^/@]+)", uri):
+            current = promotion.current_version(client, match[1], match[2])
+            if current is None:
+                raise UserError(promotion.no_version_message(store, match[1], match[2]))
+            version = current
+        elif match := re.fullmatch(r"models:/([^/@]+)/(\d+)", uri):
+            version = client.get_model_version(match[1], match[2])
         else:
-            raise UserError(f"{uri!r} is no address of a model: expected {_FORMS}")
-    source = re.fullmatch(rf"models:/({_ID})", version.source or "")
+            raise UserError(f"{uri!r} is not a model URI: expected {_URI_FORMATS}")
+    source = re.fullmatch(rf"models:/({_MODEL_ID})", version.source or "")
     if source is None:
-        raise UserError(f"{uri} was registered from {version.source}, not from the model of a run: promote a run")
-    return _of_logged(store, source[1], f"{uri}, version {version.version}: ")
+        raise UserError(
+            f"{uri} was registered from {version.source}, not from the model of a run: use a model that "
+            "cifar-exp promote registered"
+        )
+    return _from_model_id(store, source[1], f"{uri}, version {version.version}: ")
 
 
-def _of_logged(store: Store, model_id: str, prefix: str) -> Classifier:
+def _from_model_id(store: Store, model_id: str, prefix: str) -> Classifier:
     with store.asked() as client:
         run_id = client.get_logged_model(model_id).source_run_id
     if not run_id:
-        raise UserError(f"model {model_id} is of no run, whose config would say how to build it")
+        raise UserError(f"model {model_id} was not logged by a run, so there is no config to build it from")
     return _classifier(store, model_id, run_id, prefix)
 
 
@@ -100,10 +113,18 @@ def _classifier(store: Store, model_id: str, run_id: str, prefix: str) -> Classi
 
 
 def probabilities(store: Store, classifier: Classifier, images: Images) -> npt.NDArray[np.float32]:
-    """Class probabilities (N, C) of images (N, 32, 32, 3) uint8.
+    """Predict class probabilities with a logged model.
+
+    Args:
+        store: contains the model.
+        classifier: the model.
+        images: (N, 32, 32, 3) uint8.
+
+    Returns:
+        Class probabilities (N, C) float32.
 
     Raises:
-        UserError: if the weights cannot be had or are not those of the network that its run's config describes.
+        UserError: if the weights cannot be read, or do not fit the network that the run's config describes.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = fetch.keras_file(store, classifier.model_id, Path(folder))

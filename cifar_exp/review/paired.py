@@ -1,4 +1,4 @@
-"""Two runs on the same test images: whether one is better than the other by more than chance would make it."""
+"""Paired comparison of runs on the same test images: McNemar's test and a confidence interval."""
 
 from __future__ import annotations
 
@@ -19,61 +19,68 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PREDICTIONS = "evaluation/predictions.parquet"
-_BYTES, _VALUES = 1 << 28, 50_000_000  # of a file that is read: a million images of 40 classes
-SIGNIFICANT = 0.05  # a p-value below it is not put down to chance
+_MAX_BYTES, _MAX_VALUES = 1 << 28, 50_000_000  # of a file that is read: a million images of 40 classes
+SIGNIFICANCE_LEVEL = 0.05  # a difference with a smaller p-value is significant
 CONFIDENCE = 0.95
-SMALLEST_P = 0.0001  # that is shown
+SMALLEST_P = 0.0001  # smaller p-values are shown as below it
 
 _COLUMNS = ("index", "label", "predicted")
 
-Right = npt.NDArray[np.bool_]
+Correct = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Paired:
-    """How two runs, A and B, did on the same images."""
+    """Comparison of two runs, A and B, on the same test images.
+
+    Attributes:
+        a: name of run A.
+        b: name of run B.
+        images: number of test images.
+        only_a: number of images that only A classifies correctly.
+        only_b: number of images that only B classifies correctly.
+        difference: accuracy of B minus accuracy of A.
+        interval: 95 % confidence interval of the difference. It covers both the t interval of the per-image differences
+            and the exact (Clopper-Pearson) interval for the images on which the runs differ, so it excludes 0 exactly
+            if the test is significant.
+        p_value: of the exact McNemar test: the probability of a split of `only_a` and `only_b` at least as uneven if
+            both runs were equally accurate.
+    """
 
     a: str
     b: str
-    """Their names."""
     images: int
     only_a: int
     only_b: int
-    """Images that one got right and the other wrong."""
     difference: float
-    """Of the accuracies, B's minus A's."""
     interval: tuple[float, float]
-    """95 % confidence: the t interval of the differences image by image, and the exact one (Clopper and Pearson's) for
-    the number of images on which they differ, whichever reaches further; so that it is without 0 where the test is
-    significant, and only there."""
     p_value: float
-    """McNemar's test, in its exact form: that chance alone divides `only_a` and `only_b` so unevenly."""
 
     @property
     def significant(self) -> bool:
-        """Whether the difference is larger than chance would make it."""
-        return self.p_value < SIGNIFICANT
+        """Whether the p-value is below 0.05."""
+        return self.p_value < SIGNIFICANCE_LEVEL
 
     @property
     def words(self) -> str:
-        """All of it in a sentence."""
+        """The comparison as a sentence."""
         if not self.only_a + self.only_b:
-            return f"{self.b} and {self.a} are right on the very same of {self.images:,} images."
+            return f"{self.b} and {self.a} classify the same images correctly ({self.images:,} images)."
         p = f"p = {self.p_value:.4f}" if self.p_value >= SMALLEST_P else f"p < {SMALLEST_P}"
         test = f"McNemar {p}, {self.images:,} images"
         low, high = self.interval if self.difference >= 0 else (-self.interval[1], -self.interval[0])
         interval = f"{low:.4f} to {high:.4f}"
         if self.only_a == self.only_b:
             return f"{self.b} is as accurate as {self.a} (95 % interval of the difference {interval}; {test})."
-        how = "better" if self.difference > 0 else "worse"
+        better_or_worse = "better" if self.difference > 0 else "worse"
         chance = "larger" if self.significant else "no larger"
         return (
-            f"{self.b} is {how} than {self.a} by {abs(self.difference):.4f} (95 % interval {interval}), "
+            f"{self.b} is {better_or_worse} than {self.a} by {abs(self.difference):.4f} (95 % interval {interval}), "
             f"{chance} than chance would make it ({test})."
         )
 
-    def turned(self) -> Paired:
-        """The same with A and B exchanged."""
+    def swapped(self) -> Paired:
+        """The same comparison with A and B exchanged."""
         low, high = self.interval
         return Paired(
             self.b, self.a, self.images, self.only_b, self.only_a, -self.difference, (-high, -low), self.p_value
@@ -81,105 +88,129 @@ class Paired:
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """What a run predicted."""
+class RunPredictions:
+    """Predictions of one run.
+
+    Attributes:
+        run: id or name of the run, for messages.
+        digest: of the test images; `None` if it was not logged.
+        frame: one row per test image: index, label, predicted, p_<class>.
+    """
 
     run: str
-    """Its id, or its name."""
     digest: str | None
-    """Of the test images."""
     frame: pd.DataFrame
 
 
-def paired(store: Store, run_a: str, run_b: str) -> Paired:
-    """Compare what two runs of a store, by their ids, predicted of the same test images.
+def compare_runs(store: Store, run_a: str, run_b: str) -> Paired:
+    """Compare two logged runs.
+
+    Args:
+        store: contains both runs.
+        run_a: id of run A.
+        run_b: id of run B.
 
     Raises:
-        UserError: if there is no such run, if one has no predictions, or they are of different images.
+        UserError: if a run does not exist or has no predictions, or if the test images differ.
     """
-    return _test(read(store, run_a), read(store, run_b))
+    return _compare_predictions(_read(store, run_a), _read(store, run_b))
 
 
-def against(store: Store, baseline: Run, runs: Sequence[Run]) -> list[Paired | UserError | None]:
-    """Each of these runs as B beside the same A: the test, or why there is none; None for the baseline itself.
+def compare_with_baseline(store: Store, baseline: Run, runs: Sequence[Run]) -> list[Paired | UserError | None]:
+    """Compare several runs, each as B, with the same baseline, as A.
+
+    Returns:
+        For each run its comparison, the error that prevented it, or `None` for the baseline itself.
 
     Raises:
         UserError: if the baseline has no predictions.
     """
-    first = (baseline, of_run(store, baseline))
+    baseline_predictions = (baseline, predictions_of_run(store, baseline))
 
-    def tested(run: Run) -> Paired | UserError | None:
+    def compare_one(run: Run) -> Paired | UserError | None:
         if run.info.run_id == baseline.info.run_id:
             return None
         try:
-            return _test(first, (run, of_run(store, run)))
+            return _compare_predictions(baseline_predictions, (run, predictions_of_run(store, run)))
         except UserError as error:
             return error
 
-    return [tested(run) for run in runs]
+    return [compare_one(run) for run in runs]
 
 
-def _test(a: tuple[Run, pd.DataFrame], b: tuple[Run, pd.DataFrame]) -> Paired:
-    check_same_images([a, b])
+def _compare_predictions(a: tuple[Run, pd.DataFrame], b: tuple[Run, pd.DataFrame]) -> Paired:
+    check_same_images([RunPredictions(run.info.run_id, test_digest(run), frame) for run, frame in (a, b)])
     names = [run.info.run_name for run, _ in (a, b)]
     if names[0] == names[1]:
         names = [f"{run.info.run_name} ({run.info.run_id[:8]})" for run, _ in (a, b)]
-    return compare(right(a[1]), right(b[1]), names[0], names[1])
+    return compare(correct(a[1]), correct(b[1]), names[0], names[1])
 
 
-def compare(right_a: Right, right_b: Right, a: str = "A", b: str = "B") -> Paired:
-    """Compare two runs by whether each got each image right, both (N,) in the same order."""
+def compare(correct_a: Correct, correct_b: Correct, a: str = "A", b: str = "B") -> Paired:
+    """Compare two runs by which images each of them classifies correctly.
+
+    Args:
+        correct_a: (N,) bool, whether run A classifies each image correctly.
+        correct_b: (N,) bool, for run B, in the same order.
+        a: name of run A.
+        b: name of run B.
+    """
     from scipy import stats
 
-    images = len(right_a)
-    only_a, only_b = int(np.sum(right_a & ~right_b)), int(np.sum(right_b & ~right_a))
-    differ = only_a + only_b
-    if not differ:
-        most = stats.binomtest(0, images).proportion_ci(CONFIDENCE).high
-        return Paired(a, b, images, 0, 0, 0.0, (-float(most), float(most)), 1.0)
-    test = stats.binomtest(only_b, differ, 0.5)
-    exact = [(2 * share - 1) * differ / images for share in test.proportion_ci(CONFIDENCE)]
+    images = len(correct_a)
+    only_a, only_b = int(np.sum(correct_a & ~correct_b)), int(np.sum(correct_b & ~correct_a))
+    discordant = only_a + only_b
+    if not discordant:
+        limit = float(stats.binomtest(0, images).proportion_ci(CONFIDENCE).high)
+        return Paired(a, b, images, 0, 0, 0.0, (-limit, limit), 1.0)
+    test = stats.binomtest(only_b, discordant, 0.5)
+    exact = [(2 * share - 1) * discordant / images for share in test.proportion_ci(CONFIDENCE)]
     difference = (only_b - only_a) / images
     lows, highs = [exact[0]], [exact[1]]
-    per_image = right_b.astype(float) - right_a
+    per_image = correct_b.astype(float) - correct_a
     if per_image.std():
-        student = stats.ttest_1samp(per_image, 0).confidence_interval(CONFIDENCE)
-        lows.append(student.low)
-        highs.append(student.high)
+        t_interval = stats.ttest_1samp(per_image, 0).confidence_interval(CONFIDENCE)
+        lows.append(t_interval.low)
+        highs.append(t_interval.high)
     interval = (float(min(lows)), float(max(highs)))
     return Paired(a, b, images, only_a, only_b, difference, interval, float(test.pvalue))
 
 
-def right(predictions: pd.DataFrame) -> Right:
-    """Whether each image was, (N,)."""
-    found: Right = (predictions["label"] == predictions["predicted"]).to_numpy()
-    return found
+def correct(predictions: pd.DataFrame) -> Correct:
+    """Whether each image is classified correctly, (N,) bool."""
+    mask: Correct = (predictions["label"] == predictions["predicted"]).to_numpy()
+    return mask
 
 
-def read(store: Store, run_id: str) -> tuple[Run, pd.DataFrame]:
-    """A run and its predictions: index, label, predicted, p_<class>, a row per test image.
+def _read(store: Store, run_id: str) -> tuple[Run, pd.DataFrame]:
+    run, content = fetch.run_and_file(store, run_id, PREDICTIONS, _MAX_BYTES)
+    return run, parse_predictions(content, f"run {run_id} of {store.uri}")
+
+
+def predictions_of_run(store: Store, run: Run) -> pd.DataFrame:
+    """Read the predictions of a run.
+
+    Returns:
+        One row per test image: index, label, predicted, p_<class>.
 
     Raises:
-        UserError: if there is no such run, or it has none.
+        UserError: if the run has no predictions.
     """
-    run, content = fetch.run_and_file(store, run_id, PREDICTIONS, _BYTES)
-    return run, parse(content, f"run {run_id} of {store.uri}")
+    return parse_predictions(fetch.file(store, run, PREDICTIONS, _MAX_BYTES), f"run {run.info.run_id} of {store.uri}")
 
 
-def of_run(store: Store, run: Run) -> pd.DataFrame:
-    """The predictions of a run, as `read` gives them.
+def parse_predictions(content: bytes, origin: str) -> pd.DataFrame:
+    """Parse and check a file of predictions, which may come from anywhere.
 
-    Raises:
-        UserError: if it has none.
-    """
-    return parse(fetch.file(store, run, PREDICTIONS, _BYTES), f"run {run.info.run_id} of {store.uri}")
+    Args:
+        content: Parquet file.
+        origin: run or folder that the file comes from, for messages.
 
-
-def parse(content: bytes, whose: str) -> pd.DataFrame:
-    """The predictions in a file that may come from anywhere.
+    Returns:
+        One row per test image: index, label, predicted, p_<class>.
 
     Raises:
-        UserError: if it does not hold any.
+        UserError: if the content is not a valid file of predictions.
     """
     import pandas as pd
     import pyarrow as pa
@@ -191,55 +222,48 @@ def parse(content: bytes, whose: str) -> pd.DataFrame:
         probabilities = [name for name in schema.names if name.startswith("p_")]
         wanted = [*_COLUMNS, *probabilities]
         if missing := [name for name in _COLUMNS if name not in schema.names]:
-            raise UserError(f"{whose}: {PREDICTIONS} has no column {missing[0]!r}")
+            raise UserError(f"{origin}: {PREDICTIONS} has no column {missing[0]!r}")
         rows = sum(file.metadata.row_group(part).num_rows for part in parts)
-        if rows * len(wanted) > _VALUES:  # a few kilobytes of a repeated value expand to gigabytes
-            raise UserError(f"{whose}: {PREDICTIONS} holds {rows:,} rows; at most {_VALUES:,} values are read")
+        if rows * len(wanted) > _MAX_VALUES:  # a few kilobytes of repeated values can expand to gigabytes
+            raise UserError(f"{origin}: {PREDICTIONS} holds {rows:,} rows; at most {_MAX_VALUES:,} values are read")
         numeric = all(pa.types.is_integer(schema.field(name).type) for name in _COLUMNS)
         numeric = numeric and all(pa.types.is_floating(schema.field(name).type) for name in probabilities)
         if not numeric or not rows or not probabilities:
-            raise UserError(f"{whose}: {PREDICTIONS} is not a row per image of integers and probabilities")
+            raise UserError(f"{origin}: {PREDICTIONS} does not have one row of integers and probabilities per image")
         frame: pd.DataFrame = file.read(columns=wanted).to_pandas(ignore_metadata=True)
     except (pa.ArrowException, ValueError, KeyError, OSError) as error:
-        raise UserError(f"{whose}: {PREDICTIONS} cannot be read: {reason(error)}") from error
+        raise UserError(f"{origin}: {PREDICTIONS} cannot be read: {reason(error)}") from error
     if not all(pd.api.types.is_integer_dtype(frame[name]) for name in _COLUMNS):
-        raise UserError(f"{whose}: {PREDICTIONS} has rows without an index, a label or a prediction")
-    known = frame[["label", "predicted"]].isin(range(len(probabilities))).all(axis=None)
-    if not known:
-        raise UserError(f"{whose}: {PREDICTIONS} names classes that it has no probabilities of")
+        raise UserError(f"{origin}: {PREDICTIONS} has rows without index, label or prediction")
+    in_range = frame[["label", "predicted"]].isin(range(len(probabilities))).all(axis=None)
+    if not in_range:
+        raise UserError(
+            f"{origin}: {PREDICTIONS} has labels or predictions outside the classes it has probabilities for"
+        )
     return frame[wanted]
 
 
-def check_same_images(found: Sequence[tuple[Run, pd.DataFrame]]) -> None:
-    """Refuse runs that were not tested on the same images: by their digests, and by index and label of each.
+def check_same_images(runs: Sequence[RunPredictions]) -> None:
+    """Check that runs were tested on the same images: by digest, and by the index and label of every image.
 
     Raises:
-        UserError: for the first that was tested on others than the first of all.
+        UserError: for the first run whose test images differ from those of `runs[0]`.
     """
-    check_same([Predicted(run.info.run_id, test_digest(run), frame) for run, frame in found])
-
-
-def check_same(found: Sequence[Predicted]) -> None:
-    """The same, wherever they come from.
-
-    Raises:
-        UserError: for the first that was tested on others than the first of all.
-    """
-    first = found[0]
-    for one in found[1:]:
-        pair = f"runs {first.run} and {one.run} were tested on different images"
-        if first.digest and one.digest and first.digest != one.digest:
-            raise UserError(f"{pair}: SHA-256 {first.digest[:12]}... and {one.digest[:12]}...")
-        if len(one.frame) != len(first.frame):
-            raise UserError(f"{pair}: {len(first.frame):,} and {len(one.frame):,}")
+    first = runs[0]
+    for other in runs[1:]:
+        pair = f"runs {first.run} and {other.run} were tested on different images"
+        if first.digest and other.digest and first.digest != other.digest:
+            raise UserError(f"{pair}: SHA-256 {first.digest[:12]}... and {other.digest[:12]}...")
+        if len(other.frame) != len(first.frame):
+            raise UserError(f"{pair}: {len(first.frame):,} and {len(other.frame):,}")
         for name in ("index", "label"):
-            differ = one.frame[name].to_numpy() != first.frame[name].to_numpy()
+            differ = other.frame[name].to_numpy() != first.frame[name].to_numpy()
             if differ.any():
                 raise UserError(f"{pair}: their {name} differs in row {int(differ.argmax())}")
 
 
 def test_digest(run: Run) -> str | None:
-    """Of the images it was tested on, where that was recorded."""
-    used = run.inputs.dataset_inputs if run.inputs else []
-    found = (entry.dataset for entry in used if entry.dataset.name.endswith("-test"))
-    return next((str(dataset.digest) for dataset in found), None)
+    """Logged digest of a run's test images, or `None` if it was not logged."""
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    test_sets = (entry.dataset for entry in inputs if entry.dataset.name.endswith("-test"))
+    return next((str(dataset.digest) for dataset in test_sets), None)

@@ -1,4 +1,4 @@
-"""Which run's model is to be used: the champion, an alias of a registered model, and the line of those before it."""
+"""Promotion of a run's model to champion, an alias of a registered model, and the history of promotions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_exp.errors import UserError
 from cifar_exp.review import paired, verdicts
-from cifar_exp.review.query import SHORT
+from cifar_exp.review.query import SHORT_ID
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
 
@@ -27,12 +27,27 @@ _PREFIX = "promotion."
 _TIME = "%Y-%m-%dT%H-%M-%S.%fZ"
 _ACCURACY = "test/accuracy"
 _NAME = re.compile(r"[\w .-]+")
-_ALIAS = re.compile(r"(?!v\d+$)[A-Za-z][\w-]*")  # MLflow takes v1 for a version
+_ALIAS = re.compile(r"(?!v\d+$)[A-Za-z][\w-]*")  # MLflow reads v1 as a version
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """A version that was given an alias."""
+    """A model version that was given an alias.
+
+    Attributes:
+        model: name of the registered model.
+        alias: such as champion.
+        version: of the registered model.
+        run_id: of the run that logged the model.
+        run_name: of the same run.
+        accuracy: of the run on the test images; `None` if it was not logged.
+        by: user who promoted it.
+        at: time of the promotion, in UTC; `None` if the alias was not set by cifar-exp promote.
+        why: note of the user, and the comparison with the version that had the alias before.
+        even_though: reason for a promotion in spite of the objections.
+        objections: rules that the promotion did not meet.
+        now: whether this version has the alias now.
+    """
 
     model: str
     alias: str
@@ -40,98 +55,108 @@ class Promotion:
     run_id: str
     run_name: str
     accuracy: float | None
-    """On the test images."""
     by: str
     at: datetime | None
-    """None where the alias was moved by other means than cifar-exp promote."""
     why: str
     even_though: str = ""
     objections: tuple[str, ...] = ()
     now: bool = False
-    """Whether the alias is there now."""
 
     @property
     def lines(self) -> list[str]:
-        """For a terminal."""
+        """Lines for the terminal."""
         accuracy = "no test accuracy" if self.accuracy is None else f"test accuracy {self.accuracy:.4f}"
-        when = f"{self.at:%Y-%m-%d %H:%M} UTC by {self.by}" if self.at else "at no known time"
-        mark = f"{self.alias} now" if self.now else f"{self.alias} once"
-        head = f"version {self.version}  {self.run_name} ({self.run_id[:SHORT]})  {accuracy}; {mark}, {when}"
+        when = f"{self.at:%Y-%m-%d %H:%M} UTC by {self.by}" if self.at else "time unknown"
+        mark = f"{self.alias} now" if self.now else f"{self.alias} before"
+        head = f"version {self.version}  {self.run_name} ({self.run_id[:SHORT_ID]})  {accuracy}; {mark}, {when}"
         reason = [f"  even though {'; '.join(self.objections)}: {self.even_though}"] if self.objections else []
         return [head, *([f"  {self.why}"] if self.why else []), *reason]
 
     def as_data(self) -> Mapping[str, object]:
-        """For JSON."""
+        """JSON-compatible mapping."""
         return asdict(self) | {"at": self.at.isoformat() if self.at else None}
 
 
 def model_name(store: Store, name: str | None) -> str:
-    """Of the registered model: the one that the config names, else that of the experiment.
+    """Name of the registered model: the configured one, or else the name of the experiment.
 
     Raises:
-        UserError: if MLflow takes no such name.
+        UserError: if MLflow does not accept the name.
     """
-    found = name or store.experiment
-    if not _NAME.fullmatch(found):
-        raise UserError(f"{found!r} is no name of a registered model: give one with review.model=NAME")
-    return found
+    chosen = name or store.experiment
+    if not _NAME.fullmatch(chosen):
+        raise UserError(f"{chosen!r} is not a valid name of a registered model: set one with review.model=NAME")
+    return chosen
 
 
 def promote(store: Store, run: Run, name: str, alias: str, by: str, note: str = "", even_though: str = "") -> Promotion:
-    """Give the alias to the run's model, if it was approved and beats the one that has it.
+    """Give an alias to a run's model if the run is approved and significantly better than the current holder.
 
     Args:
-        store: of the run; also holds the registered model.
-        run: the one whose logged model it is.
-        name: of the registered model, made where there is none.
-        alias: "champion", say.
-        by: who says so.
-        note: what else there is to say.
-        even_though: why, where the run was not approved or does not beat the present one.
+        store: contains the run and the registered model.
+        run: logged the model.
+        name: of the registered model, which is created if it does not exist.
+        alias: such as `"champion"`.
+        by: user who promotes it.
+        note: comment, at most 1,000 characters.
+        even_though: reason to promote a run that is not approved or not better, at most 1,000 characters.
+
+    Returns:
+        The recorded promotion.
 
     Raises:
-        UserError: if the rules or the server do not let it be.
+        UserError: if the promotion rules or the server forbid it.
     """
     if not _ALIAS.fullmatch(alias):
-        raise UserError(f"--alias {alias}: expected letters, digits, '-' and '_', beginning with a letter, not v1")
-    for text in (note, even_though):
-        if len(text) > verdicts.LONGEST:
-            raise UserError(f"a note has at most {verdicts.LONGEST:,} characters, this one {len(text):,}")
-    if not run.outputs or not run.outputs.model_outputs:
-        raise UserError(f"run {run.info.run_id[:SHORT]} ({run.info.run_name}, {run.info.status}) logged no model")
-    with store.asked() as client:
-        before = holder(client, name, alias)
-    if before and before.run_id == run.info.run_id:
-        raise UserError(f"{run.info.run_name} has {name}@{alias} already, as version {before.version}")
-    against, why = _weigh(store, run, before)
-    if against and not even_though:
         raise UserError(
-            f"{run.info.run_name} cannot be promoted: {'; '.join(against)}; "
-            '--even-though "reason" promotes it nevertheless, and is kept'
+            f"--alias {alias}: expected letters, digits, '-' and '_', starting with a letter; v1 means a version"
         )
-    said = ". ".join(part for part in (note.rstrip("."), why) if part)
+    for text in (note, even_though):
+        if len(text) > verdicts.MAX_NOTE_LENGTH:
+            raise UserError(f"a note has at most {verdicts.MAX_NOTE_LENGTH:,} characters, this one {len(text):,}")
+    if not run.outputs or not run.outputs.model_outputs:
+        raise UserError(f"run {run.info.run_id[:SHORT_ID]} ({run.info.run_name}, {run.info.status}) logged no model")
+    with store.asked() as client:
+        before = current_version(client, name, alias)
+    if before and before.run_id == run.info.run_id:
+        raise UserError(f"{run.info.run_name} is already {name}@{alias}, as version {before.version}")
+    objections, comparison = _check_rules(store, run, before)
+    if objections and not even_though:
+        raise UserError(
+            f"{run.info.run_name} cannot be promoted: {'; '.join(objections)}; "
+            '--even-though "reason" promotes it anyway, and the reason is recorded'
+        )
+    why = ". ".join(part for part in (note.rstrip("."), comparison) if part)
     with store.asked() as client:
         with store.as_default():
             version = _register(client, run, name)
-        now = holder(client, name, alias)
+        now = current_version(client, name, alias)
         if (now and now.version) != (before and before.version):
-            raise UserError(f"{name}@{alias} was moved meanwhile: the same command compares with what has it now")
+            raise UserError(f"{name}@{alias} was moved in the meantime: run the same command again to compare anew")
         client.set_registered_model_alias(name, alias, version.version)
         latest = max((one.at for one in _records(client, name) if one.at), default=None)
         at = max([datetime.now(UTC), *([latest + timedelta(microseconds=1)] if latest else [])])
         promotion = Promotion(
             *(name, alias, str(version.version), run.info.run_id, run.info.run_name, run.data.metrics.get(_ACCURACY)),
-            *(by, at, said, even_though if against else "", against, True),
+            *(by, at, why, even_though if objections else "", objections, True),
         )
         key = f"{_PREFIX}{at:{_TIME}}.{secrets.token_hex(3)}"
         client.set_model_version_tag(name, version.version, key, json.dumps(promotion.as_data(), ensure_ascii=False))
-        told = [f"{alias} since {at:%Y-%m-%d %H:%M} UTC, by {by}.", *promotion.lines[1:]]
-        client.update_model_version(name, version.version, "\n\n".join(line.strip() for line in told))
+        description = [f"{alias} since {at:%Y-%m-%d %H:%M} UTC, by {by}.", *promotion.lines[1:]]
+        client.update_model_version(name, version.version, "\n\n".join(line.strip() for line in description))
     return promotion
 
 
-def line(store: Store, name: str, alias: str) -> list[Promotion]:
-    """Every version that had this alias, as often as it was given it, the last one last.
+def history(store: Store, name: str, alias: str) -> list[Promotion]:
+    """List all promotions to an alias, the latest last.
+
+    Args:
+        store: contains the registered model.
+        name: of the registered model.
+        alias: such as `"champion"`.
+
+    Returns:
+        The promotions; empty if the store or the registered model does not exist.
 
     Raises:
         UserError: if the store cannot be read.
@@ -139,19 +164,24 @@ def line(store: Store, name: str, alias: str) -> list[Promotion]:
     if not store.exists():
         return []
     with store.asked() as client:
-        present = holder(client, name, alias)
-        found = [one for one in _records(client, name) if one.alias == alias]
-        if present and not (found and found[-1].version == str(present.version)):
-            found.append(_unrecorded(client, name, alias, present))
-    return [*found[:-1], replace(found[-1], now=present is not None)] if found else []
+        current = current_version(client, name, alias)
+        promotions = [promotion for promotion in _records(client, name) if promotion.alias == alias]
+        if current and not (promotions and promotions[-1].version == str(current.version)):
+            promotions.append(_unrecorded(client, name, alias, current))
+    return [*promotions[:-1], replace(promotions[-1], now=current is not None)] if promotions else []
 
 
-def holder(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
-    """The version that has the alias."""
+def no_version_message(store: Store, name: str, alias: str) -> str:
+    """Message for a user who needs a model version with an alias that no version has."""
+    return f"no model version {name}@{alias} in {store.uri}: set the alias with cifar-exp promote RUN"
+
+
+def current_version(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
+    """Model version that has an alias, or `None`."""
     from mlflow.exceptions import MlflowException
 
     try:
-        # Asked for an alias of a model that is not there, a server with logins answers that it is forbidden.
+        # A server with logins answers 403 to a request for an alias of a model that does not exist.
         version = client.get_registered_model(name).aliases.get(alias)
         return client.get_model_version(name, version) if version else None
     except MlflowException as error:
@@ -160,27 +190,27 @@ def holder(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
         raise
 
 
-def _weigh(store: Store, run: Run, before: ModelVersion | None) -> tuple[tuple[str, ...], str]:
-    """What speaks against the run, and what it comes to beside the present one."""
-    against = []
+def _check_rules(store: Store, run: Run, before: ModelVersion | None) -> tuple[tuple[str, ...], str]:
+    """Objections to the promotion, and the comparison with the version that has the alias."""
+    objections = []
     state = verdicts.state(run)
     if state != verdicts.APPROVED:
-        against.append(f"it is {state}, not approved")
+        objections.append(f"it is {state}, not approved")
     if before is None:
-        return tuple(against), "The first."
+        return tuple(objections), "First version with this alias."
     if not before.run_id:
-        return (*against, f"version {before.version}, which has the alias, names no run to compare with"), ""
+        return (*objections, f"version {before.version}, which has the alias, has no run to compare with"), ""
     try:
-        compared = paired.paired(store, before.run_id, run.info.run_id)
+        compared = paired.compare_runs(store, before.run_id, run.info.run_id)
     except UserError as error:
-        return (*against, f"it cannot be compared with the present one: {error}"), ""
+        return (*objections, f"it cannot be compared with the current version: {error}"), ""
     if not (compared.significant and compared.difference > 0):
-        return (*against, compared.words.rstrip(".")), ""
-    return tuple(against), compared.words
+        return (*objections, compared.words.rstrip(".")), ""
+    return tuple(objections), compared.words
 
 
 def _register(client: MlflowClient, run: Run, name: str) -> ModelVersion:
-    """The version of the run's model, made where there is none."""
+    """Find the model version of the run's model, or create it."""
     from mlflow.exceptions import MlflowException
     from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
@@ -191,41 +221,41 @@ def _register(client: MlflowClient, run: Run, name: str) -> ModelVersion:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     source = f"models:/{model_id}"
-    made = [one for one in _versions(client, name) if (one.run_id, one.source) == (run.info.run_id, source)]
-    if made:
-        return made[0]
+    existing = [one for one in _versions(client, name) if (one.run_id, one.source) == (run.info.run_id, source)]
+    if existing:
+        return existing[0]
     version = client.create_model_version(name, source, run.info.run_id, model_id=model_id)
-    # As mlflow.register_model does: the pages of the run and the model show it by that.
+    # As mlflow.register_model does: the pages of the run and the model read this tag.
     try:
-        known = parse_json(client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS) or "[]")
-    except ValueError:  # whoever may log may write anything there
-        known = []
-    shown = [*(known if isinstance(known, list) else []), {"name": name, "version": version.version}]
-    client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(shown)})
+        registered = parse_json(client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS) or "[]")
+    except ValueError:  # any user who may log can write anything there
+        registered = []
+    versions = [*(registered if isinstance(registered, list) else []), {"name": name, "version": version.version}]
+    client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(versions)})
     return version
 
 
 def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
-    found: list[ModelVersion] = []
+    versions: list[ModelVersion] = []
     token: str | None = ""
     while token is not None:
         page = client.search_model_versions(f"name = '{name}'", page_token=token or None)
-        found += page
+        versions += page
         token = page.token or None
-    return found
+    return versions
 
 
 def _records(client: MlflowClient, name: str) -> list[Promotion]:
-    """Every promotion that a version's tags tell of, the oldest first. What is in no form of ours is none."""
-    found = []
+    """Recorded promotions of all versions, the oldest first. Tags that do not hold a valid promotion are ignored."""
+    dated = []
     for version in _versions(client, name):
         for key, value in version.tags.items():
-            if key.startswith(_PREFIX) and (promotion := _read(value, version)):
-                found.append((promotion.at, key, promotion))
-    return [promotion for _, _, promotion in sorted(found, key=lambda one: one[:2])]
+            if key.startswith(_PREFIX) and (promotion := _parse(value, version)):
+                dated.append((promotion.at, key, promotion))
+    return [promotion for _, _, promotion in sorted(dated, key=lambda item: item[:2])]
 
 
-def _read(value: str, version: ModelVersion) -> Promotion | None:
+def _parse(value: str, version: ModelVersion) -> Promotion | None:
     try:
         content: dict[str, Any] = parse_json(value)
         at = datetime.fromisoformat(content.pop("at"))
@@ -236,8 +266,8 @@ def _read(value: str, version: ModelVersion) -> Promotion | None:
         return None
     texts = (promotion.alias, promotion.run_id, promotion.run_name, promotion.by, promotion.why, promotion.even_though)
     numbers = promotion.accuracy is None or isinstance(promotion.accuracy, float)
-    whole = all(isinstance(text, str) for text in (*texts, *promotion.objections)) and at.tzinfo is not None
-    return promotion if whole and numbers else None
+    strings = all(isinstance(text, str) for text in (*texts, *promotion.objections)) and at.tzinfo is not None
+    return promotion if strings and numbers else None
 
 
 def _unrecorded(client: MlflowClient, name: str, alias: str, version: ModelVersion) -> Promotion:
@@ -249,6 +279,6 @@ def _unrecorded(client: MlflowClient, name: str, alias: str, version: ModelVersi
             run = client.get_run(version.run_id)
             run_name, accuracy = run.info.run_name, run.data.metrics.get(_ACCURACY)
     except MlflowException:
-        run_name = "a run that is gone"
-    why = "The alias was moved by other means than cifar-exp promote."
+        run_name = "deleted run"
+    why = "The alias was not set by cifar-exp promote."
     return Promotion(name, alias, str(version.version), version.run_id or "", run_name, accuracy, "unknown", None, why)

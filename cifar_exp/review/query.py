@@ -1,4 +1,4 @@
-"""Searching the runs of an experiment: all that match a filter, or those that a person names."""
+"""Searching the runs of an MLflow experiment by filter, sweep, id or name."""
 
 from __future__ import annotations
 
@@ -13,24 +13,32 @@ from cifar_exp.tracking.store import Store
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-SHORT = 8  # characters of a run's id that tell it from others
+SHORT_ID = 8  # characters of a run's id that are shown
 
 _SWEEP, _KIND = "cifar_exp.sweep", "cifar_exp.kind"
-_UNQUOTABLE = {"'", "\\"}
-_ID = 32
-_PAGE = 1000  # runs in an answer
-_LISTED = 5  # of several that a name could mean
+_UNQUOTABLE = {"'", "\\"}  # cannot be escaped in a filter
+_ID_LENGTH = 32
+_PAGE_SIZE = 1000  # runs per request
+_MAX_LISTED = 5  # runs named in the message about an ambiguous name
 
 
 def search(store: Store, condition: str = "", order_by: Sequence[str] = ()) -> list[Run]:
-    """Those of the store's experiment that meet a condition in MLflow's own form; none where there is no experiment.
+    """Search the runs of the store's experiment, including the parent runs of sweeps.
+
+    Args:
+        store: tracking store and experiment.
+        condition: filter in MLflow's syntax; all runs if empty.
+        order_by: columns in MLflow's syntax, such as `"attributes.start_time DESC"`.
+
+    Returns:
+        All matching runs; an empty list if the store or the experiment does not exist.
 
     Raises:
-        UserError: if the store cannot be read.
+        UserError: if the store cannot be read or the experiment was deleted.
     """
     if not store.exists():
         return []
-    found: list[Run] = []
+    matching_runs: list[Run] = []
     token: str | None = ""
     with store.asked() as client:
         experiment = client.get_experiment_by_name(store.experiment)
@@ -41,106 +49,115 @@ def search(store: Store, condition: str = "", order_by: Sequence[str] = ()) -> l
                 [experiment.experiment_id],
                 condition,
                 order_by=list(order_by),
-                max_results=_PAGE,
+                max_results=_PAGE_SIZE,
                 page_token=token or None,
             )
-            found += page
+            matching_runs += page
             token = page.token or None
-    return found
+    return matching_runs
 
 
 def get(store: Store, wanted: str) -> Run:
-    """The run of this id, of an id that begins so, or of this name, if only one has it.
+    """Find one run.
+
+    Args:
+        store: tracking store and experiment.
+        wanted: id, first characters of the id (at least 4), or name. A full id is also found in other experiments.
 
     Raises:
-        UserError: if there is none, or several.
+        UserError: if no run or more than one run matches.
     """
     where = f"experiment {store.experiment!r} of {store.uri}"
-    found: list[Run] = []
+    matching_runs: list[Run] = []
     if re.fullmatch(r"[0-9a-f]{4,32}", wanted):
-        found = search(store, f"attributes.run_id LIKE '{wanted}%'")
-        if not found and len(wanted) == _ID and store.exists():
-            found = _of_another_experiment(store, wanted)
-    if not found and wanted and not _UNQUOTABLE & set(wanted):
-        found = search(store, f"attributes.run_name = '{wanted}'", ["attributes.start_time DESC"])
-    if not found:
-        raise UserError(f"no run {wanted!r} in {where}: give its id, the first characters of that, or its name")
-    if len(found) > 1:
-        named = [f"{one.info.run_id[:SHORT]} ({one.info.run_name})" for one in found[:_LISTED]]
-        more = ", ..." if len(found) > _LISTED else ""
-        raise UserError(f"{len(found)} runs in {where} are {wanted!r}: {', '.join(named)}{more}; give the id of one")
-    return found[0]
+        matching_runs = search(store, f"attributes.run_id LIKE '{wanted}%'")
+        if not matching_runs and len(wanted) == _ID_LENGTH and store.exists():
+            matching_runs = _in_another_experiment(store, wanted)
+    if not matching_runs and wanted and not _UNQUOTABLE & set(wanted):
+        matching_runs = search(store, f"attributes.run_name = '{wanted}'", ["attributes.start_time DESC"])
+    if not matching_runs:
+        raise UserError(f"no run {wanted!r} in {where}: give its id, the first characters of its id, or its name")
+    if len(matching_runs) > 1:
+        listed = [f"{run.info.run_id[:SHORT_ID]} ({run.info.run_name})" for run in matching_runs[:_MAX_LISTED]]
+        more = ", ..." if len(matching_runs) > _MAX_LISTED else ""
+        raise UserError(
+            f"{len(matching_runs)} runs in {where} match {wanted!r}: {', '.join(listed)}{more}; give a run id"
+        )
+    return matching_runs[0]
 
 
-def _of_another_experiment(store: Store, run_id: str) -> list[Run]:
+def _in_another_experiment(store: Store, run_id: str) -> list[Run]:
     from mlflow.exceptions import MlflowException
 
     with store.asked() as client:
         try:
-            found = client.get_run(run_id)
+            run = client.get_run(run_id)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return []
             raise
-    return [found] if found.info.lifecycle_stage == "active" else []
+    return [run] if run.info.lifecycle_stage == "active" else []
 
 
 def select(
     store: Store, wanted: Sequence[str] = (), sweep: str | None = None, condition: str | None = None
 ) -> list[Run]:
-    """Runs of the store's experiment, but no parents of sweeps.
+    """Select runs of the store's experiment, without the parent runs of sweeps.
 
     Args:
-        store: holds them.
-        wanted: these, in this order, each by its id, the first characters of that, or its name; else
-        sweep: the jobs of the sweep of this name;
-        condition: those that meet it, in MLflow's own form: `metrics."test/accuracy" > 0.7`. Of neither, all.
+        store: tracking store and experiment.
+        wanted: runs in this order, each given by its id, the first characters of its id, or its name. Excludes `sweep`
+            and `condition`.
+        sweep: name of a sweep, to select its jobs.
+        condition: filter in MLflow's syntax, such as `metrics."test/accuracy" > 0.7`.
 
     Returns:
-        At least one; the most accurate first where they were not named one by one.
+        At least one run. The most accurate run comes first unless `wanted` is given. Without any selection, all runs.
 
     Raises:
-        UserError: if there are none, if a name means none or several, or the condition is none.
+        UserError: if nothing matches, a name is ambiguous, or the condition is not valid.
     """
     if wanted and (sweep or condition):
-        raise UserError("name runs one by one, or a sweep or a filter, not both")
+        raise UserError("give either single runs, or --sweep and --filter, not both")
     if wanted:
-        named = [get(store, one) for one in wanted]
-        for run in named:
+        named_runs = [get(store, name) for name in wanted]
+        for run in named_runs:
             if _is_sweep(run):
                 name = run.data.tags.get(_SWEEP, "")
-                raise UserError(f"run {run.info.run_id} is a sweep; --sweep {name} takes its runs")
-        return list({run.info.run_id: run for run in named}.values())
+                raise UserError(f"run {run.info.run_id} is a sweep; select its runs with --sweep {name}")
+        return list({run.info.run_id: run for run in named_runs}.values())
     conditions = [condition] if condition else []
     if sweep:
         conditions.append(f"tags.`{_SWEEP}` = '{sweep}'")
-    found = [] if sweep and _UNQUOTABLE & set(sweep) else _search(store, " AND ".join(conditions), condition)
-    runs = [run for run in found if not _is_sweep(run)]
+    matching_runs = [] if sweep and _UNQUOTABLE & set(sweep) else _search(store, " AND ".join(conditions), condition)
+    runs = [run for run in matching_runs if not _is_sweep(run)]
     if not runs:
-        raise UserError(_nothing(store, sweep, condition))
-    return sorted(runs, key=lambda run: -run.data.metrics.get("test/accuracy", -1.0))  # stable: the last one first
+        raise UserError(_no_runs_message(store, sweep, condition))
+    return sorted(
+        runs, key=lambda run: -run.data.metrics.get("test/accuracy", -1.0)
+    )  # stable: of equal runs the newest comes first
 
 
-def _search(store: Store, conditions: str, filtered: str | None) -> list[Run]:
+def _search(store: Store, conditions: str, user_filter: str | None) -> list[Run]:
     from mlflow.exceptions import MlflowException
 
     try:
         return search(store, conditions, ["attributes.start_time DESC"])
     except UserError as error:
         cause = error.__cause__
-        if filtered and isinstance(cause, MlflowException) and cause.error_code == "INVALID_PARAMETER_VALUE":
-            raise UserError(f"--filter {filtered!r}: {reason(cause)}") from error
+        if user_filter and isinstance(cause, MlflowException) and cause.error_code == "INVALID_PARAMETER_VALUE":
+            raise UserError(f"--filter {user_filter!r}: {reason(cause)}") from error
         raise
 
 
-def _nothing(store: Store, sweep: str | None, condition: str | None) -> str:
+def _no_runs_message(store: Store, sweep: str | None, condition: str | None) -> str:
     where = f"experiment {store.experiment!r} of {store.uri}"
     if condition:
         return f"no run in {where} meets {condition!r}" + (f" in sweep {sweep!r}" if sweep else "")
     if sweep:
         parents = search(store, f"tags.`{_KIND}` = 'sweep'", ["attributes.start_time DESC"])
         names = [run.data.tags[_SWEEP] for run in parents if _SWEEP in run.data.tags]
-        last = f"; the last one is {names[0]!r}" if names else ""
+        last = f"; the latest sweep is {names[0]!r}" if names else ""
         return f"no runs of sweep {sweep!r} in {where}{did_you_mean(sweep, names) or last}"
     return f"no runs in {where}"
 

@@ -1,4 +1,4 @@
-"""The finished runs that wait for a reviewer."""
+"""Queue of finished runs that wait for a review."""
 
 from __future__ import annotations
 
@@ -13,45 +13,59 @@ _WAITING = (verdicts.UNREVIEWED, verdicts.RERUN)
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A run, with what a reviewer needs to know first."""
+class WaitingRun:
+    """A run that waits for a review.
+
+    Attributes:
+        run_id: MLflow's run id.
+        name: of the run.
+        by: user who started the run.
+        ended: when the run ended, in UTC.
+        accuracy: on the test images; `None` if it was not logged.
+        outcome: of the training, such as completed or collapsed.
+        state: unreviewed or rerun-requested.
+        objections: reasons against an approval; approving the run in spite of them needs a reason.
+        address: URL of the run's page in the MLflow UI.
+    """
 
     run_id: str
     name: str
     by: str
     ended: datetime
     accuracy: float | None
-    """On the test images."""
     outcome: str
     state: str
     objections: tuple[str, ...]
-    """What an approval would have to give a reason for."""
     address: str
 
     @property
     def lines(self) -> list[str]:
-        """For a terminal."""
+        """Lines for the terminal."""
         accuracy = "no test accuracy" if self.accuracy is None else f"test accuracy {self.accuracy:.4f}"
-        head = f"{self.run_id[: query.SHORT]}  {self.name}  {accuracy}, {self.outcome}, {self.state}"
+        head = f"{self.run_id[: query.SHORT_ID]}  {self.name}  {accuracy}, {self.outcome}, {self.state}"
         when = f"by {self.by}, ended {self.ended:%Y-%m-%d %H:%M} UTC"
-        against = [f"  an approval needs a reason: {'; '.join(self.objections)}"] if self.objections else []
-        return [f"{head}; {when}", *against, f"  {self.address}"]
+        objections = [f"  an approval needs a reason: {'; '.join(self.objections)}"] if self.objections else []
+        return [f"{head}; {when}", *objections, f"  {self.address}"]
 
     def as_data(self) -> Mapping[str, object]:
-        """For JSON."""
+        """JSON-compatible mapping."""
         return asdict(self) | {"ended": self.ended.isoformat()}
 
 
-def waiting(store: Store) -> list[Waiting]:
-    """Finished runs that nobody has looked at, or that are to be run again; the one that ended first comes first.
+def waiting_runs(store: Store) -> list[WaitingRun]:
+    """List the finished runs that are unreviewed or for which a rerun was requested, by the time they ended.
 
     Raises:
         UserError: if the store cannot be read.
     """
-    found = query.search(store, "attributes.status = 'FINISHED'")
-    jobs = [run for run in found if run.data.tags.get("cifar_exp.kind") != "sweep" and verdicts.state(run) in _WAITING]
+    finished_runs = query.search(store, "attributes.status = 'FINISHED'")
+    jobs = [
+        run
+        for run in finished_runs
+        if run.data.tags.get("cifar_exp.kind") != "sweep" and verdicts.state(run) in _WAITING
+    ]
     return [
-        Waiting(
+        WaitingRun(
             run.info.run_id,
             run.info.run_name,
             verdicts.owner(run) or "unknown",

@@ -1,4 +1,4 @@
-"""Every two of a few runs, on the same test images: which is better, and on which images one alone is right."""
+"""Pairwise comparison of runs on the same test images, as data for the report page."""
 
 from __future__ import annotations
 
@@ -13,82 +13,89 @@ import numpy.typing as npt
 
 from cifar_exp.data.datasets import Images
 from cifar_exp.review import paired
-from cifar_exp.review.paired import Right
+from cifar_exp.review.paired import Correct
 from cifar_exp.review.run_results import RunResults
 
-_SHOWN = 6  # images of each kind, of each two runs
+_IMAGES_PER_LIST = 6
 
 
-def of(names: Sequence[str], details: Sequence[RunResults], images: Images | None) -> dict[str, Any]:
-    """For the page, as JSON.
+def pairwise(names: Sequence[str], results: Sequence[RunResults], images: Images | None) -> dict[str, Any]:
+    """Compare every two runs.
 
     Args:
         names: of the runs.
-        details: of the same, each with predictions, all of the same images.
-        images: those, (N, 32, 32, 3) uint8, if there are any.
+        results: of the same runs; all have predictions for the same images.
+        images: the test images (N, 32, 32, 3) uint8, or `None` if they are not available.
 
     Returns:
-        classes; runs: name, accuracy and confusion matrix of each; pairs, "0,1": words of B beside A and the other way
-        round, and the images that A, or B, alone is right on, those first that the other is surest of; of these images
-        labels, answers (class and its probability, by run) and images (PNG).
+        JSON-compatible data:
+
+        - classes: class names;
+        - runs: name, accuracy and confusion matrix of each run;
+        - pairs: by `"0,1"` (positions of A and B): sentences that compare B with A and A with B (`words`), how many
+          images only A or only B classifies correctly (`only_a`, `only_b`), and the indices of some of them (`a`,
+          `b`), first those on which the other run is most confident;
+        - labels, answers, images: of the listed test images, by index: the true class, each run's predicted class and
+          its probability, and the image as a PNG data URL.
     """
-    frames = [detail.predictions for detail in details]
+    frames = [result.predictions for result in results]
     assert all(frame is not None for frame in frames)
-    rights = [paired.right(frame) for frame in frames if frame is not None]
-    answers = [_Answers(detail) for detail in details]
+    correct_masks = [paired.correct(frame) for frame in frames if frame is not None]
+    answers = [_Answers(result) for result in results]
     pairs: dict[str, Any] = {}
     for a, b in combinations(range(len(names)), 2):
-        test = paired.compare(rights[a], rights[b], names[a], names[b])
+        test = paired.compare(correct_masks[a], correct_masks[b], names[a], names[b])
         pairs[f"{a},{b}"] = {
-            "words": [test.words, test.turned().words],
+            "words": [test.words, test.swapped().words],
             "only_a": test.only_a,
             "only_b": test.only_b,
-            "a": _instructive(rights[a], rights[b], answers[b]),
-            "b": _instructive(rights[b], rights[a], answers[a]),
+            "a": _instructive_images(correct_masks[a], correct_masks[b], answers[b]),
+            "b": _instructive_images(correct_masks[b], correct_masks[a], answers[a]),
         }
     shown = sorted({index for pair in pairs.values() for side in "ab" for index in pair[side]})
     return {
-        "classes": details[0].classes,
+        "classes": results[0].classes,
         "runs": [
-            {"name": name, "accuracy": float(right.mean()), "matrix": one.matrix.tolist()}
-            for name, right, one in zip(names, rights, answers, strict=True)
+            {"name": name, "accuracy": float(correct.mean()), "matrix": answer.matrix.tolist()}
+            for name, correct, answer in zip(names, correct_masks, answers, strict=True)
         ],
         "pairs": pairs,
         "labels": {index: int(answers[0].labels[index]) for index in shown},
         "answers": {
-            index: [[int(one.predicted[index]), round(float(one.sure[index]), 3)] for one in answers] for index in shown
+            index: [[int(answer.predicted[index]), round(float(answer.confidence[index]), 3)] for answer in answers]
+            for index in shown
         },
         "images": {index: _png(images[index]) for index in shown} if images is not None else {},
     }
 
 
 class _Answers:
-    """What a run said of each image."""
+    """Labels, predicted classes with their probabilities, and confusion matrix of a run."""
 
-    def __init__(self, detail: RunResults) -> None:
-        frame = detail.predictions
+    def __init__(self, result: RunResults) -> None:
+        frame = result.predictions
         assert frame is not None
-        size = len(detail.classes)
+        size = len(result.classes)
         self.labels = frame["label"].to_numpy().astype(int)
         self.predicted = frame["predicted"].to_numpy().astype(int)
-        probabilities = frame[[f"p_{name}" for name in detail.classes]].to_numpy()
-        self.sure: npt.NDArray[np.float64] = probabilities[np.arange(len(frame)), self.predicted].astype(float)
+        probabilities = frame[[f"p_{name}" for name in result.classes]].to_numpy()
+        self.confidence: npt.NDArray[np.float64] = probabilities[np.arange(len(frame)), self.predicted].astype(float)
         self.matrix: npt.NDArray[np.int64] = np.bincount(
             self.labels * size + self.predicted, minlength=size * size
         ).reshape(size, size)
 
 
-def _instructive(right: Right, other: Right, wrong: _Answers) -> list[int]:
-    """Images that this one is right on and the other is not, those first that the other is surest of."""
-    found = np.flatnonzero(right & ~other)
-    order = np.argsort(-wrong.sure[found], kind="stable")
-    return [int(index) for index in found[order][:_SHOWN]]
+def _instructive_images(correct: Correct, other_correct: Correct, other_answers: _Answers) -> list[int]:
+    """Indices of images that only the first run classifies correctly, by falling confidence of the other run."""
+    indices = np.flatnonzero(correct & ~other_correct)
+    order = np.argsort(-other_answers.confidence[indices], kind="stable")
+    return [int(index) for index in indices[order][:_IMAGES_PER_LIST]]
 
 
 def _png(image: npt.NDArray[np.uint8]) -> str:
-    """As a data: address."""
+    """Encode an image as a PNG data URL."""
     from PIL import Image
 
-    written = io.BytesIO()
-    Image.fromarray(image).save(written, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(written.getvalue()).decode()}"
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""What is known of a run, from its store or from the folder it was trained in, and many of them as a table."""
+"""Records of logged runs, read from the tracking store or from a run's folder, and their table."""
 
 from __future__ import annotations
 
@@ -18,42 +18,53 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _OUTCOME, _REVIEW = "cifar_exp.outcome", "review.state"
-_TEXTS = ("name", "note", "data.dir")  # parameters that are what they are, also when they look like a number
+_TEXT_PARAMS = ("name", "note", "data.dir")  # never parsed as numbers
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as it was logged."""
+    """A run as it was logged.
 
-    id: str | None  # None: no store has taken it yet
+    Attributes:
+        id: MLflow's run id; `None` if the run has not been sent to a store yet.
+        name: of the run.
+        status: MLflow's status: FINISHED, FAILED, KILLED or RUNNING.
+        start_time: milliseconds since 1970.
+        end_time: milliseconds since 1970; `None` if unknown.
+        params: parameters as logged.
+        metrics: value of each metric at its last step.
+        tags: tags as logged.
+        test_digest: digest of the test images; `None` if it was not logged.
+    """
+
+    id: str | None
     name: str
     status: str
-    began: int
-    ended: int | None
-    """Milliseconds since 1970."""
+    start_time: int
+    end_time: int | None
     params: Mapping[str, str]
-    metrics: Mapping[str, float]  # at their last step
+    metrics: Mapping[str, float]
     tags: Mapping[str, str]
-    test_digest: str | None  # of the test images
+    test_digest: str | None
 
     @property
     def outcome(self) -> str:
-        """completed, collapsed, diverged, failed, interrupted, running; or nothing, of a run that is not ours."""
+        """completed, collapsed, diverged, failed, interrupted or running; empty for runs of other programs."""
         return self.tags.get(_OUTCOME, "")
 
     @property
     def review(self) -> str:
-        """What was decided about it."""
+        """Review state: unreviewed, approved, rejected or rerun-requested; empty if the tag is missing."""
         return self.tags.get(_REVIEW, "")
 
     @property
     def accuracy(self) -> float | None:
-        """On the test images."""
+        """Test accuracy, or `None` if it was not logged."""
         return self.metrics.get("test/accuracy")
 
 
-def of_run(run: Run) -> RunRecord:
-    """What a store has of it."""
+def from_run(run: Run) -> RunRecord:
+    """Create a record from a run of the tracking store."""
     return RunRecord(
         run.info.run_id,
         run.info.run_name or run.info.run_id,
@@ -67,8 +78,8 @@ def of_run(run: Run) -> RunRecord:
     )
 
 
-def of_folder(folder: Path) -> RunRecord | None:
-    """What its own journal says; None for a folder without the beginning of a run."""
+def from_folder(folder: Path) -> RunRecord | None:
+    """Create a record from the journal in a run's folder; `None` if no run was started there."""
     run = LocalRun.read(folder)
     if run is None:
         return None
@@ -84,11 +95,11 @@ def of_folder(folder: Path) -> RunRecord | None:
     return RunRecord(run_id, run.name, status, run.began, run.ended, params, metrics, run.tags, digest)
 
 
-def value(key: str, text: str | None) -> Any:
-    """A parameter as what it was before it was logged: None, True, 3, 0.5, or the text."""
+def parse_param(key: str, text: str | None) -> Any:
+    """Convert a logged parameter back to its value: `None`, a bool, an int, a float, or the text itself."""
     if text is None or text == "None":
         return None
-    if key in _TEXTS:
+    if key in _TEXT_PARAMS:
         return text
     if text in ("True", "False"):
         return text == "True"
@@ -100,34 +111,34 @@ def value(key: str, text: str | None) -> Any:
     return text
 
 
-def frame(found: Sequence[RunRecord]) -> pd.DataFrame:
-    """One row per run: run_id, name, status, outcome, review, started (UTC), seconds; params.*, metrics.*, tags.*.
+def to_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """Table with one row per run: run_id, name, status, outcome, review, started, seconds, params.*, metrics.*, tags.*.
 
-    Of a metric that was logged every epoch it is the last value. A parameter that a run does not have is None.
+    `started` is in UTC. A metric that was logged every epoch has its last value. Missing values are `None` or NaN.
     """
     import pandas as pd
 
     rows = [
         {
-            "run_id": one.id,
-            "name": one.name,
-            "status": one.status,
-            "outcome": one.outcome,
-            "review": one.review,
-            "started": pd.Timestamp(one.began, unit="ms", tz="UTC"),
-            "seconds": (one.ended - one.began) / 1000 if one.ended else None,
+            "run_id": record.id,
+            "name": record.name,
+            "status": record.status,
+            "outcome": record.outcome,
+            "review": record.review,
+            "started": pd.Timestamp(record.start_time, unit="ms", tz="UTC"),
+            "seconds": (record.end_time - record.start_time) / 1000 if record.end_time else None,
         }
-        for one in found
+        for record in records
     ]
     columns: dict[str, list[Any]] = {}
-    for key in _keys(one.params for one in found):
-        columns[f"params.{key}"] = [value(key, one.params.get(key)) for one in found]
-    for key in _keys(one.metrics for one in found):
-        columns[f"metrics.{key}"] = [one.metrics.get(key) for one in found]
-    for key in _keys(one.tags for one in found):
-        columns[f"tags.{key}"] = [one.tags.get(key) for one in found]
+    for key in _keys(record.params for record in records):
+        columns[f"params.{key}"] = [parse_param(key, record.params.get(key)) for record in records]
+    for key in _keys(record.metrics for record in records):
+        columns[f"metrics.{key}"] = [record.metrics.get(key) for record in records]
+    for key in _keys(record.tags for record in records):
+        columns[f"tags.{key}"] = [record.tags.get(key) for record in records]
     return pd.concat([pd.DataFrame(rows), pd.DataFrame(columns)], axis=1)
 
 
-def _keys(found: Iterable[Mapping[str, Any]]) -> list[str]:
-    return sorted({key for one in found for key in one})
+def _keys(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
+    return sorted({key for mapping in mappings for key in mapping})

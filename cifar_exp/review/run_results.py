@@ -1,4 +1,4 @@
-"""What is asked of few runs, because each has to be read by itself: their curves and their predictions."""
+"""Curves and predictions of runs. Each run needs requests of its own, so they are read for a few runs only."""
 
 from __future__ import annotations
 
@@ -27,50 +27,56 @@ History = Mapping[str, Mapping[int, float]]  # metric -> epoch -> value
 
 @dataclass(frozen=True)
 class RunResults:
-    """Of one run."""
+    """Curves and predictions of one run.
+
+    Attributes:
+        history: metric name -> epoch (from 1) -> value.
+        predictions: one row per test image: index, label, predicted, p_<class>; `None` if they cannot be read.
+        problem: why there are no predictions.
+    """
 
     history: History
-    predictions: pd.DataFrame | None  # index, label, predicted, p_<class>; a row per test image
-    problem: str = ""  # why there are none
+    predictions: pd.DataFrame | None
+    problem: str = ""
 
     @property
     def classes(self) -> list[str]:
-        """Their names."""
+        """Class names, in the order of the labels; empty without predictions."""
         columns = [] if self.predictions is None else list(self.predictions.columns)
         return [str(name).removeprefix("p_") for name in columns if str(name).startswith("p_")]
 
 
-def of_run(store: Store, run: Run) -> RunResults:
-    """From its store.
+def from_run(store: Store, run: Run) -> RunResults:
+    """Read curves and predictions from the tracking store.
 
     Raises:
-        UserError: if the store is away.
+        UserError: if the store cannot be reached.
     """
-    history = histories(store, run, CURVES)
+    history = metric_histories(store, run, CURVES)
     try:
-        return RunResults(history, paired.of_run(store, run))
+        return RunResults(history, paired.predictions_of_run(store, run))
     except UserError as error:
         return RunResults(history, None, str(error))
 
 
-def of_folder(folder: Path) -> RunResults:
-    """From the folder it was trained in."""
+def from_folder(folder: Path) -> RunResults:
+    """Read curves and predictions from the run's folder."""
     logged = local_run.metrics(folder)
     history = {name: logged[name] for name in CURVES if name in logged}
     path = folder / ARTIFACTS / paired.PREDICTIONS
     if not path.exists():
         return RunResults(history, None, f"{folder} has no {paired.PREDICTIONS}")
     try:
-        return RunResults(history, paired.parse(path.read_bytes(), str(folder)))
+        return RunResults(history, paired.parse_predictions(path.read_bytes(), str(folder)))
     except UserError as error:
         return RunResults(history, None, str(error))
 
 
-def histories(store: Store, run: Run, metrics: Iterable[str]) -> History:
-    """Of those metrics that the run has: their value at each step.
+def metric_histories(store: Store, run: Run, metrics: Iterable[str]) -> History:
+    """Read the values of metrics at every step. Metrics that the run does not have are left out.
 
     Raises:
-        UserError: if the store is away.
+        UserError: if the store cannot be reached.
     """
     with store.asked() as client:
         return {
@@ -80,18 +86,25 @@ def histories(store: Store, run: Run, metrics: Iterable[str]) -> History:
         }
 
 
-def images(runs: Sequence[RunRecord]) -> tuple[Images | None, str]:
-    """The images that these runs were all tested on, where this machine has them; else why there are none."""
+def shared_test_images(runs: Sequence[RunRecord]) -> tuple[Images | None, str]:
+    """Load the test images that all of the runs used, if they are on this machine.
+
+    Returns:
+        The images (N, 32, 32, 3) uint8 and an empty string, or `None` and the reason.
+    """
     names, digests = ({run.params.get("data.name") for run in runs}, {run.test_digest for run in runs})
     if len(names) > 1 or len(digests) > 1:
         return None, "The runs were not tested on the same images."
     name, digest = str(names.pop()), digests.pop()
     try:
-        found = datasets.test_images(name)
+        split = datasets.test_images(name)
     except (UserError, OSError) as error:
-        return None, f"The test images cannot be read here: {error}"
-    if found is None:
-        return None, f"The images of {name} are not on the machine that made this page (CIFAR_EXP_DATA names them)."
-    if digest is None or found.sha256[: len(digest)] != digest:
+        return None, f"The test images cannot be read on this machine: {error}"
+    if split is None:
+        return (
+            None,
+            f"The images of {name} are not on the machine that made this page (set CIFAR_EXP_DATA to their folder).",
+        )
+    if digest is None or split.sha256[: len(digest)] != digest:
         return None, f"The images of {name} on the machine that made this page are not those of the test."
-    return found.images, ""
+    return split.images, ""

@@ -1,4 +1,4 @@
-"""What the sources of the published experiments report, beside what was logged."""
+"""Tables that compare the reported results of the published experiments with the logged runs."""
 
 from __future__ import annotations
 
@@ -10,29 +10,36 @@ import pandas as pd
 from rich.table import Table
 
 from cifar_exp.review import published
-from cifar_exp.review.published import Entry, LoggedRun
+from cifar_exp.review.published import Entry, FinishedRun
+from cifar_exp.review.query import SHORT_ID
 from cifar_exp.tracking.store import Store
 
 NOT_RUN = "not run"
-EXPECTED = (-0.07, 0.02)  # what a difference in accuracy should lie in, or have a remark
+EXPECTED = (-0.07, 0.02)  # range of accuracy differences that need no remark
 
-_SHORT = 8  # characters of a run's id that tell it from others
 _COLLAPSED = "collapsed"
-_FEWEST_TO_RANK = 3
+_MIN_RANKED = 3
 
 Row = Mapping[str, Any]
 
 
-def table(entries: Sequence[Entry], matched: Mapping[str, Sequence[LoggedRun]], store: Store) -> pd.DataFrame:
-    """One row per entry: what its source reports, and the mean over its runs.
+def table(entries: Sequence[Entry], matched: Mapping[str, Sequence[FinishedRun]], store: Store) -> pd.DataFrame:
+    """Compare published experiments with their runs.
 
-    Columns: name, scored (test or val), accuracy, loss and seconds (per epoch), each beside source_accuracy, ...;
-    difference (of accuracy); rank and source_rank among the rows that have both accuracies; runs, run_ids, seeds,
-    accuracies, collapsed (how many), devices and images, each of all runs, the last one first; remark; overrides.
+    Args:
+        entries: published experiments.
+        matched: name of an entry -> its runs.
+        store: contains the runs.
+
+    Returns:
+        One row per entry: name; scored (test or val); accuracy, loss and seconds per epoch (means over the runs), and
+        source_accuracy, source_loss and source_seconds as reported; difference (of the accuracies); rank and
+        source_rank among the rows that have both accuracies; runs, collapsed (counts); run_ids, seeds, accuracies,
+        devices and images (one item per run, the newest first); remark; overrides.
     """
     frame = pd.DataFrame([_row(entry, matched.get(entry.name, []), store) for entry in entries])
-    measured = ["source_accuracy", "accuracy", "source_loss", "loss", "source_seconds", "seconds"]
-    frame[measured] = frame[measured].astype(float)
+    numeric = ["source_accuracy", "accuracy", "source_loss", "loss", "source_seconds", "seconds"]
+    frame[numeric] = frame[numeric].astype(float)
     frame.insert(4, "difference", frame["accuracy"] - frame["source_accuracy"])
     both = frame["difference"].notna()
     for prefix in ("source_", ""):
@@ -42,16 +49,16 @@ def table(entries: Sequence[Entry], matched: Mapping[str, Sequence[LoggedRun]], 
 
 
 def correlation(frame: pd.DataFrame) -> float | None:
-    """Spearman's, between the source's ranking and ours; None for too few to rank."""
+    """Spearman's rank correlation between the sources' accuracies and ours; `None` for fewer than three entries."""
     both = frame.loc[frame["difference"].notna(), ["source_accuracy", "accuracy"]]
-    if len(both) < _FEWEST_TO_RANK:
+    if len(both) < _MIN_RANKED:
         return None
     value = both["source_accuracy"].rank().corr(both["accuracy"].rank())
     return float(value) if pd.notna(value) else None
 
 
 def terminal(frame: pd.DataFrame) -> Table:
-    """The table for a terminal of 120 columns."""
+    """Format the table for a terminal of 120 columns."""
     shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     shown.add_column("\nname", no_wrap=True)
     shown.add_column("\non", no_wrap=True)
@@ -61,13 +68,19 @@ def terminal(frame: pd.DataFrame) -> Table:
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("\nrun")
     for row in _rows(frame):
-        times = f" ({row['runs']})" if row["runs"] > 1 else ""
-        shown.add_row(*_cells(row, _ours(row) + times), _run_cell(row))
+        count = f" ({row['runs']})" if row["runs"] > 1 else ""
+        shown.add_row(*_cells(row, _ours(row) + count), _run_cell(row))
     return shown
 
 
 def markdown(frame: pd.DataFrame, store: Store, note: str = "") -> str:
-    """The page docs/experiments.md, with a sentence of one's own, say on the images that were used."""
+    """Format the table as the page docs/experiments.md.
+
+    Args:
+        frame: as returned by `table`.
+        store: named on the page.
+        note: additional sentence below the introduction.
+    """
     head = ["experiment", "on", "accuracy: source", "ours", "difference", "loss: source", "ours"]
     head += ["s/epoch: source", "ours", "rank: source", "ours", "run", "seed"]
     lines = ["| " + " | ".join(head) + " |", "| --- | --- |" + " ---: |" * (len(head) - 4) + " --- | --- |"]
@@ -82,20 +95,20 @@ def markdown(frame: pd.DataFrame, store: Store, note: str = "") -> str:
             cells[0] += f"[^{len(footnotes)}]"
         run = _run_cell(row, every=True)
         lines.append("| " + " | ".join([*cells, run, ", ".join(row["seeds"])]) + " |")
-    made = (
+    introduction = (
         "Each experiment of [conf/experiment](../conf/experiment) as its source reports it, beside the finished runs "
         "of it: those that have every one of its settings, and its number of parameters. This page is what "
         "`cifar-exp sources --markdown` prints; `cifar-exp sources --run` runs what is missing."
     )
-    said = [f"- {line}".replace("*", "\\*") for line in notes(frame, store)]
-    parts = [["# Published experiments"], [made], [note] if note else [], lines, said, footnotes]
+    listed_notes = [f"- {line}".replace("*", "\\*") for line in notes(frame, store)]
+    parts = [["# Published experiments"], [introduction], [note] if note else [], lines, listed_notes, footnotes]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
 def notes(frame: pd.DataFrame, store: Store) -> list[str]:
-    """What is said under the table."""
+    """Sentences to be shown below the table."""
     value, both = correlation(frame), int(frame["difference"].notna().sum())
-    said = [
+    sentences = [
         f"{(frame['runs'] > 0).sum()} of {len(frame)} have a finished run in experiment {store.experiment!r}.",
         f"Ranking: Spearman correlation {value:.2f} between the sources' and ours, over {both} with both accuracies."
         if value is not None
@@ -103,25 +116,27 @@ def notes(frame: pd.DataFrame, store: Store) -> list[str]:
         "on: what the source scored last, and we beside it; val is the validation set after the last epoch.",
     ]
     if devices := _distinct(frame["devices"]):
-        said.append(f"s/epoch: ours is the median, on {', '.join(devices)}.")
+        sentences.append(f"s/epoch: ours is the median, on {', '.join(devices)}.")
     if (frame["runs"] > 1).any():
-        said.append("Of several runs it is the mean.")
+        sentences.append("Of several runs it is the mean.")
     if any(_distinct(frame["images"])):
-        said.append("* Not measured on the official images; which they were is recorded with each run.")
+        sentences.append("* Not measured on the official images; which they were is recorded with each run.")
     low, high = EXPECTED
     outside = (frame["difference"] < low) | (frame["difference"] > high)
     if names := list(frame.loc[outside & (frame["remark"] == ""), "name"]):
-        said.append(f"Outside {low:+} to {high:+} of the source's accuracy, and without a remark: {', '.join(names)}.")
-    return said
+        sentences.append(
+            f"Outside {low:+} to {high:+} of the source's accuracy, and without a remark: {', '.join(names)}."
+        )
+    return sentences
 
 
 def remarks(frame: pd.DataFrame) -> list[str]:
-    """Why some come to something else than their source, a line each."""
+    """Explanations of differences from the source, one line per entry that has one."""
     return [f"{row['name']}: {row['remark']}" for row in _rows(frame) if row["remark"]]
 
 
 def csv(frame: pd.DataFrame) -> str:
-    """The table with all its columns; lists are separated by blanks, their parts as they are."""
+    """Format the table as CSV with all columns. Items of lists are separated by spaces or, in texts, by semicolons."""
     lists = ["run_ids", "seeds", "accuracies", "overrides"]
     texts = frame.assign(**{name: frame[name].map(lambda items: " ".join(map(str, items))) for name in lists})
     for name in ("devices", "images"):
@@ -129,7 +144,7 @@ def csv(frame: pd.DataFrame) -> str:
     return texts.to_csv(index=False)
 
 
-def _row(entry: Entry, runs: Sequence[LoggedRun], store: Store) -> dict[str, object]:
+def _row(entry: Entry, runs: Sequence[FinishedRun], store: Store) -> dict[str, object]:
     accuracies = [run.metrics[f"{entry.scored}/accuracy"] for run in runs]
     losses = [run.metrics[f"{entry.scored}/loss"] for run in runs if f"{entry.scored}/loss" in run.metrics]
     seconds = [value for run in runs if (value := published.epoch_seconds(store, run)) is not None]
@@ -159,11 +174,11 @@ def _rows(frame: pd.DataFrame) -> list[Row]:
 
 
 def _cells(row: Row, ours: str) -> list[str]:
-    """Up to the ranks, as both tables show them."""
-    said = [str(row["name"]), str(row["scored"]), _number(row["source_accuracy"], ".4f"), ours]
-    said += [_number(row["difference"], "+.4f"), _number(row["source_loss"], ".4f"), _number(row["loss"], ".4f")]
-    said += [_number(row[key], ".1f" if row[key] < 100 else ".0f") for key in ("source_seconds", "seconds")]
-    return [*said, _number(row["source_rank"], "d"), _number(row["rank"], "d")]
+    """Cells up to the ranks, as in both tables."""
+    cells = [str(row["name"]), str(row["scored"]), _number(row["source_accuracy"], ".4f"), ours]
+    cells += [_number(row["difference"], "+.4f"), _number(row["source_loss"], ".4f"), _number(row["loss"], ".4f")]
+    cells += [_number(row[key], ".1f" if row[key] < 100 else ".0f") for key in ("source_seconds", "seconds")]
+    return [*cells, _number(row["source_rank"], "d"), _number(row["rank"], "d")]
 
 
 def _ours(row: Row) -> str:
@@ -178,7 +193,7 @@ def _run_cell(row: Row, every: bool = False) -> str:
     runs, collapsed, ids = row["runs"], row["collapsed"], row["run_ids"]
     if not ids:
         return NOT_RUN
-    shown = ", ".join(run_id[:_SHORT] for run_id in (ids if every else ids[:1]))
+    shown = ", ".join(run_id[:SHORT_ID] for run_id in (ids if every else ids[:1]))
     if collapsed:
         shown += f" {_COLLAPSED}" if collapsed == runs else f" {collapsed} {_COLLAPSED}"
     return shown

@@ -1,4 +1,4 @@
-"""A comparison as text: for a terminal, Markdown, CSV, JSON."""
+"""Comparisons as text: for the terminal, Markdown, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from rich.cells import cell_len
 
 from cifar_exp.review.comparison import Comparison
 from cifar_exp.review.paired import SMALLEST_P
-from cifar_exp.review.query import SHORT
+from cifar_exp.review.query import SHORT_ID
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Shown in one column of a terminal or page: the interval is one cell.
+# Heading of the single cell that shows `low` and `high`.
 _INTERVAL = "95 % interval"
 _FORMS = {"val/best_epoch": ".0f", "train/seconds": ".1f", "train/seconds, mean": ".1f", "n": ".0f", "std": ".4f"}
 _HEADINGS = {
@@ -30,7 +30,8 @@ _HEADINGS = {
     "val/best_accuracy, mean": "mean best\nval acc.",
     "train/seconds, mean": "mean\nseconds",
 }
-_FIRST_TO_GO = (
+# Columns that are hidden first if the terminal is too narrow.
+_HIDDEN_FIRST = (
     "parameters",
     "commit",
     "backend",
@@ -44,82 +45,95 @@ _FIRST_TO_GO = (
 _SIGNED = ("difference", "low", "high")
 
 
-def show(comparison: Comparison, width: int | None = None) -> str:
-    """For a terminal of this width: without the columns that it has no room for."""
-    left: list[str] = []
-    lines = _aligned(comparison, left)
-    for name in _FIRST_TO_GO:
+def to_text(comparison: Comparison, width: int | None = None) -> str:
+    """Format a comparison for the terminal.
+
+    Args:
+        comparison: to be shown.
+        width: of the terminal, in characters. Less important columns are hidden if the table is wider.
+    """
+    hidden: list[str] = []
+    lines = _aligned_lines(comparison, hidden)
+    for name in _HIDDEN_FIRST:
         if width is None or max(map(cell_len, lines)) <= width:
             break
         if name in comparison.frame:
-            left.append(name)
-            lines = _aligned(comparison, left)
+            hidden.append(name)
+            lines = _aligned_lines(comparison, hidden)
     lines += [printable(note) for note in comparison.notes]
-    if left:
-        lines.append(f"Without {', '.join(left)}, for lack of room; --csv has all.")
+    if hidden:
+        lines.append(f"Hidden for lack of space: {', '.join(hidden)}. --csv prints all columns.")
     return "\n".join(lines) + "\n"
 
 
-def _aligned(comparison: Comparison, without: Sequence[str]) -> list[str]:
-    """Headings in two lines, then the rows. (rich's own table takes seconds for a thousand.)"""
-    headings, rows = cells(comparison, without)
+def _aligned_lines(comparison: Comparison, hidden: Sequence[str]) -> list[str]:
+    """Headings in two lines, then the rows. (A table of rich takes seconds for a thousand rows.)"""
+    headings, rows = cells(comparison, hidden)
     heads = [in_two_lines(printable(heading)).split("\n") for heading in headings]
     shown = [*([head[at] for head in heads] for at in (0, 1)), *([printable(cell) for cell in row] for row in rows)]
     widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
-    right = numeric(rows)
+    align_right = numeric_columns(rows)
     lines = []
     for row in shown:
         padded = []
-        for cell, width, to_the_right in zip(row, widths, right, strict=True):
+        for cell, width, right in zip(row, widths, align_right, strict=True):
             padding = " " * (width - cell_len(cell))
-            padded.append(padding + cell if to_the_right else cell + padding)
+            padded.append(padding + cell if right else cell + padding)
         lines.append("  ".join(padded).rstrip())
     return lines
 
 
 def in_two_lines(heading: str) -> str:
-    """So that a column is as narrow as its numbers."""
-    first, cut, rest = heading.rpartition(".")
-    return _HEADINGS.get(heading) or (f"{first}{cut}\n{rest}" if cut else f"\n{heading}")
+    """Split a heading into two lines, so that its column is not wider than necessary."""
+    first, dot, rest = heading.rpartition(".")
+    return _HEADINGS.get(heading) or (f"{first}{dot}\n{rest}" if dot else f"\n{heading}")
 
 
-def markdown(comparison: Comparison) -> str:
-    """A table, and the notes as a list."""
+def to_markdown(comparison: Comparison) -> str:
+    """Format a comparison as a Markdown table, followed by a list of its notes."""
     headings, rows = cells(comparison)
     lines = ["| " + " | ".join(map(_escaped, headings)) + " |"]
-    lines.append("| " + " | ".join("---:" if right else "---" for right in numeric(rows)) + " |")
+    lines.append("| " + " | ".join("---:" if right else "---" for right in numeric_columns(rows)) + " |")
     lines += ["| " + " | ".join(map(_escaped, row)) + " |" for row in rows]
     if comparison.notes:
         lines += ["", *(f"- {_escaped(note)}" for note in comparison.notes)]
     return "\n".join(lines) + "\n"
 
 
-def csv(comparison: Comparison) -> str:
-    """All columns, every digit."""
-    written: str = comparison.frame.to_csv(index=False)
-    return written
+def to_csv(comparison: Comparison) -> str:
+    """Format a comparison as CSV with all columns, in full precision."""
+    text: str = comparison.frame.to_csv(index=False)
+    return text
 
 
-def as_json(comparison: Comparison) -> str:
-    """A list of rows with all columns, every digit; null where there is nothing."""
+def to_json(comparison: Comparison) -> str:
+    """Format a comparison as a JSON list of rows with all columns, in full precision; missing values are null."""
     return json.dumps([dict(row) for row in _rows(comparison.frame)], indent=2, ensure_ascii=False) + "\n"
 
 
-def cells(comparison: Comparison, without: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows as a person reads them: short ids, four decimals, `low` and `high` in one cell."""
+def cells(comparison: Comparison, hidden: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
+    """Format a comparison for display: short ids, four decimals, `low` and `high` in one cell.
+
+    Args:
+        comparison: to be shown.
+        hidden: columns to leave out.
+
+    Returns:
+        Headings, and rows of as many cells.
+    """
     frame = comparison.frame
     ids = [name for name in ("run_id",) if name in frame]
-    names = [str(name) for name in frame.columns if name not in ("run_id", "run_ids", "high", *without)]
+    names = [str(name) for name in frame.columns if name not in ("run_id", "run_ids", "high", *hidden)]
     headings = ["run"] * len(ids) + [_INTERVAL if name == "low" else name for name in names]
     rows = []
     for row in _rows(frame):
-        shown = [str(row["run_id"] or "-")[:SHORT]] if ids else []
+        shown = [str(row["run_id"] or "-")[:SHORT_ID]] if ids else []
         rows.append([*shown, *(_cell(name, row) for name in names)])
     return headings, rows
 
 
-def numeric(rows: Sequence[Sequence[str]]) -> list[bool]:
-    """Whether a column is one of numbers, of each."""
+def numeric_columns(rows: Sequence[Sequence[str]]) -> list[bool]:
+    """Whether each column contains only numbers."""
     return [all(map(_is_number, column)) for column in zip(*rows, strict=True)]
 
 
@@ -139,12 +153,12 @@ def _cell(name: str, row: dict[str, Any]) -> str:
 
 
 def _is_measured(name: str) -> bool:
-    """Whether it is a metric, and no parameter."""
+    """Whether a column holds measured values, as opposed to parameters."""
     return "/" in name or name in ("mean", "p_value")
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Plain Python values, None where there is nothing."""
+    """Rows as plain Python values; missing values are `None`."""
     for row in frame.astype(object).where(frame.notna(), None).to_dict("records"):
         yield {str(name): value.item() if hasattr(value, "item") else value for name, value in row.items()}
 
@@ -154,11 +168,11 @@ def _is_number(cell: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """What comes from a store moves no cursor and changes no colour."""
+    """Replace unprintable characters, so that text from a store cannot send control sequences to the terminal."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _escaped(text: str) -> str:
-    """As it is, in a cell of a Markdown table."""
+    """Escape text for a cell of a Markdown table."""
     one_line = " ".join(text.split())
     return "".join(f"\\{c}" if c in r"\`*_[]<>|#" else c for c in one_line)

@@ -1,8 +1,8 @@
-"""What people say of a run: approved, rejected, or to be run again. Every verdict is kept.
+"""Review verdicts on runs: approved, rejected or rerun-requested. Every verdict is kept.
 
-A verdict is a tag of its own, `review.verdict.<UTC time>.<who>.<chance>`, so that no two people write the same one. The
-newest is what counts: `review.state`, `review.by`, `review.note` and the run's description are made from these tags,
-and made again until they agree, so that of verdicts said at the same moment all show the one with the later time.
+Each verdict is a tag of its own, `review.verdict.<UTC time>.<reviewer>.<random>`, so that no two reviewers write the
+same tag. The newest verdict counts. `review.state`, `review.by`, `review.note` and the run's description are derived
+from these tags and written again until they agree with them, so that they show the newest of simultaneous verdicts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from cifar_exp.errors import UserError
 from cifar_exp.review import description
-from cifar_exp.review.query import SHORT
+from cifar_exp.review.query import SHORT_ID
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
 from cifar_exp.training.outcome import COLLAPSED
@@ -26,132 +26,148 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 UNREVIEWED, APPROVED, REJECTED, RERUN = "unreviewed", "approved", "rejected", "rerun-requested"
-NOTE = "mlflow.note.content"  # the description
-LONGEST = 1000  # characters of a note or a reason; a tag holds 8,000 and is silently cut
+DESCRIPTION_TAG = "mlflow.note.content"
+MAX_NOTE_LENGTH = 1000  # characters of a note or a reason; MLflow silently cuts tags after 8,000
 
 _DIVERGED = "diverged"
 _PREFIX = "review.verdict."
 _TIME = "%Y-%m-%dT%H-%M-%S.%fZ"
-_TRIES = 100
+_MAX_UPDATES = 100
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What somebody said of a run."""
+    """A verdict on a run.
+
+    Attributes:
+        state: `APPROVED`, `REJECTED` or `RERUN`.
+        by: the reviewer.
+        at: time of the verdict, in UTC.
+        note: comment of the reviewer.
+        even_though: reason for an approval in spite of the objections.
+        objections: reasons against the approval at that time.
+    """
 
     state: str
     by: str
     at: datetime
     note: str = ""
     even_though: str = ""
-    """Why it was approved in spite of the objections."""
     objections: tuple[str, ...] = ()
 
     @property
     def lines(self) -> list[str]:
-        """For a terminal."""
+        """Lines for the terminal."""
         head = f"  {self.at:%Y-%m-%d %H:%M:%S} UTC  {self.state} by {self.by}" + (f": {self.note}" if self.note else "")
         reason = f"    even though {'; '.join(self.objections)}: {self.even_though}"
         return [head, reason] if self.objections else [head]
 
     def as_data(self) -> Mapping[str, object]:
-        """For JSON."""
+        """JSON-compatible mapping."""
         return asdict(self) | {"at": self.at.isoformat()}
 
 
 def history(run: Run) -> list[Verdict]:
-    """Every verdict on the run, the oldest first. What is in no form of ours is none."""
-    said = []
+    """All verdicts on a run, the oldest first. Tags that do not hold a valid verdict are ignored."""
+    dated = []
     for key, value in run.data.tags.items():
-        if key.startswith(_PREFIX) and (verdict := _read(key, value)):
-            said.append((verdict.at, key, verdict))
-    return [verdict for _, _, verdict in sorted(said, key=lambda one: one[:2])]
+        if key.startswith(_PREFIX) and (verdict := _parse(value)):
+            dated.append((verdict.at, key, verdict))
+    return [verdict for _, _, verdict in sorted(dated, key=lambda item: item[:2])]
 
 
 def state(run: Run) -> str:
-    """By the newest verdict; a tag `review.state` that somebody set by hand does not count."""
-    said = history(run)
-    return said[-1].state if said else UNREVIEWED
+    """Review state by the newest verdict. A tag `review.state` that was set by hand does not count."""
+    verdicts = history(run)
+    return verdicts[-1].state if verdicts else UNREVIEWED
 
 
 def objections(run: Run) -> tuple[str, ...]:
-    """Why the run should not be approved."""
+    """Reasons why a run should not be approved."""
     tags = run.data.tags
     outcome = tags.get("cifar_exp.outcome", "unknown")
-    found = []
+    reasons = []
     if run.info.status != "FINISHED":
-        found.append(f"it is {run.info.status}, not FINISHED")
+        reasons.append(f"it is {run.info.status}, not FINISHED")
     if outcome == COLLAPSED:
-        found.append("it collapsed: it ended with the accuracy of chance")
+        reasons.append("it collapsed: it ended with the accuracy of chance")
     if outcome == _DIVERGED:
-        found.append("it diverged")
+        reasons.append("it diverged")
     if "cifar_exp.warning" in tags or run.data.params.get("data.validation") == "test":
-        found.append("it was validated on the test images")
+        reasons.append("it was validated on the test images")
     if tags.get("cifar_exp.git_dirty") == "true":
-        found.append("its code had uncommitted changes")
-    return tuple(found)
+        reasons.append("its code had uncommitted changes")
+    return tuple(reasons)
 
 
 def check_reviewable(run: Run) -> None:
-    """Raises UserError for a run that is a sweep's parent."""
+    """Check that a run can be reviewed.
+
+    Raises:
+        UserError: if it is the parent run of a sweep.
+    """
     if run.data.tags.get("cifar_exp.kind") == "sweep":
-        raise UserError(f"run {run.info.run_id[:SHORT]} is the sweep {run.info.run_name!r}: review its jobs")
+        raise UserError(f"run {run.info.run_id[:SHORT_ID]} is the sweep {run.info.run_name!r}: review its jobs")
 
 
 def give(
     store: Store, run: Run, state: str, by: str, note: str = "", even_though: str = "", allow_own: bool = False
 ) -> Run:
-    """Say a verdict.
+    """Record a verdict on a run.
 
     Args:
-        store: of the run.
-        run: as it was last read.
-        state: APPROVED, REJECTED or RERUN.
-        by: who says it.
-        note: what else there is to say.
-        even_though: why it is approved in spite of what speaks against it.
-        allow_own: whether it may be the reviewer's own run that is approved.
+        store: contains the run.
+        run: as last read from the store.
+        state: `APPROVED`, `REJECTED` or `RERUN`.
+        by: the reviewer.
+        note: comment, at most 1,000 characters.
+        even_though: reason for an approval in spite of the objections, at most 1,000 characters.
+        allow_own: allow reviewers to approve their own runs.
 
     Returns:
-        The run with this verdict.
+        The run with this verdict, read anew.
 
     Raises:
-        UserError: if the rules or the server do not let it be said.
+        UserError: if the review rules or the server forbid it.
     """
     check_reviewable(run)
-    against = objections(run) if state == APPROVED else ()
+    run_objections = objections(run) if state == APPROVED else ()
     for text in (note, even_though):
-        if len(text) > LONGEST:
-            raise UserError(f"a note has at most {LONGEST:,} characters, this one {len(text):,}")
+        if len(text) > MAX_NOTE_LENGTH:
+            raise UserError(f"a note has at most {MAX_NOTE_LENGTH:,} characters, this one {len(text):,}")
     if state == APPROVED and not allow_own and owner(run) == by:
         raise UserError(
-            f"{run.info.run_name} is your own run, {by}: somebody else has to approve it "
-            "(review.allow_own=true in conf/config.yaml, or after the command, lets you)"
+            f"{run.info.run_name} is your own run, {by}: another user has to approve it "
+            "(review.allow_own=true, in conf/config.yaml or as an argument, allows it)"
         )
-    if against and not even_though:
+    if run_objections and not even_though:
         raise UserError(
-            f"{run.info.run_name} cannot be approved: {'; '.join(against)}; "
-            '--even-though "reason" approves it nevertheless, and is kept'
+            f"{run.info.run_name} cannot be approved: {'; '.join(run_objections)}; "
+            '--even-though "reason" approves it anyway, and the reason is recorded'
         )
-    before = history(run)
-    # Later than what it answers, whatever the clocks of two machines say.
-    now = max([datetime.now(UTC), *(verdict.at + timedelta(microseconds=1) for verdict in before[-1:])])
-    verdict = Verdict(state, by, now, note, even_though if against else "", against)
+    earlier = history(run)
+    # Later than the verdicts before it, even if the clocks of two machines differ.
+    now = max([datetime.now(UTC), *(verdict.at + timedelta(microseconds=1) for verdict in earlier[-1:])])
+    verdict = Verdict(state, by, now, note, even_though if run_objections else "", run_objections)
     with store.asked() as client:
-        client.set_tag(run.info.run_id, _key(verdict), _value(verdict))
-    return settle(store, run.info.run_id)
+        client.set_tag(run.info.run_id, _tag_name(verdict), _tag_value(verdict))
+    return update_shown_tags(store, run.info.run_id)
 
 
 def owner(run: Run) -> str | None:
-    """Who started it."""
-    found: str | None = run.data.tags.get("mlflow.user")
-    return found
+    """User who started a run, or `None` if it was not logged."""
+    user: str | None = run.data.tags.get("mlflow.user")
+    return user
 
 
-def settle(store: Store, run_id: str) -> Run:
-    """Make the tags that show the state, and the description, say what the history says.
+def update_shown_tags(store: Store, run_id: str) -> Run:
+    """Update the tags that show the review state, and the description, to the history of verdicts.
 
-    Whoever wrote last has looked after writing: what it saw agreed, or it wrote again.
+    The run is read again after each write, and written again until it agrees. The last of several simultaneous writers
+    therefore sees all verdicts.
+
+    Returns:
+        The run as last read.
 
     Raises:
         UserError: if the server does not permit it.
@@ -159,59 +175,65 @@ def settle(store: Store, run_id: str) -> Run:
     with store.asked() as client:
         from mlflow.entities import RunTag
 
-        for _ in range(_TRIES):
+        for _ in range(_MAX_UPDATES):
             run = client.get_run(run_id)
-            tags = {key: value for key, value in _shown(run).items() if run.data.tags.get(key, "") != value}
+            tags = {key: value for key, value in _derived_tags(run).items() if run.data.tags.get(key, "") != value}
             if not tags:
                 break
             client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
     return run
 
 
-def _shown(run: Run) -> dict[str, str]:
-    said = history(run)
-    if not said:
+def _derived_tags(run: Run) -> dict[str, str]:
+    verdicts = history(run)
+    if not verdicts:
         return {}
-    newest = said[-1]
-    note = description.with_reviews(run.data.tags.get(NOTE, ""), [_line(verdict) for verdict in said])
+    newest = verdicts[-1]
+    text = description.with_reviews(
+        run.data.tags.get(DESCRIPTION_TAG, ""), [_list_item(verdict) for verdict in verdicts]
+    )
     return {
         "review.state": newest.state,
         "review.by": newest.by,
         "review.note": newest.note or newest.even_though,
-        NOTE: note,
+        DESCRIPTION_TAG: text,
     }
 
 
-def _line(verdict: Verdict) -> str:
-    """For the description."""
+def _list_item(verdict: Verdict) -> str:
+    """Item of the list of reviews in the run's description."""
     reason = f"even though {'; '.join(verdict.objections)}: {verdict.even_though}" if verdict.objections else ""
-    said = ". ".join(part for part in (verdict.note, reason) if part)
-    return description.line(f"**{verdict.state}** by {verdict.by}, {verdict.at:%Y-%m-%d %H:%M} UTC", said)
+    text = ". ".join(part for part in (verdict.note, reason) if part)
+    return description.list_item(f"**{verdict.state}** by {verdict.by}, {verdict.at:%Y-%m-%d %H:%M} UTC", text)
 
 
-def _key(verdict: Verdict) -> str:
-    who = re.sub(r"[^A-Za-z0-9_-]", "_", verdict.by)[:100]
-    return f"{_PREFIX}{verdict.at:{_TIME}}.{who}.{secrets.token_hex(3)}"
+def _tag_name(verdict: Verdict) -> str:
+    reviewer = re.sub(r"[^A-Za-z0-9_-]", "_", verdict.by)[:100]
+    return f"{_PREFIX}{verdict.at:{_TIME}}.{reviewer}.{secrets.token_hex(3)}"
 
 
-def _value(verdict: Verdict) -> str:
+def _tag_value(verdict: Verdict) -> str:
     content = asdict(verdict) | {"at": verdict.at.isoformat()}
     return json.dumps({key: value for key, value in content.items() if value}, ensure_ascii=False)
 
 
-def _read(key: str, value: str) -> Verdict | None:
+def _parse(value: str) -> Verdict | None:
     try:
         content = parse_json(value)
         at = datetime.fromisoformat(content["at"])
         texts = [content["state"], content["by"], content.get("note", ""), content.get("even_though", "")]
-        against = content.get("objections", [])
-        if at.tzinfo is None or content["state"] not in (APPROVED, REJECTED, RERUN) or not _are_texts(texts, against):
+        objections = content.get("objections", [])
+        if (
+            at.tzinfo is None
+            or content["state"] not in (APPROVED, REJECTED, RERUN)
+            or not _are_strings(texts, objections)
+        ):
             return None
         state, by, note, even_though = texts
-        return Verdict(state, by, at, note, even_though, tuple(against))
+        return Verdict(state, by, at, note, even_though, tuple(objections))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _are_texts(texts: Sequence[object], against: object) -> bool:
-    return isinstance(against, list) and all(isinstance(text, str) for text in (*texts, *against))
+def _are_strings(texts: Sequence[object], objections: object) -> bool:
+    return isinstance(objections, list) and all(isinstance(text, str) for text in (*texts, *objections))

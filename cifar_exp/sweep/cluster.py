@@ -52,7 +52,9 @@ def connected(settings: Settings, jobs: Sequence[Any]) -> Iterator[Place]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     started = _alone() if settings.address is None else _joined(settings.address)
     folder, threads, memory = os.getcwd(), settings.threads, settings.memory_per_job
-    environment = {"CUDA_VISIBLE_DEVICES": "-1"} if settings.gpus_per_job == 0 else {}
+    environment = {"KERAS_BACKEND": runtime.backend_name()}  # a node may have another one set
+    if settings.gpus_per_job == 0:
+        environment["CUDA_VISIBLE_DEVICES"] = "-1"
     with started as ray:
         exits.take_signals()  # Ray has taken them
         ray._private.worker._worker_logs_enabled = False  # it shows the state of a dying node whatever it was told

@@ -188,7 +188,7 @@ def _report(run: Run, jobs: int) -> None:
     try:
         from cifar_exp.review import report
 
-        page = report.of_folders([run.folder / str(number) for number in range(jobs)], f"Sweep {run.folder.name}")
+        page = report.from_folders([run.folder / str(number) for number in range(jobs)], f"Sweep {run.folder.name}")
         if page:
             run.write("sweep/report.html", page)
     except Exception as error:

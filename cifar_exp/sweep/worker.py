@@ -190,7 +190,7 @@ def _bring_images(data: Any, images: Mapping[str, Images]) -> None:
     from cifar_exp.data import cifar10
 
     named = data.dir or str(cifar10.default_folder())
-    if data.name != "cifar10" or named not in images or cifar10.is_there(named):
+    if data.name != "cifar10" or named not in images or cifar10.is_available(named):
         return
     import ray
 

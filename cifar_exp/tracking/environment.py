@@ -52,8 +52,8 @@ def source_tags() -> dict[str, str]:
 
 
 def requirements(*packages: str) -> list[str]:
-    """These packages at their installed versions, `keras==3.15.1`."""
-    return [f"{name}=={importlib.metadata.version(name)}" for name in packages]
+    """These packages at their installed versions, `keras==3.15.1`, as an index has them: without `+cpu`."""
+    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in packages]
 
 
 def describe(backend: str, device: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
@@ -16,8 +17,11 @@ from cifar_exp.config.schema import Config, TrainingConfig
 from cifar_exp.errors import UserError
 from cifar_exp.importing import importing
 
+BACKENDS = ("tensorflow", "jax", "torch")
+
 _TENSORFLOW_THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-_THREADS = (*_TENSORFLOW_THREADS, "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# NPROC is what XLA on a CPU, and so JAX, sizes its pool of threads by.
+_THREADS = (*_TENSORFLOW_THREADS, "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
 _LEAST_SHARD = 16  # images; fewer at once make a core slower
 
 
@@ -25,19 +29,43 @@ def prepare(training: TrainingConfig, seed: int) -> None:
     """Bring this process into the state that a run of this config starts from, whatever ran in it before.
 
     Raises:
-        UserError: if the device asked for is not there.
+        UserError: if the device or the backend asked for is not there.
     """
+    check_backend()
     _set_environment(training.device)
+    if training.deterministic:
+        _ask_gpu_libraries_for_determinism()
     with _silenced_stderr(), importing("keras"):
         import keras
 
-        if keras.backend.backend() == "tensorflow":
+        if backend_package() == "tensorflow":
             _prepare_tensorflow(training.deterministic)
+        elif backend_package() == "torch":
+            _prepare_torch(training.deterministic)
     if training.device == "gpu":
         require_gpu()
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(training.precision)
+
+
+def backend_name() -> str:
+    """The package that Keras runs on, or will once it is imported: tensorflow, jax or torch."""
+    return os.environ.get("KERAS_BACKEND") or BACKENDS[0]
+
+
+def check_backend() -> None:
+    """Check that Keras can run on the chosen backend, without importing either.
+
+    Raises:
+        UserError: if KERAS_BACKEND names no known backend, or its package is not installed.
+    """
+    name = backend_name()
+    if name not in BACKENDS:
+        raise UserError(f"KERAS_BACKEND={name}: expected one of {', '.join(BACKENDS)}")
+    if importlib.util.find_spec(name) is None:
+        extra = "cifar-exp" if name == "tensorflow" else f"'cifar-exp[{name}]'"
+        raise UserError(f"KERAS_BACKEND={name}: {name} is not installed; pip install {extra}, or unset KERAS_BACKEND")
 
 
 def use_threads(count: int) -> None:
@@ -64,6 +92,8 @@ def share_cores(jobs: Sequence[Config], count: int) -> None:
 def can_share_cores(job: Config, count: int) -> bool:
     """Whether the job computes the same, up to rounding and what it draws at random, in a shard a core."""
     training = job.training
+    if backend_name() != "tensorflow":
+        return False
     on_cpu = training.device == "cpu" or (training.device == "auto" and not gpu_count())
     if count == 1 or training.deterministic or not on_cpu or training.batch_size // count < _LEAST_SHARD:
         return False
@@ -74,7 +104,7 @@ def can_share_cores(job: Config, count: int) -> bool:
 
 def shards() -> int:
     """How many parts of a batch this process computes side by side: a core each, or 1 where operations share cores."""
-    if backend_package() != "tensorflow":
+    if backend_name() != "tensorflow":
         return 1
     within, between = (int(os.environ.get(name) or 0) for name in _TENSORFLOW_THREADS)
     return max(between, 1) if within == 1 else 1
@@ -125,7 +155,7 @@ def _silenced_stderr() -> Iterator[None]:
 
 def _set_environment(device: str) -> None:
     """Only what the user has not set; without effect once Keras is imported, which the first run of a sweep does."""
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ["KERAS_BACKEND"] = backend_name()  # set: Keras would ask ~/.keras/keras.json otherwise
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # even "no CUDA here" is an error to it
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default without AVX-512; twice as fast
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX: GPU memory grows as needed
@@ -145,18 +175,37 @@ def _prepare_tensorflow(deterministic: bool) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
+def _ask_gpu_libraries_for_determinism() -> None:
+    """Without effect once they are in use."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # PyTorch refuses to be deterministic without it
+    flag = "--xla_gpu_deterministic_ops=true"
+    if backend_name() == "jax" and flag not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+
+
+def _prepare_torch(deterministic: bool) -> None:
+    import torch  # Keras has no call for either
+
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = False
+
+
 def gpus() -> list[str]:
     """Names of the GPUs that Keras can use."""
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
+    if backend_package() == "tensorflow":
         import tensorflow as tf
 
         return [
             tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
             for gpu in tf.config.list_physical_devices("GPU")
         ]
-    return [name for name in keras.distribution.list_devices() if name.startswith(("gpu", "cuda"))]
+    if backend_package() == "torch":
+        import torch
+
+        return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    import jax
+
+    return [device.device_kind for device in jax.devices() if device.platform == "gpu"]
 
 
 def is_tensorflow_on_cpu() -> bool:

@@ -1,4 +1,4 @@
-"""The CIFAR-10 files: found, downloaded and unpacked whole or not at all; what is wrong with them is said by name."""
+"""Tests of locating, downloading, verifying and unpacking the CIFAR-10 files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cifar_exp.errors import UserError
 
 
 def refusal(folder: Path, verify: str = "md5") -> str:
-    """What is said of a folder that must be refused, on one line."""
+    """Return the one-line message with which `find` refuses a folder."""
     with pytest.raises(UserError) as refused:
         cifar10.find(str(folder), verify)
     assert "\n" not in str(refused.value)
@@ -33,7 +33,7 @@ def names(folder: Path) -> list[str]:
 
 @pytest.fixture
 def archive(small_cifar10: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The six small files as cifar-10-binary.tar.gz, which is made the official release here."""
+    """Pack the six small files as cifar-10-binary.tar.gz, and make its MD5 the official one."""
     path = tmp_path / "release" / ARCHIVE
     path.parent.mkdir()
     with tarfile.open(path, "w:gz", compresslevel=1) as tar:
@@ -43,7 +43,7 @@ def archive(small_cifar10: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 class Site(ThreadingHTTPServer):
-    """Serves one body on a loopback port, or only its first `sent` bytes."""
+    """An HTTP server on a loopback port that answers every GET with `body`, or only with its first `sent` bytes."""
 
     def __init__(self, body: bytes, sent: int | None = None, status: int = 200) -> None:
         self.requests: list[str] = []
@@ -65,11 +65,11 @@ class Site(ThreadingHTTPServer):
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """serve(body, ...) -> the Site that CIFAR-10 is downloaded from."""
+    """serve(body, ...): start a `Site` and make it the download address of CIFAR-10."""
     sites: list[Site] = []
 
-    def start(body: bytes, **how: Any) -> Site:
-        site = Site(body, **how)
+    def start(body: bytes, **options: Any) -> Site:
+        site = Site(body, **options)
         threading.Thread(target=site.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setattr(cifar10, "ARCHIVE_URL", site.url)
         sites.append(site)
@@ -83,7 +83,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.fixture
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> str:
-    """An address that nobody listens on, which CIFAR-10 is downloaded from."""
+    """Make a port that nobody listens on the download address of CIFAR-10."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/{ARCHIVE}"
@@ -134,8 +134,8 @@ def test_a_file_of_another_size_is_refused_by_its_name(small_cifar10: Path, chan
     content = path.read_bytes()
     path.write_bytes(content[:change] if change < 0 else content + b"x")
     for verify in ("md5", "size"):
-        said = refusal(small_cifar10.parent, verify)
-        assert said.startswith(f"{path}: {len(content) + change:,} bytes, expected {len(content):,}")
+        message = refusal(small_cifar10.parent, verify)
+        assert message.startswith(f"{path}: {len(content) + change:,} bytes, expected {len(content):,}")
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -145,9 +145,9 @@ def test_a_missing_file_is_refused_by_its_name(small_cifar10: Path, name: str) -
 
 
 def test_a_copy_that_cannot_be_verified_is_refused_unless_only_its_size_counts(small_cifar10: Path) -> None:
-    said = refusal(small_cifar10.parent, "md5")
-    assert said.startswith(f"{small_cifar10} was not unpacked from the verified {ARCHIVE}")
-    assert "data.verify=size" in said
+    message = refusal(small_cifar10.parent, "md5")
+    assert message.startswith(f"{small_cifar10} was not unpacked from the verified {ARCHIVE}")
+    assert "data.verify=size" in message
     found = cifar10.find(str(small_cifar10.parent), "size")
     assert "not the official release" in found.source
     assert str(small_cifar10) in found.source
@@ -175,9 +175,9 @@ def test_a_pixel_that_changed_after_unpacking_is_refused_by_file(archive: Path) 
 
 def test_an_archive_that_is_not_the_official_one_is_refused_and_not_unpacked(archive: Path) -> None:
     archive.write_bytes(archive.read_bytes()[:-1])
-    said = refusal(archive.parent)
-    assert said.startswith(f"{archive}: MD5 ")
-    assert cifar10.ARCHIVE_MD5 in said
+    message = refusal(archive.parent)
+    assert message.startswith(f"{archive}: MD5 ")
+    assert cifar10.ARCHIVE_MD5 in message
     assert names(archive.parent) == [ARCHIVE]
 
 
@@ -192,10 +192,10 @@ def test_an_archive_that_lacks_a_file_leaves_nothing_unpacked(
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, OSError])
-def test_an_interrupt_while_unpacking_leaves_no_half_set(
+def test_an_interrupt_while_unpacking_leaves_no_partial_folder(
     archive: Path, monkeypatch: pytest.MonkeyPatch, interrupt: type[BaseException]
 ) -> None:
-    def stop_halfway(tar: tarfile.TarFile, path: str, **how: Any) -> None:
+    def stop_halfway(tar: tarfile.TarFile, path: str, **options: Any) -> None:
         tar.extract(f"{FOLDER}/{FILES[0]}", path, filter="data")
         raise interrupt
 
@@ -219,33 +219,33 @@ def test_a_download_is_unpacked_verified_and_leaves_only_the_files(archive: Path
 def test_a_download_with_a_wrong_md5_is_refused_and_leaves_nothing(archive: Path, serve: Any, tmp_path: Path) -> None:
     site = serve(archive.read_bytes() + b"x")
     root = tmp_path / "new"
-    said = refusal(root)
-    assert site.url in said
+    message = refusal(root)
+    assert site.url in message
     assert names(root) == []
 
 
 def test_a_download_that_is_cut_short_is_refused_and_leaves_nothing(archive: Path, serve: Any, tmp_path: Path) -> None:
     site = serve(archive.read_bytes(), sent=100_000)
     root = tmp_path / "new"
-    said = refusal(root)
-    assert said.startswith(f"CIFAR-10 is not in {root}, and {site.url} could not be had (")
-    assert "data=digits" in said
+    message = refusal(root)
+    assert message.startswith(f"CIFAR-10 is not in {root}, and {site.url} could not be downloaded (")
+    assert "data=digits" in message
     assert names(root) == []
 
 
-def test_a_server_that_answers_with_an_error_is_told_with_its_status(serve: Any, tmp_path: Path) -> None:
+def test_an_error_status_of_the_server_is_reported(serve: Any, tmp_path: Path) -> None:
     site = serve(b"gone", status=404)
-    said = refusal(tmp_path / "new")
-    assert site.url in said
-    assert "404" in said
+    message = refusal(tmp_path / "new")
+    assert site.url in message
+    assert "404" in message
 
 
-def test_a_server_that_cannot_be_reached_is_told_with_the_folder_and_the_way_out(nowhere: str, tmp_path: Path) -> None:
+def test_an_unreachable_server_is_named_with_the_folder_and_the_alternatives(nowhere: str, tmp_path: Path) -> None:
     root = tmp_path / "new"
-    said = refusal(root)
-    assert said.startswith(f"CIFAR-10 is not in {root}, and {nowhere} could not be had (")
-    assert "refused" in said
-    assert "data=digits needs none" in said
+    message = refusal(root)
+    assert message.startswith(f"CIFAR-10 is not in {root}, and {nowhere} could not be downloaded (")
+    assert "refused" in message
+    assert "data=digits needs none" in message
     assert names(root) == []
 
 

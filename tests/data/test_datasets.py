@@ -1,4 +1,4 @@
-"""Splits: which images train, validate and test, and that nothing but the config decides it."""
+"""Tests of loading and splitting the data sets: the split depends on the config only."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def counts(split: Split) -> list[int]:
     return [int(count) for count in np.bincount(split.labels, minlength=10)]
 
 
-def of_labels(labels: list[int]) -> Callable[[], tuple[Split, Split]]:
-    """Stands in for the digits: training images that hold their own index, with these labels."""
+def digits_with_labels(labels: list[int]) -> Callable[[], tuple[Split, Split]]:
+    """Replacement for `_digits`: training images with these labels, whose first pixel holds their index."""
     images = np.zeros((len(labels), 32, 32, 3), np.uint8)
     images[:, 0, 0, 0] = np.arange(len(labels)) % 256
     images[:, 0, 0, 1] = np.arange(len(labels)) // 256
@@ -73,12 +73,12 @@ def test_splits_of_the_digits_are_disjoint(digits: Splits) -> None:
 
 
 def test_a_stratified_split_keeps_class_shares(digits: Splits) -> None:
-    for of_training, of_validation in zip(counts(digits.training), counts(digits.validation), strict=True):
-        assert of_validation / (of_training + of_validation) == pytest.approx(0.1, abs=0.006)
+    for in_training, in_validation in zip(counts(digits.training), counts(digits.validation), strict=True):
+        assert in_validation / (in_training + in_validation) == pytest.approx(0.1, abs=0.006)
 
 
 def test_a_stratified_split_keeps_the_order_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "_digits", of_labels([i % 10 for i in range(500)]))
+    monkeypatch.setattr(datasets, "_digits", digits_with_labels([i % 10 for i in range(500)]))
     splits = datasets.load(replace(DIGITS, validation_share=0.2))
     training, validation = indices(splits.training), indices(splits.validation)
     assert training == sorted(training)
@@ -97,10 +97,10 @@ def test_the_split_follows_its_own_seed_only(digits: Splits) -> None:
 
 
 @pytest.mark.parametrize(("size", "share"), [(500, 0.1), (503, 0.1), (1000, 0.3), (77, 0.2), (500, 0.15)])
-def test_the_last_share_is_cut_where_keras_cuts_it(size: int, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_share_is_split_as_keras_splits_it(size: int, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     from keras.src.trainers.data_adapters.array_slicing import train_validation_split
 
-    monkeypatch.setattr(datasets, "_digits", of_labels([i % 10 for i in range(size)]))
+    monkeypatch.setattr(datasets, "_digits", digits_with_labels([i % 10 for i in range(size)]))
     splits = datasets.load(replace(DIGITS, validation="last", validation_share=share))
     (trained,), (validated,) = train_validation_split((np.arange(size),), share)
     assert indices(splits.training) == trained.tolist()
@@ -115,7 +115,7 @@ def test_validation_on_the_test_set_leaves_all_training_images(digits: Splits) -
 
 def test_fewer_training_images_are_the_first_of_each_class_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = [9, 9, 9, *range(10), *range(9, -1, -1), 0, 1, 2, *range(10)]
-    monkeypatch.setattr(datasets, "_digits", of_labels(labels))
+    monkeypatch.setattr(datasets, "_digits", digits_with_labels(labels))
     splits = datasets.load(replace(DIGITS, validation="test", train_images=20))
     expected = sorted(i for label in range(10) for i in np.flatnonzero(np.array(labels) == label)[:2])
     assert indices(splits.training) == expected
@@ -130,12 +130,12 @@ def test_fewer_training_images_leave_validation_and_test_as_they_are(digits: Spl
     assert rows(splits.training.images) <= rows(digits.training.images)
 
 
-def test_more_training_images_than_there_are_is_refused_with_the_most_there_can_be() -> None:
+def test_too_many_training_images_are_refused_with_the_maximum() -> None:
     with pytest.raises(
         UserError, match=r"^data.train_images=2000: a class has only (\d+) .*take at most (\d+)$"
-    ) as said:
+    ) as refused:
         datasets.load(replace(DIGITS, train_images=2000))
-    most = int(str(said.value).rpartition(" ")[2])
+    most = int(str(refused.value).rpartition(" ")[2])
     assert len(datasets.load(replace(DIGITS, train_images=most)).training) == most
 
 
@@ -182,7 +182,7 @@ def test_test_images_of_cifar10_are_those_of_the_test_file(full: Splits, synthet
     assert np.array_equal(full.test.labels, labels)
 
 
-def test_images_that_cannot_be_had_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_cannot_be_downloaded_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cifar10, "ARCHIVE_URL", "http://127.0.0.1:9/none")
     with pytest.raises(UserError, match="CIFAR-10 is not in"):
         datasets.load(DataConfig("cifar10", dir=str(tmp_path / "new")))

@@ -1,4 +1,4 @@
-"""What figures are drawn of, and reading them back, for the tests of pictures."""
+"""Example data for the tests of figures, and functions that read figures back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROWS = [
 
 
 def history(epochs: int, best: float = 0.8) -> dict[str, list[float]]:
-    """Metrics that get better in every epoch."""
+    """A history whose metrics improve in every epoch."""
     accuracy = [best * (epoch + 1) / epochs for epoch in range(epochs)]
     loss = [2.3 - value for value in accuracy]
     return {
@@ -35,7 +35,7 @@ def history(epochs: int, best: float = 0.8) -> dict[str, list[float]]:
 
 
 def texts(figure: Figure) -> list[str]:
-    """Every text of the figure once drawn."""
+    """Draw the figure and return all of its texts."""
     figure.draw_without_rendering()
     return [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text()]
 

@@ -1,4 +1,4 @@
-"""The drawn network: every layer in its place, whatever the network."""
+"""Tests of model diagrams."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def test_depth_indents() -> None:
 
 
 def arrows(figure: Figure) -> list[tuple[tuple[float, float], tuple[float, float]]]:
-    """Where each arrow begins, all its corners counted, and where it ends."""
-    found = []
+    """Start (of its whole line) and end of each arrow."""
+    ends = []
     for line, head in zip(figure.axes[0].lines, figure.findobj(Annotation), strict=True):
         assert isinstance(line, Line2D) and isinstance(head, Annotation)
         (x, *_), (y, *_) = line.get_data()
-        found.append(((float(x), float(y)), tuple(map(float, head.xy))))
-    return found
+        ends.append(((float(x), float(y)), tuple(map(float, head.xy))))
+    return ends
 
 
 @pytest.mark.parametrize("shortcut", [0, 1, 2])

@@ -1,4 +1,4 @@
-"""Evaluation: every figure against one computed by hand."""
+"""Tests of evaluation: every score against one computed independently."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from cifar_exp.training import models
 CLASSES = tuple("abcdefghij")
 
 
-def of_pixels(scale: float, flip: bool = False) -> tuple[Evaluation, npt.NDArray[np.float64], Split]:
-    """An evaluation of a model whose logits are `scale` times an image's first ten pixels, and those logits."""
+def evaluate_pixels(scale: float, flip: bool = False) -> tuple[Evaluation, npt.NDArray[np.float64], Split]:
+    """Evaluate a model whose logits are `scale` times the first ten pixels; return the logits and the split too."""
     model, _ = models.build(ModelConfig("m", parse(["Flatten", {"Dense": {"units": 10}}], "m"), {}))
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (70, 32, 32, 3)).astype(np.uint8)
@@ -38,7 +38,7 @@ def of_pixels(scale: float, flip: bool = False) -> tuple[Evaluation, npt.NDArray
 
 @pytest.fixture(scope="module")
 def evaluated() -> tuple[Evaluation, npt.NDArray[np.float64], Split]:
-    return of_pixels(scale=0.02)
+    return evaluate_pixels(scale=0.02)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_loss_is_the_mean_cross_entropy_of_the_logits(
 
 
 def test_loss_of_a_mean_over_two_views_is_that_of_its_probabilities() -> None:
-    evaluation, logits, split = of_pixels(scale=0.02, flip=True)
+    evaluation, logits, split = evaluate_pixels(scale=0.02, flip=True)
     mirrored = split.images[:, :, ::-1].reshape(70, -1)[:, :10] * 0.02
     likelihood = (softmax(logits, axis=1) + softmax(mirrored, axis=1))[np.arange(70), split.labels] / 2
     assert evaluation.loss == pytest.approx(-np.log(likelihood).mean(), rel=1e-5)
@@ -81,7 +81,7 @@ def test_probabilities_are_the_softmax_of_the_logits(
 
 
 def test_loss_stays_finite_where_a_probability_vanishes() -> None:
-    evaluation, logits, split = of_pixels(scale=10.0)
+    evaluation, logits, split = evaluate_pixels(scale=10.0)
     expected = logits.max(axis=1) - logits[np.arange(70), split.labels]
     assert (evaluation.probabilities == 0).any()
     assert evaluation.loss == pytest.approx(expected.mean(), rel=1e-4)

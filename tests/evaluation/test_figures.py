@@ -1,4 +1,4 @@
-"""Figures: what they say and show, for usual and for awkward data."""
+"""Tests of the figures, for ordinary data and edge cases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cifar_exp.evaluation import figures, style
 
 
 def line_data(axes: Axes, label: str) -> tuple[list[float], list[float]]:
-    """Abscissae and ordinates of the line with this label."""
+    """x and y values of the line with this label."""
     (line,) = (line for line in axes.lines if str(line.get_label()).startswith(label))
     return np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist()
 

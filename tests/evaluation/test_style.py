@@ -1,4 +1,4 @@
-"""Pictures as files: their size, their text, and the same each time."""
+"""Tests of figures as files: size, text and reproducibility."""
 
 from __future__ import annotations
 

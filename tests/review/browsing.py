@@ -1,4 +1,4 @@
-"""A real browser, and what a page in it asked for and complained of."""
+"""A real browser for tests, which records the requests and errors of its pages."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-SCREENSHOTS = program.ROOT / "build" / "screenshots"  # kept, to be looked at
+SCREENSHOTS = program.ROOT / "build" / "screenshots"  # kept for inspection
 QUIET = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 )
-PATIENCE = 60_000  # milliseconds, on a machine that does other things too
+TIMEOUT = 60_000  # milliseconds; the machine may be busy
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Skips the test where there is none."""
+    """Start Chromium or Chrome; skip the test if neither is installed."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
@@ -36,29 +36,32 @@ def chromium() -> Iterator[Browser]:
 
 
 @dataclass
-class Heard:
-    """What a page asked for, and its complaints."""
+class Recorded:
+    """URLs that a page requested, and its console warnings and errors."""
 
-    asked: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
 
 @contextmanager
-def opened(browser: Browser, width: int, scheme: Any = "light", **context: Any) -> Iterator[tuple[Page, Heard]]:
-    """An empty page of this width, light or dark."""
+def opened(browser: Browser, width: int, scheme: Any = "light", **context: Any) -> Iterator[tuple[Page, Recorded]]:
+    """Open an empty page with this width and colour scheme."""
     own = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **context)
-    own.set_default_timeout(PATIENCE)
-    page, heard = own.new_page(), Heard()
-    page.on("request", lambda request: heard.asked.append(request.url))
-    page.on("console", lambda said: heard.complaints.append(said.text) if said.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: heard.complaints.append(str(error)))
+    own.set_default_timeout(TIMEOUT)
+    page, recorded = own.new_page(), Recorded()
+    page.on("request", lambda request: recorded.requests.append(request.url))
+    page.on(
+        "console",
+        lambda message: recorded.errors.append(message.text) if message.type in ("error", "warning") else None,
+    )
+    page.on("pageerror", lambda error: recorded.errors.append(str(error)))
     try:
-        yield page, heard
+        yield page, recorded
     finally:
         own.close()
 
 
 def keep(page: Page, name: str) -> None:
-    """A screenshot of the whole page, for the eye."""
+    """Save a screenshot of the whole page for inspection."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)

@@ -1,4 +1,4 @@
-"""Runs of published experiments, logged without training; of the digits, trained once; and twelve of a real sweep."""
+"""Fixtures with logged runs: of published experiments (not trained), of the digits, and of a real sweep."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LINEAR = ("data=digits", "model=dense", "model.layers=[Flatten,{Dense:{units:10}
 TRAINED = {
     "weak": ("training.epochs=1", "data.train_images=100"),
     "strong": ("training.epochs=5",),
-    "twin": ("training.epochs=5", "seed=1"),  # as good as the strong one
+    "twin": ("training.epochs=5", "seed=1"),  # about as accurate as the strong one
     "mirrored": ("training.epochs=1", "prediction.flip=true"),
     "peeking": ("training.epochs=1", "data.validation=test"),
     "collapsed": ("training.epochs=1", "optimizer.learning_rate=1e-9"),
@@ -59,15 +59,15 @@ def by_name(entries: list[Entry]) -> dict[str, Entry]:
 
 @pytest.fixture
 def own_store(store: Store, request: pytest.FixtureRequest) -> Store:
-    """An experiment of the test's own."""
+    """A store with an experiment that only this test uses."""
     return Store(store.uri, request.node.nodeid)
 
 
 @pytest.fixture
 def log(own_store: Store, by_name: dict[str, Entry]) -> Log:
-    """log("s0_wide", accuracy=0.7) -> the id of a finished run, as a training of this entry would have logged it."""
+    """log("s0_wide", accuracy=0.7): log a run of this entry as if it had been trained, and return its id."""
 
-    def logged(
+    def log_run(
         name: str,
         accuracy: float = 0.7,
         val_accuracy: float | None = None,
@@ -84,38 +84,38 @@ def log(own_store: Store, by_name: dict[str, Entry]) -> Log:
 
         entry, client, now = by_name[name], own_store.client, time.time_ns() // 1_000_000
         values = flatten(entry.config) | (params or {})
-        measured = {
+        all_metrics = {
             "test/accuracy": accuracy,
             "test/loss": 1 - accuracy,
             "val/accuracy": val_accuracy or accuracy,
             "val/loss": 1 - (val_accuracy or accuracy),
             "model/parameters": entry.reference.parameters or 1,
         } | (metrics or {})
-        told = {"cifar_exp.outcome": "completed", "cifar_exp.device": "CPU: test"} | (tags or {})
+        all_tags = {"cifar_exp.outcome": "completed", "cifar_exp.device": "CPU: test"} | (tags or {})
         if start_from:
-            told["cifar_exp.start_from"] = start_from
+            all_tags["cifar_exp.start_from"] = start_from
         run = client.create_run(own_store.experiment_id, start_time=now)
         client.log_batch(
             run.info.run_id,
-            metrics=[Metric(key, value, now, 0) for key, value in measured.items() if key not in without]
+            metrics=[Metric(key, value, now, 0) for key, value in all_metrics.items() if key not in without]
             + [Metric("train/epoch_seconds", value, now, epoch) for epoch, value in enumerate(seconds, 1)],
             params=[Param(key, str(value)) for key, value in values.items() if key not in without],
-            tags=[RunTag(key, value) for key, value in told.items()],
+            tags=[RunTag(key, value) for key, value in all_tags.items()],
         )
         where = {"url": source} if source.startswith("https") else {"uri": source}
         kind = "http" if "url" in where else "local"
-        digest = hashlib.sha256(source.encode()).hexdigest()[:32]  # the store keeps one of each
+        digest = hashlib.sha256(source.encode()).hexdigest()[:32]  # the store keeps one data set per name and digest
         dataset = Dataset(f"{values['data.name']}-test", digest, kind, json.dumps(where))
         client.log_inputs(run.info.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "test")])])
         client.set_terminated(run.info.run_id, status)
         return str(run.info.run_id)
 
-    return logged
+    return log_run
 
 
 @pytest.fixture(scope="session")
 def trained(compose: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """Name -> the folder of a real run of the digits."""
+    """Name of each real run of the digits -> its folder."""
     root = tmp_path_factory.mktemp("trained")
     uri = f"sqlite:///{root / 'mlflow.db'}"
     for name, overrides in TRAINED.items():
@@ -127,18 +127,18 @@ def trained(compose: Callable[..., Config], tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def log_trained(trained: Mapping[str, Path], own_store: Store, tmp_path: Path) -> LogTrained:
-    """log_trained("strong") -> that run, logged anew from its journal; of clean code and by ann, unless tags differ."""
+    """log_trained("strong"): log that run anew from its journal, as run by ann with clean code unless `tags` differ."""
 
-    def logged(name: str, store: Store = own_store, **tags: str) -> Run:
+    def log_run(name: str, store: Store = own_store, **tags: str) -> Run:
         folder = Path(shutil.copytree(trained[name], tmp_path / f"{name}-{time.time_ns()}"))
         (folder / SENT).unlink()
         state = sync.send(folder, store.uri, store.experiment)
         assert state.is_whole and state.run_id
-        # Another key than its journal's, or logging that once more would find this run.
+        # Replace the journal's key; otherwise logging the journal again would find this run.
         owner = {} if store.is_server else {"mlflow.user": OWNER}
-        told = owner | {"cifar_exp.git_dirty": "false", KEY_TAG: folder.name} | tags
-        for key, value in told.items():
+        all_tags = owner | {"cifar_exp.git_dirty": "false", KEY_TAG: folder.name} | tags
+        for key, value in all_tags.items():
             store.client.set_tag(state.run_id, key, value)
         return store.client.get_run(state.run_id)
 
-    return logged
+    return log_run

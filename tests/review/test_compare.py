@@ -1,4 +1,4 @@
-"""cifar-exp compare: its tables agree with MLflow's client to the digit, and show what differs and only that."""
+"""Tests of cifar-exp compare: values equal those of MLflow's client, and only differing settings are shown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PARAMETERS = ("model.name", "optimizer.name", "optimizer.learning_rate", "seed")
 
 @pytest.fixture(scope="module")
 def logged(twelve: Twelve) -> dict[str, Any]:
-    """Run id -> run, as MLflow's own client has it; without the sweep's parent."""
+    """Run id -> run of MLflow's client, without the parent run of the sweep."""
     runs = [run for run in program.runs(twelve.store.client) if "mlflow.parentRunId" in run.data.tags]
     assert len(runs) == 12
     return {run.info.run_id: run for run in runs}
@@ -38,12 +38,12 @@ Compare = Callable[..., tuple[str, str]]
 
 @pytest.fixture
 def compare(twelve: Twelve, capsys: pytest.CaptureFixture[str]) -> Compare:
-    """compare("--csv") -> what the command prints, and its errors."""
+    """compare("--csv"): run the command and return its standard output and standard error."""
     return partial(twelve.answer, capsys, "compare")
 
 
 def records_of(twelve: Twelve, wanted: Sequence[str] = ()) -> list[RunRecord]:
-    return [run_record.of_run(run) for run in query.select(twelve.store, wanted)]
+    return [run_record.from_run(run) for run in query.select(twelve.store, wanted)]
 
 
 def test_the_table_is_what_the_client_has_to_the_digit(
@@ -111,7 +111,9 @@ def test_over_seeds_mean_deviation_and_interval_are_scipy_s(compare: Compare, lo
 
 def test_of_runs_with_one_seed_the_last_counts_and_one_run_has_no_interval(twelve: Twelve) -> None:
     runs = records_of(twelve, ["baseline-sgd-seed=0"])
-    later = replace(runs[0], id="later", began=runs[0].began + 1, metrics={**runs[0].metrics, "test/accuracy": 0.25})
+    later = replace(
+        runs[0], id="later", start_time=runs[0].start_time + 1, metrics={**runs[0].metrics, "test/accuracy": 0.25}
+    )
     unfinished = replace(runs[0], id="unfinished", metrics={})
     shown = comparison.grouped([later, *runs, unfinished])
     (row,) = shown.frame.to_dict("records")
@@ -130,19 +132,19 @@ def test_each_is_tested_against_the_baseline(compare: Compare, twelve: Twelve, l
         if row["run_id"] == baseline.info.run_id:
             assert row["difference"] is row["p_value"] is None
             continue
-        test = paired.paired(twelve.store, baseline.info.run_id, row["run_id"])
+        test = paired.compare_runs(twelve.store, baseline.info.run_id, row["run_id"])
         assert (row["difference"], row["low"], row["high"], row["p_value"]) == (
             *(test.difference, *test.interval),
             test.p_value,
         )
         own = logged[row["run_id"]].data.metrics["test/accuracy"]
         assert row["difference"] == pytest.approx(own - baseline.data.metrics["test/accuracy"], rel=1e-9)
-    said = compare("--baseline", "one_conv-adam-seed=1", "baseline-sgd-seed=0")[0]
-    assert "baseline-sgd-seed=0 is worse than one_conv-adam-seed=1 by 0." in said
-    assert "larger than chance would make it (McNemar p < 0.0001, 360 images)." in said
+    output = compare("--baseline", "one_conv-adam-seed=1", "baseline-sgd-seed=0")[0]
+    assert "baseline-sgd-seed=0 is worse than one_conv-adam-seed=1 by 0." in output
+    assert "larger than chance would make it (McNemar p < 0.0001, 360 images)." in output
 
 
-def test_what_is_printed_is_what_is_meant(compare: Compare) -> None:
+def test_the_printed_table_has_the_selected_rows_and_columns(compare: Compare) -> None:
     out, _ = compare("--filter", "params.seed = '0' AND params.`model.name` = 'baseline'")
     lines = out.splitlines()
     assert len(lines) == 2 + 2 + 2  # headings, runs, notes of the optimizers
@@ -153,30 +155,30 @@ def test_what_is_printed_is_what_is_meant(compare: Compare) -> None:
     assert len([line for line in page.splitlines() if line.startswith("| ")]) == 2 + 4
 
 
-def test_a_narrow_terminal_is_not_filled_with_wrapped_words(twelve: Twelve) -> None:
+def test_columns_are_hidden_on_a_narrow_terminal(twelve: Twelve) -> None:
     shown = comparison.compare(records_of(twelve))
-    text = tables.show(shown, width=130)
+    text = tables.to_text(shown, width=130)
     rows = [line for line in text.splitlines() if "completed" in line]
     assert len(rows) == 12 and all("unreviewed" in row and "seed=" in row and len(row) <= 130 for row in rows)
-    assert "Without parameters, val/best_epoch, val/loss" in text and "for lack of room" in text
+    assert "Hidden for lack of space: parameters, val/best_epoch, val/loss" in text
 
 
-def test_what_comes_from_the_store_moves_no_cursor_and_breaks_no_table(twelve: Twelve) -> None:
+def test_text_from_the_store_is_escaped(twelve: Twelve) -> None:
     run = replace(records_of(twelve)[0], name="\x1b[31m|<script>\n*x*", tags={"review.state": "[bold]a[/bold]"})
     shown = comparison.compare([run])
-    text = tables.show(shown)
+    text = tables.to_text(shown)
     assert "\x1b" not in text and len(text.splitlines()) == 3
     assert "[bold]a[/bold]" in text
-    row = tables.markdown(shown).splitlines()[2]
+    row = tables.to_markdown(shown).splitlines()[2]
     assert "\\|\\<script\\> \\*x\\*" in row
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["nothing-of-the-kind"], "no run 'nothing-of-the-kind' in experiment 'cifar10'"),
-        (["baseline-sgd-seed=0", "--sweep", "twelve"], "name runs one by one, or a sweep or a filter, not both"),
-        (["sweep of model, optimizer, seed"], "is a sweep; --sweep twelve takes its runs"),
+        (["baseline-sgd-seed=0", "--sweep", "twelve"], "give either single runs, or --sweep and --filter, not both"),
+        (["sweep of model, optimizer, seed"], "is a sweep; select its runs with --sweep twelve"),
         (["--sweep", "twelv"], "no runs of sweep 'twelv' in experiment 'cifar10'"),
         (["--sweep", "twelv"], "did you mean 'twelve'?"),
         (["--sweep", "it's"], 'no runs of sweep "it\'s"'),
@@ -191,13 +193,13 @@ def test_what_comes_from_the_store_moves_no_cursor_and_breaks_no_table(twelve: T
         (["--uri", "sqlite:///none.db"], "no runs in experiment 'cifar10' of sqlite:///none.db"),
     ],
 )
-def test_a_mistake_is_answered_in_one_line(compare: Compare, arguments: list[str], said: str) -> None:
+def test_a_wrong_selection_is_refused_in_one_line(compare: Compare, arguments: list[str], message: str) -> None:
     out, err = compare(*arguments, code=2)
-    assert out == "" and said in err and err.startswith("cifar_exp: ") and err.count("\n") == 1
+    assert out == "" and message in err and err.startswith("cifar_exp: ") and err.count("\n") == 1
     assert not Path("none.db").exists()
 
 
-def test_a_run_without_predictions_is_named_and_costs_the_others_nothing(compare: Compare, twelve: Twelve) -> None:
+def test_a_run_without_predictions_is_reported_and_the_others_are_compared(compare: Compare, twelve: Twelve) -> None:
     client = twelve.store.client
     run = client.create_run(twelve.store.experiment_id, run_name="bare")
     try:
@@ -210,13 +212,14 @@ def test_a_run_without_predictions_is_named_and_costs_the_others_nothing(compare
         client.delete_run(run.info.run_id)
 
 
-def test_a_folder_says_of_its_run_what_the_store_does(twelve: Twelve, logged: dict[str, Any]) -> None:
+def test_the_record_of_a_folder_equals_that_of_the_store(twelve: Twelve, logged: dict[str, Any]) -> None:
     folders = list((twelve.folder / "outputs" / "sweeps" / "twelve").glob("*/journal.jsonl"))
     assert len(folders) == 12
     for path in folders:
-        found = run_record.of_folder(path.parent)
-        assert found is not None and found.id is not None
-        there = run_record.of_run(logged[found.id])
-        added = {key: value for key, value in there.tags.items() if key not in found.tags}
+        local = run_record.from_folder(path.parent)
+        assert local is not None and local.id is not None
+        stored = run_record.from_run(logged[local.id])
+        added = {key: value for key, value in stored.tags.items() if key not in local.tags}
         assert all(key.startswith(("mlflow.", "cifar_exp.journal")) for key in added)
-        assert replace(found, began=there.began, ended=there.ended, tags={**found.tags, **added}) == there
+        times = {"start_time": stored.start_time, "end_time": stored.end_time}
+        assert replace(local, **times, tags={**local.tags, **added}) == stored

@@ -1,4 +1,4 @@
-"""Classifying image files with logged models, of which nothing but the weights is used."""
+"""Tests of classifying image files with logged models, of which only the weights are used."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DIGITS = datasets.load(DataConfig(name="digits")).test
 
 
 def artifact(run: Run, name: str) -> Path:
-    """Where it lies, on this machine."""
+    """Local path of an artifact."""
     return Path(run.info.artifact_uri.removeprefix("file://")) / name
 
 
@@ -58,10 +58,10 @@ def test_the_probabilities_are_those_that_the_run_logged(own_store: Store, log_t
     import pandas as pd
 
     run = log_trained(name)
-    found = logged_model.probabilities(own_store, logged_model.of_run(own_store, run), DIGITS.images)
+    probabilities = logged_model.probabilities(own_store, logged_model.from_run(own_store, run), DIGITS.images)
     logged = pd.read_parquet(artifact(run, "evaluation/predictions.parquet"))
-    assert found.dtype == np.float32
-    assert np.allclose(found, logged.filter(like="p_").to_numpy(), atol=1e-6)
+    assert probabilities.dtype == np.float32
+    assert np.allclose(probabilities, logged.filter(like="p_").to_numpy(), atol=1e-6)
 
 
 def test_a_model_is_named_by_alias_version_id_and_run(own_store: Store, log_trained: LogTrained) -> None:
@@ -69,32 +69,32 @@ def test_a_model_is_named_by_alias_version_id_and_run(own_store: Store, log_trai
     model_id = run.outputs.model_outputs[0].model_id
     promotion.promote(own_store, run, "named", "champion", "bob", even_though="a test")
     for uri in ("models:/named@champion", "models:/named/1", f"models:/{model_id}", f"runs:/{run.info.run_id}/model"):
-        found = logged_model.of_uri(own_store, uri)
-        assert (found.run_id, found.model_id) == (run.info.run_id, model_id)
-        assert found.classes == tuple("0123456789")
-    assert logged_model.of_uri(own_store, "models:/named@champion").name == (
+        classifier = logged_model.from_uri(own_store, uri)
+        assert (classifier.run_id, classifier.model_id) == (run.info.run_id, model_id)
+        assert classifier.classes == tuple("0123456789")
+    assert logged_model.from_uri(own_store, "models:/named@champion").name == (
         f"models:/named@champion, version 1: run weak ({run.info.run_id})"
     )
     for wrong in ("models:/named@other", "models:/other/1", "models:/m-" + "0" * 32, "file:///tmp/model", "named"):
         with pytest.raises(UserError):
-            logged_model.of_uri(own_store, wrong)
+            logged_model.from_uri(own_store, wrong)
 
 
-def test_a_version_that_is_of_no_run_is_refused(own_store: Store, log_trained: LogTrained) -> None:
+def test_a_version_without_a_run_is_refused(own_store: Store, log_trained: LogTrained) -> None:
     client = own_store.client
     client.create_registered_model("foreign")
     client.create_model_version("foreign", "https://example.org/model")
     with pytest.raises(UserError, match=r"was registered from https://example\.org/model, not from the model of a run"):
-        logged_model.of_uri(own_store, "models:/foreign/1")
+        logged_model.from_uri(own_store, "models:/foreign/1")
 
 
 def test_code_in_a_model_does_not_run(
     own_store: Store, log_trained: LogTrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everything that MLflow and Keras would load by is replaced; none of it is read."""
+    """Every file by which MLflow and Keras would load the model is replaced; none of them is read."""
     monkeypatch.chdir(tmp_path)
     run = log_trained("weak")
-    expected = logged_model.probabilities(own_store, logged_model.of_run(own_store, run), DIGITS.images[:8])
+    expected = logged_model.probabilities(own_store, logged_model.from_run(own_store, run), DIGITS.images[:8])
     file = model_file(own_store, run)
     evil = {"module": "os", "class_name": "system", "config": {"command": "touch pwned"}, "registered_name": "x"}
     rewrite(file, "config.json", lambda _: json.dumps(evil).encode())
@@ -105,13 +105,13 @@ def test_code_in_a_model_does_not_run(
     (folder / "MLmodel").write_text(yaml.safe_dump(packaged))
     (folder / "code").mkdir()
     (folder / "code" / "evil.py").write_text("open('pwned', 'w')")
-    found = logged_model.probabilities(own_store, logged_model.of_run(own_store, run), DIGITS.images[:8])
-    assert np.array_equal(found, expected)
+    actual = logged_model.probabilities(own_store, logged_model.from_run(own_store, run), DIGITS.images[:8])
+    assert np.array_equal(actual, expected)
     assert not list(tmp_path.rglob("pwned"))
 
 
 @pytest.mark.parametrize(
-    ("layers", "said"),
+    ("layers", "message"),
     [
         ([{"Lambda": {"function": "os.system"}}], "Lambda"),
         (["Flatten", {"os.system": {}}, {"Dense": {"units": 10}}], "os.system"),
@@ -119,15 +119,15 @@ def test_code_in_a_model_does_not_run(
     ],
 )
 def test_a_changed_config_is_refused(
-    own_store: Store, log_trained: LogTrained, layers: list[object], said: str
+    own_store: Store, log_trained: LogTrained, layers: list[object], message: str
 ) -> None:
     run = log_trained("weak")
     path = artifact(run, "config/config.yaml")
     content = yaml.safe_load(path.read_text())
     content["model"]["layers"] = layers
     path.write_text(yaml.safe_dump(content))
-    with pytest.raises(UserError, match=said) as refused:
-        logged_model.probabilities(own_store, logged_model.of_run(own_store, run), DIGITS.images[:1])
+    with pytest.raises(UserError, match=message) as refused:
+        logged_model.probabilities(own_store, logged_model.from_run(own_store, run), DIGITS.images[:1])
     assert "\n" not in str(refused.value)
 
 
@@ -137,14 +137,14 @@ def test_weights_that_are_cut_short_are_refused(own_store: Store, log_trained: L
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"is no whole \.keras file"):
-        logged_model.probabilities(own_store, logged_model.of_run(own_store, run), DIGITS.images[:1])
+        logged_model.probabilities(own_store, logged_model.from_run(own_store, run), DIGITS.images[:1])
     file.write_bytes(whole)
     rewrite(file, "model.weights.h5", lambda content: content[:2000])
     with pytest.raises(UserError, match=r"is no whole \.keras file"):
-        logged_model.probabilities(own_store, logged_model.of_run(own_store, run), DIGITS.images[:1])
+        logged_model.probabilities(own_store, logged_model.from_run(own_store, run), DIGITS.images[:1])
 
 
-def test_a_small_picture_is_taken_as_it_is_and_others_are_scaled(tmp_path: Path) -> None:
+def test_an_image_of_the_right_size_is_unchanged_and_others_are_scaled(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     Image.fromarray(picture).save(tmp_path / "same.png")
     assert np.array_equal(pictures.read(tmp_path / "same.png"), picture)
@@ -175,7 +175,7 @@ def test_grey_deep_and_transparent_pictures_are_read(tmp_path: Path) -> None:
     assert (read[:16] == [255, 0, 0]).all() and (read[16:] == 255).all()
 
 
-def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_named(tmp_path: Path) -> None:
     Image.fromarray(DIGITS.images[0]).save(tmp_path / "whole.png")
     content = (tmp_path / "whole.png").read_bytes()
     wrong = {
@@ -191,8 +191,8 @@ def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=name) as refused:
             pictures.read(tmp_path / name)
         assert "\n" not in str(refused.value)
-    for name, said in (("gone.png", "No such file"), ("", "Is a directory")):
-        with pytest.raises(UserError, match=said):
+    for name, message in (("gone.png", "No such file"), ("", "Is a directory")):
+        with pytest.raises(UserError, match=message):
             pictures.read(tmp_path / name)
     bomb = Image.new("1", (20_000, 20_000))
     bomb.save(tmp_path / "bomb.png")
@@ -200,7 +200,7 @@ def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
         pictures.read(tmp_path / "bomb.png")
 
 
-def test_the_command_answers_what_it_can_and_names_the_rest(log_trained: LogTrained, tmp_path: Path) -> None:
+def test_the_command_classifies_readable_files_and_names_the_others(log_trained: LogTrained, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     right = DIGITS.images[:3], DIGITS.labels[:3]
     for number, image in enumerate(right[0]):
@@ -229,9 +229,9 @@ def test_the_command_answers_what_it_can_and_names_the_rest(log_trained: LogTrai
     assert (code, err) == (2, "cifar_exp: gone.png: No such file or directory\n")
     answer = json.loads(out)
     assert answer["model"]["run_id"] == run.info.run_id
-    assert [one["image"] for one in answer["images"]] == ["0.png", "1.png", "2.png"]
-    for one in answer["images"]:
-        assert sum(one["probabilities"].values()) == pytest.approx(1, abs=1e-5)
-        assert one["class"] == max(one["probabilities"], key=one["probabilities"].__getitem__)
+    assert [image["image"] for image in answer["images"]] == ["0.png", "1.png", "2.png"]
+    for image in answer["images"]:
+        assert sum(image["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert image["class"] == max(image["probabilities"], key=image["probabilities"].__getitem__)
     code, out, err = cli("0.png", "--run", "strong")
     assert (code, err) == (0, "") and f"\n0.png: {answer['images'][0]['class']}\n" in out

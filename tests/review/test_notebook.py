@@ -1,4 +1,4 @@
-"""Logged runs as tables, and the notebook in docs/ that shows them, executed as its reader would."""
+"""Tests of the tables for notebooks, and of the notebook in docs/, which is executed from start to end."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def test_predictions_and_the_paired_test_are_those_of_the_runs(twelve: Twelve) -
     assert (images["label"] == images["predicted"]).mean() == pytest.approx(row["metrics.test/accuracy"])
     ids = list(review.runs("one_conv-sgd-seed=1", "one_conv-adam-seed=1", uri=twelve.store.uri)["run_id"])
     test = review.paired_test("one_conv-sgd-seed=1", "one_conv-adam-seed=1", uri=twelve.store.uri)
-    assert test == paired.paired(twelve.store, *ids)
+    assert test == paired.compare_runs(twelve.store, *ids)
     with pytest.raises(UserError, match="no run 'none'"):
         review.predictions("none", uri=twelve.store.uri)
     with pytest.raises(UserError, match="no runs in experiment 'other'"):
         review.runs(uri=twelve.store.uri, experiment="other")
 
 
-def test_the_face_is_there_without_waiting_for_anything_heavy() -> None:
+def test_importing_the_package_imports_nothing_heavy() -> None:
     heavy = '{"mlflow", "pandas", "numpy", "hydra", "plotly", "scipy"}'
     program_text = f"import sys; from cifar_exp import review; assert not {heavy} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", program_text], capture_output=True, text=True, cwd=program.ROOT)
@@ -91,6 +91,6 @@ def _sweep() -> list[str]:
 
 
 def kind(output: dict[str, object]) -> tuple[object, ...]:
-    """What sort of thing a cell shows."""
+    """Output type and MIME types of a cell's output."""
     data = output.get("data")
     return (output["output_type"], *(sorted(data) if isinstance(data, dict) else ()))

@@ -1,4 +1,4 @@
-"""Two runs on the same images: the test, the interval, the words, and what is refused."""
+"""Tests of the paired comparison: p-value, interval, sentence, and refused input."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Log = Callable[..., str]
 
 
 def answers(both: int, only_a: int, only_b: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
-    """Who was right on how many images."""
+    """Masks of correct predictions of A and B, from the number of images of each kind."""
     counts = (both, only_a, only_b, neither)
-    return tuple(np.repeat(said, counts) for said in ([True, True, False, False], [True, False, True, False]))  # type: ignore[return-value]
+    return tuple(np.repeat(correct, counts) for correct in ([True, True, False, False], [True, False, True, False]))  # type: ignore[return-value]
 
 
 def exact(only_a: int, only_b: int) -> float:
-    """McNemar's p-value in whole numbers: both tails of fair coin tosses."""
+    """Exact p-value of McNemar's test: both tails of a binomial distribution, in integer arithmetic."""
     tosses = only_a + only_b
     tail = sum(math.comb(tosses, k) for k in range(min(only_a, only_b) + 1))
     return float(min(Fraction(1), 2 * Fraction(tail, 2**tosses)))
@@ -42,10 +42,10 @@ COUNTS = [(0, 1), (1, 0), (5, 5), (3, 11), (11, 3), (40, 61), (61, 40), (100, 10
 @pytest.mark.parametrize(("only_a", "only_b"), COUNTS)
 def test_the_p_value_is_mcnemar_s(only_a: int, only_b: int) -> None:
     a, b = answers(700, only_a, only_b, 90)
-    found = paired.compare(a, b)
-    assert found.p_value == pytest.approx(exact(only_a, only_b), rel=1e-9)
-    assert found.difference == pytest.approx(b.mean() - a.mean(), rel=1e-12)
-    assert (found.only_a, found.only_b, found.images) == (only_a, only_b, len(a))
+    result = paired.compare(a, b)
+    assert result.p_value == pytest.approx(exact(only_a, only_b), rel=1e-9)
+    assert result.difference == pytest.approx(b.mean() - a.mean(), rel=1e-12)
+    assert (result.only_a, result.only_b, result.images) == (only_a, only_b, len(a))
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,10 @@ def test_the_interval_is_scipy_s_of_the_pairs_or_its_exact_one_where_that_reache
 def test_the_interval_is_without_zero_just_where_the_test_is_significant() -> None:
     for differ in (*range(1, 20), 200):
         for only_a in range(0, differ + 1, 1 + differ // 20):
-            found = paired.compare(*answers(200, only_a, differ - only_a, 20))
-            low, high = found.interval
-            assert found.significant == (low > 0 or high < 0), (only_a, differ)
-            assert low <= found.difference <= high
+            result = paired.compare(*answers(200, only_a, differ - only_a, 20))
+            low, high = result.interval
+            assert result.significant == (low > 0 or high < 0), (only_a, differ)
+            assert low <= result.difference <= high
 
 
 def test_the_interval_covers_the_true_difference_as_often_as_it_says() -> None:
@@ -90,7 +90,7 @@ def test_the_interval_covers_the_true_difference_as_often_as_it_says() -> None:
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
-        ((9_000, 0, 0, 1_000), "new and old are right on the very same of 10,000 images."),
+        ((9_000, 0, 0, 1_000), "new and old classify the same images correctly (10,000 images)."),
         (
             (8_000, 400, 400, 1_200),
             "new is as accurate as old (95 % interval of the difference -0.0056 to 0.0056; McNemar p = 1.0000, "
@@ -119,17 +119,17 @@ def test_the_interval_covers_the_true_difference_as_often_as_it_says() -> None:
     ],
     ids=["the same", "equal", "slightly better", "clearly better", "clearly worse", "one image"],
 )
-def test_the_words(counts: tuple[int, int, int, int], words: str) -> None:
+def test_the_sentence(counts: tuple[int, int, int, int], words: str) -> None:
     assert paired.compare(*answers(*counts), "old", "new").words == words
 
 
-def test_one_is_right_everywhere_and_the_other_nowhere() -> None:
-    found = paired.compare(*answers(0, 0, 20, 0))
-    assert (found.difference, found.interval[1], found.significant) == (1.0, 1.0, True)
-    assert found.interval[0] == pytest.approx(2 * 0.025 ** (1 / 20) - 1)
+def test_one_run_is_always_correct_and_the_other_never() -> None:
+    result = paired.compare(*answers(0, 0, 20, 0))
+    assert (result.difference, result.interval[1], result.significant) == (1.0, 1.0, True)
+    assert result.interval[0] == pytest.approx(2 * 0.025 ** (1 / 20) - 1)
 
 
-def test_of_runs_that_never_differ_the_interval_says_how_few_images_that_is() -> None:
+def test_the_interval_of_runs_that_never_differ_depends_on_the_number_of_images() -> None:
     assert paired.compare(*answers(50, 0, 0, 10)).interval == pytest.approx((-0.0596, 0.0596), abs=1e-4)
 
 
@@ -145,7 +145,7 @@ def file(frame: pd.DataFrame) -> bytes:
 
 @pytest.fixture
 def logged(own_store: Store, tmp_path: Path) -> Log:
-    """logged("a", content) -> the id of a run with this file as its predictions, tested on images of this digest."""
+    """logged("a", content, digest): log a run with this predictions file and test set digest, and return its id."""
 
     def log(name: str, content: bytes | None, digest: str | None = None) -> str:
         from mlflow.entities import Dataset, DatasetInput
@@ -167,10 +167,10 @@ def test_runs_of_a_store_are_compared_by_what_they_predicted(own_store: Store, l
     first = logged("old", file(predictions([0, 1, 2, 2], [0, 0, 2, 1])))
     second = logged("new", file(predictions([0, 1, 2, 2], [0, 1, 2, 0])), "0" * 32)
     third = logged("new", file(predictions([0, 1, 2, 2], [0, 1, 2, 2])), "0" * 32)
-    found = paired.paired(own_store, first, second)
-    assert (found.a, found.b, found.images, found.only_a, found.only_b) == ("old", "new", 4, 0, 1)
-    assert found.difference == 0.25
-    assert paired.paired(own_store, second, third).a == f"new ({second[:8]})"
+    result = paired.compare_runs(own_store, first, second)
+    assert (result.a, result.b, result.images, result.only_a, result.only_b) == ("old", "new", 4, 0, 1)
+    assert result.difference == 0.25
+    assert paired.compare_runs(own_store, second, third).a == f"new ({second[:8]})"
 
 
 def test_runs_that_were_tested_on_different_images_are_refused(own_store: Store, logged: Log) -> None:
@@ -182,21 +182,21 @@ def test_runs_that_were_tested_on_different_images_are_refused(own_store: Store,
         "on different images: their index differs in row 2": logged("i", file(usual.assign(index=[0, 1, 3, 2]))),
         "on different images: SHA-256 aaaaaaaaaaaa... and bbbb": logged("re-encoded", file(usual), "b" * 32),
     }
-    for said, other in others.items():
-        with pytest.raises(UserError, match=re.escape(said)):
-            paired.paired(own_store, first, other)
+    for message, other in others.items():
+        with pytest.raises(UserError, match=re.escape(message)):
+            paired.compare_runs(own_store, first, other)
 
 
 def test_a_run_without_predictions_or_no_run_is_named(own_store: Store, logged: Log) -> None:
     first, none = logged("first", file(predictions([0], [0]))), logged("none", None)
     with pytest.raises(UserError, match=rf"run {none} \(none\) of sqlite\S+ has no evaluation/predictions.parquet$"):
-        paired.paired(own_store, first, none)
+        paired.compare_runs(own_store, first, none)
     with pytest.raises(UserError, match=f"Run with id={'0' * 32} not found"):
-        paired.paired(own_store, first, "0" * 32)
+        paired.compare_runs(own_store, first, "0" * 32)
 
 
 def repeated(rows: int) -> bytes:
-    """A file of a few kilobytes that says the same of every image."""
+    """A file of a few kilobytes that repeats the same row."""
     one = pa.table(predictions([0], [0]))
     columns = [pa.chunked_array([pa.repeat(one[name][0], rows)]) for name in one.column_names]
     written = io.BytesIO()
@@ -206,20 +206,20 @@ def repeated(rows: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"PAR1 and nothing more", "cannot be read"),
         (b"", "cannot be read"),
         (file(predictions([0, 1], [0, 1]).drop(columns="label")), "has no column 'label'"),
-        (file(predictions([0, 1], [0, 1])[["index", "label", "predicted"]]), "is not a row per image"),
-        (file(predictions([0, 1], [0, 1]).assign(label=["x", "y"])), "is not a row per image"),
-        (file(predictions([0, 1], [0, 1])[:0]), "is not a row per image"),
-        (file(predictions([0, 1], [0, 3])), "names classes"),
+        (file(predictions([0, 1], [0, 1])[["index", "label", "predicted"]]), "does not have one row"),
+        (file(predictions([0, 1], [0, 1]).assign(label=["x", "y"])), "does not have one row"),
+        (file(predictions([0, 1], [0, 1])[:0]), "does not have one row"),
+        (file(predictions([0, 1], [0, 3])), "has labels or predictions outside"),
         (file(predictions([0, 1], [0, 1]).assign(label=pd.array([0, None], "Int64"))), "has rows without"),
         (repeated(10_000_000), "holds 10,000,000 rows"),
     ],
     ids=["damaged", "empty", "no labels", "no probabilities", "text", "no rows", "unknown class", "gap", "expanding"],
 )
-def test_a_file_that_holds_no_predictions_is_refused(content: bytes, said: str) -> None:
-    with pytest.raises(UserError, match=f"run x: evaluation/predictions.parquet {said}"):
-        paired.parse(content, "run x")
+def test_a_file_that_holds_no_predictions_is_refused(content: bytes, message: str) -> None:
+    with pytest.raises(UserError, match=f"run x: evaluation/predictions.parquet {message}"):
+        paired.parse_predictions(content, "run x")

@@ -1,4 +1,4 @@
-"""Promotion of real runs: who becomes champion, what is recorded, and that MLflow serves and loads it."""
+"""Tests of promoting real runs: the rules, the recorded history, and serving the champion with MLflow."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 LogTrained = Callable[..., "Run"]
 
 ROOT = Path(cifar_exp.__file__).parent.parent
-SERVES_WITHIN = 180  # seconds
+STARTUP_TIMEOUT = 180  # seconds
 
 
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
-    """Of a registered model of the test's own."""
+    """Name of a registered model that only this test uses."""
     return str(request.node.name)[:100].replace("[", " ").replace("]", "")
 
 
@@ -46,20 +46,20 @@ def test_the_first_champion_needs_only_approval(own_store: Store, log_trained: L
     run = log_trained("weak")
     with pytest.raises(UserError, match=r"^weak cannot be promoted: it is unreviewed, not approved; --even-though"):
         promotion.promote(own_store, run, name, "champion", "bob")
-    assert promotion.line(own_store, name, "champion") == []
+    assert promotion.history(own_store, name, "champion") == []
     done = promotion.promote(own_store, approve(own_store, run), name, "champion", "bob", "we begin")
     assert (done.version, done.run_id, done.by, done.why, done.now) == (
-        *("1", run.info.run_id, "bob", "we begin. The first.", True),
+        *("1", run.info.run_id, "bob", "we begin. First version with this alias.", True),
     )
-    assert promotion.line(own_store, name, "champion") == [done]
+    assert promotion.history(own_store, name, "champion") == [done]
     version = own_store.client.get_model_version_by_alias(name, "champion")
     assert version.run_id == run.info.run_id and version.source == f"models:/{run.outputs.model_outputs[0].model_id}"
-    assert "by bob.\n\nwe begin. The first." in version.description
-    with pytest.raises(UserError, match=r"weak has .*@champion already, as version 1"):
+    assert "by bob.\n\nwe begin. First version with this alias." in version.description
+    with pytest.raises(UserError, match=r"weak is already .*@champion, as version 1"):
         promotion.promote(own_store, approve(own_store, run), name, "champion", "bob")
 
 
-def test_only_what_beats_the_champion_by_more_than_chance_takes_its_place(
+def test_only_a_significantly_better_run_replaces_the_champion(
     own_store: Store, log_trained: LogTrained, name: str
 ) -> None:
     weak, strong, twin = (approve(own_store, log_trained(one)) for one in ("weak", "strong", "twin"))
@@ -73,17 +73,17 @@ def test_only_what_beats_the_champion_by_more_than_chance_takes_its_place(
         promotion.promote(own_store, weak, name, "champion", "bob")
     back = promotion.promote(own_store, weak, name, "champion", "bob", even_though="the other is too slow")
     assert back.version == "1" and back.even_though == "the other is too slow"
-    champions = promotion.line(own_store, name, "champion")
+    champions = promotion.history(own_store, name, "champion")
     assert [(one.run_name, one.by, one.now) for one in champions] == [
         ("weak", "bob", False),
         ("strong", "carl", False),
         ("weak", "bob", True),
     ]
     assert champions[1].accuracy == strong.data.metrics["test/accuracy"]
-    assert promotion.line(own_store, name, "challenger") == []
+    assert promotion.history(own_store, name, "challenger") == []
 
 
-def test_an_approval_that_was_taken_back_does_not_count(own_store: Store, log_trained: LogTrained, name: str) -> None:
+def test_a_withdrawn_approval_does_not_count(own_store: Store, log_trained: LogTrained, name: str) -> None:
     run = approve(own_store, log_trained("strong"))
     run = verdicts.give(own_store, run, verdicts.REJECTED, "carl")
     with pytest.raises(UserError, match="it is rejected, not approved"):
@@ -95,11 +95,11 @@ def test_other_test_images_need_a_reason(own_store: Store, log_trained: LogTrain
     promotion.promote(own_store, weak, name, "champion", "bob")
     import pandas as pd
 
-    place = f"{strong.info.artifact_uri.removeprefix('file://')}/evaluation/predictions.parquet"
-    frame = pd.read_parquet(place)
+    path = f"{strong.info.artifact_uri.removeprefix('file://')}/evaluation/predictions.parquet"
+    frame = pd.read_parquet(path)
     frame.loc[0, "label"] = (frame.loc[0, "label"] + 1) % 10
-    frame.to_parquet(place, index=False)
-    with pytest.raises(UserError, match=r"cannot be compared with the present one: .*label differs in row 0"):
+    frame.to_parquet(path, index=False)
+    with pytest.raises(UserError, match=r"cannot be compared with the current version: .*label differs in row 0"):
         promotion.promote(own_store, strong, name, "champion", "bob")
     done = promotion.promote(own_store, strong, name, "champion", "bob", even_though="new images")
     assert done.now and "differs in row 0" in done.objections[0]
@@ -111,19 +111,19 @@ def test_a_run_without_a_model_is_refused(own_store: Store, name: str) -> None:
         promotion.promote(own_store, run, name, "champion", "bob")
 
 
-def test_an_alias_moved_by_hand_is_told_apart(own_store: Store, log_trained: LogTrained, name: str) -> None:
+def test_an_alias_moved_by_hand_is_shown_as_such(own_store: Store, log_trained: LogTrained, name: str) -> None:
     weak, strong = (approve(own_store, log_trained(one)) for one in ("weak", "strong"))
     promotion.promote(own_store, weak, name, "champion", "bob")
     promotion.promote(own_store, strong, name, "champion", "bob")
     client = own_store.client
     client.set_registered_model_alias(name, "champion", "1")
     client.set_model_version_tag(name, "1", "promotion.9999", '{"at": "2030-01-01T00:00:00+00:00", "by": "eve"}')
-    *before, last = promotion.line(own_store, name, "champion")
+    *before, last = promotion.history(own_store, name, "champion")
     assert [one.now for one in before] == [False, False]
     assert (last.version, last.run_name, last.at, last.now) == ("1", "weak", None, True)
-    assert last.why == "The alias was moved by other means than cifar-exp promote."
+    assert last.why == "The alias was not set by cifar-exp promote."
     client.delete_registered_model_alias(name, "champion")
-    assert [one.now for one in promotion.line(own_store, name, "champion")] == [False, False]
+    assert [one.now for one in promotion.history(own_store, name, "champion")] == [False, False]
 
 
 @pytest.mark.parametrize("alias", ["v1", "", "a b", "1st", "a@b"])
@@ -157,7 +157,7 @@ def test_the_commands_promote_and_show_and_mlflow_serves_the_champion(
         return program(tmp_path, "cifar_exp.cli", *arguments, MLFLOW_TRACKING_URI=mlflow_server)
 
     none = cli("champion")
-    assert none.returncode == 2 and none.stderr.startswith("cifar_exp: nothing is cifar10@champion in http://")
+    assert none.returncode == 2 and none.stderr.startswith("cifar_exp: no model version cifar10@champion in http://")
     store = Store(mlflow_server, "cifar10")
     run = log_trained("strong", store)
     refused = cli("promote", "strong")
@@ -169,7 +169,7 @@ def test_the_commands_promote_and_show_and_mlflow_serves_the_champion(
     assert serve.startswith(f"Serve it:  MLFLOW_TRACKING_URI={mlflow_server} mlflow models serve --env-manager local")
     shown = cli("champion", "--json")
     (champion,) = json.loads(shown.stdout)
-    assert (champion["run_id"], champion["why"]) == (run.info.run_id, "for the demo. The first.")
+    assert (champion["run_id"], champion["why"]) == (run.info.run_id, "for the demo. First version with this alias.")
 
     images = datasets.load(DataConfig(name="digits")).test.images[:4]
     variables, command = serve.removeprefix("Serve it:  ").split(" ", 1)
@@ -185,14 +185,14 @@ def test_the_commands_promote_and_show_and_mlflow_serves_the_champion(
             start_new_session=True,
         )
     try:
-        until = time.monotonic() + SERVES_WITHIN
+        deadline = time.monotonic() + STARTUP_TIMEOUT
         while True:
             try:
                 if requests.get(f"http://127.0.0.1:{port}/ping", timeout=5).ok:
                     break
             except requests.RequestException:
                 pass
-            assert server.poll() is None and time.monotonic() < until, (tmp_path / "log").read_text()
+            assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
             time.sleep(0.5)
         answer = requests.post(
             f"http://127.0.0.1:{port}/invocations", json={"inputs": images.tolist()}, timeout=60

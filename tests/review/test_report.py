@@ -1,4 +1,4 @@
-"""The report: what it shows is what was logged, it asks nobody for anything, and what it shows cannot run."""
+"""Tests of the report page: it shows the logged values, loads nothing, and runs only its own scripts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 HOSTILE = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">&amp;%{x}${y}"
-CURVE = ".scatterlayer .trace .lines > path"  # as Plotly draws one
+CURVE = ".scatterlayer .trace .lines > path"  # a curve drawn by Plotly
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +38,18 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def page_file(twelve: Twelve, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report on the twelve, from their store."""
+    """Report page on the twelve runs, read from their store."""
     path = tmp_path_factory.mktemp("report") / "report.html"
     runs = query.select(twelve.store)
-    path.write_text(report.of_store(twelve.store, runs, "Twelve runs"), encoding="utf-8")
+    path.write_text(report.from_store(twelve.store, runs, "Twelve runs"), encoding="utf-8")
     return path
 
 
 def content(page: str) -> dict[str, Any]:
-    """What the page's script draws."""
+    """Data embedded in a page."""
     (embedded,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
-    found: dict[str, Any] = json.loads(embedded)
-    return found
+    data: dict[str, Any] = json.loads(embedded)
+    return data
 
 
 def wait_until_drawn(page: Page) -> None:
@@ -74,17 +74,19 @@ def test_curves_and_matrices_are_what_was_logged(twelve: Twelve, page_file: Path
         assert shown["accuracy"] == pytest.approx(run.data.metrics["test/accuracy"])
 
 
-def test_every_two_runs_are_compared_with_the_images_that_one_alone_is_right_on(
-    twelve: Twelve, page_file: Path
-) -> None:
+def test_pairs_list_the_images_that_only_one_run_classifies_correctly(twelve: Twelve, page_file: Path) -> None:
     drawn = content(page_file.read_text())["pairs"]
     runs = query.select(twelve.store)
     assert len(drawn["pairs"]) == 12 * 11 // 2
-    predicted = [paired.of_run(twelve.store, run) for run in runs]
+    predicted = [paired.predictions_of_run(twelve.store, run) for run in runs]
     labels = predicted[0]["label"].to_numpy()
     for key, pair in drawn["pairs"].items():
         a, b = map(int, key.split(","))
-        test = paired.paired(twelve.store, runs[a].info.run_id, runs[b].info.run_id) if key in ("0,1", "3,11") else None
+        test = (
+            paired.compare_runs(twelve.store, runs[a].info.run_id, runs[b].info.run_id)
+            if key in ("0,1", "3,11")
+            else None
+        )
         assert test is None or pair["words"][0] == test.words
         right = [(predicted[one]["predicted"] == predicted[one]["label"]).to_numpy() for one in (a, b)]
         assert pair["only_a"] == np.sum(right[0] & ~right[1])
@@ -111,20 +113,20 @@ def test_the_matrix_of_a_run_is_sklearn_s() -> None:
     labels, predicted = generator.integers(0, 4, 500), probabilities.argmax(axis=1)
     frame = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in "abcd"])
     frame = frame.assign(index=range(500), label=labels, predicted=predicted)
-    found = report_pairs.of(["x", "y"], [run_results.RunResults({}, frame)] * 2, None)
-    assert found["classes"] == list("abcd") and found["images"] == {}
-    assert found["runs"][0]["matrix"] == confusion_matrix(labels, predicted, labels=range(4)).tolist()
-    assert found["pairs"]["0,1"]["words"][0] == "y and x are right on the very same of 500 images."
+    data = report_pairs.pairwise(["x", "y"], [run_results.RunResults({}, frame)] * 2, None)
+    assert data["classes"] == list("abcd") and data["images"] == {}
+    assert data["runs"][0]["matrix"] == confusion_matrix(labels, predicted, labels=range(4)).tolist()
+    assert data["pairs"]["0,1"]["words"][0] == "y and x classify the same images correctly (500 images)."
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_from_disk_it_asks_nobody_and_fits(browser: Browser, page_file: Path, width: int, scheme: str) -> None:
-    with opened(browser, width, scheme) as (page, heard):
+def test_the_page_loads_nothing_and_fits_the_window(browser: Browser, page_file: Path, width: int, scheme: str) -> None:
+    with opened(browser, width, scheme) as (page, recorded):
         page.goto(page_file.as_uri())
         wait_until_drawn(page)
-        assert [url for url in heard.asked if not url.startswith("data:")] == [page_file.as_uri()]
-        assert heard.complaints == []
+        assert [url for url in recorded.requests if not url.startswith("data:")] == [page_file.as_uri()]
+        assert recorded.errors == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (background == "rgb(255, 255, 255)") == (scheme == "light")
@@ -137,9 +139,9 @@ def test_from_disk_it_asks_nobody_and_fits(browser: Browser, page_file: Path, wi
         browsing.keep(page, f"report_{width}_{scheme}")
 
 
-def test_it_answers_to_what_one_chooses(browser: Browser, page_file: Path) -> None:
+def test_the_page_reacts_to_selections(browser: Browser, page_file: Path) -> None:
     drawn = content(page_file.read_text())["pairs"]
-    with opened(browser, 1280) as (page, heard):
+    with opened(browser, 1280) as (page, recorded):
         page.goto(page_file.as_uri())
         wait_until_drawn(page)
         assert page.locator("#words").inner_text() == drawn["pairs"]["0,1"]["words"][1]
@@ -161,7 +163,7 @@ def test_it_answers_to_what_one_chooses(browser: Browser, page_file: Path) -> No
         assert names.last.inner_text() == best
         page.emulate_media(color_scheme="dark")
         page.wait_for_function("getComputedStyle(document.body).backgroundColor !== 'rgb(255, 255, 255)'")
-        assert heard.complaints == []
+        assert recorded.errors == []
 
 
 def test_in_the_artifact_viewer_of_mlflow_it_is_the_same_page(
@@ -172,7 +174,7 @@ def test_in_the_artifact_viewer_of_mlflow_it_is_the_same_page(
     run = client.create_run(store.experiment_id, run_name="sweep")
     client.log_artifact(run.info.run_id, str(page_file), "sweep")
     address = f"{store.run_address(run.info.run_id).partition('?')[0]}/artifacts/sweep/report.html"
-    with opened(browser, 1500) as (page, heard):
+    with opened(browser, 1500) as (page, recorded):
         page.goto(address)
         frame = page.frame_locator("iframe").first
         frame.locator("#curves .chart").nth(3).locator(CURVE).nth(11).wait_for(state="attached")
@@ -182,31 +184,33 @@ def test_in_the_artifact_viewer_of_mlflow_it_is_the_same_page(
         page.wait_for_timeout(1_000)
         box = frame.get_by_role("heading", name="F1 of each class").bounding_box()
         assert box and 0 <= box["y"] < 900
-        assert all(url.startswith((mlflow_server, "blob:", "data:", "about:")) for url in heard.asked), heard.asked
-        assert not [said for said in heard.complaints if "report" in said or "Content Security Policy" in said]
+        assert all(url.startswith((mlflow_server, "blob:", "data:", "about:")) for url in recorded.requests), (
+            recorded.requests
+        )
+        assert not [error for error in recorded.errors if "report" in error or "Content Security Policy" in error]
         browsing.keep(page, "report_in_mlflow")
 
 
-def hostile(twelve: Twelve) -> tuple[list[RunRecord], list[run_results.Detail]]:
-    """The first runs, with names, settings and notes that try to be code."""
+def hostile(twelve: Twelve) -> tuple[list[RunRecord], list[run_results.RunResults]]:
+    """Some runs whose names, settings and tags contain scripts."""
     runs = query.select(twelve.store)[:4]
-    known = [
+    records = [
         replace(
-            run_record.of_run(run),
+            run_record.from_run(run),
             name=f"{HOSTILE}{at}",
             params={**run.data.params, "model.name": f"{HOSTILE}{at % 2}"},
             tags={**run.data.tags, "cifar_exp.overrides": HOSTILE, "cifar_exp.device": HOSTILE + str(at)},
         )
         for at, run in enumerate(runs)
     ]
-    return known, [run_results.of_run(twelve.store, run) for run in runs]
+    return records, [run_results.from_run(twelve.store, run) for run in runs]
 
 
-def test_what_comes_from_a_store_is_shown_and_never_run(twelve: Twelve, browser: Browser, tmp_path: Path) -> None:
-    known, detailed = hostile(twelve)
+def test_scripts_in_logged_text_are_shown_and_not_run(twelve: Twelve, browser: Browser, tmp_path: Path) -> None:
+    records, results = hostile(twelve)
     path = tmp_path / "hostile.html"
-    path.write_text(report._page(HOSTILE, known, range(4), detailed, HOSTILE, {}), encoding="utf-8")
-    with opened(browser, 1280) as (page, heard):
+    path.write_text(report._render(HOSTILE, records, range(4), results, HOSTILE, {}), encoding="utf-8")
+    with opened(browser, 1280) as (page, recorded):
         page.goto(path.as_uri())
         page.locator("#curves .chart").nth(3).locator(CURVE).nth(3).wait_for(state="attached")
         page.locator("#costs .chart").first.hover()
@@ -215,19 +219,19 @@ def test_what_comes_from_a_store_is_shown_and_never_run(twelve: Twelve, browser:
         assert page.locator("#legend button").first.inner_text() == f"{HOSTILE}0"
         assert f"{HOSTILE}0" in page.locator("#costs .legendtext").first.text_content()
         assert page.evaluate("document.scripts.length") == 3
-        assert heard.complaints == []
-        assert len(heard.asked) == 1 + sum(url.startswith("data:") for url in heard.asked)
+        assert recorded.errors == []
+        assert len(recorded.requests) == 1 + sum(url.startswith("data:") for url in recorded.requests)
 
 
 def test_no_script_runs_in_the_page_but_its_own(browser: Browser, page_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "forged.html"
     forged = "<script>document.title = 'ran'</script><img src='x' onerror=\"document.title = 'ran'\">"
     path.write_text(page_file.read_text().replace("<main>", f"<main>{forged}"))
-    with opened(browser, 1280) as (page, heard):
+    with opened(browser, 1280) as (page, recorded):
         page.goto(path.as_uri())
         wait_until_drawn(page)
         assert page.title() == "Twelve runs"
-        assert any("Content Security Policy" in said for said in heard.complaints)
+        assert any("Content Security Policy" in error for error in recorded.errors)
 
 
 def test_the_sweep_has_logged_its_own_report(twelve: Twelve, tmp_path: Path) -> None:
@@ -235,7 +239,7 @@ def test_the_sweep_has_logged_its_own_report(twelve: Twelve, tmp_path: Path) -> 
     assert parent is not None
     path = program.artifact(twelve.store.client, parent.info.run_id, "sweep/report.html", tmp_path)
     logged = content(path.read_text())
-    own = content(report.of_store(twelve.store, query.select(twelve.store), "Twelve runs"))
+    own = content(report.from_store(twelve.store, query.select(twelve.store), "Twelve runs"))
     by_name = {trace["name"]: trace["y"] for trace in own["charts"]["curves"]["val/accuracy"]["data"]}
     drawn = logged["charts"]["curves"]["val/accuracy"]["data"]
     assert {trace["name"]: trace["y"] for trace in drawn} == by_name and len(drawn) == 12
@@ -243,47 +247,47 @@ def test_the_sweep_has_logged_its_own_report(twelve: Twelve, tmp_path: Path) -> 
     assert "The report of the sweep could not be drawn" not in twelve.done.stdout
 
 
-def test_few_runs_or_bare_ones_make_a_page_too(twelve: Twelve, own_store: Store) -> None:
-    one = report.of_store(twelve.store, query.select(twelve.store)[:1], "One")
+def test_a_page_of_one_run_or_of_empty_runs(twelve: Twelve, own_store: Store) -> None:
+    one = report.from_store(twelve.store, query.select(twelve.store)[:1], "One")
     assert content(one)["pairs"] is None and content(one)["charts"]["parallel"] is None
     client = own_store.client
     bare = [client.create_run(own_store.experiment_id, run_name=name) for name in ("a", "b")]
-    page = report.of_store(own_store, bare, "Bare")
+    page = report.from_store(own_store, bare, "Bare")
     assert content(page) == {"charts": {"curves": {}, "parallel": None, "costs": {}}, "pairs": None}
     assert page.count("has no evaluation/predictions.parquet") == 2
 
 
 def test_runs_of_other_test_images_stay_apart(twelve: Twelve) -> None:
     runs = query.select(twelve.store)[:3]
-    known = [run_record.of_run(run) for run in runs]
-    known[2] = replace(known[2], test_digest="f" * 32)
-    detailed = [run_results.of_run(twelve.store, run) for run in runs]
-    page = report._page("t", known, range(3), detailed, "", {})
+    records = [run_record.from_run(run) for run in runs]
+    records[2] = replace(records[2], test_digest="f" * 32)
+    results = [run_results.from_run(twelve.store, run) for run in runs]
+    page = report._render("t", records, range(3), results, "", {})
     assert len(content(page)["pairs"]["runs"]) == 2
     assert "were tested on different images: SHA-256" in page
 
 
 @pytest.mark.parametrize(
-    ("name", "digest", "said"),
+    ("name", "digest", "message"),
     [
         ("digits", "0" * 32, "are not those of the test"),
         ("cifar10", "0" * 32, "are not on the machine that made this page"),
         ("mnist", None, "are not on the machine that made this page"),
     ],
 )
-def test_images_that_are_not_here_or_not_the_same_are_not_shown(
-    twelve: Twelve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, digest: str | None, said: str
+def test_missing_or_different_images_are_not_shown(
+    twelve: Twelve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, digest: str | None, message: str
 ) -> None:
     monkeypatch.setenv("CIFAR_EXP_DATA", str(tmp_path))
-    run = run_record.of_run(query.select(twelve.store)[0])
+    run = run_record.from_run(query.select(twelve.store)[0])
     run = replace(run, params={**run.params, "data.name": name}, test_digest=digest)
-    images, problem = run_results.images([run])
-    assert images is None and said in problem
+    images, problem = run_results.shared_test_images([run])
+    assert images is None and message in problem
     assert list(tmp_path.iterdir()) == []  # nothing was downloaded
 
 
 def test_many_runs_are_drawn_with_the_most_accurate_in_detail(twelve: Twelve) -> None:
-    run = run_record.of_run(query.select(twelve.store)[0])
+    run = run_record.from_run(query.select(twelve.store)[0])
     many = [
         replace(
             run,
@@ -294,7 +298,7 @@ def test_many_runs_are_drawn_with_the_most_accurate_in_detail(twelve: Twelve) ->
         )
         for at in range(300)
     ]
-    chosen = report._best(many)
+    chosen = report._most_accurate(many)
     assert [many[at].name for at in chosen] == [f"run {at}" for at in range(288, 300)]
     drawn = charts.parallel(many)
     assert drawn is not None and drawn["axes"] == 3

@@ -1,4 +1,4 @@
-"""Published experiments: which runs are of them, what is said of those, and what is run in which order."""
+"""Tests of the published experiments: matching runs, tables, and running the missing ones in order."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ COPY = "/data/cifar (not the official release: it differs)"
 
 
 def matched(entries: list[Entry], store: Store) -> dict[str, list[str]]:
-    """Entry -> ids, of those that have any."""
-    found = published.match(entries, published.finished(store))
-    return {name: [run.id for run in runs] for name, runs in found.items() if runs}
+    """Name of each entry that has runs -> their ids."""
+    runs_by_name = published.match(entries, published.finished(store))
+    return {name: [run.id for run in runs] for name, runs in runs_by_name.items() if runs}
 
 
 def table(entries: list[Entry], store: Store) -> pd.DataFrame:
-    found = published.match(entries, published.finished(store))
-    return sources.table(entries, found, store).set_index("name", drop=False)
+    runs_by_name = published.match(entries, published.finished(store))
+    return sources.table(entries, runs_by_name, store).set_index("name", drop=False)
 
 
 def text(frame: pd.DataFrame) -> str:
-    written = io.StringIO()
-    Console(file=written, width=120).print(sources.terminal(frame))
-    return written.getvalue()
+    buffer = io.StringIO()
+    Console(file=buffer, width=120).print(sources.terminal(frame))
+    return buffer.getvalue()
 
 
 def test_every_preset_is_an_entry_and_a_sweep_one_for_each_reported_setting(entries: list[Entry]) -> None:
@@ -74,7 +74,7 @@ def test_a_run_is_found_under_its_own_entry_alone(entries: list[Entry], own_stor
     ],
     ids=str,
 )
-def test_what_decides_nothing_or_was_not_logged_yet_may_differ(
+def test_settings_that_change_nothing_or_are_not_logged_may_differ(
     entries: list[Entry], own_store: Store, log: Log, logged: dict[str, Any]
 ) -> None:
     assert matched(entries, own_store) == {}
@@ -138,8 +138,8 @@ def test_experiments_that_go_on_from_each_other_match_nothing_and_are_refused(by
         for entry, start in ((by_name["s0_wide"], "s0_narrow"), (by_name["s0_narrow"], "s0_wide"))
     ]
     assert published.match(circle, []) == {"s0_wide": [], "s0_narrow": []}
-    with pytest.raises(UserError, match="s0_wide, s0_narrow go on from each other"):
-        published_runner.in_order(circle, {"s0_wide": 1, "s0_narrow": 1})
+    with pytest.raises(UserError, match="s0_wide, s0_narrow start from each other"):
+        published_runner.sort_by_cost(circle, {"s0_wide": 1, "s0_narrow": 1})
 
 
 def test_a_store_that_is_not_there_holds_nothing_and_is_not_made(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_store_that_is_not_there_holds_nothing_and_is_not_made(tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
-def test_looking_makes_no_experiment(store: Store) -> None:
+def test_listing_runs_creates_no_experiment(store: Store) -> None:
     assert published.finished(Store(store.uri, "looked for")) == []
     assert store.client.get_experiment_by_name("looked for") is None
 
@@ -209,9 +209,7 @@ def test_runs_on_other_images_are_marked_and_give_way_to_those_on_the_official_o
     assert frame.set_index("name").loc["s0_narrow", "images"] == [COPY]
 
 
-def test_the_terminal_s_table_holds_in_120_columns_at_its_widest(
-    entries: list[Entry], own_store: Store, log: Log
-) -> None:
+def test_the_widest_table_fits_120_columns(entries: list[Entry], own_store: Store, log: Log) -> None:
     for seed in range(3):
         tags = {"cifar_exp.outcome": "collapsed"} if seed else {}
         log("s0_activation=leaky_relu", 0.1, params={"seed": seed}, source=COPY, tags=tags, seconds=(1234.5,))
@@ -228,7 +226,7 @@ def test_the_terminal_s_table_holds_in_120_columns_at_its_widest(
     assert next(line for line in lines if line.startswith("s3_vgg ")).rstrip().endswith("not run")
 
 
-def test_the_page_tells_every_run_its_seed_and_the_remarks(entries: list[Entry], own_store: Store, log: Log) -> None:
+def test_the_page_shows_runs_seeds_and_remarks(entries: list[Entry], own_store: Store, log: Log) -> None:
     ids = [log("s0_wide", 0.6 + seed / 10, params={"seed": seed}, source=COPY) for seed in range(2)]
     log("s0_narrow", 0.9)
     remarks = dict.fromkeys(("s0_wide", "s2_cnn"), "Its source | says so.")
@@ -261,9 +259,9 @@ def test_the_csv_has_a_row_per_entry_and_reads_back(entries: list[Entry], own_st
 def test_the_cheapest_comes_first_and_each_after_what_it_goes_on_from(by_name: dict[str, Entry]) -> None:
     names = ["s0_wide", "s4_model_8_adamax", "s4_model_8_adadelta", "s4_model_8_adagrad", "s1_subset"]
     costs = dict(zip(names, (5, 1, 2, 6, 3), strict=True))
-    ordered = published_runner.in_order([by_name[name] for name in names], costs)
+    ordered = published_runner.sort_by_cost([by_name[name] for name in names], costs)
     assert [entry.name for entry in ordered] == [
-        "s1_subset",  # what it goes on from is not missing
+        "s1_subset",  # the experiment it starts from is not missing
         "s0_wide",
         "s4_model_8_adagrad",
         "s4_model_8_adadelta",
@@ -273,12 +271,12 @@ def test_the_cheapest_comes_first_and_each_after_what_it_goes_on_from(by_name: d
 
 def test_multiply_adds_are_those_of_the_layers(by_name: dict[str, Entry]) -> None:
     config = by_name["s0_one_conv"].config
-    found = published_runner.multiply_adds({"one": config.model, "wide": by_name["s0_wide"].config.model}, config)
-    assert found["one"] == (3 * 3 * 3 + 1) * 32 * 30 * 30 + (15 * 15 * 32 + 1) * 64 + (64 + 1) * 10
-    assert found["wide"] > found["one"]
+    counts = published_runner.multiply_adds({"one": config.model, "wide": by_name["s0_wide"].config.model}, config)
+    assert counts["one"] == (3 * 3 * 3 + 1) * 32 * 30 * 30 + (15 * 15 * 32 + 1) * 64 + (64 + 1) * 10
+    assert counts["wide"] > counts["one"]
 
 
-def test_what_goes_on_is_given_the_run_that_counts(
+def test_an_experiment_starts_from_a_matching_run(
     entries: list[Entry], by_name: dict[str, Entry], own_store: Store, log: Log
 ) -> None:
     runner = Runner(entries, own_store, ["tracking.experiment=e"], ["data.verify=size"])
@@ -287,8 +285,8 @@ def test_what_goes_on_is_given_the_run_that_counts(
     )
     whole = log("s1_bn")
     log("s1_bn", params={"training.epochs": 1})
-    found = published.match(entries, published.finished(own_store))
-    assert f" training.start_from={whole} " in runner.command(by_name["s1_subset"], found)
+    runs_by_name = published.match(entries, published.finished(own_store))
+    assert f" training.start_from={whole} " in runner.command(by_name["s1_subset"], runs_by_name)
 
 
 @pytest.mark.parametrize(
@@ -306,19 +304,19 @@ def test_what_goes_on_is_given_the_run_that_counts(
 def test_overrides_after_which_a_run_would_not_count_are_refused(
     entries: list[Entry], by_name: dict[str, Entry], own_store: Store, overrides: list[str], key: str
 ) -> None:
-    with pytest.raises(UserError, match=f": changes {re.escape(key)} of s0_wide, so that") as refused:
+    with pytest.raises(UserError, match=f": changes {re.escape(key)} of s0_wide, so the run") as refused:
         Runner(entries, own_store, overrides=overrides).run([by_name["s0_wide"]], {})
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("value", "written"),
+    ("value", "quoted"),
     [
         ("sqlite:////data/mlflow.db", "sqlite:////data/mlflow.db"),
         ("two words", "'two words'"),
         ("a=b, 'c'", r"'a=b, \'c\''"),
     ],
 )
-def test_a_value_is_quoted_for_hydra_where_it_has_to_be(compose: Callable[..., Any], value: str, written: str) -> None:
-    assert published_runner.override("note", value) == f"note={written}"
-    assert compose(published_runner.override("note", value)).note == value
+def test_a_value_is_quoted_for_hydra_where_it_has_to_be(compose: Callable[..., Any], value: str, quoted: str) -> None:
+    assert published_runner.format_override("note", value) == f"note={quoted}"
+    assert compose(published_runner.format_override("note", value)).note == value

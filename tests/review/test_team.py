@@ -1,4 +1,4 @@
-"""Two people and an approver on a server with logins: its own rules hold for the plain API client too."""
+"""Tests of several users on a server with logins, whose rules also hold for MLflow's own client."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ database_uri = sqlite:///{folder}/users.db
 
 
 def script(name: str, *arguments: str, typed: str = "", **variables: str) -> str:
-    """What one of the server's own scripts prints."""
+    """Run one of the server's scripts and return its standard output."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(SCRIPTS / name), *arguments],
         env=os.environ | variables,
@@ -52,7 +52,7 @@ def script(name: str, *arguments: str, typed: str = "", **variables: str) -> str
 
 @contextmanager
 def team(folder: Path) -> Iterator[str]:
-    """A server with logins as the team's, on SQLite; ann, bob and eve are members, bob approves."""
+    """Start a server with logins on SQLite; ann, bob and eve are members, and bob is an approver."""
     ours = (SCRIPTS / "basic_auth.ini").read_text().splitlines()
     ours = [line for line in ours if line.startswith(("default_permission", "auth_cache"))]
     (folder / "auth.ini").write_text(SETTINGS.format(folder=folder, ours="\n".join(ours)))
@@ -66,11 +66,11 @@ def team(folder: Path) -> Iterator[str]:
     for _ in range(2):
         assert script("migrate.py", **variables).endswith("the database is up to date\n")
     with server_process.serve(folder, "--app-name", "basic-auth", **variables) as uri:
-        there = variables | {"MLFLOW_TRACKING_URI": uri}
+        login = variables | {"MLFLOW_TRACKING_URI": uri}
         for name in ("ann", "bob", "eve"):
-            script("user.py", "add", name, typed=f"{PASSWORD}\n", **there)
+            script("user.py", "add", name, typed=f"{PASSWORD}\n", **login)
         for _ in range(2):
-            assert script("user.py", "approver", "bob", **there) == "bob may promote models\n"
+            assert script("user.py", "approver", "bob", **login) == "bob may promote models\n"
         yield uri
 
 
@@ -82,7 +82,7 @@ def team_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def as_user(monkeypatch: pytest.MonkeyPatch) -> As:
-    """as_user("bob") -> from here on this process is logged in as bob."""
+    """as_user("bob"): log this process in as bob."""
 
     def login(name: str) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
@@ -153,7 +153,7 @@ def test_the_api_client_moves_no_alias_without_being_an_approver(
             forbidden()
         assert refused.value.get_http_status_code() == 403
     assert str(client.get_model_version_by_alias("by hand", "champion").version) == "1"
-    # What the server does not rule: any member may write any tag of a run. Only the tool reads them with care.
+    # The server lets any member write any tag of a run. Only cifar-exp ignores a state set by hand.
     client.set_tag(run.info.run_id, "review.state", "approved")
     assert verdicts.state(client.get_run(run.info.run_id)) == verdicts.UNREVIEWED
 
@@ -175,7 +175,7 @@ def test_a_member_logs_to_and_reviews_what_others_made_and_deletes_none_of_it(
 
 
 def test_an_approver_is_made_and_unmade(team_server: str, as_user: As, log_trained: LogTrained) -> None:
-    there = {
+    login = {
         "MLFLOW_TRACKING_URI": team_server,
         "MLFLOW_AUTH_ADMIN_USERNAME": "admin",
         "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN,
@@ -187,8 +187,8 @@ def test_an_approver_is_made_and_unmade(team_server: str, as_user: As, log_train
     as_user("ann")
     with pytest.raises(UserError, match=r"user 'ann' may not do that there \(403\)$"):
         promotion.promote(store, strong, "unmade", "champion", "ann", even_though="a test")
-    script("user.py", "approver", "ann", **there)
+    script("user.py", "approver", "ann", **login)
     assert promotion.promote(store, strong, "unmade", "champion", "ann", even_though="a test").by == "ann"
-    assert script("user.py", "member", "ann", **there) == "ann may promote no models\n"
+    assert script("user.py", "member", "ann", **login) == "ann may promote no models\n"
     with pytest.raises(UserError, match="403"):
         promotion.promote(store, log_trained("twin", store), "unmade", "champion", "ann", even_though="a test")

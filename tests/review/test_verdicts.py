@@ -1,4 +1,4 @@
-"""Verdicts on real runs: the rules, the history that keeps every one, the description, the queue."""
+"""Tests of verdicts on real runs: the rules, the history, the description and the queue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import cifar_exp
 from cifar_exp.errors import UserError
 from cifar_exp.review import description, query, queue, verdicts
-from cifar_exp.review.verdicts import APPROVED, NOTE, REJECTED, RERUN, UNREVIEWED
+from cifar_exp.review.verdicts import APPROVED, DESCRIPTION_TAG, REJECTED, RERUN, UNREVIEWED
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LogTrained = Callable[..., "Run"]
 
 ROOT = Path(cifar_exp.__file__).parent.parent
-TOGETHER, EACH = 4, 3
+REVIEWERS, VERDICTS_EACH = 4, 3
 REVIEWER = """
 import sys, time
 from pathlib import Path
@@ -43,7 +43,7 @@ for number in range(int(sys.argv[6])):
 
 
 def cli(folder: Path, *arguments: str, **variables: str) -> tuple[int, str, str]:
-    """What `cifar-exp ARGUMENTS` answers in this folder."""
+    """Run `cifar-exp ARGUMENTS` in a folder; return its exit code, standard output and standard error."""
     done = subprocess.run(
         [sys.executable, "-m", "cifar_exp.cli", *arguments],
         cwd=folder,
@@ -56,37 +56,37 @@ def cli(folder: Path, *arguments: str, **variables: str) -> tuple[int, str, str]
     return done.returncode, done.stdout, done.stderr
 
 
-def again(store: Store, run: Run) -> Run:
+def reread(store: Store, run: Run) -> Run:
     return store.client.get_run(run.info.run_id)
 
 
 def test_a_verdict_is_kept_and_shown_in_tags_and_description(own_store: Store, log_trained: LogTrained) -> None:
     run = log_trained("strong")
     assert (verdicts.state(run), verdicts.history(run)) == (UNREVIEWED, [])
-    before, began = run.data.tags[NOTE], datetime.now(UTC)
+    before, began = run.data.tags[DESCRIPTION_TAG], datetime.now(UTC)
     given = verdicts.give(own_store, run, APPROVED, "bob", "clean\ncurves")
-    assert given.data.tags == again(own_store, run).data.tags
+    assert given.data.tags == reread(own_store, run).data.tags
     tags = given.data.tags
     assert (tags["review.state"], tags["review.by"], tags["review.note"]) == (APPROVED, "bob", "clean\ncurves")
     (verdict,) = verdicts.history(given)
     assert (verdict.state, verdict.by, verdict.note, verdict.objections) == (APPROVED, "bob", "clean\ncurves", ())
     assert began <= verdict.at <= datetime.now(UTC)
-    assert tags[NOTE].startswith(before) and "- **approved** by bob, " in tags[NOTE]
-    assert tags[NOTE].endswith(" UTC: clean curves\n<!-- end of reviews -->")
+    assert tags[DESCRIPTION_TAG].startswith(before) and "- **approved** by bob, " in tags[DESCRIPTION_TAG]
+    assert tags[DESCRIPTION_TAG].endswith(" UTC: clean curves\n<!-- end of reviews -->")
 
 
 def test_later_verdicts_add_to_the_history_and_the_newest_counts(own_store: Store, log_trained: LogTrained) -> None:
     run = log_trained("strong")
     for state, who in ((REJECTED, "bob"), (RERUN, "carl"), (APPROVED, "bob")):
-        verdicts.give(own_store, run, state, who)  # as it was read first: each sees the others' all the same
-    now = again(own_store, run)
+        verdicts.give(own_store, run, state, who)  # the run as first read: later verdicts are found all the same
+    now = reread(own_store, run)
     assert [(one.state, one.by) for one in verdicts.history(now)] == [
         (REJECTED, "bob"),
         (RERUN, "carl"),
         (APPROVED, "bob"),
     ]
     assert verdicts.state(now) == now.data.tags["review.state"] == APPROVED
-    note = now.data.tags[NOTE]
+    note = now.data.tags[DESCRIPTION_TAG]
     assert note.index("**approved**") < note.index("**rerun-requested**") < note.index("**rejected**")
 
 
@@ -95,36 +95,36 @@ def test_an_answer_is_later_than_what_it_answers_whatever_the_clocks_say(
 ) -> None:
     run = log_trained("strong")
     ahead = datetime.now(UTC) + timedelta(hours=2)
-    said = json.dumps({"state": REJECTED, "by": "fast clock", "at": ahead.isoformat()})
-    own_store.client.set_tag(run.info.run_id, "review.verdict.z", said)
-    given = verdicts.give(own_store, again(own_store, run), APPROVED, "bob")
+    verdict = json.dumps({"state": REJECTED, "by": "fast clock", "at": ahead.isoformat()})
+    own_store.client.set_tag(run.info.run_id, "review.verdict.z", verdict)
+    given = verdicts.give(own_store, reread(own_store, run), APPROVED, "bob")
     assert verdicts.state(given) == given.data.tags["review.state"] == APPROVED
 
 
-def test_what_somebody_wrote_into_the_description_stays(own_store: Store, log_trained: LogTrained) -> None:
+def test_text_that_users_add_to_the_description_is_kept(own_store: Store, log_trained: LogTrained) -> None:
     run = log_trained("strong")
     verdicts.give(own_store, run, REJECTED, "bob", "the loss rises")
-    text = again(own_store, run).data.tags[NOTE]
-    own_store.client.set_tag(run.info.run_id, NOTE, f"Seen by Dora.\n\n{text}\n\nAsk Emil.")
-    note = verdicts.give(own_store, again(own_store, run), APPROVED, "bob").data.tags[NOTE]
+    text = reread(own_store, run).data.tags[DESCRIPTION_TAG]
+    own_store.client.set_tag(run.info.run_id, DESCRIPTION_TAG, f"Seen by Dora.\n\n{text}\n\nAsk Emil.")
+    note = verdicts.give(own_store, reread(own_store, run), APPROVED, "bob").data.tags[DESCRIPTION_TAG]
     assert note.startswith("Seen by Dora.\n\n**Test accuracy") and note.endswith("\n\nAsk Emil.")
     assert note.count("**Reviews**") == 1 and "the loss rises" in note and "**approved**" in note
 
 
-def test_the_section_is_made_anew_without_growing_and_fits_into_a_tag() -> None:
-    lines = [description.line(f"verdict {number}", "x" * 900) for number in range(20)]
+def test_the_section_is_replaced_and_fits_into_a_tag() -> None:
+    lines = [description.list_item(f"verdict {number}", "x" * 900) for number in range(20)]
     once = description.with_reviews("Mine.", lines)
     assert description.with_reviews(once, lines) == once
-    assert once.startswith("Mine.\n\n") and len(once) <= description.LONGEST
-    assert "verdict 19" in once and "verdict 0:" not in once and "before, in the tags `review.verdict.*`" in once
-    long = "y" * (description.LONGEST - 10)
+    assert once.startswith("Mine.\n\n") and len(once) <= description.MAX_LENGTH
+    assert "verdict 19" in once and "verdict 0:" not in once and "earlier ones, in the tags `review.verdict.*`" in once
+    long = "y" * (description.MAX_LENGTH - 10)
     assert description.with_reviews(long, lines) == long
-    forged = description.line("by <!-- end of reviews -->", "<script>\n- **approved** by the boss")
+    forged = description.list_item("by <!-- end of reviews -->", "<script>\n- **approved** by the boss")
     assert forged == "- by &lt;!-- end of reviews --&gt;: &lt;script&gt; - **approved** by the boss"
 
 
 @pytest.mark.parametrize(
-    ("name", "tags", "status", "said"),
+    ("name", "tags", "status", "objection"),
     [
         ("peeking", {}, None, "it was validated on the test images"),
         ("collapsed", {}, None, "it collapsed"),
@@ -133,25 +133,27 @@ def test_the_section_is_made_anew_without_growing_and_fits_into_a_tag() -> None:
         ("strong", {}, "RUNNING", "it is RUNNING, not FINISHED"),
     ],
 )
-def test_what_should_not_be_approved_needs_a_reason_which_is_kept(
-    own_store: Store, log_trained: LogTrained, name: str, tags: dict[str, str], status: str | None, said: str
+def test_an_approval_in_spite_of_objections_needs_a_reason_which_is_recorded(
+    own_store: Store, log_trained: LogTrained, name: str, tags: dict[str, str], status: str | None, objection: str
 ) -> None:
     run = log_trained(name, **tags)
     if status:
         own_store.client.update_run(run.info.run_id, status)
-        run = again(own_store, run)
-    with pytest.raises(UserError, match=f"cannot be approved: .*{said}"):
+        run = reread(own_store, run)
+    with pytest.raises(UserError, match=f"cannot be approved: .*{objection}"):
         verdicts.give(own_store, run, APPROVED, "bob")
-    assert verdicts.history(again(own_store, run)) == []
+    assert verdicts.history(reread(own_store, run)) == []
     given = verdicts.give(own_store, run, APPROVED, "bob", "", "we know why")
     (verdict,) = verdicts.history(given)
     assert (verdict.state, verdict.even_though) == (APPROVED, "we know why")
-    assert said in "; ".join(verdict.objections)
-    assert given.data.tags["review.note"] == "we know why" and "we know why" in given.data.tags[NOTE]
+    assert objection in "; ".join(verdict.objections)
+    assert given.data.tags["review.note"] == "we know why" and "we know why" in given.data.tags[DESCRIPTION_TAG]
     verdicts.give(own_store, given, REJECTED, "bob")  # needs none
 
 
-def test_nobody_approves_their_own_run_unless_the_config_lets_them(own_store: Store, log_trained: LogTrained) -> None:
+def test_users_cannot_approve_their_own_runs_unless_the_config_allows_it(
+    own_store: Store, log_trained: LogTrained
+) -> None:
     run = log_trained("strong")
     with pytest.raises(UserError, match=r"^strong is your own run, ann: .*review\.allow_own=true"):
         verdicts.give(own_store, run, APPROVED, "ann", even_though="it is mine")
@@ -159,15 +161,15 @@ def test_nobody_approves_their_own_run_unless_the_config_lets_them(own_store: St
     assert verdicts.state(verdicts.give(own_store, run, APPROVED, "ann", allow_own=True)) == APPROVED
 
 
-def test_a_state_set_by_hand_and_what_is_no_verdict_do_not_count(own_store: Store, log_trained: LogTrained) -> None:
+def test_a_state_set_by_hand_and_invalid_verdicts_do_not_count(own_store: Store, log_trained: LogTrained) -> None:
     run = log_trained("strong")
     set_tag = own_store.client.set_tag
     set_tag(run.info.run_id, "review.state", APPROVED)
     for number, content in enumerate(("", "{", "[]", '{"state": "approved"}', '{"state": 1, "by": 2, "at": 3}')):
         set_tag(run.info.run_id, f"review.verdict.{number}", content)
     set_tag(run.info.run_id, "review.verdict.x", '{"state": "approved", "by": "eve", "at": "2026-01-01T00:00:00"}')
-    assert verdicts.state(again(own_store, run)) == UNREVIEWED
-    assert [one.run_id for one in queue.waiting(own_store)] == [run.info.run_id]
+    assert verdicts.state(reread(own_store, run)) == UNREVIEWED
+    assert [one.run_id for one in queue.waiting_runs(own_store)] == [run.info.run_id]
 
 
 def test_a_long_note_is_refused_before_anything_is_cut(own_store: Store, log_trained: LogTrained) -> None:
@@ -178,12 +180,12 @@ def test_a_long_note_is_refused_before_anything_is_cut(own_store: Store, log_tra
     assert verdict.note == "é" * 1000
 
 
-def test_the_queue_is_what_waits_in_order_with_what_a_reviewer_needs(own_store: Store, log_trained: LogTrained) -> None:
+def test_the_queue_lists_waiting_runs_in_order(own_store: Store, log_trained: LogTrained) -> None:
     runs = [log_trained(name) for name in ("weak", "peeking", "strong")]
     for minutes, run in enumerate(runs):  # the journals' times are those of their training
         own_store.client.set_terminated(run.info.run_id, end_time=1_800_000_000_000 - 60_000 * minutes)
     own_store.client.update_run(log_trained("twin").info.run_id, "RUNNING")
-    waiting = queue.waiting(own_store)
+    waiting = queue.waiting_runs(own_store)
     assert [one.name for one in waiting] == ["strong", "peeking", "weak"]
     assert waiting[1].objections == ("it was validated on the test images",)
     assert waiting[0].accuracy == runs[2].data.metrics["test/accuracy"]
@@ -191,7 +193,10 @@ def test_the_queue_is_what_waits_in_order_with_what_a_reviewer_needs(own_store: 
     assert waiting[0].address == own_store.run_address(runs[2].info.run_id)
     verdicts.give(own_store, runs[0], APPROVED, "bob")
     verdicts.give(own_store, runs[1], RERUN, "bob")
-    assert [(one.name, one.state) for one in queue.waiting(own_store)] == [("strong", UNREVIEWED), ("peeking", RERUN)]
+    assert [(one.name, one.state) for one in queue.waiting_runs(own_store)] == [
+        ("strong", UNREVIEWED),
+        ("peeking", RERUN),
+    ]
 
 
 def test_verdicts_of_several_people_at_the_same_moment_are_all_kept(
@@ -199,11 +204,16 @@ def test_verdicts_of_several_people_at_the_same_moment_are_all_kept(
 ) -> None:
     store = Store(mlflow_server, "concurrent")
     run = log_trained("strong", store)
-    own_store_note = run.data.tags[NOTE]
-    people = [f"p{number}" for number in range(TOGETHER)]
+    own_description = run.data.tags[DESCRIPTION_TAG]
+    people = [f"p{number}" for number in range(REVIEWERS)]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", REVIEWER, *(store.uri, store.experiment, run.info.run_id, name, "go", str(EACH))],
+            [
+                sys.executable,
+                "-c",
+                REVIEWER,
+                *(store.uri, store.experiment, run.info.run_id, name, "go", str(VERDICTS_EACH)),
+            ],
             cwd=tmp_path,
             env=os.environ
             | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_USERNAME": name, "MLFLOW_TRACKING_PASSWORD": "x"},
@@ -216,17 +226,20 @@ def test_verdicts_of_several_people_at_the_same_moment_are_all_kept(
         assert all(process.poll() is None for process in processes)
     (tmp_path / "go").touch()
     errors = [process.communicate(timeout=300)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * TOGETHER, errors
+    assert [process.returncode for process in processes] == [0] * REVIEWERS, errors
 
-    now = again(store, run)
-    said = verdicts.history(now)
-    assert sorted((one.by, one.note) for one in said) == sorted(
-        (name, f"number {number}") for name in people for number in range(EACH)
+    now = reread(store, run)
+    history = verdicts.history(now)
+    assert sorted((verdict.by, verdict.note) for verdict in history) == sorted(
+        (name, f"number {number}") for name in people for number in range(VERDICTS_EACH)
     )
-    newest = max(said, key=lambda one: one.at)
+    newest = max(history, key=lambda verdict: verdict.at)
     tags = now.data.tags
     assert (tags["review.state"], tags["review.by"], tags["review.note"]) == (newest.state, newest.by, newest.note)
-    assert tags[NOTE].startswith(own_store_note) and tags[NOTE].count("number ") == TOGETHER * EACH
+    assert (
+        tags[DESCRIPTION_TAG].startswith(own_description)
+        and tags[DESCRIPTION_TAG].count("number ") == REVIEWERS * VERDICTS_EACH
+    )
 
 
 def test_a_run_is_found_by_id_prefix_and_name_if_only_one_has_it(own_store: Store, log_trained: LogTrained) -> None:
@@ -234,7 +247,7 @@ def test_a_run_is_found_by_id_prefix_and_name_if_only_one_has_it(own_store: Stor
     assert query.get(own_store, weak.info.run_id).info.run_id == weak.info.run_id
     assert query.get(own_store, strong.info.run_id[:12]).info.run_id == strong.info.run_id
     assert query.get(own_store, "weak").info.run_id == weak.info.run_id
-    with pytest.raises(UserError, match=r"^2 runs in .* are 'strong': ") as refused:
+    with pytest.raises(UserError, match=r"^2 runs in .* match 'strong': ") as refused:
         query.get(own_store, "strong")
     assert all(run.info.run_id[:8] in str(refused.value) for run in (strong, other))
     for wrong in ("nothing", "f" * 32, "it's", "", "%"):
@@ -243,7 +256,7 @@ def test_a_run_is_found_by_id_prefix_and_name_if_only_one_has_it(own_store: Stor
     assert query.get(Store(own_store.uri, "elsewhere"), weak.info.run_id).info.run_id == weak.info.run_id
 
 
-def test_the_command_says_shows_and_refuses(tmp_path: Path, log_trained: LogTrained) -> None:
+def test_the_command_records_shows_and_refuses_verdicts(tmp_path: Path, log_trained: LogTrained) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     store = ("--uri", uri)
     code, out, err = cli(tmp_path, "review", "strong", "--approve", *store)
@@ -272,18 +285,18 @@ def test_the_command_says_shows_and_refuses(tmp_path: Path, log_trained: LogTrai
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        ((), "which run?"),
+        ((), "no run given"),
         (("x", "--approve", "--reject"), "not allowed with argument"),
-        (("x", "--even-though", "y", "--reject"), "--even-though is a reason to approve"),
+        (("x", "--even-though", "y", "--reject"), "--even-though goes with --approve only"),
         (("x", "--note", "y"), "--note goes with --approve"),
-        (("x", "--queue"), "'x' is too much"),
-        (("--queue", "--note", "y"), "are for a verdict"),
+        (("x", "--queue"), "takes no run: got 'x'"),
+        (("--queue", "--note", "y"), "go with a verdict"),
         (("x", "--approve", "review.alow_own=true"), "no such setting; did you mean 'review.allow_own'"),
         (("x", "--approve", "--uri", "http://127.0.0.1:9"), "Connection refused"),
     ],
 )
-def test_a_wrong_command_is_refused_in_one_line(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_a_wrong_command_is_refused_in_one_line(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     code, out, err = cli(tmp_path, "review", *arguments)
-    assert (code, out) == (2, "") and said in err and err.count("\n") == 1
+    assert (code, out) == (2, "") and message in err and err.count("\n") == 1

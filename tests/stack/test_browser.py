@@ -31,7 +31,7 @@ def page(browser: Browser, server: Stack, ann: User) -> Iterator[Page]:
     """Of a browser that ann has logged in with; at the end, it has asked nobody but the server."""
     login = {"username": ann.name, "password": ann.password}
     context = browser.new_context(viewport={"width": WIDTH, "height": 1000}, http_credentials=login)
-    context.set_default_timeout(browsing.PATIENCE)
+    context.set_default_timeout(browsing.TIMEOUT)
     page = context.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

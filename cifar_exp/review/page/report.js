@@ -43,7 +43,7 @@
       const list = $(`only-${side}`), count = pair ? pair[`only_${sides[side]}`] : 0;
       const shown = pair ? pair[sides[side]] : [];
       const letter = side.toUpperCase(), other = side === "a" ? "B" : "A";
-      $(`only-${side}-title`).textContent = pair ? `Only ${letter} is right: ${count.toLocaleString("en")} image${count === 1 ? "" : "s"}${count > shown.length ? `, here those that ${other} is surest of` : ""}` : "";
+      $(`only-${side}-title`).textContent = pair ? `Only ${letter} is right: ${count.toLocaleString("en")} image${count === 1 ? "" : "s"}${count > shown.length ? `; shown are those on which ${other} is most confident` : ""}` : "";
       list.replaceChildren(...shown.map((index) => picture(index, classes[labels[index]], answers[index][right], answers[index][wrong], letter, other, classes, images[index])));
     }
   };
