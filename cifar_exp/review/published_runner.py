@@ -175,7 +175,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
             break
         except KeyboardInterrupt as stop:
             stopped = stop
-            program.send_signal(signal.SIGINT)
+            program.send_signal(signal.SIGTERM)  # SIGINT may be ignored, as where a script started this with &
     if stopped:
         raise stopped
     return code
