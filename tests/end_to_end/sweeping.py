@@ -76,9 +76,9 @@ class Sweep:
             time.sleep(0.05)
         raise AssertionError(f"no process has {journal} open")
 
-    def send(self, number: signal.Signals, group: bool = False) -> None:
-        """To the program alone, or as a terminal does."""
-        (os.killpg if group else os.kill)(self._process.pid, number)
+    def send(self, number: signal.Signals) -> None:
+        """To every process of its group, as a terminal and Slurm do."""
+        os.killpg(self._process.pid, number)
 
     def stop_reading(self) -> None:
         """As `head` does once it has enough."""

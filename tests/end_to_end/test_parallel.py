@@ -142,14 +142,14 @@ def test_none_is_started_once_one_has_failed(tmp_path: Path) -> None:
     assert [run.info.status for run in parent_and_jobs(program.client(tmp_path))[1]] == ["FINISHED"] * 3
 
 
-@pytest.mark.parametrize(("number", "group", "code"), [(signal.SIGINT, True, 130), (signal.SIGHUP, True, 129)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 138)])
 def test_stopped_sweep_keeps_what_it_had_and_leaves_no_process(
-    tmp_path: Path, number: signal.Signals, group: bool, code: int
+    tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     with sweeping(tmp_path, "seed=1,2,3", *QUICK, "training.epochs=100000", "hydra.launcher.cpus_per_job=0.5") as sweep:
         for job in (1, 2, 3):
             sweep.until(rf"\[{job}/3\].*epoch")
-        sweep.send(number, group)
+        sweep.send(number)
         assert sweep.end() == code
         assert sweep.leaves_nothing()
     assert sweep.lines[-1] == "cifar_exp: stopped; a run that had begun is logged as KILLED\n"
