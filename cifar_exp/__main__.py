@@ -12,7 +12,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
-from cifar_exp import console, exits
+from cifar_exp import console, exits, streams
 from cifar_exp.config import composition
 from cifar_exp.errors import Diverged, OutOfMemory, UserError
 from cifar_exp.experiment import experiment
@@ -23,10 +23,10 @@ from cifar_exp.training import runtime
 def main() -> int:
     """Answer one command line; the exit code is 0, 1 for a failed run, 2 for a refusal, or 128 + signal."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, so that errors are told here, in one line
-    console.set_up()
-    exits.take_signals()
     arguments = get_args_parser().parse_args()
     only_asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
+    streams.outlast(also_full_disks=not only_asks)
+    console.set_up()
     raised: list[Exception] = []
 
     def task(composed: DictConfig) -> None:
@@ -37,6 +37,7 @@ def main() -> int:
 
     app = hydra.main(version_base="1.3", config_path=str(composition.CONF), config_name="config")(task)
     try:
+        exits.take_signals()
         if arguments.config_name or arguments.config_path:
             raise UserError("--config-name and --config-path: there is one config; add files to it with --config-dir")
         if only_asks:
@@ -74,8 +75,7 @@ def main() -> int:
         console.refuse(error)
         return exits.REFUSED
     except KeyboardInterrupt:
-        console.refuse("stopped; a run that had begun is logged as KILLED")
-        return exits.of_stop()
+        return _stopped()
     except (Diverged, OutOfMemory) as error:
         console.refuse(f"failed: {error}")
         return exits.FAILED
@@ -83,9 +83,17 @@ def main() -> int:
         console.refuse(f"failed: {error}")
         return exits.FAILED
     except Exception as error:
+        if exits.received():  # what was interrupted has made this of it
+            return _stopped()
         traceback.print_exc()
         console.refuse(f"failed: {type(error).__name__}: {error}")
         return exits.FAILED
+
+
+def _stopped() -> int:
+    code = exits.of_stop()
+    console.refuse("stopped; a run that had begun is logged as KILLED")
+    return code
 
 
 if __name__ == "__main__":

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import traceback
 
-from cifar_exp import exits
+from cifar_exp import exits, streams
 from cifar_exp.commands import (
     champion,
     compare,
@@ -29,8 +28,9 @@ _COMMANDS = (compare, report, review, promote, champion, predict, sources, sync,
 
 def main() -> int:
     """Answer one command line; the exit code is 0, 1 for a failure, 2 for a refusal, or 128 + signal."""
-    exits.take_signals()
+    streams.outlast()
     try:
+        exits.take_signals()
         arguments = _parsed()
         code: int = arguments.command(arguments)
         sys.stdout.flush()
@@ -39,12 +39,11 @@ def main() -> int:
         return _refuse(error, exits.REFUSED)
     except KeyboardInterrupt:
         return _refuse("stopped", exits.of_stop())
-    except BrokenPipeError:  # who read it has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except (OSError, Diverged, OutOfMemory) as error:
         return _refuse(f"failed: {error}", exits.FAILED)
     except Exception as error:
+        if exits.received():  # what was interrupted has made this of it
+            return _refuse("stopped", exits.of_stop())
         traceback.print_exc()
         return _refuse(f"failed: {type(error).__name__}: {error}", exits.FAILED)
 

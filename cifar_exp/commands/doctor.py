@@ -14,6 +14,7 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     said = "what is configured and working here, and what to do where something is not"
     doctor = commands.add_parser("doctor", parents=[store], help=said, description=f"Says {said}.")
     doctor.add_argument("--quick", action="store_true", help="without asking Keras for a GPU, which takes seconds")
+    doctor.add_argument("--clean", action="store_true", help="remove what killed parallel sweeps have left")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the run in question: data=digits, say")
     doctor.set_defaults(command=run)
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     config = config_of(arguments, arguments.overrides)
     found = []
-    for one in doctor_checks.findings(config, gpu=not arguments.quick):
+    for one in doctor_checks.findings(config, gpu=not arguments.quick, clean=arguments.clean):
         found.append(one)
         if not arguments.json:
             console.say(f"{_MARKS[one.state]}  {one.about:9} {one.said}" + (f" -> {one.todo}" if one.todo else ""))

@@ -16,6 +16,7 @@ import cifar_exp
 from cifar_exp.config.schema import Config
 from cifar_exp.data import cifar10
 from cifar_exp.errors import UserError, reason
+from cifar_exp.sweep import leftovers
 from cifar_exp.tracking import server, sync
 from cifar_exp.tracking.store import Store
 from cifar_exp.training import runtime
@@ -44,12 +45,13 @@ class Finding:
     todo: str = ""
 
 
-def findings(config: Config, gpu: bool = True) -> Iterator[Finding]:
+def findings(config: Config, gpu: bool = True, clean: bool = False) -> Iterator[Finding]:
     """Everything that a run of this config needs, the quick ones first.
 
     Args:
         config: of the run.
         gpu: whether to ask Keras for one, which takes as long as importing it.
+        clean: whether to remove what killed sweeps have left.
     """
     device = _ask_for_device() if gpu else None  # in a process of its own, while the others are looked at
     store = Store.of(config.tracking)
@@ -61,6 +63,7 @@ def findings(config: Config, gpu: bool = True) -> Iterator[Finding]:
         yield docker()
         yield stack()
         yield journals()
+        yield killed(clean)
         yield tracking(store)
         if device:
             yield compute(config, device)
@@ -165,6 +168,21 @@ def journals() -> Finding:
         events = sum(one.waiting for one in waiting)
         return Finding("journals", NOTE, f"{events} events of {len(waiting)} runs wait", "cifar-exp sync sends them")
     return Finding("journals", OK, f"{len(states)} runs in {OUTPUTS}, nothing waits" + (f"; {live} live" * bool(live)))
+
+
+def killed(clean: bool = False) -> Finding:
+    """Folders and processes that parallel sweeps have left whose driver was killed; with `clean` they are removed."""
+    found = leftovers.find()
+    if not found:
+        return Finding("leftovers", OK, "nothing of killed sweeps")
+    processes = ", ".join(str(process.pid) for one in found for process in one.processes)
+    said = ", ".join(str(one.folder) for one in found) + (f", processes {processes}" if processes else "")
+    if not clean:
+        return Finding("leftovers", NOTE, f"of killed sweeps: {said}", "cifar-exp doctor --clean removes them")
+    kept = [str(one.folder) for one in found if not leftovers.remove(one.folder)]
+    if kept:
+        return Finding("leftovers", NOTE, f"could not be removed: {', '.join(kept)}")
+    return Finding("leftovers", OK, f"removed of killed sweeps: {said}")
 
 
 def tracking(store: Store) -> Finding:

@@ -157,7 +157,7 @@ def _announced(jobs: Sequence[T]) -> Iterator[tuple[int, T]]:
         yield number, job
         if time.monotonic() - said > _SAID_EVERY:
             said = time.monotonic()
-            console.say(f"checked {number:,} of {len(jobs):,} jobs")
+            console.say_progress(f"checked {number:,} of {len(jobs):,} jobs")
 
 
 def _folder(config_dir: str) -> Path:

@@ -203,7 +203,7 @@ def _run_program(command: Sequence[str], environment: Mapping[str, str]) -> int:
             break
         except KeyboardInterrupt as error:
             interrupt = error
-            program.send_signal(signal.SIGINT)
+            program.send_signal(signal.SIGTERM)  # SIGINT may be ignored, as where a script started this with &
     if interrupt:
         raise interrupt
     return code

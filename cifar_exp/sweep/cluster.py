@@ -20,6 +20,7 @@ from cifar_exp.config.composition import CONF
 from cifar_exp.config.schema import TrackingConfig
 from cifar_exp.data import cifar10
 from cifar_exp.errors import UserError, reason
+from cifar_exp.sweep import leftovers
 from cifar_exp.sweep.resources import Settings
 from cifar_exp.sweep.worker import Images, Place
 from cifar_exp.tracking.store import Store
@@ -78,27 +79,24 @@ def _alone() -> Iterator[Any]:
     before = {name: os.environ.get(name) for name in own}
     os.environ |= own
     root = tempfile.gettempdir() if len(tempfile.gettempdir()) < _LONGEST_FOLDER - len("/cifar-12345678") else "/tmp"
-    folder = tempfile.mkdtemp(prefix="cifar-", dir=root)
     try:
         import ray
 
-        ray.init(
-            address="local",
-            num_cpus=runtime.cores(),
-            num_gpus=runtime.gpu_count(),
-            object_store_memory=_OBJECT_STORE,
-            include_dashboard=False,
-            configure_logging=False,
-            log_to_driver=False,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=folder,
-        )
-        try:
+        with leftovers.temporary_folder("cifar-", root) as folder, _ended(ray):
+            with exits.blocked():
+                ray.init(
+                    address="local",
+                    num_cpus=runtime.cores(),
+                    num_gpus=runtime.gpu_count(),
+                    object_store_memory=_OBJECT_STORE,
+                    include_dashboard=False,
+                    configure_logging=False,
+                    log_to_driver=False,
+                    _node_ip_address="127.0.0.1",
+                    _temp_dir=str(folder),
+                )
             yield ray
-        finally:
-            ray.shutdown()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
         for name, value in before.items():
             os.environ.pop(name)
             if value is not None:
@@ -110,18 +108,26 @@ def _joined(address: str) -> Iterator[Any]:
     """The cluster at this address, with this very code for its processes."""
     import ray
 
-    with tempfile.TemporaryDirectory(prefix="cifar_exp-") as code:
-        target = Path(code) / "cifar_exp"
+    with leftovers.temporary_folder("cifar_exp-", tempfile.gettempdir()) as code, _ended(ray):
+        target = code / "cifar_exp"
         unwanted = shutil.ignore_patterns("__pycache__", "conf")
         shutil.copytree(Path(cifar_exp.__file__).parent, target, ignore=unwanted)
         shutil.copytree(CONF, target / "conf")
         try:
-            ray.init(address=address, configure_logging=False, log_to_driver=False, runtime_env={"working_dir": code})
+            environment = {"working_dir": str(code)}
+            ray.init(address=address, configure_logging=False, log_to_driver=False, runtime_env=environment)
         except Exception as error:  # of another version, a token that is missing, ...
             raise UserError(f"hydra.launcher.address={address}: {reason(error)}") from error
-        try:
-            yield ray
-        finally:
+        yield ray
+
+
+@contextmanager
+def _ended(ray: Any) -> Iterator[None]:
+    """Leave Ray afterwards, whatever else comes meanwhile."""
+    try:
+        yield
+    finally:
+        with exits.held():
             ray.shutdown()
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cifar_exp import console
+from cifar_exp import console, exits
 from cifar_exp.config.checks import from_composed
 from cifar_exp.config.schema import Config
 from cifar_exp.errors import Diverged, OutOfMemory, UserError
 from cifar_exp.experiment import experiment, resume
+from cifar_exp.sweep import requeue
 from cifar_exp.tracking import local_run, sync
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.store import Store
@@ -91,6 +92,12 @@ def run(composed: DictConfig, in_order: bool = True) -> None:
                 log.warning("Run %s has no address to show: %s", done.run_id, error)
         return
     job = experiment.Job(overrides, int(hydra.job.num) + 1, varying(overrides, config.sweep.varies))
+    with requeue.once_stopped():
+        _run_job(config, job, folder, in_order)
+
+
+def _run_job(config: Config, job: experiment.Job, folder: Path, in_order: bool) -> None:
+    """Of a sweep: it leaves its result in its folder."""
     name, began = config.run_name(job.varying), time.monotonic()
     if config.resume == "auto" and _has_finished(config, folder):
         log.info("[%d/%d] %s  has finished before", job.number, config.sweep.jobs, name)
@@ -98,10 +105,16 @@ def run(composed: DictConfig, in_order: bool = True) -> None:
     if in_order and config.sweep.fail_fast and (failed := _failed_before(job.number, folder)):
         log.info("[%d/%d] %s  is not started: job %d failed", job.number, config.sweep.jobs, name, failed)
         return
+    started = time.time_ns() // 1_000_000
     try:
         _train(config, job, folder).write(folder)
     except BaseException:
-        JobResult(name, "KILLED", time.monotonic() - began, experiment.run_id(folder)).write(folder)
+        with exits.held():
+            left, run_id = LocalRun.read(folder), experiment.run_id(folder)
+            if left and left.status == local_run.FINISHED and left.ended >= started:  # it had ended already
+                replace(_of_journal(folder), run_id=run_id).write(folder)
+            else:
+                JobResult(name, "KILLED", time.monotonic() - began, run_id).write(folder)
         raise
 
 
@@ -113,6 +126,8 @@ def _train(config: Config, job: experiment.Job, folder: Path) -> JobResult:
             done = experiment.run(config, job, folder)
             return JobResult(name, "FINISHED", done.seconds, done.run_id, done.metrics, done.history)
         except Exception as error:
+            if exits.received():  # what was interrupted has made this of it
+                raise KeyboardInterrupt from error
             certain = isinstance(error, UserError | Diverged)
             plain = certain or isinstance(error, OutOfMemory)
             reason = " ".join((str(error) if plain else f"{type(error).__name__}: {error}").split())

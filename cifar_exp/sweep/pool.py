@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
-from cifar_exp import console
+from cifar_exp import console, exits
 from cifar_exp.errors import UserError
 from cifar_exp.errors import reason as first_line
 from cifar_exp.experiment import experiment
@@ -76,11 +76,13 @@ class Pool:
                 self._assign()
                 self._take(self._next())
         except KeyboardInterrupt:
-            self._stop()
+            with exits.held():
+                self._stop()
             raise
         finally:
-            for slot in self._slots:
-                slot.kill()
+            with exits.held():
+                for slot in self._slots:
+                    slot.kill()
         return self._results
 
     def _room(self) -> int:

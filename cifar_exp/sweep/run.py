@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from cifar_exp import console
+from cifar_exp import console, exits
 from cifar_exp.config.composition import Plan
 from cifar_exp.sweep import parent
+from cifar_exp.tracking.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -27,26 +28,32 @@ def run(plan: Plan, launch: Callable[[], None], command: str) -> int:
         KeyboardInterrupt: after what had been measured is logged.
     """
     run = parent.start(plan, command)
-    where = run.store.run_address(run.id) if run.started() and run.id else f"not yet in {run.store.uri}"
-    if run.id:
-        parent.end_the_gone(run)
-        parent.take_in(run, plan.sweep_name)
-    log.info("Sweep %s: %d jobs, %s", plan.sweep_name, len(plan.jobs), where)
     status = "KILLED"
     try:
+        where = run.store.run_address(run.id) if run.started() and run.id else f"not yet in {run.store.uri}"
+        if run.id:
+            parent.end_the_gone(run)
+            parent.take_in(run, plan.sweep_name)
+        log.info("Sweep %s: %d jobs, %s", plan.sweep_name, len(plan.jobs), where)
         launch()
         status = "FINISHED" if all(job.status == "FINISHED" for job in parent.results(plan)) else "FAILED"
     except Exception:
-        status = "FAILED"
+        status = "KILLED" if exits.received() else "FAILED"
         raise
     finally:
-        jobs = parent.results(plan)
-        frame = parent.table(jobs)
-        console.say(f"\n{parent.show(frame)}\n")  # first: it needs no store
-        try:
-            parent.finish(run, jobs, frame, command)
-        finally:
-            run.finish(status)
-        if run.id:
-            console.say(run.store.how_to_open(run.store.sweep_address(run.id)))
+        with exits.held():
+            _end(run, plan, status, command)
     return 0 if status == "FINISHED" else 1
+
+
+def _end(run: Run, plan: Plan, status: str, command: str) -> None:
+    """Show and log what the jobs have left."""
+    jobs = parent.results(plan)
+    frame = parent.table(jobs)
+    console.say(f"\n{parent.show(frame)}\n")  # first: it needs no store
+    try:
+        parent.finish(run, jobs, frame, command)
+    finally:
+        run.finish(status)
+    if run.id:
+        console.say(run.store.how_to_open(run.store.sweep_address(run.id)))

@@ -87,10 +87,10 @@ class Worker:
     """A process that runs one job after another, so that it imports TensorFlow once."""
 
     def __init__(self, name: str, board: Any, place: Place) -> None:
-        from cifar_exp import console
+        from cifar_exp import console, exits
         from cifar_exp.training import runtime
 
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever pressed Ctrl-C has the driver tell the board
+        exits.leave_to_parent()  # the driver gets it too, and tells the board
         os.environ.update(place.environment)
         runtime.use_threads(place.threads)
         Path(place.folder).mkdir(parents=True, exist_ok=True)
@@ -205,7 +205,7 @@ def _write_images(root: Path, content: Mapping[str, bytes]) -> None:
     """As `cifar10.find` finds them, whole or not at all."""
     from cifar_exp.data import cifar10
 
-    part = root.with_name(f"{root.name}.{uuid4().hex}")
+    part = root.with_name(f"{root.name}.{uuid4().hex}.part")
     (part / cifar10.FOLDER).mkdir(parents=True)
     for name, written in content.items():
         (part / cifar10.FOLDER / name).write_bytes(written)

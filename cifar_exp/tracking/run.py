@@ -10,12 +10,14 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
+from cifar_exp import exits
 from cifar_exp.data.datasets import Split
 from cifar_exp.errors import Diverged
 from cifar_exp.tracking import heartbeat, local_run
@@ -34,7 +36,7 @@ class Run:
     """A run from its start to its end, whatever ends it.
 
     As a context manager it ends FINISHED, FAILED on an exception (with its traceback as an artifact) or KILLED on
-    Ctrl-C and SIGTERM, and never stays RUNNING while Python can still act.
+    Ctrl-C and the other signals of `exits`, and never stays RUNNING while Python can still act.
     """
 
     def __init__(self, store: Store, folder: Path, drain_seconds: float, checkpoint_seconds: float | None) -> None:
@@ -91,9 +93,10 @@ class Run:
             "params": {key: str(value) for key, value in params.items()},
             "sweep": sweep,
         }
-        run._write("start", content, safe=True)
-        if system_metrics:
-            run._system_metrics = SystemMetrics(run.log_metrics)
+        with run._ended_if_stopped():
+            run._write("start", content, safe=True)
+            if system_metrics:
+                run._system_metrics = SystemMetrics(run.log_metrics)
         return run
 
     @classmethod
@@ -109,10 +112,11 @@ class Run:
         """Go on with the run that was begun in this folder; what it has logged of a step stays as it was."""
         run = cls(store, folder, drain_seconds, checkpoint_seconds)
         run.resumed = local_run.resumed(folder) + 1
-        run._write("resume", {**tags, **heartbeat.signature()}, safe=True)
-        if system_metrics:
-            steps = [step for name, step in run._known if name.startswith("system/")]
-            run._system_metrics = SystemMetrics(run.log_metrics, max(steps, default=-1) + 1)
+        with run._ended_if_stopped():
+            run._write("resume", {**tags, **heartbeat.signature()}, safe=True)
+            if system_metrics:
+                steps = [step for name, step in run._known if name.startswith("system/")]
+                run._system_metrics = SystemMetrics(run.log_metrics, max(steps, default=-1) + 1)
         return run
 
     @property
@@ -171,6 +175,10 @@ class Run:
 
     def finish(self, status: str) -> None:
         """FINISHED, FAILED or KILLED; what cannot be sent now waits in the journal."""
+        with exits.held():
+            self._finish(status)
+
+    def _finish(self, status: str) -> None:
         if self._system_metrics is not None:
             self._system_metrics.finish()
         self._write("finish", {"status": status}, safe=True)
@@ -193,8 +201,24 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with exits.held():
+            self._end(error)
+
+    @contextmanager
+    def _ended_if_stopped(self) -> Iterator[None]:
+        """Begin it whole; if it is to stop already, end it."""
+        try:
+            with exits.held():
+                yield
+        except KeyboardInterrupt as stop:
+            self.__exit__(KeyboardInterrupt, stop, stop.__traceback__)
+            raise
+
+    def _end(self, error: BaseException | None) -> None:
         status, outcome = "FINISHED", None
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and exits.received():  # what was interrupted has made this of it
+            status, outcome = "KILLED", "interrupted"
+        elif isinstance(error, Exception):
             status, outcome = "FAILED", "diverged" if isinstance(error, Diverged) else "failed"
         elif error is not None:
             status, outcome = "KILLED", "interrupted"
@@ -218,7 +242,7 @@ class Run:
                 raise
             log.warning("%s: its log could not be written: %s", self.folder, failure)
         finally:
-            self.finish(status)
+            self._finish(status)
 
     def _log_checkpoint(self) -> None:
         if self._checkpoint:

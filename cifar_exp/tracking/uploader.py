@@ -7,6 +7,7 @@ import random
 import threading
 import time
 
+from cifar_exp import exits
 from cifar_exp.tracking.delivery import Away
 from cifar_exp.tracking.replay import Replayer
 from cifar_exp.tracking.store import import_mlflow
@@ -40,13 +41,13 @@ class Uploader:
         return self._replayer.run_id is not None
 
     def drain(self, seconds: float) -> bool:
-        """Wait until all is sent, or until for so long nothing was; whether it is."""
+        """Wait until all is sent, until for so long nothing was, or for a further Ctrl-C; whether it is."""
         self._ending.set()
         sent, until = self._replayer.progress.lines, time.monotonic() + seconds
         while self._replayer.waiting():
             if sent != (now := self._replayer.progress.lines):
                 sent, until = now, time.monotonic() + seconds
-            if time.monotonic() > until:
+            if time.monotonic() > until or exits.hurried():
                 return False
             time.sleep(_POLL)
         return True

@@ -62,7 +62,7 @@ def check_backend() -> None:
     """
     name = backend_name()
     if name not in BACKENDS:
-        raise UserError(f"KERAS_BACKEND={name}: expected one of {', '.join(BACKENDS)}")
+        raise UserError(f"KERAS_BACKEND={name} is not a backend of Keras; set it to one of {', '.join(BACKENDS)}")
     if importlib.util.find_spec(name) is None:
         extra = "cifar-exp" if name == "tensorflow" else f"'cifar-exp[{name}]'"
         raise UserError(f"KERAS_BACKEND={name}: {name} is not installed; pip install {extra}, or unset KERAS_BACKEND")

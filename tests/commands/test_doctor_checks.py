@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -42,7 +43,18 @@ def test_a_machine_that_is_ready_says_so_and_nothing_is_made(tmp_path: Path) -> 
     code, out, err = cli(tmp_path, "data=digits", **NO_PATH)
     assert (code, err) == (0, "")
     about = [line.split()[1] for line in out.splitlines() if line[:2] in ("ok", "--", "!!")]
-    assert about == ["versions", "backend", "data", "disk", "docker", "stack", "journals", "tracking", "device"]
+    assert about == [
+        "versions",
+        "backend",
+        "data",
+        "disk",
+        "docker",
+        "stack",
+        "journals",
+        "leftovers",
+        "tracking",
+        "device",
+    ]
     assert ("mlflow 3." in out and "made by the first run" in out and "CPU: " in out) or "GPU: " in out
     assert "--  docker    not installed" in out
     assert out.endswith("\nA run could start now.\n")
@@ -110,6 +122,22 @@ def test_journals_that_wait_are_counted(tmp_path: Path, monkeypatch: pytest.Monk
     found = doctor_checks.journals()
     assert found.state == NOTE and found.todo == "cifar-exp sync sends them"
     assert found.said.endswith(" events of 1 runs wait")
+
+
+def test_what_killed_sweeps_have_left_is_named_and_removed_on_demand(tmp_path: Path) -> None:
+    left, lives = tmp_path / "cifar-abcdefgh", tmp_path / "cifar-hgfedcba"
+    for folder in (left, lives):
+        folder.mkdir()
+        (folder / "driver.lock").touch()
+    arguments = ("--quick", "--json", "data=digits")
+    variables = NO_PATH | {"TMPDIR": str(tmp_path)}
+    with (lives / "driver.lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (named,) = (one for one in json.loads(cli(tmp_path, *arguments, **variables)[1]) if one["about"] == "leftovers")
+        assert named["state"] == NOTE and named["todo"] == "cifar-exp doctor --clean removes them"
+        assert str(left) in named["said"] and str(lives) not in named["said"] and left.exists()
+        cli(tmp_path, "--clean", *arguments, **variables)
+        assert lives.exists() and not left.exists()
 
 
 def test_an_engine_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -24,17 +24,16 @@ DATA = ("data=digits", "data.train_images=500", "model=dense", "tracking.system_
 LAYERS = "model.layers=[Flatten,{Dropout:{rate:0.3}},{Dense:{units:10}}]"
 QUICK = (*DATA, LAYERS, "training.deterministic=true")
 EPOCHS = "training.epochs=3"
-PARALLEL = ("hydra/launcher=parallel", "sweep.name=s")
 T = TypeVar("T")
 
 
 class Sweep:
     """A sweep in a session of its own, its output as it comes, and every process that it has started."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, launcher: str) -> None:
         self.folder, self.lines = folder, list[str]()
         self._process = subprocess.Popen(
-            [*program.PROGRAM, "-m", *arguments, *PARALLEL],
+            [*program.PROGRAM, "-m", *arguments, f"hydra/launcher={launcher}", "sweep.name=s"],
             cwd=folder,
             env=program.environment(),
             stdin=subprocess.DEVNULL,
@@ -77,14 +76,20 @@ class Sweep:
             time.sleep(0.05)
         raise AssertionError(f"no process has {journal} open")
 
-    def send(self, number: signal.Signals, group: bool = False) -> None:
-        """To the program alone, or as a terminal does."""
-        (os.killpg if group else os.kill)(self._process.pid, number)
+    def send(self, number: signal.Signals) -> None:
+        """To every process of its group, as a terminal and Slurm do."""
+        os.killpg(self._process.pid, number)
+
+    def stop_reading(self) -> None:
+        """As `head` does once it has enough."""
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def end(self) -> int:
         """Read to its end; its exit code."""
         assert self._process.stdout is not None
-        self.lines += self._process.stdout
+        if not self._process.stdout.closed:
+            self.lines += self._process.stdout
         return self._process.wait(program.TIMEOUT)
 
     def kill(self) -> None:
@@ -108,8 +113,8 @@ def if_alive(look: Callable[[], list[T]]) -> list[T]:
 
 
 @contextmanager
-def sweeping(folder: Path, *arguments: str) -> Iterator[Sweep]:
-    sweep = Sweep(folder, *arguments)
+def sweeping(folder: Path, *arguments: str, launcher: str = "parallel") -> Iterator[Sweep]:
+    sweep = Sweep(folder, *arguments, launcher=launcher)
     try:
         yield sweep
     finally:

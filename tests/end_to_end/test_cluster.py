@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +14,9 @@ from pathlib import Path
 import program
 import psutil
 import pytest
-from sweeping import EPOCHS, QUICK, parent_and_jobs, results, sweeping
+from sweeping import QUICK, parent_and_jobs, results, sweeping
+
+from cifar_exp.tracking import journal
 
 NODES = """
 import os, signal, sys
@@ -85,10 +89,21 @@ def test_node_that_dies_costs_its_own_jobs_alone(
         assert list(program.points(client, run.info.run_id, "train/loss")) == list(range(1, 26))
 
 
-def test_jobs_of_submitit_are_logged_under_their_parent(tmp_path: Path) -> None:
-    done = program.run(tmp_path, "-m", "seed=1,2", *QUICK, EPOCHS, "hydra/launcher=submitit_local", "sweep.name=s")
-    assert (done.returncode, done.stderr) == (0, "")
-    parent, jobs = parent_and_jobs(program.client(tmp_path))
+def test_job_of_submitit_that_is_warned_of_its_end_is_queued_again_and_goes_on(tmp_path: Path) -> None:
+    with sweeping(tmp_path, "seed=1,2", *QUICK, "training.epochs=60", launcher="submitit_local") as sweep:
+        process = sweep.worker(1)
+        log = tmp_path / "outputs" / "sweeps" / "s" / "0" / "artifacts" / "logs" / "run.log"
+        while not (log.exists() and re.search(r"epoch +2/60", log.read_text())):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGUSR2)  # as Slurm does, of which submitit knows
+        assert sweep.end() == 0, "".join(sweep.lines)
+    assert "goes on after epoch" in log.read_text()
+    ends = [event.content["status"] for event in journal.read(log.parents[2]) if event.kind == "finish"]
+    assert ends == ["KILLED", "FINISHED"]
+    client = program.client(tmp_path)
+    parent, jobs = parent_and_jobs(client)
     assert [run.info.status for run in (parent, *jobs)] == ["FINISHED"] * 3
     assert [job and job.run_id for job in results(tmp_path, 2)] == [run.info.run_id for run in jobs]
-    assert len(re.findall(r"^ +\d +dense-adam-seed=\d +FINISHED ", done.stdout, re.M)) == 2
+    assert list(program.points(client, jobs[0].info.run_id, "train/loss")) == list(range(1, 61))
+    shown = "".join(sweep.lines)
+    assert len(re.findall(r"^ +\d +dense-adam-seed=\d +FINISHED ", shown, re.M)) == 2 and "Traceback" not in shown

@@ -1,10 +1,13 @@
-"""Ctrl-C and SIGTERM end a run as KILLED, with what it had measured."""
+"""What stops a run ends it as KILLED, with what it had measured; a reader or a terminal that goes away does not."""
 
 from __future__ import annotations
 
 import csv
+import os
+import pty
 import re
 import signal
+import subprocess
 from pathlib import Path
 
 import program
@@ -18,7 +21,11 @@ def assert_stopped(done: program.Done, code: int) -> None:
     assert "Traceback" not in done.stdout
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGHUP, 129)],
+    ids=["Ctrl-C", "closed terminal"],
+)
 def test_stopped_run_keeps_what_it_had_measured(tmp_path: Path, number: signal.Signals, code: int) -> None:
     done = program.run_until(tmp_path, r"epoch +2/500 ", number, "model=dense", "data=digits", "training.epochs=500")
     assert_stopped(done, code)
@@ -65,3 +72,28 @@ def test_stopped_sweep_shows_what_became_of_each_job(tmp_path: Path) -> None:
     assert [row["status"] for row in rows] == ["FINISHED", "KILLED", "not run"]
     assert [row["run_id"] for row in rows] == [first.info.run_id, second.info.run_id, ""]
     assert f"'{parent.info.run_id}'" in done.stdout.rstrip().splitlines()[-1]
+
+
+def test_terminal_that_goes_away_ends_no_run_that_nohup_has_started(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    running = subprocess.Popen(
+        [*program.PROGRAM, "model=dense", "data=digits", "data.train_images=500", "training.epochs=30"],
+        cwd=tmp_path,
+        env=program.environment(TERM="xterm"),
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    os.close(theirs)
+    shown = b""
+    while not re.search(rb"epoch +1/30 ", shown):
+        shown += os.read(ours, 4096)
+    running.send_signal(signal.SIGHUP)
+    os.close(ours)  # from now on writing gives EIO
+    assert running.wait(program.TIMEOUT) == 0
+    client, run = program.client(tmp_path), program.only_run(tmp_path)
+    assert (run.info.status, run.data.tags["cifar_exp.outcome"]) == ("FINISHED", "completed")
+    log = program.artifact(client, run.info.run_id, "logs/run.log", tmp_path / "downloaded").read_text()
+    assert len(re.findall(r"  epoch +\d+/30 ", log)) == 30 and "test accuracy" in log

@@ -134,20 +134,22 @@ def test_none_is_started_once_one_has_failed(tmp_path: Path) -> None:
     for number in (2, 3):
         assert f"[{number}/3] dense-adam-seed={number}  is not started: job 1 failed\n" in sweep.lines
 
-    path.unlink()  # put right, the same command goes on
+    path.unlink()  # put right, the same command goes on, also if nobody reads what it shows
     with sweeping(tmp_path, "seed=1,2,3", *QUICK, EPOCHS, "sweep.fail_fast=true", one_at_a_time) as sweep:
-        assert sweep.end() == 0, "".join(sweep.lines)
+        sweep.until("Sweep s")
+        sweep.stop_reading()
+        assert sweep.end() == 0
     assert [run.info.status for run in parent_and_jobs(program.client(tmp_path))[1]] == ["FINISHED"] * 3
 
 
-@pytest.mark.parametrize(("number", "group", "code"), [(signal.SIGINT, True, 130), (signal.SIGTERM, False, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 138)])
 def test_stopped_sweep_keeps_what_it_had_and_leaves_no_process(
-    tmp_path: Path, number: signal.Signals, group: bool, code: int
+    tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     with sweeping(tmp_path, "seed=1,2,3", *QUICK, "training.epochs=100000", "hydra.launcher.cpus_per_job=0.5") as sweep:
         for job in (1, 2, 3):
             sweep.until(rf"\[{job}/3\].*epoch")
-        sweep.send(number, group)
+        sweep.send(number)
         assert sweep.end() == code
         assert sweep.leaves_nothing()
     assert sweep.lines[-1] == "cifar_exp: stopped; a run that had begun is logged as KILLED\n"
@@ -160,3 +162,10 @@ def test_stopped_sweep_keeps_what_it_had_and_leaves_no_process(
         assert run.data.tags["cifar_exp.outcome"] == "interrupted"
         epochs = list(program.points(client, run.info.run_id, "train/loss"))
         assert epochs == list(range(1, len(epochs) + 1)) and epochs
+
+
+def test_driver_that_is_killed_leaves_no_process_and_no_folder(tmp_path: Path) -> None:
+    with sweeping(tmp_path, "seed=1,2", *QUICK, "training.epochs=100000") as sweep:
+        sweep.until(r"\[1/2\].*epoch", r"\[2/2\].*epoch")
+        sweep.kill()
+        assert sweep.leaves_nothing()

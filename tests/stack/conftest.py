@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import checks
@@ -11,11 +11,9 @@ import program
 import pytest
 import stack
 from checks import Sweep
-from stack import Stack, User
+from stack import NewStack, Stack, User
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-
-NewStack = Callable[..., Stack]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -179,6 +179,10 @@ class Stack:
     def logs(self) -> str:
         """The last lines of every service."""
         return self.compose("logs", "--tail=40", "--no-color", check=False).stdout
+
+
+NewStack = Callable[..., Stack]
+"""Makes a server that is not started, with these settings."""
 
 
 def docker(*arguments: str, check: bool = True) -> program.Done:

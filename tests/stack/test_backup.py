@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,8 @@ import program
 import pytest
 import record
 from record import Record
-from stack import Stack, User, docker
+from stack import NewStack, Stack, User, docker
 
-NewStack = Callable[..., Stack]
 SEARCH = "/api/2.0/mlflow/experiments/search"
 WITHIN = 300  # seconds, for a job to begin
 

@@ -131,7 +131,7 @@ def test_the_sweep_shows_its_report(page: Page, store: Store, sweep: Sweep) -> N
         report.locator("#runs").get_by_text(name, exact=True).wait_for()
     best = max(sweep.children.values(), key=lambda run: run.data.metrics["test/accuracy"])
     report.locator("#runs").get_by_text(f"{best.data.metrics['test/accuracy']:.4f}").first.wait_for()
-    report.get_by_role("link", name="Two side by side").click()
+    report.get_by_role("link", name="Compare two runs").click()
     report.locator("#words").get_by_text("than chance would make it").wait_for()
     report.locator(".pictures img").first.wait_for()
     assert not [said for said in complaints if "Content Security Policy" in said or "report" in said], complaints

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 import stack
-from conftest import NewStack
-from stack import Stack, User
+from stack import NewStack, Stack, User
 from writers import Writers, everything_is_there
 
 PID_FILE = Path("/var/run/docker.pid")

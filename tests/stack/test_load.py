@@ -6,16 +6,14 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import program
 import pytest
 import stack
-from stack import Stack
+from stack import NewStack, Stack
 
-NewStack = Callable[..., Stack]
 CLIENTS, EPOCHS, METRICS, ARTIFACTS, ARTIFACT_KB = 32, 50, 20, 5, 50
 TIMEOUT = 1800  # seconds, so that a load that never ends fails; how fast it is, is not tested
 ACCESS = re.compile(r'"(?:GET|POST|PUT|PATCH|DELETE) [^"]*" (\d{3})')

@@ -6,16 +6,15 @@ import hashlib
 import json
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import program
 import pytest
 from mlflow.artifacts import download_artifacts
-from stack import Stack, docker
+from stack import NewStack, Stack, docker
 
-NewStack = Callable[..., Stack]
 MOTO = Path(__file__).parent / "images" / "moto.Dockerfile"
 RUN = ("model=dense", "data=digits", "training.epochs=1")
 SETTINGS = {

@@ -11,9 +11,8 @@ import program
 import pytest
 import stack
 import urllib3
-from stack import Stack, User, docker
+from stack import NewStack, Stack, User, docker
 
-NewStack = Callable[..., Stack]
 RUN = ("model=dense", "data=digits", "training.epochs=1")
 SEARCH = "/api/2.0/mlflow/experiments/search"
 NAME = "mlflow.test"  # no DNS knows it

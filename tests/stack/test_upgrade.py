@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from typing import Any
 import program
 import pytest
 from mlflow.artifacts import download_artifacts
-from stack import Stack, User, docker
+from stack import NewStack, Stack, User, docker
 
-NewStack = Callable[..., Stack]
 IMAGES = Path(__file__).parent / "images"
 DATABASE = "postgresql://mlflow@db/mlflow"
 OLDER = {  # version -> where its users are: those of the first could not share a database with its runs

@@ -1,0 +1,187 @@
+"""The same runs on every backend of Keras, each in processes of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import shutil
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import program
+import pytest
+from mlflow.entities import Run
+
+from cifar_exp.training.runtime import BACKENDS
+
+SMALL = ("data=digits", "data.train_images=200", "training.device=cpu", "tracking.system_metrics=false")
+MAIN = (
+    *("-m", "model=baseline,bn", "optimizer=sgd,adam", "augmentation=flip_crop", *SMALL),
+    *("training.epochs=2", "training.batch_size=50"),
+)
+DENSE = (*SMALL, "model=dense", "model.layers=[Flatten,{Dropout:{rate:0.3}},{Dense:{units:10}}]")
+SCHEDULES = (
+    *("-m", "optimizer/schedule=constant,inverse_time,cosine,one_cycle", *DENSE),
+    *("training.epochs=2", "training.precision=mixed_bfloat16", "hydra/launcher=parallel", "sweep.name=schedules"),
+)
+# The learning rate is too high: the first epochs are the best, and early stopping restores one of them.
+STOPPING = (
+    *(*DENSE, "training.deterministic=true", "optimizer=sgd", "optimizer.learning_rate=0.5", "training.epochs=8"),
+    *("training.early_stopping.patience=4", "training.early_stopping.monitor=val/loss"),
+)
+METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/learning_rate")
+ARTIFACTS = {
+    "config/config.yaml", "model/summary.txt", "figures/curves.png", "evaluation/predictions.parquet", "logs/run.log",
+}  # fmt: skip
+# Loads logged models with MLflow alone: the largest difference from the stored probabilities, and the loss on
+# the validation images.
+LOAD = """
+import json, sys
+import mlflow, numpy as np, pandas as pd
+from cifar_exp.config.composition import plan
+from cifar_exp.data import datasets
+
+splits = datasets.load(plan(["data=digits", "data.train_images=200"], multirun=False).jobs[0].data)
+answers = {}
+for run_id in sys.argv[1:]:
+    run = mlflow.get_run(run_id)
+    model = mlflow.pyfunc.load_model(f"models:/{run.outputs.model_outputs[0].model_id}")
+    file = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/evaluation/predictions.parquet")
+    stored = pd.read_parquet(file).filter(like="p_").to_numpy()
+    difference = np.abs(model.predict(splits.test.images) - stored).max()
+    validation = splits.validation
+    chosen = model.predict(validation.images)[np.arange(len(validation)), validation.labels]
+    answers[run_id] = [float(difference), float(-np.log(chosen.astype(np.float64)).mean())]
+print(json.dumps(answers))
+"""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a backend left: the store's folder, and the runs of each command."""
+
+    backend: str
+    folder: Path
+    main: list[Run]
+    schedules: list[Run]
+    stopped_early: Run
+
+    def program(self, *arguments: str, folder: Path | None = None, backend: str | None = None) -> program.Done:
+        return execute(folder or self.folder, backend or self.backend, *program.PROGRAM, *arguments)
+
+
+def execute(folder: Path, backend: str, *command: str) -> program.Done:
+    done = program.execute([*command], folder, {"KERAS_BACKEND": backend})
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    backend = str(request.param)
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed: pip install 'cifar-exp[{backend}]'")
+    folder = tmp_path_factory.mktemp(backend)
+    found: list[list[Run]] = []
+    for arguments in (MAIN, SCHEDULES, STOPPING):
+        execute(folder, backend, *program.PROGRAM, *arguments)
+        runs = program.runs(program.client(folder))
+        known = {run.info.run_id for runs in found for run in runs}
+        found.append([run for run in runs if run.info.run_id not in known])
+    main, schedules = ([run for run in runs if "cifar_exp.kind" not in run.data.tags] for runs in found[:2])
+    (stopped_early,) = found[2]
+    return Trained(backend, folder, main, schedules, stopped_early)
+
+
+def history(folder: Path, run: Run) -> dict[str, dict[int, float]]:
+    """Each metric of every epoch that does not depend on the clock."""
+    return {name: program.points(program.client(folder), run.info.run_id, name) for name in METRICS}
+
+
+def test_the_sweep_finishes_with_everything_logged(trained: Trained) -> None:
+    assert len(trained.main) == len(trained.schedules) == 4
+    for run in (*trained.main, *trained.schedules, trained.stopped_early):
+        assert (run.info.status, run.data.tags["cifar_exp.outcome"]) in (
+            ("FINISHED", "completed"),
+            ("FINISHED", "collapsed"),
+        )
+        assert run.data.tags["cifar_exp.backend"].startswith(f"{trained.backend} ")
+        assert all(math.isfinite(value) for value in run.data.metrics.values())
+        assert program.artifacts(program.client(trained.folder), run.info.run_id) >= ARTIFACTS
+    assert any(run.data.metrics["train/accuracy"] > 0.2 for run in trained.main)
+
+
+def test_each_schedule_moves_the_learning_rate_as_it_says(trained: Trained) -> None:
+    last = {run.data.params["optimizer.schedule.name"]: run.data.metrics for run in trained.schedules}
+    assert last["constant"]["train/learning_rate"] == pytest.approx(0.001)
+    for schedule in ("inverse_time", "cosine", "one_cycle"):
+        assert 0 <= last[schedule]["train/learning_rate"] < 0.001
+
+
+def test_the_logged_models_give_the_stored_probabilities_and_the_best_weights(trained: Trained) -> None:
+    runs = [*trained.main, *trained.schedules, trained.stopped_early]
+    command = (sys.executable, "-c", LOAD, *(run.info.run_id for run in runs))
+    store = {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db", "KERAS_BACKEND": trained.backend}
+    done = program.execute([*command], trained.folder, store)
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout.splitlines()[-1])
+    for run in runs:
+        half = run.data.params["training.precision"] != "float32"
+        assert answers[run.info.run_id][0] <= (0.02 if half else 1e-5)
+    losses = history(trained.folder, trained.stopped_early)["val/loss"]
+    assert losses[max(losses)] > min(losses.values())  # or nothing was restored
+    assert answers[trained.stopped_early.info.run_id][1] == pytest.approx(min(losses.values()), rel=1e-3)
+
+
+def test_killed_and_started_again_it_comes_to_the_same_bits(trained: Trained, tmp_path: Path) -> None:
+    killed = program.run_until(tmp_path, "epoch 2/8", signal.SIGKILL, *STOPPING, KERAS_BACKEND=trained.backend)
+    assert killed.returncode == -signal.SIGKILL
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path, other, ignore=shutil.ignore_patterns("other"))
+    done = trained.program(*STOPPING, folder=tmp_path)
+    assert "goes on after epoch" in done.stdout
+    run = program.only_run(tmp_path)
+    assert history(tmp_path, run) == history(trained.folder, trained.stopped_early)
+    assert run.data.metrics["test/loss"] == trained.stopped_early.data.metrics["test/loss"]
+    assert run.data.tags["cifar_exp.fingerprint"] == trained.stopped_early.data.tags["cifar_exp.fingerprint"]
+
+    another = BACKENDS[BACKENDS.index(trained.backend) - 1]
+    if importlib.util.find_spec(another) is None:
+        return
+    done = trained.program(*STOPPING, "training.epochs=1", folder=other, backend=another)
+    assert "goes on after epoch" not in done.stdout  # a checkpoint of one backend is not continued on another
+
+
+def test_a_logged_run_is_reproduced(trained: Trained) -> None:
+    again = (*program.COMMAND, "reproduce", trained.stopped_early.info.run_id)
+    assert "Equal to the last bit." in execute(trained.folder, trained.backend, *again).stdout
+
+
+def test_another_backend_reads_the_finished_model(trained: Trained) -> None:
+    from PIL import Image
+
+    from cifar_exp.config.composition import plan
+    from cifar_exp.data import datasets
+
+    another = BACKENDS[BACKENDS.index(trained.backend) - 1]
+    if importlib.util.find_spec(another) is None:
+        pytest.skip(f"{another} is not installed: pip install 'cifar-exp[{another}]'")
+    images = datasets.load(plan(["data=digits"], multirun=False).jobs[0].data).test.images
+    Image.fromarray(images[0]).save(trained.folder / "digit.png")
+    answers = []
+    for backend in (trained.backend, another):
+        predict = ("predict", "digit.png", "--json", "--run", trained.stopped_early.info.run_id)
+        done = execute(trained.folder, backend, *program.COMMAND, *predict)
+        answers.append(json.loads(done.stdout)["images"][0]["probabilities"])
+    assert answers[0] == pytest.approx(answers[1], abs=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["tensorfow", "jacks"])
+def test_a_backend_that_is_none_is_refused(backend: str, tmp_path: Path) -> None:
+    done = program.execute([*program.PROGRAM, *STOPPING], tmp_path, {"KERAS_BACKEND": backend})
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"KERAS_BACKEND={backend} is not a backend of Keras; set it to one of tensorflow, jax, torch" in done.stderr
+    assert not (tmp_path / "mlflow.db").exists()
