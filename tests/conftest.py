@@ -36,6 +36,19 @@ SHARING = {
     "test_cluster.py": "ray",
     "test_launcher.py": "ray",
 }
+# What takes longest begins first, so that no worker is left with it at the end.
+LONGEST = (
+    "tests/stack/",
+    "tests/end_to_end/test_resume.py",
+    "tests/end_to_end/test_parallel.py",
+    "tests/end_to_end/test_cluster.py",
+    "tests/sweep/test_launcher.py",
+    "tests/end_to_end/test_backends.py",
+    "tests/review/",
+    "tests/end_to_end/",
+    "tests/test_docs",
+    "tests/test_cli.py",
+)
 
 
 @cache
@@ -47,6 +60,11 @@ def _compose(*overrides: str) -> Config:
 def compose() -> Compose:
     """compose("model=bn", "seed=1") -> the checked Config of that command line."""
     return _compose
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the tests by `LONGEST`."""
+    items.sort(key=lambda item: next((n for n, path in enumerate(LONGEST) if item.nodeid.startswith(path)), 99))
 
 
 def pytest_collection_finish() -> None:
@@ -62,6 +80,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.split("::")[0]
+            if path.endswith("test_backends.py"):  # the tests of a backend share its runs
+                return path + nodeid.partition("[")[2]
             return next((SHARING[part] for part in path.split("/") if part in SHARING), path)
 
     return Scheduling(config, log)

@@ -27,10 +27,10 @@ SCHEDULES = (
     *("-m", "optimizer/schedule=constant,inverse_time,cosine,one_cycle", *DENSE),
     *("training.epochs=2", "training.precision=mixed_bfloat16", "hydra/launcher=parallel", "sweep.name=schedules"),
 )
-# The learning rate is too high: the first epochs are the best, and early stopping restores one of them.
+# The learning rate is too high: the first epoch is the best, and early stopping restores its weights.
 STOPPING = (
     *(*DENSE, "training.deterministic=true", "optimizer=sgd", "optimizer.learning_rate=0.5", "training.epochs=8"),
-    *("training.early_stopping.patience=4", "training.early_stopping.monitor=val/loss"),
+    *("training.batch_size=200", "training.early_stopping.patience=3", "training.early_stopping.monitor=val/loss"),
 )
 METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/learning_rate")
 ARTIFACTS = {
@@ -111,7 +111,7 @@ def test_the_sweep_finishes_with_everything_logged(trained: Trained) -> None:
         assert run.data.tags["cifar_exp.backend"].startswith(f"{trained.backend} ")
         assert all(math.isfinite(value) for value in run.data.metrics.values())
         assert program.artifacts(program.client(trained.folder), run.info.run_id) >= ARTIFACTS
-    assert any(run.data.metrics["train/accuracy"] > 0.2 for run in trained.main)
+    assert max(history(trained.folder, trained.stopped_early)["train/accuracy"].values()) > 0.25
 
 
 def test_each_schedule_moves_the_learning_rate_as_it_says(trained: Trained) -> None:
@@ -148,11 +148,9 @@ def test_killed_and_started_again_it_comes_to_the_same_bits(trained: Trained, tm
     assert run.data.metrics["test/loss"] == trained.stopped_early.data.metrics["test/loss"]
     assert run.data.tags["cifar_exp.fingerprint"] == trained.stopped_early.data.tags["cifar_exp.fingerprint"]
 
-    another = BACKENDS[BACKENDS.index(trained.backend) - 1]
-    if importlib.util.find_spec(another) is None:
-        return
-    done = trained.program(*STOPPING, "training.epochs=1", folder=other, backend=another)
-    assert "goes on after epoch" not in done.stdout  # a checkpoint of one backend is not continued on another
+    if trained.backend != "tensorflow":  # which is always there
+        done = trained.program(*STOPPING, folder=other, backend="tensorflow")
+        assert "goes on after epoch" not in done.stdout  # a checkpoint of one backend is not continued on another
 
 
 def test_a_logged_run_is_reproduced(trained: Trained) -> None:
