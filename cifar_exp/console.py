@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 _console = Console(soft_wrap=True, highlight=False)
-_errors = Console(stderr=True, soft_wrap=True, highlight=False)
 _log = logging.getLogger("cifar_exp")
 
 
@@ -163,11 +162,6 @@ class EpochProgress:
 def say(text: str) -> None:
     """A line for the person at the terminal, not for the log."""
     _console.print(text, markup=False)
-
-
-def say_progress(text: str) -> None:
-    """A line that tells how far a command has come, on stderr: stdout holds the command's answer alone."""
-    _errors.print(text, markup=False)
 
 
 @cache

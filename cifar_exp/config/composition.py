@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -21,7 +22,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from cifar_exp import console
 from cifar_exp.config import checks, overrides, schema, yaml_files
 from cifar_exp.config.loader import Loader
 from cifar_exp.config.schema import Config
@@ -31,6 +31,8 @@ _PACKAGE = Path(__file__).parent.parent
 CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())  # wheel, checkout
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 _SAID_EVERY = 2.0  # seconds
 _SWEEPER = "hydra_plugins.cifar_exp_sweeper.PlannedSweeper"
@@ -157,7 +159,7 @@ def _announced(jobs: Sequence[T]) -> Iterator[tuple[int, T]]:
         yield number, job
         if time.monotonic() - said > _SAID_EVERY:
             said = time.monotonic()
-            console.say_progress(f"checked {number:,} of {len(jobs):,} jobs")
+            log.info("checked %s of %s jobs", f"{number:,}", f"{len(jobs):,}")
 
 
 def _folder(config_dir: str) -> Path:

@@ -56,7 +56,10 @@ class Delivery:
         if content["sweep"]:
             parent = store.find_sweep(content["sweep"])
             if parent is None:
-                raise Away(f"its sweep {content['sweep']} has not been sent")
+                raise Away(
+                    f"the parent run of sweep {content['sweep']} is not there: it has not been sent, or was deleted "
+                    "(the command of the sweep, given again, makes a new one)"
+                )
             tags[MLFLOW_PARENT_RUN_ID] = parent.info.run_id
         made = store.client.search_runs([store.experiment_id], f"tags.`{KEY_TAG}` = '{content['key']}'", max_results=1)
         run = made[0] if made else store.client.create_run(store.experiment_id, time, tags, content["name"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import zipfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _MISSING = "No such artifact"  # as MLflow says it, of any store
 _WEIGHTS = "data/model.keras"  # of a logged Keras model
+_UNPACKED = 20  # times the size of the file
 
 
 def run_and_artifact(store: Store, run_id: str, name: str, limit: int) -> tuple[Run, str]:
@@ -85,6 +87,16 @@ def keras_file(store: Store, model_id: str, folder: Path) -> Path:
         model = store.client.get_logged_model(model_id)
         folder.mkdir(parents=True, exist_ok=True)
         uri = f"{model.artifact_location}/{_WEIGHTS}"
-        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=store.uri))
+        path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=store.uri))
+        with zipfile.ZipFile(path) as saved:
+            size = sum(item.file_size for item in saved.infolist())
+    except zipfile.BadZipFile as error:
+        raise UserError(f"model {model_id} of {store.uri}: {_WEIGHTS} is no .keras file: {error}") from error
     except (MlflowException, OSError) as error:
         raise UserError(f"model {model_id} of {store.uri}: {reason(error.__context__ or error)}") from error
+    packed = path.stat().st_size
+    if size > _UNPACKED * packed:  # weights hardly shrink
+        raise UserError(
+            f"model {model_id} of {store.uri}: {_WEIGHTS} unpacks from {packed:,} to {size:,} bytes: refused"
+        )
+    return path

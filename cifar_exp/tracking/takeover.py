@@ -9,7 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar_exp.tracking import local_run
+from cifar_exp.tracking import deleted, local_run
 from cifar_exp.tracking.delivery import ARTIFACTS, CHECKPOINTS, KEY_TAG
 from cifar_exp.tracking.heartbeat import PROCESS, is_gone
 from cifar_exp.tracking.journal import FILE, Journal
@@ -45,10 +45,14 @@ def job(store: Store, fingerprint: str, sweep: str | None) -> Run | None:
 
 
 def sweep_of(store: Store, command: str) -> Run | None:
-    """The parent run of the last sweep that this user started with this command."""
-    found = _search(store, "tags.`cifar_exp.kind` = 'sweep'")
-    own = (run for run in found if run.data.tags.get("cifar_exp.overrides") == command and _is_own(store, run))
-    return next(own, None)
+    """The parent run of the last sweep that this user started with this command; a deleted one, if it left jobs."""
+    found = _search(store, "tags.`cifar_exp.kind` = 'sweep'", also_deleted=True)
+    for run in found:
+        if run.data.tags.get("cifar_exp.overrides") != command or not _is_own(store, run):
+            continue
+        if run.info.lifecycle_stage != deleted.STAGE or _search(store, f"tags.`{_SWEEP}` = '{run.data.tags[_SWEEP]}'"):
+            return run
+    return None
 
 
 def is_anothers(store: Store, folder: Path) -> bool:
@@ -115,13 +119,16 @@ def adopt(store: Store, run: Run, folder: Path) -> None:
         log.info("Run %s (%s) is taken over from %s", info.run_name, info.run_id, tags.get("cifar_exp.process", "?"))
 
 
-def _search(store: Store, condition: str) -> list[Run]:
+def _search(store: Store, condition: str, also_deleted: bool = False) -> list[Run]:
+    from mlflow.entities import ViewType
+
     found: list[Run] = []
     token: str | None = ""
     while token is not None:
         page = store.client.search_runs(
             [store.experiment_id],
             condition,
+            ViewType.ALL if also_deleted else ViewType.ACTIVE_ONLY,
             order_by=["attributes.start_time DESC"],
             max_results=1000,
             page_token=token or None,

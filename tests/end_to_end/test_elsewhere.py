@@ -88,7 +88,9 @@ def test_run_goes_on_from_its_checkpoint_in_the_store(
         assert runs(mlflow_server, experiment)[0].info.status == "FINISHED"
 
 
-def test_sweep_goes_on_with_what_it_finished_elsewhere(mlflow_server: str, machines: tuple[Path, Path]) -> None:
+def test_sweep_goes_on_with_what_it_finished_elsewhere(
+    mlflow_server: str, machines: tuple[Path, Path], tmp_path: Path
+) -> None:
     first, second = machines
     own = (f"tracking.uri={mlflow_server}", "tracking.experiment=sweep")
     command = ("-m", "seed=1,2,3", *RUN, *own)
@@ -115,6 +117,15 @@ def test_sweep_goes_on_with_what_it_finished_elsewhere(mlflow_server: str, machi
         assert list(program.points(client, run.info.run_id, "train/loss")) == list(range(1, EPOCHS + 1))
     table = program.artifact(client, parent.info.run_id, "sweep/results.csv", second).read_text()
     assert all(run.info.run_id in table for run in found[1:])
+
+    client.delete_run(parent.info.run_id)  # and on a third machine it gets a new parent
+    done = program.run(tmp_path, *command)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.stdout.count("has finished before") == 3
+    *jobs, new = runs(mlflow_server, "sweep")
+    assert [run.info.run_id for run in jobs] == [run.info.run_id for run in found[1:]]
+    assert new.data.tags["cifar_exp.sweep"] == parent.data.tags["cifar_exp.sweep"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in jobs} == {new.info.run_id}
 
 
 def test_sync_ends_runs_that_are_not_heard_of(mlflow_server: str, tmp_path: Path) -> None:

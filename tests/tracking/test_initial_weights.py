@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +112,23 @@ def test_a_run_without_a_model_is_refused(own: Store, tmp_path: Path) -> None:
         initial_weights.find(own, "bare")
 
 
+def logged_weights(store: Store, found: initial_weights.InitialWeights) -> Path:
+    assert found.run is not None
+    model = store.client.get_logged_model(found.run.outputs.model_outputs[0].model_id)
+    return Path(model.artifact_location.removeprefix("file://")) / "data" / "model.keras"
+
+
+def test_a_model_that_unpacks_to_far_more_than_its_size_is_refused(own: Store, tmp_path: Path) -> None:
+    found = initial_weights.find(own, finished(own, tmp_path, "bomb", "e" * 16))
+    with zipfile.ZipFile(logged_weights(own, found), "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("model.weights.h5", bytes(50_000_000))
+    with pytest.raises(UserError, match=r"unpacks from [\d,]+ to 50,000,000 bytes: refused"):
+        found.weights(tmp_path / "there")
+
+
 def test_a_model_that_is_gone_is_refused(own: Store, tmp_path: Path) -> None:
     run_id = finished(own, tmp_path, "gone", "d" * 16)
     found = initial_weights.find(own, run_id)
-    assert found.run is not None
-    model = own.client.get_logged_model(found.run.outputs.model_outputs[0].model_id)
-    (Path(model.artifact_location.removeprefix("file://")) / "data" / "model.keras").unlink()
+    logged_weights(own, found).unlink()
     with pytest.raises(UserError, match=r"the model of run 'gone' \(.*\) cannot be had"):
         found.weights(tmp_path / "there")
