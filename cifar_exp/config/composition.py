@@ -35,6 +35,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _SAID_EVERY = 2.0  # seconds
+_FEW = 20  # jobs take less than that to check
 _SWEEPER = "hydra_plugins.cifar_exp_sweeper.PlannedSweeper"
 _handed_over: list[list[str]] = []
 
@@ -153,11 +154,11 @@ def _plan_sweep(parsed: list[Override], base: DictConfig, search: list[str]) -> 
 
 
 def _announced(jobs: Sequence[T]) -> Iterator[tuple[int, T]]:
-    """The jobs with their numbers from 1; every two seconds a line tells how many have been checked."""
+    """The jobs with their numbers from 1; every two seconds a line tells how many of many have been checked."""
     said = time.monotonic()
     for number, job in enumerate(jobs, 1):
         yield number, job
-        if time.monotonic() - said > _SAID_EVERY:
+        if len(jobs) > _FEW and time.monotonic() - said > _SAID_EVERY:
             said = time.monotonic()
             log.info("checked %s of %s jobs", f"{number:,}", f"{len(jobs):,}")
 
