@@ -1,4 +1,4 @@
-"""Runs, a sweep's parent and the experiment deleted in MLflow's UI, and the same commands given again."""
+"""Tests of repeating a command after its runs, the parent run or the experiment were deleted in MLflow's UI."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SWEEP = ("-m", "seed=1,2", *program.REPEATABLE, "training.epochs=2", "tracking.s
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a sweep of two jobs that has finished."""
+    """Folder with a finished sweep of two jobs."""
     folder = tmp_path_factory.mktemp("deleted")
     done = program.run(folder, *SWEEP)
     assert (done.returncode, done.stderr) == (0, "")
     return folder
 
 
-def test_a_new_parent_takes_the_jobs_in_and_only_the_deleted_job_is_trained_again(folder: Path) -> None:
+def test_jobs_are_nested_under_a_new_parent_and_only_the_deleted_job_is_trained_again(folder: Path) -> None:
     client = program.client(folder)
     parent, first, second = program.runs(client)
     client.delete_run(parent.info.run_id)
@@ -45,7 +45,7 @@ def test_a_new_parent_takes_the_jobs_in_and_only_the_deleted_job_is_trained_agai
     assert (synced.returncode, synced.stderr) == (0, "")
 
 
-def test_a_deleted_experiment_is_refused_at_once_by_everything_that_needs_it(folder: Path) -> None:
+def test_a_deleted_experiment_is_refused_by_all_commands(folder: Path) -> None:
     client = program.client(folder)
     (experiment,) = (one for one in client.search_experiments() if one.name != "Default")
     client.delete_experiment(experiment.experiment_id)
