@@ -1,4 +1,4 @@
-"""What a colleague sees in a browser: the runs of a sweep, their curves and pictures, and all four side by side."""
+"""Tests of the server in a browser: the runs of a sweep, their curves and pictures, and their comparison."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cifar_exp.tracking.store import Store
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CURVE = ".scatterlayer .trace .lines > path"  # as Plotly draws one
+CURVE = ".scatterlayer .trace .lines > path"  # a curve in a Plotly chart
 WIDTH = 1700  # pixels
 
 
@@ -28,7 +28,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, server: Stack, ann: User) -> Iterator[Page]:
-    """Of a browser that ann has logged in with; at the end, it has asked nobody but the server."""
+    """Page of a browser in which ann has logged in; at the end, all requests must have gone to the server."""
     login = {"username": ann.name, "password": ann.password}
     context = browser.new_context(viewport={"width": WIDTH, "height": 1000}, http_credentials=login)
     context.set_default_timeout(browsing.TIMEOUT)
@@ -42,12 +42,12 @@ def page(browser: Browser, server: Stack, ann: User) -> Iterator[Page]:
 
 @pytest.fixture
 def store(server: Stack, sweep: Sweep) -> Store:
-    """As the program knows it, for the addresses that it prints."""
+    """Store of the program, for the web addresses that it prints."""
     return Store(server.url, "cifar10")
 
 
 def show(page: Page, address: str) -> None:
-    """Open a page, and put away the assistant that MLflow opens beside it."""
+    """Open a page and close the assistant that MLflow opens beside it."""
     page.goto(address)
     page.get_by_text("MLflow Assistant").first.wait_for()
     box = page.get_by_text("Beta", exact=True).first.bounding_box()
@@ -56,21 +56,21 @@ def show(page: Page, address: str) -> None:
 
 
 def keep(page: Page, name: str) -> None:
-    """A screenshot, for the eye."""
+    """Save a screenshot for review by eye."""
     browsing.SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.mouse.move(0, 0)
     page.wait_for_timeout(1_000)  # animations
     page.screenshot(path=browsing.SCREENSHOTS / f"{name}.png")
 
 
-def test_nobody_sees_anything_without_logging_in(browser: Browser, server: Stack) -> None:
+def test_nothing_is_shown_without_a_login(browser: Browser, server: Stack) -> None:
     page = browser.new_page()
     with pytest.raises(Exception, match="ERR_INVALID_AUTH_CREDENTIALS"):
         page.goto(server.url)
     page.close()
 
 
-def test_the_runs_are_listed_with_the_columns_one_chooses(page: Page, store: Store, sweep: Sweep) -> None:
+def test_the_runs_are_listed_with_the_chosen_columns(page: Page, store: Store, sweep: Sweep) -> None:
     order = "orderByKey=metrics.%60test%2Faccuracy%60&orderByAsc=false"  # which lists the jobs beside their sweep
     show(page, f"{store.uri}/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning&{order}")
     page.get_by_text("5 matching runs").wait_for()
