@@ -10,8 +10,8 @@ from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.db import utils
 
 WORKSPACE = "default"
-# Permissions of each role for experiments and models of others, in addition to reading. Members log to any experiment and
-# tag and review any run. Only approvers register versions of existing models or move their aliases.
+# Permissions of each role for experiments and models of others, in addition to reading. Members log to any experiment
+# and tag and review any run. Only approvers register versions of existing models or move their aliases.
 ROLES = {"member": ("experiment", "EDIT"), "approver": ("registered_model", "EDIT")}
 
 
