@@ -55,11 +55,11 @@ def main() -> int:
 def _parsed() -> argparse.Namespace:
     """Parse the command line; overrides may also follow an option, where argparse does not expect them."""
     parser = _parser()
-    arguments, left = parser.parse_known_args()
-    if left and "overrides" in arguments and all("=" in one and not one.startswith("-") for one in left):
-        arguments.overrides += left
-    elif left:
-        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    arguments, unparsed = parser.parse_known_args()
+    if unparsed and "overrides" in arguments and all("=" in text and not text.startswith("-") for text in unparsed):
+        arguments.overrides += unparsed
+    elif unparsed:
+        parser.error(f"unrecognized arguments: {' '.join(unparsed)}")
     return arguments
 
 

@@ -162,7 +162,7 @@ class EpochProgress:
         _screen.progress(self._title, epoch, self._epochs)
         now = time.monotonic()
         seconds, self._last = now - self._last, now
-        left = (self._epochs - epoch) * (now - self._began) / (epoch - self._skipped)
+        seconds_left = (self._epochs - epoch) * (now - self._began) / (epoch - self._skipped)
         _log.info(
             "%s  epoch %*d/%d  loss %.4f  accuracy %.4f  val_loss %.4f  val_accuracy %.4f  %.1f s  %s images/s%s",
             self._title,
@@ -175,7 +175,7 @@ class EpochProgress:
             metrics["val/accuracy"],
             seconds,
             f"{metrics['train/images_per_second']:,.0f}",
-            f"  ETA {_clock(left)}" if epoch < self._epochs else "",
+            f"  ETA {_clock(seconds_left)}" if epoch < self._epochs else "",
         )
 
 

@@ -64,8 +64,10 @@ class Delivery:
             if parent is None:
                 raise StoreAway(f"its sweep {content['sweep']} has not been sent")
             tags[MLFLOW_PARENT_RUN_ID] = parent.info.run_id
-        made = store.client.search_runs([store.experiment_id], f"tags.`{KEY_TAG}` = '{content['key']}'", max_results=1)
-        run = made[0] if made else store.client.create_run(store.experiment_id, time, tags, content["name"])
+        existing = store.client.search_runs(
+            [store.experiment_id], f"tags.`{KEY_TAG}` = '{content['key']}'", max_results=1
+        )
+        run = existing[0] if existing else store.client.create_run(store.experiment_id, time, tags, content["name"])
         listed = [Param(key, value) for key, value in content["params"].items()]
         for first in range(0, len(listed), _PARAMS):
             store.client.log_batch(run.info.run_id, params=listed[first : first + _PARAMS])
@@ -163,10 +165,12 @@ class Delivery:
         for path, sha256 in content["files"].items():
             self._spooled(MODEL, path, sha256)
         client, experiment_id = self.store.client, self.progress.experiment_id
-        made = client.search_logged_models([experiment_id], f"source_run_id = '{self.progress.run_id}'", max_results=1)
+        existing = client.search_logged_models(
+            [experiment_id], f"source_run_id = '{self.progress.run_id}'", max_results=1
+        )
         model = (
-            made[0]
-            if made
+            existing[0]
+            if existing
             else client.create_logged_model(
                 experiment_id, MODEL, self.progress.run_id, params=content["params"], model_type="keras"
             )

@@ -27,12 +27,12 @@ def test_jobs_are_nested_under_a_new_parent_and_only_the_deleted_job_is_trained_
     client.delete_run(second.info.run_id)
     done = program.run(folder, *SWEEP)
     assert (done.returncode, done.stderr) == (0, "")
-    (said,) = (line for line in done.stdout.splitlines() if "parent run of sweep" in line)
-    assert said.endswith("was deleted: a new one takes its jobs in")
+    (message,) = (line for line in done.stdout.splitlines() if "parent run of sweep" in line)
+    assert message.endswith("was deleted: a new one takes its jobs in")
     assert "1 jobs of sweep" in done.stdout
     assert done.stdout.count("has finished before") == 1
-    (said,) = (line for line in done.stdout.splitlines() if "it is trained again" in line)
-    assert "/1) was deleted from" in said
+    (message,) = (line for line in done.stdout.splitlines() if "it is trained again" in line)
+    assert "/1) was deleted from" in message
     (new,) = (run for run in program.runs(client) if run.data.tags.get("cifar_exp.kind") == "sweep")
     jobs = [run for run in program.runs(client) if run.info.run_id != new.info.run_id]
     assert new.info.run_id != parent.info.run_id

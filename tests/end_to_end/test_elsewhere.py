@@ -144,8 +144,8 @@ def test_sweeps_started_at_the_same_time_run_each_job_once(mlflow_server: str, t
         )
         for _ in range(2)
     ]
-    said = [process.communicate(timeout=program.TIMEOUT) for process in both]
-    assert sorted(process.returncode for process in both) == [0, 2], said
-    (refusal,) = (errors for _, errors in said if errors)
+    outputs = [process.communicate(timeout=program.TIMEOUT) for process in both]
+    assert sorted(process.returncode for process in both) == [0, 2], outputs
+    (refusal,) = (errors for _, errors in outputs if errors)
     assert refusal.count("\n") == 1 and "another process is writing this run" in refusal
     assert [run.info.status for run in runs(mlflow_server, "twice")] == ["FINISHED"] * 3

@@ -60,8 +60,8 @@ def test_a_full_disk_fails_the_run_in_one_line_and_no_complete_epoch_is_lost(sma
     client, run = program.client(tmp_path), program.only_run(tmp_path)
     assert (run.info.status, run.data.tags["cifar_exp.outcome"]) == ("FAILED", "failed")
     assert "logs/traceback.txt" in program.artifacts(client, run.info.run_id)
-    told = list(program.points(client, run.info.run_id, "train/loss"))
-    assert len(told) >= 3 and told == list(range(1, len(told) + 1))
+    steps = list(program.points(client, run.info.run_id, "train/loss"))
+    assert len(steps) >= 3 and steps == list(range(1, len(steps) + 1))
 
     filler.unlink()
     done = program.run(tmp_path, *RUN)

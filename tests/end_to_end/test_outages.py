@@ -57,9 +57,9 @@ def test_a_run_without_its_server_finishes_and_is_synced_later(tmp_path: Path) -
     done = program.run(tmp_path, *RUN, "tracking.experiment=own", MLFLOW_TRACKING_URI=program.NOWHERE)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{program.NOWHERE} is away" in done.stdout
-    (said,) = (line for line in done.stdout.splitlines() if "events wait" in line)
+    (message,) = (line for line in done.stdout.splitlines() if "events wait" in line)
     (folder,) = tmp_path.glob("outputs/runs/*")
-    waiting = re.search(rf"\): (\d+) events wait in {folder}; cifar-exp sync {folder} sends them$", said)
+    waiting = re.search(rf"\): (\d+) events wait in {folder}; cifar-exp sync {folder} sends them$", message)
     assert waiting
 
     status = program.execute([*SYNC, "--status"], tmp_path)

@@ -117,8 +117,8 @@ def test_a_model_that_exhausts_the_memory_affects_only_its_own_job(tmp_path: Pat
     with sweeping(tmp_path, f"model.layers={small},{large}", *settings) as sweep:
         assert sweep.end() == 1
     assert [job and job.status for job in results(tmp_path, 2)] == ["FINISHED", "FAILED"]
-    (said,) = (line for line in sweep.lines if "FAILED" in line and line.startswith("["))
-    assert said.startswith("[2/2] ") and "it took more memory than hydra.launcher.memory_per_job=2 GB" in said
+    (message,) = (line for line in sweep.lines if "FAILED" in line and line.startswith("["))
+    assert message.startswith("[2/2] ") and "it took more memory than hydra.launcher.memory_per_job=2 GB" in message
     _, jobs = parent_and_jobs(program.client(tmp_path))
     assert [run.info.status for run in jobs] == ["FINISHED", "KILLED"][: len(jobs)]
 

@@ -22,7 +22,7 @@ RUN = (*program.REPEATABLE, f"training.epochs={EPOCHS}")
 MEASURED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/learning_rate")
 KILLS = int(os.environ.get("CIFAR_EXP_KILLS", "5"))
 JOBS = 8
-LOG = "said.log"
+LOG = "output.log"
 
 
 def measured(client: MlflowClient, run_id: str) -> dict[str, list[tuple[int, float]]]:

@@ -114,8 +114,8 @@ class Stack:
 
     def add(self, name: str) -> User:
         """Add a user with `make user NAME=...`; return it with the printed password."""
-        said = self.make("user", f"NAME={name}").stdout
-        return User(name, said.split("password")[1].strip())
+        output = self.make("user", f"NAME={name}").stdout
+        return User(name, output.split("password")[1].strip())
 
     def environment(self, user: User) -> dict[str, str]:
         """Environment variables with which a user logs to this server."""

@@ -122,7 +122,7 @@ def test_a_run_shows_its_pictures(page: Page, store: Store, sweep: Sweep, pictur
 
 def test_the_sweep_shows_its_report(page: Page, store: Store, sweep: Sweep) -> None:
     complaints: list[str] = []
-    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     address = store.run_address(sweep.parent.info.run_id).partition("?")[0]
     show(page, f"{address}/artifacts/sweep/report.html")
     report = page.frame_locator("iframe").first
@@ -134,7 +134,7 @@ def test_the_sweep_shows_its_report(page: Page, store: Store, sweep: Sweep) -> N
     report.get_by_role("link", name="Compare two runs").click()
     report.locator("#words").get_by_text("than chance would make it").wait_for()
     report.locator(".pictures img").first.wait_for()
-    assert not [said for said in complaints if "Content Security Policy" in said or "report" in said], complaints
+    assert not [line for line in complaints if "Content Security Policy" in line or "report" in line], complaints
     keep(page, "report")
 
 

@@ -124,11 +124,11 @@ def test_no_container_runs_as_root_or_can_change_its_system(server: Stack, servi
 
 def test_no_secret_is_in_the_image(server: Stack) -> None:
     secrets = [server.setting(name) for name in ("POSTGRES_PASSWORD", "MLFLOW_ADMIN_PASSWORD", "MLFLOW_SECRET_KEY")]
-    told = (
+    visible = (
         stack.docker("image", "inspect", "cifar-exp-mlflow").stdout
         + stack.docker("history", "--no-trunc", "cifar-exp-mlflow").stdout
     )
-    assert all(len(secret) == 32 and secret not in told for secret in secrets)
+    assert all(len(secret) == 32 and secret not in visible for secret in secrets)
     assert (server.folder / ".env").stat().st_mode & 0o777 == 0o600
 
 

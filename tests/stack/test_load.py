@@ -91,8 +91,8 @@ def test_the_server_answered_everything_without_an_error(loaded: Stack) -> None:
 @pytest.mark.parametrize("service", ["mlflow", "db"])
 def test_nothing_was_killed_or_started_again(loaded: Stack, service: str) -> None:
     state = "{{.State.OOMKilled}} {{.State.Status}} {{.RestartCount}}"
-    said = stack.docker("inspect", "--format", state, loaded.container(service)).stdout.strip()
-    assert said == "false running 0"
+    container_state = stack.docker("inspect", "--format", state, loaded.container(service)).stdout.strip()
+    assert container_state == "false running 0"
 
 
 def test_more_clients_than_a_worker_has_threads_do_not_wait_for_each_other(new_stack: NewStack, tmp_path: Path) -> None:

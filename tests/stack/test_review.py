@@ -99,9 +99,9 @@ def test_verdicts_at_the_same_moment_are_all_kept(server: Stack, sweep: Sweep, b
             assert (process.returncode, errors) == (0, "")
     with server.client(bob) as client:
         run = client.get_run(run_id)
-    said = verdicts.history(run)
+    history = verdicts.history(run)
     expected = {(user.name, f"{user.name}: {round_}") for user in people for round_ in range(EACH)}
-    assert len(said) == len(expected) and {(one.by, one.note) for one in said} == expected
+    assert len(history) == len(expected) and {(one.by, one.note) for one in history} == expected
     tags = run.data.tags
-    assert (tags["review.by"], tags["review.note"]) == (said[-1].by, said[-1].note)
-    assert all(one.note in tags["mlflow.note.content"] for one in said)
+    assert (tags["review.by"], tags["review.note"]) == (history[-1].by, history[-1].note)
+    assert all(one.note in tags["mlflow.note.content"] for one in history)

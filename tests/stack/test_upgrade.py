@@ -163,5 +163,5 @@ def test_another_start_changes_nothing(upgraded: Upgraded) -> None:
 
 def test_users_are_members(upgraded: Upgraded) -> None:
     server, ann = upgraded.server, upgraded.ann
-    told = server.ask(f"/api/3.0/mlflow/users/roles/list?username={ann.name}", server.admin).json()
-    assert [role["name"] for role in told["roles"] if not role["name"].startswith("__user_")] == ["member"]
+    answer = server.ask(f"/api/3.0/mlflow/users/roles/list?username={ann.name}", server.admin).json()
+    assert [role["name"] for role in answer["roles"] if not role["name"].startswith("__user_")] == ["member"]

@@ -50,7 +50,7 @@ def test_only_the_parallel_launcher_has_its_settings_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"cpus_per_job": 0}, "cpus_per_job: got 0, expected a number above 0"),
         ({"cpus_per_job": -1}, "cpus_per_job: got -1, expected a number above 0"),
@@ -65,10 +65,10 @@ def test_only_the_parallel_launcher_has_its_settings_checked() -> None:
         ({"address": "nowhere"}, "address: got 'nowhere', expected HOST:PORT or ray://HOST:PORT"),
     ],
 )
-def test_invalid_settings_are_refused(wrong: dict[str, object], said: str) -> None:
+def test_invalid_settings_are_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(UserError) as refused:
         settings(**wrong)
-    assert str(refused.value).startswith(f"hydra.launcher.{said}")
+    assert str(refused.value).startswith(f"hydra.launcher.{message}")
 
 
 def test_a_cluster_that_does_not_answer_is_refused() -> None:
@@ -143,7 +143,7 @@ assert not {{"ray", "keras", "tensorflow", "mlflow"}} & set(sys.modules)
 
 
 @pytest.mark.parametrize(
-    ("without", "chosen", "said"),
+    ("without", "chosen", "message"),
     [
         ("ray", "parallel", "hydra/launcher=parallel needs ray: pip install 'cifar-exp[parallel]'"),
         (
@@ -153,7 +153,9 @@ assert not {{"ray", "keras", "tensorflow", "mlflow"}} & set(sys.modules)
         ),
     ],
 )
-def test_a_launcher_whose_package_is_missing_is_refused(tmp_path: Path, without: str, chosen: str, said: str) -> None:
+def test_a_launcher_whose_package_is_missing_is_refused(
+    tmp_path: Path, without: str, chosen: str, message: str
+) -> None:
     program = f"""
 import importlib.util, pkgutil, sys
 find_spec, walk = importlib.util.find_spec, pkgutil.walk_packages
@@ -164,7 +166,7 @@ sys.argv = ["cifar_exp", "-m", "seed=1,2", "hydra/launcher={chosen}"]
 sys.exit(main())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"cifar_exp: {said}\n")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"cifar_exp: {message}\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -90,7 +90,7 @@ def test_results_include_every_job_in_order(jobs: list[JobResult]) -> None:
     ]
 
 
-def begun(planned: Plan) -> Plan:
+def start_and_lose(planned: Plan) -> Plan:
     """Plan of a sweep that was started and whose process is gone, in its own folder."""
     assert planned.folder is not None
     run = parent.start(planned, COMMAND)
@@ -102,7 +102,7 @@ def begun(planned: Plan) -> Plan:
 
 
 def test_a_resumed_sweep_keeps_its_parent_run_and_results(planned: Plan, store: Store, tmp_path: Path) -> None:
-    planned = begun(replace(planned, folder=tmp_path / "sweep"))
+    planned = start_and_lose(replace(planned, folder=tmp_path / "sweep"))
     before = store.find_sweep(planned.sweep_name)
     assert parent.find_earlier(planned, COMMAND) == planned.sweep_name
     assert parent.find_earlier(planned, f"{COMMAND} seed=3") is None
@@ -140,8 +140,8 @@ def test_a_deleted_parent_run_is_replaced_and_the_jobs_are_nested_under_the_new_
     second = parent.start(planned, COMMAND)
     assert second.wait_until_started() and second.id != first.id
     parent.take_in(second, planned.sweep_name)
-    said = [record.getMessage() for record in caplog.records]
-    assert f"The parent run of sweep {planned.sweep_name} was deleted: a new one takes its jobs in" in said
+    messages = [record.getMessage() for record in caplog.records]
+    assert f"The parent run of sweep {planned.sweep_name} was deleted: a new one takes its jobs in" in messages
     state = sync.send(tmp_path / "sweep" / "1")
     assert state.is_whole
     for run_id in (sent.id, state.run_id):
@@ -157,7 +157,7 @@ def test_a_damaged_result_is_ignored(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_new_sweep_sets_an_earlier_one_with_its_name_aside(planned: Plan, tmp_path: Path) -> None:
-    planned = begun(replace(planned, folder=tmp_path / "sweep"))
+    planned = start_and_lose(replace(planned, folder=tmp_path / "sweep"))
     afresh = replace(planned, jobs=tuple(replace(job, resume="never") for job in planned.jobs))
     assert parent.find_earlier(afresh, COMMAND) is None
     run = parent.start(afresh, COMMAND)

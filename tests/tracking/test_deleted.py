@@ -31,9 +31,11 @@ def test_a_deleted_experiment_is_refused_by_every_check(uri: str) -> None:
     made = Store(uri, "refused?&'").experiment_id
     MlflowClient(uri).delete_experiment(made)
     store = Store(uri, "refused?&'")
-    said = re.escape(f"MLFLOW_TRACKING_URI={uri} {deleted.mlflow_program()} experiments restore --experiment-id {made}")
+    message = re.escape(
+        f"MLFLOW_TRACKING_URI={uri} {deleted.mlflow_program()} experiments restore --experiment-id {made}"
+    )
     for ask in (store.check, lambda: store.experiment_id, lambda: query.search(store), lambda: query.select(store)):
-        with pytest.raises(UserError, match=said) as refused:
+        with pytest.raises(UserError, match=message) as refused:
             ask()
         assert "\n" not in str(refused.value)
     finding = doctor_checks.tracking(store)

@@ -77,8 +77,8 @@ def test_only_runs_with_an_old_heartbeat_are_set_to_killed(direct: Store, tmp_pa
     runs["gone"].offer_checkpoint(tmp_path / "gone" / "checkpoints" / "epoch-00003.checkpoint")
     assert all(run.wait_until_started() and run.wait(60) for run in runs.values())
     silence(direct, runs["gone"].id)
-    (told,) = heartbeat.end_dead_runs(direct)
-    assert runs["gone"].id and runs["gone"].id in told
+    (message,) = heartbeat.end_dead_runs(direct)
+    assert runs["gone"].id and runs["gone"].id in message
     found = direct.client.get_run(runs["gone"].id)
     assert (found.info.status, found.data.tags["cifar_exp.outcome"]) == ("KILLED", "interrupted")
     assert found.info.end_time == int(LONG_AGO.replace(microsecond=0).timestamp() * 1000)

@@ -136,9 +136,9 @@ def test_sync_sends_later_what_the_server_did_not_get(
     with begin(shaky.uri, tmp_path / "run", drain_seconds=0.5) as run:
         log(run, classifier)
     assert run.id is None
-    (said,) = [record.getMessage() for record in caplog.records if "events wait" in record.getMessage()]
-    assert f"15 events wait in {tmp_path / 'run'}; cifar-exp sync {tmp_path / 'run'} sends them" in said
-    assert "Connection refused" in said
+    (message,) = [record.getMessage() for record in caplog.records if "events wait" in record.getMessage()]
+    assert f"15 events wait in {tmp_path / 'run'}; cifar-exp sync {tmp_path / 'run'} sends them" in message
+    assert "Connection refused" in message
 
     (folder,) = sync.find([tmp_path])
     assert sync.state_of(folder).waiting == 15

@@ -133,6 +133,6 @@ def test_processes_that_create_a_store_at_the_same_time_share_it(tmp_path: Path)
     code = "import sys; from cifar_exp.tracking.store import Store; print(Store(sys.argv[1], 'e').experiment_id)"
     command = [sys.executable, "-c", code, f"sqlite:///{tmp_path / 'mlflow.db'}"]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = {process.communicate(timeout=120)[0] for process in processes}
-    assert len(said) == 1
+    outputs = {process.communicate(timeout=120)[0] for process in processes}
+    assert len(outputs) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db"]
