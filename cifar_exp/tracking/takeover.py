@@ -48,7 +48,7 @@ def find_job(store: Store, fingerprint: str, sweep: str | None) -> Run | None:
 
 
 def find_sweep(store: Store, command: str) -> Run | None:
-    """Find the parent run of the latest sweep that this user started with this command; a deleted one if it has jobs."""
+    """Find the parent run of the last sweep that this user started with this command; a deleted one if it has jobs."""
     found = _search(store, "tags.`cifar_exp.kind` = 'sweep'", also_deleted=True)
     for run in found:
         if run.data.tags.get("cifar_exp.overrides") != command or not _is_own(store, run):
