@@ -9,8 +9,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from cifar_exp.config.schema import CLASSES, IMAGE_SHAPE, DataConfig
 from cifar_exp.data import cifar10
+from cifar_exp.data.schema import CLASSES, IMAGE_SHAPE, DataConfig
 from cifar_exp.errors import UserError
 from cifar_exp.importing import importing
 

@@ -17,8 +17,8 @@ import yaml
 from PIL import Image
 
 import cifar_exp
-from cifar_exp.config.schema import DataConfig
 from cifar_exp.data import datasets
+from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation import pictures
 from cifar_exp.review import logged_model, promotion
