@@ -29,8 +29,8 @@ from PIL import Image
 
 from cifar_exp import cli, exits
 from cifar_exp.config.composition import CONF, plan
-from cifar_exp.config.schema import DataConfig
 from cifar_exp.data import datasets
+from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
 from cifar_exp.review import promotion
 from cifar_exp.tracking.store import Store

@@ -23,6 +23,8 @@ from hydra.types import RunMode
 from omegaconf import Container, DictConfig, Node, OmegaConf, open_dict
 from omegaconf._utils import split_key
 
+from cifar_exp.config import from_data
+
 _TEMPLATES = 256  # compositions kept: a few hundred kilobytes each
 _REFERENCE = re.compile(r"\$\{(\w+(?:[.\[][^{}:$]*)?)\}")  # ${model.filters[0]}: no resolver, not nested, not relative
 
@@ -291,6 +293,8 @@ def _references(content: Any, path: Path = ()) -> dict[Path, frozenset[Path] | N
         return {place: to for key, child in children for place, to in _references(child, (*path, str(key))).items()}
     if not isinstance(content, str) or "${" not in content:
         return {}
+    if content in from_data.INTERPOLATIONS.values():
+        return {path: frozenset([path[:-1]])}  # it describes the group that it is in
     found = _REFERENCE.findall(content)
     return {path: frozenset(map(_path, found)) if len(found) == content.count("${") else None}
 

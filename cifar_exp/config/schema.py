@@ -5,16 +5,15 @@ The metadata of a field holds its description and the values it takes beyond its
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from cifar_exp.config import architecture
-
-IMAGE_SHAPE = (32, 32, 3)
-CLASSES = 10
+from cifar_exp.config import architecture, from_data
+from cifar_exp.data.schema import DataConfig
+from cifar_exp.setting import MISSING, setting
 
 # What each optimizer takes beside learning_rate, weight_decay, clipnorm and schedule.
 OPTIMIZER_ARGUMENTS: Mapping[str, frozenset[str]] = {
@@ -35,22 +34,6 @@ SCHEDULE_ARGUMENTS: Mapping[str, frozenset[str]] = {
 }
 
 
-def _setting(
-    default: Any,
-    doc: str,
-    *,
-    choices: Collection[str] | None = None,
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-) -> Any:
-    """A dataclass field with its description and the values it takes."""
-    limits = {"choices": choices, "at least": at_least, "above": above, "at most": at_most, "below": below}
-    metadata = {"doc": doc} | {name: limit for name, limit in limits.items() if limit is not None}
-    return field(default=default, metadata=metadata)
-
-
 @dataclass(frozen=True)
 class ModelConfig:
     """A model: its layers by Keras name, and the knobs that its layers refer to as ${model.<knob>}."""
@@ -64,14 +47,14 @@ class ModelConfig:
 class ScheduleConfig:
     """How the learning rate changes over the steps of a training. `null`: the schedule has no such argument."""
 
-    name: str = _setting(
+    name: str = setting(
         MISSING, "Name of the schedule. Choose it with `optimizer/schedule=`.", choices=SCHEDULE_ARGUMENTS
     )
-    decay: float | None = _setting(None, "Decay per step.", at_least=0)
-    warmup: float | None = _setting(
+    decay: float | None = setting(None, "Decay per step.", at_least=0)
+    warmup: float | None = setting(
         None, "Share of all steps in which the rate rises to `optimizer.learning_rate`.", at_least=0, below=1
     )
-    final: float | None = _setting(
+    final: float | None = setting(
         None, "Learning rate of the last step, as a share of `optimizer.learning_rate`.", at_least=0, at_most=1
     )
 
@@ -80,65 +63,34 @@ class ScheduleConfig:
 class OptimizerConfig:
     """The Keras optimizer and its arguments. `null`: the optimizer has no such argument, or it is not used."""
 
-    name: str = _setting(MISSING, "Name of the optimizer. Choose it with `optimizer=`.", choices=OPTIMIZER_ARGUMENTS)
-    learning_rate: float = _setting(MISSING, "Learning rate; with a schedule, its highest value.", above=0)
+    name: str = setting(MISSING, "Name of the optimizer. Choose it with `optimizer=`.", choices=OPTIMIZER_ARGUMENTS)
+    learning_rate: float = setting(MISSING, "Learning rate; with a schedule, its highest value.", above=0)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    weight_decay: float | None = _setting(None, "Decoupled weight decay, for any optimizer.", at_least=0)
-    clipnorm: float | None = _setting(None, "Gradient of each weight is clipped to this norm.", above=0)
-    momentum: float | None = _setting(None, "Momentum.", at_least=0, at_most=1)
-    nesterov: bool | None = _setting(None, "Use Nesterov momentum; needs a momentum above 0.")
-    beta_1: float | None = _setting(None, "Decay rate of the first moment estimates.", at_least=0, below=1)
-    beta_2: float | None = _setting(None, "Decay rate of the second moment estimates.", at_least=0, below=1)
-    rho: float | None = _setting(None, "Decay rate of the average of squared gradients.", at_least=0, below=1)
-    epsilon: float | None = _setting(None, "Small constant for numerical stability.", above=0)
-    amsgrad: bool | None = _setting(None, "Use the AMSGrad variant.")
-    centered: bool | None = _setting(None, "Normalize gradients by their estimated variance.")
-    initial_accumulator_value: float | None = _setting(None, "Start value of the accumulators.", at_least=0)
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Which images train, validate and test."""
-
-    name: str = _setting(MISSING, "Name of the data set. Choose it with `data=`.", choices=("cifar10", "digits"))
-    dir: str | None = _setting(
-        None, "Folder of the CIFAR-10 files. Default: `CIFAR_EXP_DATA`, else a folder in your cache folder."
-    )
-    verify: str = _setting(
-        "md5",
-        "`md5`: refuse files that differ from the official release. `size`: accept files of the right size; the run "
-        "records that they are not verified.",
-        choices=("md5", "size"),
-    )
-    validation: str = _setting(
-        "stratified",
-        "Validation images. `stratified`: a share of each class of the training images. `last`: the last share of the "
-        "training images. `test`: the test images; the run gets a warning tag.",
-        choices=("stratified", "last", "test"),
-    )
-    validation_share: float = _setting(
-        0.1, "Share of the training images that validates, unless the test images do.", above=0, below=1
-    )
-    split_seed: int = _setting(
-        0, "Seed of the stratified split. It is not `seed`, so runs with different seeds share a split.", at_least=0
-    )
-    train_images: int | None = _setting(
-        None, "Number of training images, a multiple of 10: the first of each class. `null`: all.", at_least=CLASSES
-    )
+    weight_decay: float | None = setting(None, "Decoupled weight decay, for any optimizer.", at_least=0)
+    clipnorm: float | None = setting(None, "Gradient of each weight is clipped to this norm.", above=0)
+    momentum: float | None = setting(None, "Momentum.", at_least=0, at_most=1)
+    nesterov: bool | None = setting(None, "Use Nesterov momentum; needs a momentum above 0.")
+    beta_1: float | None = setting(None, "Decay rate of the first moment estimates.", at_least=0, below=1)
+    beta_2: float | None = setting(None, "Decay rate of the second moment estimates.", at_least=0, below=1)
+    rho: float | None = setting(None, "Decay rate of the average of squared gradients.", at_least=0, below=1)
+    epsilon: float | None = setting(None, "Small constant for numerical stability.", above=0)
+    amsgrad: bool | None = setting(None, "Use the AMSGrad variant.")
+    centered: bool | None = setting(None, "Normalize gradients by their estimated variance.")
+    initial_accumulator_value: float | None = setting(None, "Start value of the accumulators.", at_least=0)
 
 
 @dataclass(frozen=True)
 class AugmentationConfig:
     """Random changes to each training image, drawn anew in every epoch."""
 
-    name: str = _setting(MISSING, "Name of the augmentation. Choose it with `augmentation=`.")
-    horizontal_flip: bool = _setting(False, "Mirror half of the images.")
-    zoom: float = _setting(0.0, "Scale each axis by a factor in [1 - zoom, 1 + zoom].", at_least=0, below=1)
-    shift: float = _setting(0.0, "Shift along each axis by up to this share of the image.", at_least=0, below=1)
-    crop: int = _setting(
-        0, "Shift along each axis by up to this many whole pixels.", at_least=0, at_most=IMAGE_SHAPE[0] // 2
+    name: str = setting(MISSING, "Name of the augmentation. Choose it with `augmentation=`.")
+    horizontal_flip: bool = setting(False, "Mirror half of the images.")
+    zoom: float = setting(0.0, "Scale each axis by a factor in [1 - zoom, 1 + zoom].", at_least=0, below=1)
+    shift: float = setting(0.0, "Shift along each axis by up to this share of the image.", at_least=0, below=1)
+    crop: int = setting(
+        0, "Shift along each axis by up to this many whole pixels, at most half of the shorter side.", at_least=0
     )
-    fill: str = _setting(
+    fill: str = setting(
         "nearest",
         "Pixels outside the image. `nearest`: the edge. `constant`: black. `reflect`: the mirror image.",
         choices=("nearest", "constant", "reflect"),
@@ -149,11 +101,11 @@ class AugmentationConfig:
 class EarlyStoppingConfig:
     """Stopping when a metric no longer improves."""
 
-    patience: int | None = _setting(None, "Stop after this many epochs without improvement. `null`: never.", at_least=1)
-    monitor: str = _setting(
+    patience: int | None = setting(None, "Stop after this many epochs without improvement. `null`: never.", at_least=1)
+    monitor: str = setting(
         "val/loss", "Metric to improve.", choices=("val/loss", "val/accuracy", "train/loss", "train/accuracy")
     )
-    restore_best: bool = _setting(
+    restore_best: bool = setting(
         True, "With a patience, end with the weights of the epoch in which `monitor` was best."
     )
 
@@ -162,8 +114,8 @@ class EarlyStoppingConfig:
 class CheckpointConfig:
     """How often the state of the training is saved. It does not change any result."""
 
-    every: int | None = _setting(1, "Save the state every so many epochs. `null`: never.", at_least=1)
-    log_seconds: float | None = _setting(
+    every: int | None = setting(1, "Save the state every so many epochs. `null`: never.", at_least=1)
+    log_seconds: float | None = setting(
         300.0,
         "Seconds between two checkpoints that are sent to the tracking server. `null`: none is sent.",
         at_least=0,
@@ -174,31 +126,31 @@ class CheckpointConfig:
 class TrainingConfig:
     """How the model is fitted."""
 
-    epochs: int = _setting(MISSING, "Number of epochs.", at_least=1)
-    start_from: str | None = _setting(
+    epochs: int = setting(MISSING, "Number of epochs.", at_least=1)
+    start_from: str | None = setting(
         None,
         "Initial weights: the id or fingerprint of a run, the name of an experiment (its latest finished run), or a "
         "`.keras` file. `null`: random weights.",
     )
     # that every backend can count to
-    batch_size: int = _setting(MISSING, "Images per batch.", at_least=1, at_most=2**31 - 1)
+    batch_size: int = setting(MISSING, "Images per batch.", at_least=1, at_most=2**31 - 1)
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    whiten: bool = _setting(
+    whiten: bool = setting(
         False, "Set the filters of the first convolution to whiten the training images, and do not train them."
     )
-    label_smoothing: float = _setting(
+    label_smoothing: float = setting(
         0.0, "Share of each training label that is spread over all classes.", at_least=0, below=1
     )
-    precision: str = _setting(
+    precision: str = setting(
         "float32",
         "Keras dtype policy: arithmetic in half precision with the mixed policies, weights in float32 with all.",
         choices=("float32", "mixed_bfloat16", "mixed_float16"),
     )
-    ghost_batches: int = _setting(1, "Parts of each batch that batch normalization normalizes separately.", at_least=1)
-    steps_per_execution: int = _setting(32, "Batches between two returns to Python.", at_least=1)
-    deterministic: bool = _setting(False, "Make runs with the same seed equal to the last bit on the same machine.")
-    device: str = _setting(
+    ghost_batches: int = setting(1, "Parts of each batch that batch normalization normalizes separately.", at_least=1)
+    steps_per_execution: int = setting(32, "Batches between two returns to Python.", at_least=1)
+    deterministic: bool = setting(False, "Make runs with the same seed equal to the last bit on the same machine.")
+    device: str = setting(
         "auto",
         "`auto`: a GPU if there is one. `cpu`: no GPU. `gpu`: refuse to run without a GPU.",
         choices=("auto", "cpu", "gpu"),
@@ -209,17 +161,17 @@ class TrainingConfig:
 class PredictionConfig:
     """How the trained model classifies an image, in the evaluation and when it is served."""
 
-    flip: bool = _setting(False, "Average the probabilities of the image and of its mirror image.")
+    flip: bool = setting(False, "Average the probabilities of the image and of its mirror image.")
 
 
 @dataclass(frozen=True)
 class TrackingConfig:
     """Where the run is logged."""
 
-    uri: str | None = _setting(None, "MLflow tracking URI. Default: `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db`.")
-    experiment: str = _setting(MISSING, "Name of the MLflow experiment.")
-    system_metrics: bool = _setting(True, "Log the use of processor, memory, disk, network and GPU.")
-    drain_seconds: float = _setting(
+    uri: str | None = setting(None, "MLflow tracking URI. Default: `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db`.")
+    experiment: str = setting(MISSING, "Name of the MLflow experiment.")
+    system_metrics: bool = setting(True, "Log the use of processor, memory, disk, network and GPU.")
+    drain_seconds: float = setting(
         15.0, "Seconds that the end of a run waits for a server that accepts nothing.", at_least=0
     )
 
@@ -228,48 +180,48 @@ class TrackingConfig:
 class ReviewConfig:
     """Rules of `cifar-exp review` and `cifar-exp promote`. They do not change a run."""
 
-    allow_own: bool = _setting(False, "Allow people to approve their own runs.")
-    model: str | None = _setting(None, "Registered model that runs are promoted in. Default: the experiment's name.")
+    allow_own: bool = setting(False, "Allow people to approve their own runs.")
+    model: str | None = setting(None, "Registered model that runs are promoted in. Default: the experiment's name.")
 
 
 @dataclass(frozen=True)
 class SweepConfig:
     """The sweep that a run is a job of."""
 
-    name: str | None = _setting(
+    name: str | None = setting(
         None,
         "Name of the sweep, and of its folder. A name that exists resumes that sweep. Default: made from the time.",
     )
-    retries: int = _setting(
+    retries: int = setting(
         0, "Retries of a failed job, from its checkpoint. A failure that repeats is final.", at_least=0
     )
-    fail_fast: bool = _setting(False, "Start no further job once one has failed.")
+    fail_fast: bool = setting(False, "Start no further job once one has failed.")
     varies: list[str] = field(
         default_factory=list, metadata={"doc": "Keys that differ between the jobs. Set by the program."}
     )
-    jobs: int = _setting(1, "Number of jobs. Set by the program.", at_least=1)
+    jobs: int = setting(1, "Number of jobs. Set by the program.", at_least=1)
 
 
 @dataclass(frozen=True)
 class ReportedConfig:
     """What the source of a published experiment reports of a run. `null` where it reports nothing."""
 
-    accuracy: float | None = _setting(
+    accuracy: float | None = setting(
         None, "Reported accuracy, on the images that the source evaluated last.", at_least=0, at_most=1
     )
-    loss: float | None = _setting(None, "Reported loss.", at_least=0)
-    parameters: int | None = _setting(None, "Reported number of parameters.", at_least=0)
-    trainable: int | None = _setting(None, "Reported number of trainable parameters, if it is smaller.", at_least=0)
-    seconds: float | None = _setting(None, "Seconds per epoch, on the machine of the source.", at_least=0)
-    remark: str | None = _setting(None, "Why our result differs.")
+    loss: float | None = setting(None, "Reported loss.", at_least=0)
+    parameters: int | None = setting(None, "Reported number of parameters.", at_least=0)
+    trainable: int | None = setting(None, "Reported number of trainable parameters, if it is smaller.", at_least=0)
+    seconds: float | None = setting(None, "Seconds per epoch, on the machine of the source.", at_least=0)
+    remark: str | None = setting(None, "Why our result differs.")
 
 
 @dataclass(frozen=True)
 class ReferenceConfig(ReportedConfig):
     """What a published experiment is compared with. It does not change a run."""
 
-    source: str | None = _setting(None, "Where the experiment was published. Without it, it is not listed.")
-    varies: str | None = _setting(None, "Key that the source varies, if the experiment is a sweep.")
+    source: str | None = setting(None, "Where the experiment was published. Without it, it is not listed.")
+    varies: str | None = setting(None, "Key that the source varies, if the experiment is a sweep.")
     # setting of that key -> ReportedConfig, once checked
     reported: dict[str, Any] = field(
         default_factory=dict, metadata={"doc": "What is reported of each setting of that key."}
@@ -291,16 +243,16 @@ class Config:
     review: ReviewConfig = field(default_factory=ReviewConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
-    seed: int = _setting(
+    seed: int = setting(
         0, "Seed of initial weights, dropout, order of the images and augmentation.", at_least=0, below=2**32
     )
-    resume: str = _setting(
+    resume: str = setting(
         "auto",
         "`auto`: resume interrupted runs, and skip the finished jobs of a sweep. `never`: start again.",
         choices=("auto", "never"),
     )
-    name: str | None = _setting(None, "Name of the run. Default: `<model>-<optimizer>`, and what else a sweep varies.")
-    note: str | None = _setting(None, "Text for the description of the run in MLflow.")
+    name: str | None = setting(None, "Name of the run. Default: `<model>-<optimizer>`, and what else a sweep varies.")
+    note: str | None = setting(None, "Text for the description of the run in MLflow.")
 
     def run_name(self, varying: Mapping[str, str]) -> str:
         """`large-sgd`, or its own name, then what else the sweep varies: `large-sgd-batch_size=64`."""
@@ -320,17 +272,22 @@ def schema() -> DictConfig:
                 unlock(child)  # type: ignore[arg-type]
         return node
 
-    return unlock(OmegaConf.structured(Config))
+    root = unlock(OmegaConf.structured(Config))
+    root.data.update(from_data.INTERPOLATIONS)
+    return root
 
 
 def flatten(config: Config) -> dict[str, Any]:
     """What is logged as parameters: dotted key -> value, the same keys for every run of a model.
 
-    A model's layers are left out: they are in config/config.yaml, and a parameter holds 6,000 characters.
+    A model's layers are left out: they are in config/config.yaml, and a parameter holds 6,000 characters. So are shape
+    and number of classes, which follow from the data.
     """
     content = asdict(config)
     model = content.pop("model")
     del content["review"], content["sweep"], content["reference"]
+    for implied in from_data.INTERPOLATIONS:
+        del content["data"][implied]
     flat: dict[str, Any] = {"model.name": model["name"]}
     flat |= {f"model.{knob}": value for knob, value in model["knobs"].items()}
 

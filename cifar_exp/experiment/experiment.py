@@ -17,7 +17,7 @@ import yaml
 from cifar_exp import console
 from cifar_exp.config import memory
 from cifar_exp.config.architecture import sizes
-from cifar_exp.config.schema import IMAGE_SHAPE, Config, flatten, reported
+from cifar_exp.config.schema import Config, flatten, reported
 from cifar_exp.data import datasets
 from cifar_exp.data.datasets import Splits
 from cifar_exp.experiment import resume
@@ -112,11 +112,12 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         console.log_file(folder / ARTIFACTS / "logs" / "run.log"),
         out_of_memory.told(),
     ):
-        _, sizes_are_whole = sizes(config.model.layers, "model", IMAGE_SHAPE)
+        image_shape = config.data.image_shape
+        _, sizes_are_whole = sizes(config.model.layers, "model", image_shape)
         if not sizes_are_whole:  # Keras knows the missing sizes
-            memory.check(config, runtime.may_use_gpu(config.training.device), models.sizes(config.model))
+            memory.check(config, runtime.may_use_gpu(config.training.device), models.sizes(config.model, image_shape))
             runtime.prepare(config.training, config.seed)
-        model, rows = models.build(config.model)
+        model, rows = models.build(config.model, image_shape)
         if start:
             log.info("%s  goes on from %s", title, start.name)
             models.load_weights(model, start.weights(folder / "start_from"), f"training.start_from: {start.name}")
@@ -148,14 +149,16 @@ def run(config: Config, job: Job, folder: Path) -> Result:
             future.result()
         package.save(classifier, runtime.backend_package(), splits.classes, folder / MODEL)
         logged.log_model({fingerprint.TAG: tags[fingerprint.TAG]})
-        run_outcome = outcome.outcome(history, splits, metrics["test/accuracy"])
-        remarks = outcome.remarks(history, run_outcome)
+        chance = outcome.chance(splits.test.labels, len(splits.classes))
+        run_outcome = outcome.outcome(history, splits, metrics["test/accuracy"], metrics["test/balanced_accuracy"])
+        remarks = outcome.remarks(history, run_outcome, chance)
         origins = [f"It went on from {start.link}"] if start else []
         seconds = time.monotonic() - began
         epochs = len(history["val/accuracy"])
-        note = describe(config, job.overrides, tags, metrics, epochs, seconds, [*origins, *remarks])
+        note = describe(config, job.overrides, tags, metrics, chance, epochs, seconds, [*origins, *remarks])
         logged.set_tags({"cifar_exp.outcome": run_outcome, "mlflow.note.content": note})
-        scores = f"test accuracy {metrics['test/accuracy']:.4f}, loss {metrics['test/loss']:.4f}"
+        accuracy = f"test accuracy {metrics['test/accuracy']:.4f} (chance {chance:.4f})"
+        scores = f"{accuracy}, loss {metrics['test/loss']:.4f}"
         log.info("%s  %s, %.0f s", title, scores, seconds)
         if run_outcome == outcome.COLLAPSED:
             log.warning("%s  %s", title, remarks[0])

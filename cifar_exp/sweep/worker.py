@@ -52,7 +52,7 @@ class Board:
 
 
 class Images(NamedTuple):
-    """The files of CIFAR-10 in Ray's object store."""
+    """The files of an official data set in Ray's object store."""
 
     digest: str
     files: Any
@@ -71,8 +71,8 @@ class Place:
     """GB that the process of a worker may use; None: no limit."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Environment variables to set."""
-    images: Mapping[str, Images] = field(default_factory=dict)
-    """Folder of CIFAR-10 -> its files, for machines without this folder."""
+    images: Mapping[tuple[str, str], Images] = field(default_factory=dict)
+    """Name and folder of an official data set -> its files, for machines without this folder."""
 
 
 @dataclass(frozen=True)
@@ -193,30 +193,29 @@ def _run(threads: int, composed: Any) -> None:
     job.run(composed, in_order=False)
 
 
-def _bring_images(data: Any, images: Mapping[str, Images]) -> None:
+def _bring_images(data: Any, images: Mapping[tuple[str, str], Images]) -> None:
     """Write the images that the driver sent to a local folder if this machine lacks the folder that a job uses."""
-    from cifar_exp.data import cifar10
+    from cifar_exp.data.catalog import OFFICIAL
+    from cifar_exp.data.official import data_folder
 
-    named = data.dir or str(cifar10.default_folder())
-    if data.name != "cifar10" or named not in images or cifar10.is_available(named):
+    folder = data.dir or str(data_folder(None))
+    if (data.name, folder) not in images or OFFICIAL[data.name].release().is_available(folder):
         return
     import ray
 
-    digest, files = images[named]
+    digest, files = images[data.name, folder]
     local = Path(tempfile.gettempdir()) / f"cifar_exp-{os.getuid()}-{digest}"  # kept for later sweeps
     if not local.exists():
-        _write_images(local, ray.get(files))
+        _write_images(local, OFFICIAL[data.name].release().folder, ray.get(files))
     data.dir = str(local)
 
 
-def _write_images(root: Path, content: Mapping[str, bytes]) -> None:
-    """Write the files atomically, in the layout that `cifar10.find` expects."""
-    from cifar_exp.data import cifar10
-
+def _write_images(root: Path, folder: str, content: Mapping[str, bytes]) -> None:
+    """Write the files atomically, in the layout in which the release finds them."""
     part = root.with_name(f"{root.name}.{uuid4().hex}.part")
-    (part / cifar10.FOLDER).mkdir(parents=True)
+    (part / folder).mkdir(parents=True)
     for name, file_content in content.items():
-        (part / cifar10.FOLDER / name).write_bytes(file_content)
+        (part / folder / name).write_bytes(file_content)
     try:
         part.rename(root)
     except OSError:  # another worker was first

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import pytest
 
-from cifar_exp.config.schema import DataConfig
 from cifar_exp.data import cifar10, datasets
 from cifar_exp.data.datasets import Images, Split, Splits
+from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
 
 DIGITS = DataConfig("digits")

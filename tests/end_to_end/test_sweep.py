@@ -13,8 +13,8 @@ import program
 import pytest
 from checks import Sweep
 
-from cifar_exp.config.schema import DataConfig
 from cifar_exp.data import datasets
+from cifar_exp.data.schema import DataConfig
 
 CIFAR10 = checks.Data(
     "cifar10",

@@ -16,8 +16,8 @@ import pytest
 import requests
 
 import cifar_exp
-from cifar_exp.config.schema import DataConfig
 from cifar_exp.data import datasets
+from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
 from cifar_exp.review import promotion, verdicts
 from cifar_exp.review.verdicts import APPROVED

@@ -17,8 +17,8 @@ from browsing import opened
 from sklearn.metrics import confusion_matrix
 from twelve import NAME, Twelve
 
-from cifar_exp.config.schema import DataConfig
 from cifar_exp.data import datasets
+from cifar_exp.data.schema import DataConfig
 from cifar_exp.review import charts, paired, query, report, report_pairs, run_record, run_results
 from cifar_exp.review.run_record import RunRecord
 from cifar_exp.tracking.store import Store

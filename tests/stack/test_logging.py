@@ -10,8 +10,8 @@ import pytest
 from checks import Sweep
 from stack import Stack, User
 
-from cifar_exp.config.schema import DataConfig
 from cifar_exp.data import datasets
+from cifar_exp.data.schema import DataConfig
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ CLASSES = tuple(f"class {number}" for number in range(10))
 
 def built(layers: list[Any] = LAYERS) -> keras.Model:
     keras.utils.clear_session()  # so that layers get the same names as in a new process
-    return models.build(ModelConfig("small", parse(layers, "small"), {}))[0]
+    return models.build(ModelConfig("small", parse(layers, "small"), {}), (32, 32, 3))[0]
 
 
 def saved(folder: Path, model: keras.Model) -> Path:
