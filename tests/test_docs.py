@@ -320,7 +320,7 @@ def test_the_commands_of_the_section_lead_from_two_runs_to_a_champion(
         answers[command] = answer(two_runs, command, *reason)
     assert answers["cifar-exp review --queue"].startswith("2 runs wait, the oldest first:")
     assert f"my_digit.png: {digits.training.labels[0]}\n" in answers["cifar-exp predict my_digit.png"]
-    champions = promotion.line(Store(f"sqlite:///{two_runs / 'mlflow.db'}", "cifar10"), "cifar10", "champion")
+    champions = promotion.history(Store(f"sqlite:///{two_runs / 'mlflow.db'}", "cifar10"), "cifar10", "champion")
     assert [one.run_name for one in champions] == ["baseline-adam-epochs=1", "baseline-adam-epochs=8"]
     assert champions[-1].now and "larger than chance" in champions[-1].why
 

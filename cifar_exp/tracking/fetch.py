@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -113,13 +114,11 @@ def keras_file(store: Store, model_id: str, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         uri = f"{model.artifact_location}/{_WEIGHTS}"
         path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=store.uri))
-        with zipfile.ZipFile(path) as saved:
-            size = sum(item.file_size for item in saved.infolist())
-    except zipfile.BadZipFile as error:
-        raise UserError(f"model {model_id} of {store.uri}: {_WEIGHTS} is not a .keras file: {error}") from error
     except (MlflowException, OSError) as error:
         raise UserError(f"model {model_id} of {store.uri}: {reason(error.__context__ or error)}") from error
-    packed = path.stat().st_size
+    packed, size = path.stat().st_size, 0
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as saved:  # a damaged file is refused where it is read
+        size = sum(item.file_size for item in saved.infolist())
     if size > _UNPACKED * packed:  # weights hardly shrink
         raise UserError(
             f"model {model_id} of {store.uri}: {_WEIGHTS} unpacks from {packed:,} to {size:,} bytes: refused"
