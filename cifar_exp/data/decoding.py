@@ -52,14 +52,14 @@ class Decoder:
         """Number of channels of the arrays."""
         return 1 if self.color_mode == "grayscale" else 3
 
-    def decode(self, source: Path | bytes) -> npt.NDArray[np.uint8]:
+    def decode(self, source: Path | bytes | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Read an image (PNG, JPEG, WebP, BMP, TIFF or GIF).
 
         The image is rotated according to its EXIF orientation. Transparent parts become white. Grey values of 16 bits
         are scaled from 0..65535 to 0..255. An animation yields its first frame. Resizing is antialiased.
 
         Args:
-            source: the file or its bytes.
+            source: the file, its bytes, or pixels (H, W) or (H, W, C) uint8.
 
         Returns:
             Pixels (H, W, C) uint8 in 0..255. An image that has `size` keeps its pixels.
@@ -130,7 +130,7 @@ class Decoder:
         return padded
 
 
-def header(source: Path | bytes) -> tuple[int, int, str, str]:
+def header(source: Path | bytes | npt.NDArray[np.uint8]) -> tuple[int, int, str, str]:
     """Read height, width, format and mode of an image, without decoding it.
 
     Args:
@@ -165,10 +165,12 @@ def _set_filters() -> None:
     warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
-def _open(source: Path | bytes) -> Image.Image:
-    """Open an image; its pixels are not decoded yet."""
+def _open(source: Path | bytes | npt.NDArray[np.uint8]) -> Image.Image:
+    """Open an image; the pixels of a file are not decoded yet."""
     from PIL import Image, UnidentifiedImageError
 
+    if isinstance(source, np.ndarray):
+        return Image.fromarray(source[..., 0] if source.ndim == 3 and source.shape[2] == 1 else source)
     empty = not source if isinstance(source, bytes) else source.stat().st_size == 0
     if empty:
         raise BadImage("empty file")
