@@ -54,9 +54,9 @@ def main() -> None:
         "normalization": mock.patch.object(fit, "fused", lambda model: model),
         "nothing": nullcontext(),
     }
-    compared = [fit.compiled(models.build(config.model)[0], config, len(images))]
+    compared = [fit.compiled(models.build(config.model, config.data.image_shape)[0], config, len(images))]
     with without[arguments.without]:
-        compared.append(fit.compiled(models.build(config.model)[0], config, len(images)))
+        compared.append(fit.compiled(models.build(config.model, config.data.image_shape)[0], config, len(images)))
 
     subset = images.take(np.arange(arguments.steps * config.training.batch_size) % len(images))
 

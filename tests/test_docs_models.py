@@ -75,7 +75,7 @@ def test_every_command_composes(my_conf: Path, arguments: list[str]) -> None:
 
 def test_the_network_is_what_the_page_says(my_conf: Path) -> None:
     (config,) = planned(my_conf, [f"model={NAME}"]).jobs
-    model, rows = models.build(config.model)
+    model, rows = models.build(config.model, config.data.image_shape)
     assert f"It reports {model.count_params():,} parameters." in section()
     assert [(row.shape, row.shortcut) for row in rows if row.name == "Add"] == [
         ("32 x 32 x 16", 0),
@@ -90,7 +90,9 @@ def test_its_knobs_are_the_jobs_of_the_sweep(my_conf: Path) -> None:
     knobs = [dict(job.model.knobs) for job in planned(my_conf, arguments).jobs]
     widths = ([16, 32, 64], [32, 64, 128])
     assert knobs == [{"widths": width, "dropout": dropout} for width in widths for dropout in (0, 0.2)]
-    sizes = {models.build(job.model)[0].count_params() for job in planned(my_conf, arguments).jobs}
+    sizes = {
+        models.build(job.model, job.data.image_shape)[0].count_params() for job in planned(my_conf, arguments).jobs
+    }
     assert len(sizes) == 2
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import cifar_exp
 from cifar_exp.config.schema import Config
-from cifar_exp.data import cifar10
+from cifar_exp.data.catalog import OFFICIAL
+from cifar_exp.data.official import data_folder
 from cifar_exp.errors import UserError, reason
 from cifar_exp.sweep import leftovers
 from cifar_exp.tracking import server, sync
@@ -95,22 +96,24 @@ def backend() -> Finding:
 
 def data(config: Config) -> Finding:
     """Whether the images are there, whole, and the official ones."""
-    if config.data.name != "cifar10":
-        return Finding("data", OK, f"{config.data.name}, which come with scikit-learn")
-    folder = config.data.dir
-    where = Path(folder).expanduser() if folder else cifar10.default_folder()
-    if not cifar10.is_available(folder):
-        if problem := _unreachable(cifar10.ARCHIVE_URL):
-            todo = f"put {cifar10.ARCHIVE} there, or name its folder with CIFAR_EXP_DATA; data=digits needs none"
-            return Finding("data", PROBLEM, f"CIFAR-10 is not in {where} and cannot be downloaded ({problem})", todo)
-        return Finding("data", NOTE, f"CIFAR-10 is not in {where} yet: the first run downloads it (162 MB)")
+    if config.data.name == "digits":
+        return Finding("data", OK, "digits, which come with scikit-learn")
+    if config.data.name not in OFFICIAL:
+        return Finding("data", OK, f"{config.data.name}, which a run looks at when it starts")
+    release, folder = OFFICIAL[config.data.name].release(), config.data.dir
+    title, where = release.title, data_folder(folder)
+    if not release.is_available(folder):
+        if problem := _unreachable(release.url):
+            todo = f"put {release.url} there, or name its folder with CIFAR_EXP_DATA; data=digits needs none"
+            return Finding("data", PROBLEM, f"{title} is not in {where} and cannot be downloaded ({problem})", todo)
+        return Finding("data", NOTE, f"{title} is not in {where} yet: the first run downloads it ({release.size})")
     try:
-        found = cifar10.find(folder, config.data.verify)
+        found = release.find(folder, config.data.verify)
     except UserError as error:
         return Finding("data", PROBLEM, str(error))
-    official = found.source == cifar10.ARCHIVE_URL
+    official = found.source == release.url
     said = "whole, its MD5 is the official release's" if official else "whole, but not verified as the official release"
-    return Finding("data", OK if official else NOTE, f"CIFAR-10 in {found.folder}: {said}")
+    return Finding("data", OK if official else NOTE, f"{title} in {found.folder}: {said}")
 
 
 def space(config: Config) -> Finding:

@@ -32,25 +32,15 @@ def run(arguments: argparse.Namespace) -> int:
     import json
     from pathlib import Path
 
+    import numpy as np
+
     from cifar_exp import console
     from cifar_exp.evaluation import pictures
+    from cifar_exp.review import logged_model, promotion, query
     from cifar_exp.tracking.store import Store
     from cifar_exp.training import runtime
 
     runtime.check_backend()
-    images = {}
-    for name in arguments.images:
-        try:
-            images[name] = pictures.read(Path(name))
-        except UserError as error:
-            console.refuse(error)
-    code = 0 if len(images) == len(set(arguments.images)) else REFUSED
-    if not images:
-        return code
-
-    import numpy as np
-
-    from cifar_exp.review import logged_model, promotion, query
 
     config = config_of(arguments)
     store = Store.of(config.tracking)
@@ -59,6 +49,15 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         name = promotion.model_name(store, config.review.model) if not arguments.model else ""
         classifier = logged_model.from_uri(store, arguments.model or f"models:/{name}@{promotion.CHAMPION}")
+    images = {}
+    for name in arguments.images:
+        try:
+            images[name] = pictures.read(Path(name), classifier.config.data.image_shape)
+        except UserError as error:
+            console.refuse(error)
+    code = 0 if len(images) == len(set(arguments.images)) else REFUSED
+    if not images:
+        return code
     probabilities = logged_model.probabilities(store, classifier, np.stack(list(images.values())))
     answers = []
     for name, row in zip(images, probabilities.tolist(), strict=True):

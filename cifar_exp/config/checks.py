@@ -12,12 +12,10 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import ValidationError
+from omegaconf.errors import InterpolationResolutionError, ValidationError
 
-from cifar_exp.config import architecture
+from cifar_exp.config import architecture, from_data
 from cifar_exp.config.schema import (
-    CLASSES,
-    IMAGE_SHAPE,
     OPTIMIZER_ARGUMENTS,
     SCHEDULE_ARGUMENTS,
     Config,
@@ -33,7 +31,10 @@ def from_composed(composed: DictConfig) -> Config:
     Raises:
         UserError: for a value that cannot run.
     """
-    content: Any = OmegaConf.to_container(composed, resolve=True)
+    try:
+        content: Any = OmegaConf.to_container(composed, resolve=True)
+    except InterpolationResolutionError as error:
+        raise from_data.refusal(error) or error from None
     return from_content(content)
 
 
@@ -72,7 +73,7 @@ def _build(cls: type, values: Mapping[str, Any], path: str) -> Any:
         nested = known[key].default_factory
         if isinstance(nested, type) and is_dataclass(nested):
             value = _build(nested, value, f"{path}{key}.")
-        made[key] = value
+        made[key] = tuple(value) if key == "image_shape" else value
     return cls(**made)
 
 
@@ -101,11 +102,16 @@ def check(config: Config) -> None:
     _check_arguments("optimizer.schedule", config.optimizer.schedule, SCHEDULE_ARGUMENTS, set())
     if config.optimizer.nesterov and not config.optimizer.momentum:
         raise UserError("optimizer.nesterov=true needs a momentum: set optimizer.momentum=0.9, say")
-    if config.data.train_images and config.data.train_images % CLASSES:
-        raise UserError(f"data.train_images: got {config.data.train_images}, expected a multiple of {CLASSES}")
+    shape, classes = config.data.image_shape, config.data.classes
+    if len(shape) != 3 or min(shape) < 1:
+        raise UserError(f"data.image_shape: got {list(shape)}, expected [height, width, channels], each at least 1")
+    if config.data.train_images and config.data.train_images % classes:
+        raise UserError(f"data.train_images: got {config.data.train_images}, expected a multiple of {classes}")
+    if config.augmentation.crop > (most := min(shape[:2]) // 2):
+        raise UserError(f"augmentation.crop: got {config.augmentation.crop}, expected at most {most}")
     if config.reference.reported and config.reference.varies is None:
         raise UserError("reference.reported: needs reference.varies, the key that these are settings of")
-    architecture.check(config.model.layers, f"model {config.model.name!r}", IMAGE_SHAPE, CLASSES)
+    architecture.check(config.model.layers, f"model {config.model.name!r}", shape, classes)
     if config.training.ghost_batches > config.training.batch_size:
         raise UserError(
             f"training.ghost_batches: got {config.training.ghost_batches}, expected at most training.batch_size, "
@@ -128,7 +134,7 @@ def _check_whitening(config: Config) -> None:
                 "filter is a component of a whole patch"
             )
     filters, size = first.arguments["filters"], first.arguments["kernel_size"]
-    most = 2 * math.prod(size if isinstance(size, list) else [size, size]) * IMAGE_SHAPE[2]
+    most = 2 * math.prod(size if isinstance(size, list) else [size, size]) * config.data.image_shape[2]
     if filters % 2 or filters > most:
         raise UserError(
             f"training.whiten: the first Conv2D of model {config.model.name!r} has {filters} filters, expected an even "

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from cifar_exp import console
-from cifar_exp.config import checks, overrides, schema, yaml_files
+from cifar_exp.config import checks, from_data, overrides, schema, yaml_files
 from cifar_exp.config.loader import Loader
 from cifar_exp.config.schema import Config
 from cifar_exp.errors import UserError, did_you_mean
@@ -207,6 +207,8 @@ def _checked(job: Sequence[str]) -> Config:
 
 def explain(error: BaseException) -> str:
     """A composition error of Hydra or OmegaConf in one line that names the nearest right name."""
+    if refused := from_data.refusal(error):
+        return str(refused)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         if choice.startswith("submitit_"):  # conf/hydra/launcher/slurm.yaml builds on it

@@ -23,6 +23,8 @@ from hydra.types import RunMode
 from omegaconf import Container, DictConfig, Node, OmegaConf, open_dict
 from omegaconf._utils import split_key
 
+from cifar_exp.config import from_data
+
 _TEMPLATES = 256  # compositions kept: a few hundred kilobytes each
 _REFERENCE = re.compile(r"\$\{(\w+)(?:[.\[][^{}:$]*)?\}")  # ${model.filters[0]}: no resolver, not nested, not relative
 
@@ -237,6 +239,8 @@ def _references(root: DictConfig) -> dict[str, frozenset[str] | None]:
     for key in root:
         node: Any = root._get_node(key)
         text = repr(OmegaConf.to_container(node) if isinstance(node, Container) else node._value())
+        for own in from_data.INTERPOLATIONS.values():  # they refer to this part only
+            text = text.replace(own, "")
         found = _REFERENCE.findall(text)
         direct[str(key)] = {str(key), *found} if len(found) == text.count("${") else None
     references: dict[str, frozenset[str] | None] = {}

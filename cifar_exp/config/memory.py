@@ -8,11 +8,11 @@ from pathlib import Path
 
 from cifar_exp.config import architecture
 from cifar_exp.config.architecture import LayerSize
-from cifar_exp.config.schema import IMAGE_SHAPE, Config, OptimizerConfig
+from cifar_exp.config.schema import Config, OptimizerConfig
+from cifar_exp.data import datasets
 from cifar_exp.errors import UserError
 
 _FLOAT = 4  # bytes; Keras keeps variables in float32 in mixed precision too
-_IMAGES = {"cifar10": 50_000, "digits": 1_437}  # that train and validate
 # Values that an optimizer keeps for each that it trains, whatever its settings.
 _SLOTS = {"sgd": 0, "adam": 2, "adamw": 2, "nadam": 2, "rmsprop": 1, "adagrad": 1, "adadelta": 2, "adamax": 2}
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
@@ -34,7 +34,8 @@ def check(config: Config, on_gpu: bool, sizes: Sequence[LayerSize] | None = None
         UserError: with the parameters, the bytes needed and there, and the largest layer.
     """
     if sizes is None:
-        sizes, _ = architecture.sizes(config.model.layers, f"model {config.model.name!r}", IMAGE_SHAPE)
+        where = f"model {config.model.name!r}"
+        sizes, _ = architecture.sizes(config.model.layers, where, config.data.image_shape)
     if not sizes:
         return
     there = total()
@@ -91,7 +92,9 @@ def _slots(optimizer: OptimizerConfig) -> int:
 def _batch(config: Config) -> int:
     """Images in a batch: those of all, at most."""
     data = config.data
-    images = data.train_images or _IMAGES[data.name]
+    images = data.train_images or datasets.describe(data).images
+    if images is None:
+        return config.training.batch_size
     if data.train_images is None and data.validation != "test":
         images = int(images * (1 - data.validation_share))
     return min(config.training.batch_size, images)

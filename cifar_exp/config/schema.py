@@ -11,11 +11,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cifar_exp.config import architecture
-from cifar_exp.data.schema import CLASSES, IMAGE_SHAPE, DataConfig
+from cifar_exp.config import architecture, from_data
+from cifar_exp.data.schema import DataConfig
 from cifar_exp.setting import MISSING, setting
-
-__all__ = ["CLASSES", "IMAGE_SHAPE"]
 
 # What each optimizer takes beside learning_rate, weight_decay, clipnorm and schedule.
 OPTIMIZER_ARGUMENTS: Mapping[str, frozenset[str]] = {
@@ -90,7 +88,7 @@ class AugmentationConfig:
     zoom: float = setting(0.0, "Scale each axis by a factor in [1 - zoom, 1 + zoom].", at_least=0, below=1)
     shift: float = setting(0.0, "Shift along each axis by up to this share of the image.", at_least=0, below=1)
     crop: int = setting(
-        0, "Shift along each axis by up to this many whole pixels.", at_least=0, at_most=IMAGE_SHAPE[0] // 2
+        0, "Shift along each axis by up to this many whole pixels, at most half of the shorter side.", at_least=0
     )
     fill: str = setting(
         "nearest",
@@ -274,17 +272,22 @@ def schema() -> DictConfig:
                 unlock(child)  # type: ignore[arg-type]
         return node
 
-    return unlock(OmegaConf.structured(Config))
+    root = unlock(OmegaConf.structured(Config))
+    root.data.update(from_data.INTERPOLATIONS)
+    return root
 
 
 def flatten(config: Config) -> dict[str, Any]:
     """What is logged as parameters: dotted key -> value, the same keys for every run of a model.
 
-    A model's layers are left out: they are in config/config.yaml, and a parameter holds 6,000 characters.
+    A model's layers are left out: they are in config/config.yaml, and a parameter holds 6,000 characters. So are shape
+    and number of classes, which follow from the data.
     """
     content = asdict(config)
     model = content.pop("model")
     del content["review"], content["sweep"], content["reference"]
+    for implied in from_data.INTERPOLATIONS:
+        del content["data"][implied]
     flat: dict[str, Any] = {"model.name": model["name"]}
     flat |= {f"model.{knob}": value for knob, value in model["knobs"].items()}
 

@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from cifar_exp.config import from_data
 from cifar_exp.config.composition import CONF
 from cifar_exp.config.schema import Config
 
@@ -114,7 +115,7 @@ def _files(group: str) -> list[str]:
 
 def _type(hint: Any) -> str:
     names = [_type(part) for part in get_args(hint)]
-    if getattr(hint, "__origin__", None) is list:
+    if getattr(hint, "__origin__", None) in (list, tuple):
         return f"list of {names[0]}"
     if getattr(hint, "__origin__", None) is dict:
         return "mapping"
@@ -123,6 +124,8 @@ def _type(hint: Any) -> str:
 
 def _default(path: str, default: DictConfig, choices: Mapping[str, DictConfig]) -> str:
     """The value of the default config, then every other value with the choices that set it."""
+    if path.removeprefix("data.") in from_data.INTERPOLATIONS:
+        return "from the data"
     value = OmegaConf.select(default, path)
     others: dict[str, list[str]] = {}
     for choice, composed in choices.items():

@@ -1,4 +1,4 @@
-"""CIFAR-10 and digits as uint8 arrays, split for training, validation and test."""
+"""Data sets as uint8 arrays, split for training, validation and test."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from functools import cached_property, lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from cifar_exp.data import cifar10
-from cifar_exp.data.schema import CLASSES, IMAGE_SHAPE, DataConfig
+from cifar_exp.data.catalog import OFFICIAL
+from cifar_exp.data.schema import DataConfig, ImageShape
 from cifar_exp.errors import UserError
 from cifar_exp.importing import importing
+from cifar_exp.setting import MISSING
 
 Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.uint8 | np.uint16]
+
+_DIGITS_SHAPE = (32, 32, 3)
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,8 @@ class Split:
     """Images with their labels.
 
     Attributes:
-        images: (N, 32, 32, 3) uint8 in 0..255.
-        labels: (N,) uint8 in 0..9.
+        images: (N, H, W, C) uint8 in 0..255.
+        labels: (N,) from 0 to the number of classes - 1; uint8 for up to 256 classes, otherwise uint16.
     """
 
     images: Images
@@ -43,6 +46,21 @@ class Split:
         digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
         digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a data set without reading its images.
+
+    Attributes:
+        image_shape: (height, width, channels) of each image.
+        class_names: in the order of the labels.
+        images: number of images that train and validate; `None` if it is not known yet.
+    """
+
+    image_shape: ImageShape
+    class_names: tuple[str, ...]
+    images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,32 +99,55 @@ def load(config: DataConfig) -> Splits:
         The three splits. Loading an equal config again returns the same arrays.
 
     Raises:
-        UserError: if the files are missing or altered, or if there are too few images for the split.
+        UserError: if the files are missing or altered, if there are too few images for the split, or if the config
+            states another shape or number of classes than the data has.
     """
-    if config.name == "cifar10":
-        files = cifar10.find(config.dir, config.verify)
-        source = files.source
-        train = Split(*cifar10.read(files.folder, cifar10.TRAINING_FILES))
-        test = Split(*cifar10.read(files.folder, cifar10.TEST_FILES))
+    description = describe(config)
+    for setting, own in (("image_shape", description.image_shape), ("classes", len(description.class_names))):
+        if (stated := getattr(config, setting)) not in (MISSING, own):
+            raise UserError(f"data.{setting}: got {stated}, expected {own}: it follows from data={config.name}")
+    if official := OFFICIAL.get(config.name):
+        folder, source = official.release().find(config.dir, config.verify)
+        train, test = (Split(*official.read(folder, config, is_test)) for is_test in (False, True))
     else:
         source = "scikit-learn load_digits, upscaled to 32x32x3"
         train, test = _digits()
     training, validation = _split(train, test, config)
     if config.train_images is not None:
-        training = _first_of_each_class(training, config.train_images)
-    return Splits(training, validation, test, class_names(config.name), source)
+        training = _first_of_each_class(training, config.train_images, len(description.class_names))
+    return Splits(training, validation, test, description.class_names, source)
 
 
-def class_names(name: str) -> tuple[str, ...]:
-    """Class names of a data set (`"cifar10"` or `"digits"`), in the order of the labels."""
-    return cifar10.CLASS_NAMES if name == "cifar10" else tuple(str(digit) for digit in range(CLASSES))
+@lru_cache(maxsize=256)
+def describe(config: DataConfig) -> Description:
+    """Describe a data set. This is cheap: every composition of a config asks for it.
+
+    Args:
+        config: selects the data set. Its `image_shape` and `classes` are not used.
+
+    Raises:
+        UserError: if there is no such data set.
+    """
+    if config.labels and config.name != "cifar100":
+        raise UserError(f"data.labels: got {config.labels}, expected null: only cifar100 has two kinds of labels")
+    if official := OFFICIAL.get(config.name):
+        return Description(official.image_shape, official.class_names(config), official.images)
+    if config.name == "digits":
+        return Description(_DIGITS_SHAPE, tuple("0123456789"), 1_437)
+    names = DataConfig.__dataclass_fields__["name"].metadata["choices"]
+    raise UserError(f"data.name: got {config.name!r}, expected one of {', '.join(names)}")
 
 
-def test_images(name: str) -> Split | None:
+def label_type(classes: int) -> type[np.uint8 | np.uint16]:
+    """The type of the labels of this many classes."""
+    return np.uint8 if classes <= 256 else np.uint16
+
+
+def test_images(config: DataConfig) -> Split | None:
     """Load the test images of a data set without downloading anything.
 
     Args:
-        name: of the data set. For `"cifar10"`, any copy in the default folder is accepted.
+        config: selects the data set. Any copy of the official files is accepted.
 
     Returns:
         The test split, or `None` if the data set is unknown or not on this machine.
@@ -114,11 +155,12 @@ def test_images(name: str) -> Split | None:
     Raises:
         UserError: if a file is truncated.
     """
-    if name == "digits":
+    if config.name == "digits":
         return _digits()[1]
-    if name != "cifar10" or not cifar10.is_available(None):
+    official = OFFICIAL.get(config.name)
+    if official is None or not official.release().is_available(config.dir):
         return None
-    return Split(*cifar10.read(cifar10.find(None, "size").folder, cifar10.TEST_FILES))
+    return Split(*official.read(official.release().find(config.dir, "size").folder, config, True))
 
 
 def _digits() -> tuple[Split, Split]:
@@ -127,9 +169,9 @@ def _digits() -> tuple[Split, Split]:
 
     digits = load_digits()
     grey = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    factor = IMAGE_SHAPE[0] // grey.shape[1]
+    factor = _DIGITS_SHAPE[0] // grey.shape[1]
     enlarged = grey.repeat(factor, axis=1).repeat(factor, axis=2)
-    all_digits = Split(np.repeat(enlarged[..., np.newaxis], IMAGE_SHAPE[2], axis=-1), digits.target.astype(np.uint8))
+    all_digits = Split(np.repeat(enlarged[..., np.newaxis], _DIGITS_SHAPE[2], axis=-1), digits.target.astype(np.uint8))
     return _stratified(all_digits, share=0.2, seed=0)
 
 
@@ -161,12 +203,12 @@ def _stratified(split: Split, share: float, seed: int) -> tuple[Split, Split]:
     return split.take(np.sort(rest)), split.take(np.sort(held_out))
 
 
-def _first_of_each_class(split: Split, count: int) -> Split:
-    """Select `count` images: the first `count / CLASSES` of each class, in their original order."""
-    per_class = count // CLASSES
-    indices_by_class = [np.flatnonzero(split.labels == label) for label in range(CLASSES)]
+def _first_of_each_class(split: Split, count: int, classes: int) -> Split:
+    """Select `count` images: the first `count / classes` of each class, in their original order."""
+    per_class = count // classes
+    indices_by_class = [np.flatnonzero(split.labels == label) for label in range(classes)]
     if (fewest := min(map(len, indices_by_class))) < per_class:
         raise UserError(
-            f"data.train_images={count}: a class has only {fewest} training images; take at most {fewest * CLASSES}"
+            f"data.train_images={count}: a class has only {fewest} training images; take at most {fewest * classes}"
         )
     return split.take(np.sort(np.concatenate([indices[:per_class] for indices in indices_by_class])))

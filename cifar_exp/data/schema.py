@@ -6,23 +6,29 @@ from dataclasses import dataclass
 
 from cifar_exp.setting import MISSING, setting
 
-IMAGE_SHAPE = (32, 32, 3)
-CLASSES = 10
+DATA_SETS = ("cifar10", "cifar100", "digits", "fashion_mnist", "mnist")
+
+ImageShape = tuple[int, int, int]  # height, width, channels
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Which images train, validate and test."""
 
-    name: str = setting(MISSING, "Name of the data set. Choose it with `data=`.", choices=("cifar10", "digits"))
+    name: str = setting(MISSING, "Name of the data set. Choose it with `data=`.", choices=DATA_SETS)
     dir: str | None = setting(
-        None, "Folder of the CIFAR-10 files. Default: `CIFAR_EXP_DATA`, else a folder in your cache folder."
+        None, "Folder of the official files. Default: `CIFAR_EXP_DATA`, else a folder in your cache folder."
     )
     verify: str = setting(
         "md5",
         "`md5`: refuse files that differ from the official release. `size`: accept files of the right size; the run "
         "records that they are not verified.",
         choices=("md5", "size"),
+    )
+    labels: str | None = setting(
+        None,
+        "Labels of CIFAR-100. `fine`: 100 classes. `coarse`: 20. `null`: the data set has one kind of labels.",
+        choices=("fine", "coarse"),
     )
     validation: str = setting(
         "stratified",
@@ -37,5 +43,11 @@ class DataConfig:
         0, "Seed of the stratified split. It is not `seed`, so runs with different seeds share a split.", at_least=0
     )
     train_images: int | None = setting(
-        None, "Number of training images, a multiple of 10: the first of each class. `null`: all.", at_least=CLASSES
+        None,
+        "Number of training images, a multiple of the number of classes: the first of each class. `null`: all.",
+        at_least=1,
     )
+    image_shape: tuple[int, int, int] = setting(
+        MISSING, "Height, width and channels of an image. The data says it; models refer to it."
+    )
+    classes: int = setting(MISSING, "Number of classes. The data says it; models refer to it.", at_least=2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +20,9 @@ from cifar_exp.training.feeding import batches
 
 SERVED_BATCH = 32  # Keras's default, used when the logged model is served; other sizes round differently
 
+# logged name -> key of scikit-learn's report
+_OF_CLASS = {"recall": "recall", "precision": "precision", "f1": "f1-score", "support": "support"}
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -25,7 +30,7 @@ class Evaluation:
 
     Attributes:
         classes: C class names in the order of the labels.
-        labels: true classes, (N,) uint8.
+        labels: true classes, (N,) uint8 or uint16.
         probabilities: predicted class probabilities, (N, C) float32.
         loss: mean cross-entropy in nats.
     """
@@ -37,8 +42,8 @@ class Evaluation:
 
     @cached_property
     def predicted(self) -> Labels:
-        """The most probable class of each image, (N,) uint8."""
-        predicted: Labels = self.probabilities.argmax(axis=1).astype(np.uint8)
+        """The most probable class of each image, (N,), of the type of the labels."""
+        predicted: Labels = self.probabilities.argmax(axis=1).astype(self.labels.dtype)
         return predicted
 
     @cached_property
@@ -48,6 +53,13 @@ class Evaluation:
             self.labels, self.predicted, labels=np.arange(len(self.classes))
         )
         return matrix
+
+    @cached_property
+    def balanced_accuracy(self) -> float:
+        """Mean recall of the classes that have test images (`sklearn.metrics.balanced_accuracy_score`)."""
+        with warnings.catch_warnings():  # scikit-learn warns of a predicted class that no image has
+            warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
+            return float(metrics.balanced_accuracy_score(self.labels, self.predicted))
 
     @cached_property
     def report(self) -> dict[str, Any]:
@@ -63,15 +75,19 @@ class Evaluation:
         return report
 
     def metrics(self) -> dict[str, float]:
-        """Test metrics by logged name: loss, accuracy, macro F1, and recall, precision and F1 of each class."""
+        """Test metrics by logged name: loss, accuracy, balanced accuracy, macro F1, and those of each class.
+
+        Of each class: recall, precision, F1 and support, the number of its images.
+        """
         scores = {
             "test/loss": self.loss,
             "test/accuracy": float(np.mean(self.predicted == self.labels)),
+            "test/balanced_accuracy": self.balanced_accuracy,
             "test/f1_macro": float(self.report["macro avg"]["f1-score"]),
         }
         for name in self.classes:
-            for metric, key in (("recall", "recall"), ("precision", "precision"), ("f1", "f1-score")):
-                scores[f"test/{metric}/{name}"] = float(self.report[name][key])
+            for metric, key in _OF_CLASS.items():
+                scores[f"test/{metric}/{metric_name(name)}"] = float(self.report[name][key])
         return scores
 
     def predictions(self) -> pd.DataFrame:
@@ -91,13 +107,18 @@ class Evaluation:
         return pd.DataFrame({"id": ids, "label": np.array(self.classes)[self.predicted]})
 
 
+def metric_name(class_name: str) -> str:
+    """The class name with `_` for each character that MLflow refuses in a metric's name, or that splits it."""
+    return re.sub(r"[^\w.\- ]", "_", class_name)
+
+
 def evaluate(model: keras.Model, classifier: keras.Model, split: Split, classes: tuple[str, ...]) -> Evaluation:
     """Predict every image of a split.
 
     Args:
         model: outputs logits. The loss is computed from them, without underflow.
         classifier: the same model with probabilities as its output; these are logged.
-        split: images (N, 32, 32, 3) uint8 and labels (N,) uint8.
+        split: images (N, H, W, C) uint8 and labels (N,) uint8 or uint16.
         classes: class names in the order of the labels.
 
     Returns:

@@ -20,7 +20,7 @@ def probabilities(config: Config, weights: Path, where: str, images: Images) -> 
         config: of the run that trained the model; describes the network.
         weights: the .keras file that the run logged. Only its weights are read.
         where: where the weights come from, for error messages.
-        images: (N, 32, 32, 3) uint8.
+        images: (N, H, W, C) uint8, of the shape in the config.
 
     Returns:
         Class probabilities (N, C) float32.
@@ -32,7 +32,7 @@ def probabilities(config: Config, weights: Path, where: str, images: Images) -> 
     runtime.prepare(replace(config.training, device="cpu"), config.seed)
     from cifar_exp.training import models
 
-    model, _ = models.build(config.model)
+    model, _ = models.build(config.model, config.data.image_shape)
     models.load_weights(model, weights, where)
     classifier = models.classifier(model, config.prediction.flip)
     predicted: npt.NDArray[np.float32] = classifier.predict(images, verbose=0)

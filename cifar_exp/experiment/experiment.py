@@ -17,7 +17,7 @@ import yaml
 from cifar_exp import console
 from cifar_exp.config import memory
 from cifar_exp.config.architecture import sizes
-from cifar_exp.config.schema import IMAGE_SHAPE, Config, flatten, reported
+from cifar_exp.config.schema import Config, flatten, reported
 from cifar_exp.data import datasets
 from cifar_exp.data.datasets import Splits
 from cifar_exp.experiment import resume
@@ -105,11 +105,13 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         console.log_file(folder / ARTIFACTS / "logs" / "run.log"),
         out_of_memory.told(),
     ):
-        _, sizes_are_whole = sizes(config.model.layers, "model", IMAGE_SHAPE)
+        _, sizes_are_whole = sizes(config.model.layers, "model", config.data.image_shape)
         if not sizes_are_whole:  # Keras knows the others
-            memory.check(config, runtime.may_use_gpu(config.training.device), models.sizes(config.model))
+            memory.check(
+                config, runtime.may_use_gpu(config.training.device), models.sizes(config.model, config.data.image_shape)
+            )
             runtime.prepare(config.training, config.seed)
-        model, rows = models.build(config.model)
+        model, rows = models.build(config.model, config.data.image_shape)
         if start:
             log.info("%s  goes on from %s", title, start.name)
             models.load_weights(model, start.weights(folder / "start_from"), f"training.start_from: {start.name}")
@@ -141,14 +143,16 @@ def run(config: Config, job: Job, folder: Path) -> Result:
             made_aside.result()
         package.save(classifier, runtime.backend_package(), splits.classes, folder / MODEL)
         logged.log_model({fingerprint.TAG: tags[fingerprint.TAG]})
-        came_to = outcome.outcome(history, splits, metrics["test/accuracy"])
-        remarks = outcome.remarks(history, came_to)
+        chance = outcome.chance(splits.test.labels, len(splits.classes))
+        came_to = outcome.outcome(history, splits, metrics["test/accuracy"], metrics["test/balanced_accuracy"])
+        remarks = outcome.remarks(history, came_to, chance)
         origins = [f"It went on from {start.link}"] if start else []
         seconds = time.monotonic() - began
         epochs = len(history["val/accuracy"])
-        note = describe(config, job.overrides, tags, metrics, epochs, seconds, [*origins, *remarks])
+        note = describe(config, job.overrides, tags, metrics, chance, epochs, seconds, [*origins, *remarks])
         logged.set_tags({"cifar_exp.outcome": came_to, "mlflow.note.content": note})
-        scores = f"test accuracy {metrics['test/accuracy']:.4f}, loss {metrics['test/loss']:.4f}"
+        accuracy = f"test accuracy {metrics['test/accuracy']:.4f} (chance {chance:.4f})"
+        scores = f"{accuracy}, loss {metrics['test/loss']:.4f}"
         log.info("%s  %s, %.0f s", title, scores, seconds)
         if came_to == outcome.COLLAPSED:
             log.warning("%s  %s", title, remarks[0])

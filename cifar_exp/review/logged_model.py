@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cifar_exp.config.schema import Config
-from cifar_exp.data.datasets import Images, class_names
+from cifar_exp.data.datasets import Images, describe
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation import predict
 from cifar_exp.experiment import reproduce
@@ -51,7 +51,7 @@ class Classifier:
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the probabilities."""
-        return class_names(self.config.data.name)
+        return describe(self.config.data).class_names
 
 
 def from_run(store: Store, run: Run) -> Classifier:
@@ -118,7 +118,7 @@ def probabilities(store: Store, classifier: Classifier, images: Images) -> npt.N
     Args:
         store: contains the model.
         classifier: the model.
-        images: (N, 32, 32, 3) uint8.
+        images: (N, H, W, C) uint8, of the shape in its config.
 
     Returns:
         Class probabilities (N, C) float32.

@@ -174,7 +174,7 @@ def multiply_adds(models_by_name: Mapping[str, ModelConfig], config: Config) -> 
 
     counts = {}
     for name, model in models_by_name.items():
-        layers = models.build(model)[0].layers
+        layers = models.build(model, config.data.image_shape)[0].layers
         counts[name] = float(sum(layer.count_params() * math.prod(layer.output.shape[1:-1]) for layer in layers))
     return counts
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cifar_exp.data.datasets import Images
+from cifar_exp.evaluation.pictures import as_rgb
 from cifar_exp.review import paired
 from cifar_exp.review.paired import Correct
 from cifar_exp.review.run_results import RunResults
@@ -25,7 +26,7 @@ def pairwise(names: Sequence[str], results: Sequence[RunResults], images: Images
     Args:
         names: of the runs.
         results: of the same runs; all have predictions for the same images.
-        images: the test images (N, 32, 32, 3) uint8, or `None` if they are not available.
+        images: the test images (N, H, W, C) uint8, or `None` if they are not available.
 
     Returns:
         JSON-compatible data:
@@ -97,5 +98,5 @@ def _png(image: npt.NDArray[np.uint8]) -> str:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
+    Image.fromarray(as_rgb(image)).save(buffer, "PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cifar_exp.data import datasets
 from cifar_exp.data.datasets import Images
+from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
 from cifar_exp.review import paired
 from cifar_exp.review.run_record import RunRecord
@@ -90,14 +91,16 @@ def shared_test_images(runs: Sequence[RunRecord]) -> tuple[Images | None, str]:
     """Load the test images that all of the runs used, if they are on this machine.
 
     Returns:
-        The images (N, 32, 32, 3) uint8 and an empty string, or `None` and the reason.
+        The images (N, H, W, C) uint8 and an empty string, or `None` and the reason.
     """
-    names, digests = ({run.params.get("data.name") for run in runs}, {run.test_digest for run in runs})
+    names = {(run.params.get("data.name"), run.params.get("data.labels")) for run in runs}
+    digests = {run.test_digest for run in runs}
     if len(names) > 1 or len(digests) > 1:
         return None, "The runs were not tested on the same images."
-    name, digest = str(names.pop()), digests.pop()
+    (name, labels), digest = names.pop(), digests.pop()
+    config = DataConfig(str(name), labels=labels if labels in ("fine", "coarse") else None)
     try:
-        split = datasets.test_images(name)
+        split = datasets.test_images(config)
     except (UserError, OSError) as error:
         return None, f"The test images cannot be read on this machine: {error}"
     if split is None:

@@ -18,7 +18,8 @@ import cifar_exp
 from cifar_exp import exits
 from cifar_exp.config.composition import CONF
 from cifar_exp.config.schema import TrackingConfig
-from cifar_exp.data import cifar10
+from cifar_exp.data.catalog import OFFICIAL
+from cifar_exp.data.official import data_folder
 from cifar_exp.errors import UserError, reason
 from cifar_exp.sweep import leftovers
 from cifar_exp.sweep.resources import Settings
@@ -140,14 +141,14 @@ def _check_stores(ray: Any, tracking: Sequence[TrackingConfig]) -> None:
             raise UserError(f"tracking.uri={store.uri}: {others[0]} cannot log to a file of {here}; name a server")
 
 
-def _images(ray: Any, data: Sequence[Any]) -> dict[str, Images]:
-    """The files of every folder of CIFAR-10 that these jobs name, in Ray's object store."""
-    folders = {config.dir or str(cifar10.default_folder()): config for config in data if config.name == "cifar10"}
+def _images(ray: Any, data: Sequence[Any]) -> dict[tuple[str, str], Images]:
+    """The files of every official data set and folder that these jobs name, in Ray's object store."""
+    folders = {(of.name, of.dir or str(data_folder(None))): of for of in data if of.name in OFFICIAL}
     sent = {}
-    for folder, config in folders.items():
-        found = cifar10.find(config.dir, config.verify).folder
-        names = [name for name in (*cifar10.FILES, cifar10.CHECKSUMS) if (found / name).exists()]
-        files = {name: (found / name).read_bytes() for name in names}
+    for (name, folder), config in folders.items():
+        release = OFFICIAL[name].release()
+        found = release.find(config.dir, config.verify).folder
+        files = {file: (found / file).read_bytes() for file in release.names(found)}
         digest = hashlib.sha256(b"".join(files.values())).hexdigest()
-        sent[folder] = Images(digest[:16], ray.put(files))
+        sent[name, folder] = Images(digest[:16], ray.put(files))
     return sent

@@ -52,7 +52,7 @@ class Board:
 
 
 class Images(NamedTuple):
-    """The files of CIFAR-10 in Ray's object store."""
+    """The files of an official data set in Ray's object store."""
 
     digest: str
     files: Any
@@ -69,8 +69,8 @@ class Place:
     memory: float | None
     """GB that its process may hold; None: as much as there is."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    images: Mapping[str, Images] = field(default_factory=dict)
-    """Folder of CIFAR-10 -> what a machine gets that has no such folder."""
+    images: Mapping[tuple[str, str], Images] = field(default_factory=dict)
+    """Data set and its folder -> what a machine gets that has no such folder."""
 
 
 @dataclass(frozen=True)
@@ -185,30 +185,29 @@ def _run(threads: int, composed: Any) -> None:
     job.run(composed, in_order=False)
 
 
-def _bring_images(data: Any, images: Mapping[str, Images]) -> None:
+def _bring_images(data: Any, images: Mapping[tuple[str, str], Images]) -> None:
     """Where this machine lacks the folder of a job's images, write down those that the driver sent along."""
-    from cifar_exp.data import cifar10
+    from cifar_exp.data.catalog import OFFICIAL
+    from cifar_exp.data.official import data_folder
 
-    named = data.dir or str(cifar10.default_folder())
-    if data.name != "cifar10" or named not in images or cifar10.is_available(named):
+    folder = data.dir or str(data_folder(None))
+    if (data.name, folder) not in images or OFFICIAL[data.name].release().is_available(folder):
         return
     import ray
 
-    digest, files = images[named]
+    digest, files = images[data.name, folder]
     here = Path(tempfile.gettempdir()) / f"cifar_exp-{os.getuid()}-{digest}"  # for the next sweep too
     if not here.exists():
-        _write_images(here, ray.get(files))
+        _write_images(here, OFFICIAL[data.name].release().folder, ray.get(files))
     data.dir = str(here)
 
 
-def _write_images(root: Path, content: Mapping[str, bytes]) -> None:
-    """As `cifar10.find` finds them, whole or not at all."""
-    from cifar_exp.data import cifar10
-
+def _write_images(root: Path, folder: str, content: Mapping[str, bytes]) -> None:
+    """As the release finds them, whole or not at all."""
     part = root.with_name(f"{root.name}.{uuid4().hex}.part")
-    (part / cifar10.FOLDER).mkdir(parents=True)
+    (part / folder).mkdir(parents=True)
     for name, written in content.items():
-        (part / cifar10.FOLDER / name).write_bytes(written)
+        (part / folder / name).write_bytes(written)
     try:
         part.rename(root)
     except OSError:  # another worker was first

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from typing import Any
 
 import cifar_exp
 from cifar_exp.config.schema import Config
 from cifar_exp.data.datasets import Splits
+from cifar_exp.data.schema import DataConfig
 from cifar_exp.tracking.initial_weights import InitialWeights
 from cifar_exp.training import runtime
 
 TAG = "cifar_exp.fingerprint"
 _DECIDES_NOTHING = ("resume", "name", "note", "reference", "review", "sweep", "tracking")
+_DATA_DECIDES_NOTHING = ("dir", "verify", "image_shape", "classes")
+_FIRST_DATA_SETTINGS = ("name", "validation", "validation_share", "split_seed", "train_images")
 
 
 def fingerprint(config: Config, splits: Splits, start: InitialWeights | None = None) -> str:
@@ -24,7 +28,23 @@ def fingerprint(config: Config, splits: Splits, start: InitialWeights | None = N
     settings = asdict(config)
     for key in _DECIDES_NOTHING:
         del settings[key]
-    del settings["data"]["dir"], settings["data"]["verify"], settings["training"]["checkpoint"]
+    del settings["training"]["checkpoint"]
+    settings["data"] = _decisive(config.data)
     settings["training"]["start_from"] = start.digest if start else None  # by what it is, not by what it was called
     decisive = json.dumps([settings, splits.sha256, runtime.backend_name(), cifar_exp.__version__], sort_keys=True)
     return hashlib.sha256(decisive.encode()).hexdigest()[:16]
+
+
+def _decisive(data: DataConfig) -> dict[str, Any]:
+    """The settings of the data that decide a result.
+
+    A setting that was added later counts only where it is not the default, so that earlier runs keep their fingerprint.
+    Image shape and number of classes follow from the images.
+    """
+    settings = asdict(data)
+    added = {f.name: f.default for f in fields(data) if f.name not in _FIRST_DATA_SETTINGS}
+    return {
+        name: value
+        for name, value in settings.items()
+        if name not in _DATA_DECIDES_NOTHING and (name not in added or value != added[name])
+    }

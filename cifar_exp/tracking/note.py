@@ -13,6 +13,7 @@ def describe(
     overrides: Sequence[str],
     tags: Mapping[str, str],
     metrics: Mapping[str, float],
+    chance: float,
     epochs: int,
     seconds: float,
     remarks: Sequence[str],
@@ -24,11 +25,13 @@ def describe(
         overrides: of the run's job.
         tags: as logged.
         metrics: those at the end.
+        chance: accuracy of always answering the most frequent class of the test images.
         epochs: that were trained.
         seconds: from start to end.
         remarks: on how it went, a sentence each, without its full stop.
     """
-    scores = f"**Test accuracy {metrics['test/accuracy']:.4f}**, loss {metrics['test/loss']:.4f}"
+    accuracy = f"**Test accuracy {metrics['test/accuracy']:.4f}** (chance {chance:.4f})"
+    scores = f"{accuracy}, loss {metrics['test/loss']:.4f}"
     best = f"best validation accuracy {metrics['val/best_accuracy']:.4f}"
     when = f"at epoch {metrics['val/best_epoch']:.0f} of {epochs}"
     size = f"{metrics['model/parameters']:,.0f} parameters; {seconds:.0f} s on {tags['cifar_exp.device']}"

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.config.schema import IMAGE_SHAPE
 from cifar_exp.tracking.environment import requirements
 from cifar_exp.tracking.store import import_mlflow
 
@@ -16,7 +15,7 @@ def save(classifier: Any, backend: str, classes: Sequence[str], folder: Path) ->
     """Write the MLflow model.
 
     Args:
-        classifier: a keras.Model from images (N, 32, 32, 3) uint8 to probabilities (N, C) float32.
+        classifier: a keras.Model from images (N, H, W, C) uint8 to probabilities (N, C) float32.
         backend: the package that Keras runs on.
         classes: names, in the order of the probabilities.
         folder: taken anew.
@@ -32,7 +31,7 @@ def save(classifier: Any, backend: str, classes: Sequence[str], folder: Path) ->
         classifier,
         str(folder),
         signature=ModelSignature(
-            Schema([TensorSpec(np.dtype(np.uint8), (-1, *IMAGE_SHAPE))]),
+            Schema([TensorSpec(np.dtype(np.uint8), (-1, *classifier.input_shape[1:]))]),
             Schema([TensorSpec(np.dtype(np.float32), (-1, len(classes)))]),
         ),
         # Named here, or MLflow loads the model in another process to find them.

@@ -1,7 +1,7 @@
 """Random flips, zooms, shifts and crops as matrix products, so that XLA compiles them into the step.
 
 Keras's own RandomZoom, RandomTranslation and RandomCrop take XLA away from the whole step. Each change here is
-one along the rows and one along the columns, and resampling one axis is a product with a (32, 32) matrix of
+one along the rows and one along the columns, and resampling one axis is a product with a square matrix of
 interpolation weights: out = R @ image @ C^T.
 """
 
@@ -18,7 +18,7 @@ from cifar_exp.config.schema import AugmentationConfig
 class Augment(keras.layers.Layer):  # type: ignore[misc]
     """(N, H, W, C) in, the same shape and range out; the identity outside training.
 
-    An output pixel at p samples the input at s = zoom * (p - c) + c + shift, c = 15.5 the centre of the axis,
+    An output pixel at p samples the input at s = zoom * (p - c) + c + shift, c the centre of the axis (15.5 of 32),
     mirrored first where the image is flipped, with linear interpolation. Under fill: nearest, the default, that is
     the image that Keras's ImageDataGenerator makes of the same parameters, and they are drawn as it draws them
     (keras/src/legacy/preprocessing/image.py of Keras 3): zoom_range, height_shift_range and width_shift_range for

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
 from cifar_exp.data.datasets import Images, Labels
 
@@ -18,9 +19,11 @@ def batches(size: int, images: Images, labels: Labels | None = None) -> dict[str
 
     Args:
         size: images a batch; the last batch may have fewer.
-        images: (N, 32, 32, 3) uint8.
-        labels: (N,) uint8.
+        images: (N, H, W, C) uint8.
+        labels: (N,) uint8 or uint16.
     """
+    if labels is not None and labels.dtype == np.uint16:  # PyTorch can hardly compute with it
+        labels = labels.astype(np.int64)
     if keras.backend.backend() != "tensorflow":
         return {"x": images, "batch_size": size} | ({} if labels is None else {"y": labels})
     import tensorflow as tf  # Keras has no call for it

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from cifar_exp.config import architecture
-from cifar_exp.config.schema import CLASSES, AugmentationConfig, Config, EarlyStoppingConfig
+from cifar_exp.config.schema import AugmentationConfig, Config, EarlyStoppingConfig
 from cifar_exp.data.datasets import Splits
 from cifar_exp.errors import Diverged, UserError
 from cifar_exp.training import optimizers
@@ -36,7 +36,7 @@ def fit(
     """Train the model in place.
 
     Args:
-        model: takes pixels in 0..255, gives logits (N, 10).
+        model: takes pixels in 0..255, gives logits (N, classes).
         splits: training and validation images, uint8.
         config: its training, optimizer and augmentation decide how.
         on_epoch: called after each epoch, from 1, with that epoch's metrics.
@@ -142,7 +142,7 @@ def _smoothed(share: float) -> Callable[[Any, Any], Any]:
     """Cross-entropy with this share of each label spread over all classes; Keras has it for one-hot labels alone."""
 
     def loss(labels: Any, logits: Any) -> Any:
-        one_hot = keras.ops.one_hot(keras.ops.reshape(labels, (-1,)), CLASSES)
+        one_hot = keras.ops.one_hot(keras.ops.reshape(labels, (-1,)), logits.shape[-1])
         return keras.losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=share)
 
     return loss

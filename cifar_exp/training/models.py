@@ -15,20 +15,25 @@ import h5py
 import keras
 
 from cifar_exp.config.architecture import RESIDUAL, Layer, LayerRow, LayerSize, detail, namespace_of
-from cifar_exp.config.schema import IMAGE_SHAPE, ModelConfig
+from cifar_exp.config.schema import ModelConfig
+from cifar_exp.data.schema import ImageShape
 from cifar_exp.errors import UserError
 
 _IN_FLIPPED = "layers/functional/"  # where the weights are of a classifier that looks at mirror images too
 
 
-def build(config: ModelConfig) -> tuple[keras.Model, list[LayerRow]]:
-    """The model, (N, 32, 32, 3) pixels in 0..255 to (N, 10) float32 logits, and its layers as configured.
+def build(config: ModelConfig, image_shape: ImageShape) -> tuple[keras.Model, list[LayerRow]]:
+    """The model, (N, H, W, C) pixels in 0..255 to (N, classes) float32 logits, and its layers as configured.
+
+    Args:
+        config: name and layers of the model.
+        image_shape: (H, W, C) of one image.
 
     Raises:
         UserError: naming the layer that Keras refuses.
     """
     rows: list[LayerRow] = []
-    inputs = keras.Input(IMAGE_SHAPE, name="images")
+    inputs = keras.Input(image_shape, name="images")
     pixels = keras.layers.Rescaling(1 / 255, name="pixels")(inputs)
     logits = _apply(config.layers, pixels, f"model {config.name!r}", rows, 0)
     # Softmax and the loss lose too much in half precision.
@@ -36,7 +41,7 @@ def build(config: ModelConfig) -> tuple[keras.Model, list[LayerRow]]:
     return keras.Model(inputs, logits, name="model"), rows
 
 
-def sizes(config: ModelConfig) -> list[LayerSize]:
+def sizes(config: ModelConfig, image_shape: ImageShape) -> list[LayerSize]:
     """What each layer of the model holds, as Keras would build it: no weight is made.
 
     It leaves Keras's names and random states changed: prepare the process anew before a model is built.
@@ -45,7 +50,7 @@ def sizes(config: ModelConfig) -> list[LayerSize]:
         UserError: naming the layer that Keras refuses.
     """
     with keras.StatelessScope(initialize_variables=False):
-        model, _ = build(config)
+        model, _ = build(config, image_shape)
         return [
             LayerSize(
                 f"model {config.name!r}, layer {type(layer).__name__}",
@@ -58,7 +63,7 @@ def sizes(config: ModelConfig) -> list[LayerSize]:
 
 
 def classifier(model: keras.Model, flip: bool = False) -> keras.Model:
-    """The same model, giving class probabilities (N, 10) float32: what is logged and served.
+    """The same model, giving class probabilities (N, classes) float32: what is logged and served.
 
     Args:
         model: as `build` makes it.
@@ -67,7 +72,7 @@ def classifier(model: keras.Model, flip: bool = False) -> keras.Model:
     softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
     if not flip:
         return keras.Model(model.input, softmax(model.output), name="classifier")
-    inputs = keras.Input(IMAGE_SHAPE, name="images")
+    inputs = keras.Input(model.input_shape[1:], name="images")
     mirrored = keras.ops.flip(inputs, axis=2)
     return keras.Model(inputs, (softmax(model(inputs)) + softmax(model(mirrored))) / 2, name="classifier")
 

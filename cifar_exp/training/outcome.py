@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from cifar_exp.config.schema import CLASSES
-from cifar_exp.data.datasets import Splits
+import numpy as np
+
+from cifar_exp.data.datasets import Labels, Split, Splits
 
 COMPLETED, COLLAPSED = "completed", "collapsed"
 
@@ -15,16 +16,38 @@ _LOSS_RISE = 1.1  # times its lowest, before a rising validation loss is worth a
 _GAP_GROWTH = 0.05  # of accuracy
 
 
-def outcome(history: Mapping[str, Sequence[float]], splits: Splits, test_accuracy: float) -> str:
-    """`collapsed` for a model that ended no better than chance, on the validation and the test images; `completed`."""
-    ended_at_chance = _is_chance(history["val/accuracy"][-1], len(splits.validation))
-    return COLLAPSED if ended_at_chance and _is_chance(test_accuracy, len(splits.test)) else COMPLETED
+def chance(labels: Labels, classes: int) -> float:
+    """The accuracy of always answering the most frequent class of these labels: 1 / classes if they are balanced."""
+    return float(np.bincount(labels, minlength=classes).max() / len(labels))
 
 
-def remarks(history: Mapping[str, Sequence[float]], outcome: str) -> list[str]:
-    """What a reader of the curves would say, a sentence each."""
+def outcome(
+    history: Mapping[str, Sequence[float]], splits: Splits, test_accuracy: float, test_balanced_accuracy: float
+) -> str:
+    """`collapsed` for a model that ended no better than chance, on the validation and the test images; `completed`.
+
+    On the test images this must hold for the balanced accuracy as well: of imbalanced classes, a model that tells them
+    apart may have a lower accuracy than one that always answers the most frequent class.
+    """
+    classes = len(splits.classes)
+    at_chance = (
+        _is_chance(history["val/accuracy"][-1], splits.validation, classes)
+        and _is_chance(test_accuracy, splits.test, classes)
+        and _is_balanced_chance(test_balanced_accuracy, splits.test, classes)
+    )
+    return COLLAPSED if at_chance else COMPLETED
+
+
+def remarks(history: Mapping[str, Sequence[float]], outcome: str, chance: float) -> list[str]:
+    """What a reader of the curves would say, a sentence each.
+
+    Args:
+        history: of the training.
+        outcome: of the training.
+        chance: accuracy of chance on the test images.
+    """
     if outcome == COLLAPSED:
-        return [f"Collapsed: it ended with the accuracy of chance, 1 in {CLASSES}"]
+        return [f"Collapsed: it ended with the accuracy of chance, {chance:.4f}"]
     losses = history["val/loss"]
     lowest = min(range(len(losses)), key=losses.__getitem__)
     gaps = [train - val for train, val in zip(history["train/accuracy"], history["val/accuracy"], strict=True)]
@@ -37,6 +60,15 @@ def remarks(history: Mapping[str, Sequence[float]], outcome: str) -> list[str]:
     return []
 
 
-def _is_chance(accuracy: float, images: int) -> bool:
-    chance = 1 / CLASSES
-    return accuracy <= chance + _STANDARD_ERRORS * math.sqrt(chance * (1 - chance) / images)
+def _is_chance(accuracy: float, split: Split, classes: int) -> bool:
+    level = chance(split.labels, classes)
+    return accuracy <= level + _STANDARD_ERRORS * math.sqrt(level * (1 - level) / len(split))
+
+
+def _is_balanced_chance(accuracy: float, split: Split, classes: int) -> bool:
+    """The mean recall of a constant or random answer is 1 / (classes present), whatever their sizes."""
+    counts = np.bincount(split.labels, minlength=classes)
+    counts = counts[counts > 0]
+    level = 1 / len(counts)
+    error = math.sqrt(float(np.sum(level * (1 - level) / counts))) / len(counts)
+    return accuracy <= level + _STANDARD_ERRORS * error

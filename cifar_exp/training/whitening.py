@@ -22,7 +22,7 @@ def whiten(model: keras.Model, images: Images) -> None:
     Args:
         model: as `models.build` makes it. Its first layer with weights is a Conv2D of an even number of filters, at
             most two for each number in a patch.
-        images: to train on, (N, 32, 32, 3) uint8.
+        images: to train on, (N, H, W, C) uint8.
     """
     first = next(layer for layer in model.layers if layer.weights)
     height, width, channels, filters = first.kernel.shape

@@ -16,7 +16,7 @@ import cifar_exp
 from cifar_exp.commands import doctor_checks
 from cifar_exp.commands.doctor_checks import NOTE, OK, PROBLEM
 from cifar_exp.config.schema import Config
-from cifar_exp.data import cifar10
+from cifar_exp.data import archive, cifar10, official
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
 
@@ -105,8 +105,8 @@ def test_the_images_are_looked_at(small_cifar10: Path, compose: Compose) -> None
 
     assert look().state == PROBLEM and "data.verify=size" in look().said
     assert look("data.verify=size").state == NOTE and "not verified" in look("data.verify=size").said
-    sums = "".join(f"{cifar10._md5(small_cifar10 / name)}  {name}\n" for name in cifar10.FILES)
-    (small_cifar10 / cifar10.CHECKSUMS).write_text(sums)
+    sums = "".join(f"{official.md5(small_cifar10 / name)}  {name}\n" for name in cifar10.FILES)
+    (small_cifar10 / archive.CHECKSUMS).write_text(sums)
     assert look().state == OK and "MD5 is the official release's" in look().said
     (small_cifar10 / cifar10.FILES[0]).write_bytes(b"cut")
     assert look().state == PROBLEM and "3 bytes, expected" in look().said

@@ -13,9 +13,12 @@ import pytest
 
 from cifar_exp.config import keras_names
 from cifar_exp.config.architecture import Layer, check, detail, parse, to_entries
-from cifar_exp.config.schema import CLASSES, IMAGE_SHAPE, ModelConfig
+from cifar_exp.config.schema import ModelConfig
 from cifar_exp.errors import UserError
 from cifar_exp.training import models
+
+CLASSES = 10
+IMAGE_SHAPE = (32, 32, 3)
 
 BASE = set(inspect.signature(keras.layers.Layer.__init__).parameters) - {"self", "kwargs"}
 OF_EVERY_LAYER = BASE | {"dtype", "trainable", "name", "activity_regularizer", "autocast"}
@@ -112,7 +115,7 @@ SHAPED: list[list[Any]] = [
 @pytest.mark.parametrize("entries", SHAPED, ids=str)
 def test_shape_is_inferred_as_keras_builds_it(entries: list[Any]) -> None:
     layers = parse(entries, "m")
-    model, rows = models.build(ModelConfig("m", layers, {}))
+    model, rows = models.build(ModelConfig("m", layers, {}), IMAGE_SHAPE)
     assert rows[-1].shape == " x ".join(map(str, model.output_shape[1:]))
     with pytest.raises(UserError, match=re.escape(f"ends in shape {model.output_shape[1:]}, expected (-1,)")):
         check(layers, "m", IMAGE_SHAPE, -1)
@@ -226,7 +229,7 @@ def test_objects_are_accepted_by_name_with_and_without_arguments() -> None:
     }
     layers = parse(["Flatten", {"Dense": dense}], "m")
     check(layers, "m", IMAGE_SHAPE, CLASSES)
-    made = models.build(ModelConfig("m", layers, {}))[0].layers[3]
+    made = models.build(ModelConfig("m", layers, {}), IMAGE_SHAPE)[0].layers[3]
     assert made.kernel_initializer.get_config()["mode"] == "fan_out"
     assert made.kernel_constraint.max_value == 3
     assert isinstance(made.kernel_regularizer, keras.regularizers.L2)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from cifar_exp.config.composition import CONF, plan
-from cifar_exp.config.schema import CLASSES, IMAGE_SHAPE, Config, ReferenceConfig, flatten, reported
+from cifar_exp.config.schema import Config, ReferenceConfig, flatten, reported
 from cifar_exp.data.datasets import Split, Splits
 from cifar_exp.errors import UserError
 from cifar_exp.experiment import experiment
@@ -21,6 +21,9 @@ from cifar_exp.experiment.experiment import Job
 from cifar_exp.sweep.job import varying
 from cifar_exp.tracking import fingerprint
 from cifar_exp.training import fit, models
+
+CLASSES = 10
+IMAGE_SHAPE = (32, 32, 3)
 
 Compose = Callable[..., Config]
 
@@ -167,7 +170,7 @@ def test_a_preset_is_the_protocol_of_its_source(compose: Compose, name: str) -> 
 def test_a_preset_has_its_source_s_parameters_and_trains_a_step(compose: Compose, name: str) -> None:
     config, published = compose(f"experiment={name}"), PUBLISHED[name]
     keras.utils.set_random_seed(0)
-    model, _ = models.build(config.model)
+    model, _ = models.build(config.model, config.data.image_shape)
     assert model.count_params() == published.parameters
     assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == published.trainable
 

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from cifar_exp.config.architecture import check, parse
-from cifar_exp.config.schema import CLASSES, IMAGE_SHAPE
 from cifar_exp.errors import UserError
+
+CLASSES = 10
+IMAGE_SHAPE = (32, 32, 3)
 
 DENSE = {"Dense": {"units": 10}}
 MAPS = {"Conv2D": {"filters": 10, "kernel_size": 3}}

@@ -12,9 +12,11 @@ import pytest
 from cifar_exp.config import architecture, memory
 from cifar_exp.config.architecture import parse
 from cifar_exp.config.composition import CONF
-from cifar_exp.config.schema import IMAGE_SHAPE, Config, ModelConfig
+from cifar_exp.config.schema import Config, ModelConfig
 from cifar_exp.errors import UserError
 from cifar_exp.training import models
+
+IMAGE_SHAPE = (32, 32, 3)
 
 Compose = Callable[..., Config]
 
@@ -80,7 +82,7 @@ def test_a_batch_has_no_more_images_than_there_are(compose: Compose) -> None:
 def test_parameters_are_counted_as_keras_counts_them(compose: Compose, name: str) -> None:
     config = compose(f"model={name}").model
     sizes, is_whole = architecture.sizes(config.layers, "m", IMAGE_SHAPE)
-    built = models.sizes(config)
+    built = models.sizes(config, IMAGE_SHAPE)
     assert is_whole
     assert sum(size.parameters for size in sizes) == sum(size.parameters for size in built)
     assert sum(size.trainable for size in sizes) == sum(size.trainable for size in built)
@@ -106,7 +108,7 @@ COUNTED: list[Any] = [
 def test_each_kind_of_layer_is_counted_as_keras_counts_it(entry: Any) -> None:
     layers = parse([entry], "m")
     ((_, parameters, trainable, values),), _ = architecture.sizes(layers, "m", IMAGE_SHAPE)
-    built = models.sizes(ModelConfig("m", layers, {}))[2]
+    built = models.sizes(ModelConfig("m", layers, {}), IMAGE_SHAPE)[2]
     assert (parameters, trainable) == (built.parameters, built.trainable)
     between = 30 * 30 * 2 * 3 if "SeparableConv2D" in entry else 0  # its two convolutions
     assert values == built.values + between
@@ -119,7 +121,7 @@ def test_keras_counts_a_layer_that_the_config_does_not_follow_without_making_its
     config = compose("model=dense", layers)
     memory.check(config, on_gpu=False)
     with pytest.raises(UserError, match=r"layer Conv2DTranspose: too large .* 560,000,000,000 of them in this layer"):
-        memory.check(config, on_gpu=False, sizes=models.sizes(config.model))
+        memory.check(config, on_gpu=False, sizes=models.sizes(config.model, IMAGE_SHAPE))
 
 
 def test_a_limit_of_the_process_counts() -> None:

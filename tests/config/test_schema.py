@@ -63,7 +63,7 @@ def test_arguments_of_an_optimizer_are_those_of_its_keras_class(name: str) -> No
         ("optimizer.weight_decay=-1", "optimizer.weight_decay: got -1.0, expected at least 0"),
         ("data.validation_share=0", "data.validation_share: got 0.0, expected above 0"),
         ("data.validation_share=1", "data.validation_share: got 1.0, expected below 1"),
-        ("data.train_images=9", "data.train_images: got 9, expected at least 10"),
+        ("data.train_images=9", "data.train_images: got 9, expected a multiple of 10"),
         ("data.train_images=105", "data.train_images: got 105, expected a multiple of 10"),
         ("augmentation.crop=17", "augmentation.crop: got 17, expected at most 16"),
         ("augmentation.zoom=1", "augmentation.zoom: got 1.0, expected below 1"),

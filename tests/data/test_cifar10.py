@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from cifar_exp.data import cifar10
-from cifar_exp.data.cifar10 import ARCHIVE, CHECKSUMS, FILES, FOLDER, RECORD_BYTES, TEST_FILES, TRAINING_FILES
+from cifar_exp.data.archive import CHECKSUMS
+from cifar_exp.data.cifar10 import ARCHIVE, FILES, FOLDER, RECORD_BYTES, TEST_FILES, TRAINING_FILES
+from cifar_exp.data.official import data_folder
 from cifar_exp.errors import UserError
 
 
@@ -102,7 +104,7 @@ def test_the_environment_names_the_folder_where_the_config_does_not(
     monkeypatch.setenv("CIFAR_EXP_DATA", str(small_cifar10.parent))
     assert cifar10.find(None, "size").folder == small_cifar10
     monkeypatch.delenv("CIFAR_EXP_DATA")
-    assert cifar10.default_folder().name == "cifar_exp"
+    assert data_folder(None).name == "cifar_exp"
 
 
 def test_images_and_labels_are_read_in_the_official_layout(small_cifar10: Path) -> None:

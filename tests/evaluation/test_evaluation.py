@@ -22,7 +22,7 @@ CLASSES = tuple("abcdefghij")
 
 def evaluate_pixels(scale: float, flip: bool = False) -> tuple[Evaluation, npt.NDArray[np.float64], Split]:
     """Evaluate a model whose logits are `scale` times the first ten pixels; return the logits and the split too."""
-    model, _ = models.build(ModelConfig("m", parse(["Flatten", {"Dense": {"units": 10}}], "m"), {}))
+    model, _ = models.build(ModelConfig("m", parse(["Flatten", {"Dense": {"units": 10}}], "m"), {}), (32, 32, 3))
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (70, 32, 32, 3)).astype(np.uint8)
     split = Split(images, generator.integers(0, 10, 70).astype(np.uint8))
@@ -107,15 +107,19 @@ def test_metrics_are_named_by_class_and_right(small: Evaluation) -> None:
         {
             "test/loss": 0.5,
             "test/accuracy": 0.6,
+            "test/balanced_accuracy": 0.5,
             "test/f1_macro": (2 / 3 + 2 / 3 + 0) / 3,
             "test/recall/cat": 0.5,
             "test/precision/cat": 1.0,
+            "test/support/cat": 2,
             "test/f1/cat": 2 / 3,
             "test/recall/dog": 1.0,
             "test/precision/dog": 0.5,
+            "test/support/dog": 2,
             "test/f1/dog": 2 / 3,
             "test/recall/ox": 0.0,
             "test/precision/ox": 0.0,
+            "test/support/ox": 1,
             "test/f1/ox": 0.0,
         }
     )

@@ -147,19 +147,19 @@ def test_weights_that_are_cut_short_are_refused(own_store: Store, log_trained: L
 def test_an_image_of_the_right_size_is_unchanged_and_others_are_scaled(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     Image.fromarray(picture).save(tmp_path / "same.png")
-    assert np.array_equal(pictures.read(tmp_path / "same.png"), picture)
+    assert np.array_equal(pictures.read(tmp_path / "same.png", (32, 32, 3)), picture)
     red = np.zeros((300, 200, 3), np.uint8)
     red[..., 0] = 255
     red[:150, :, 1] = 255  # the upper half is yellow
     for name in ("large.png", "large.jpg", "large.webp", "large.bmp"):
         Image.fromarray(red).save(tmp_path / name)
-        read = pictures.read(tmp_path / name).astype(int)
+        read = pictures.read(tmp_path / name, (32, 32, 3)).astype(int)
         assert read.shape == (32, 32, 3)
         assert abs(read[:14] - [255, 255, 0]).max() < 12 and abs(read[18:] - [255, 0, 0]).max() < 12
     exif = Image.Exif()
     exif[0x0112] = 3  # taken upside down
     Image.fromarray(red).save(tmp_path / "turned.jpg", exif=exif)
-    assert pictures.read(tmp_path / "turned.jpg")[-1, 0, 1] > 240
+    assert pictures.read(tmp_path / "turned.jpg", (32, 32, 3))[-1, 0, 1] > 240
 
 
 def test_grey_deep_and_transparent_pictures_are_read(tmp_path: Path) -> None:
@@ -167,11 +167,11 @@ def test_grey_deep_and_transparent_pictures_are_read(tmp_path: Path) -> None:
     Image.fromarray(grey).save(tmp_path / "grey.png")
     Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
     for name in ("grey.png", "deep.png"):
-        assert np.array_equal(pictures.read(tmp_path / name), np.repeat(grey[..., np.newaxis], 3, axis=-1))
+        assert np.array_equal(pictures.read(tmp_path / name, (32, 32, 3)), np.repeat(grey[..., np.newaxis], 3, axis=-1))
     clear = np.zeros((32, 32, 4), np.uint8)
     clear[:16] = 255, 0, 0, 255
     Image.fromarray(clear).save(tmp_path / "clear.png")
-    read = pictures.read(tmp_path / "clear.png")
+    read = pictures.read(tmp_path / "clear.png", (32, 32, 3))
     assert (read[:16] == [255, 0, 0]).all() and (read[16:] == 255).all()
 
 
@@ -189,15 +189,15 @@ def test_a_file_that_is_not_an_image_is_named(tmp_path: Path) -> None:
     for name, written in wrong.items():
         (tmp_path / name).write_bytes(written)
         with pytest.raises(UserError, match=name) as refused:
-            pictures.read(tmp_path / name)
+            pictures.read(tmp_path / name, (32, 32, 3))
         assert "\n" not in str(refused.value)
     for name, message in (("gone.png", "No such file"), ("", "Is a directory")):
         with pytest.raises(UserError, match=message):
-            pictures.read(tmp_path / name)
+            pictures.read(tmp_path / name, (32, 32, 3))
     bomb = Image.new("1", (20_000, 20_000))
     bomb.save(tmp_path / "bomb.png")
     with pytest.raises(UserError, match=r"bomb.png: .*decompression bomb"):
-        pictures.read(tmp_path / "bomb.png")
+        pictures.read(tmp_path / "bomb.png", (32, 32, 3))
 
 
 def test_the_command_classifies_readable_files_and_names_the_others(log_trained: LogTrained, tmp_path: Path) -> None:

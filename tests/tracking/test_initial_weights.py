@@ -24,7 +24,7 @@ CLASSES = tuple(f"class {number}" for number in range(10))
 
 def built(layers: list[Any] = LAYERS) -> keras.Model:
     keras.utils.clear_session()  # as in a run, whose layers are the first of their process
-    return models.build(ModelConfig("small", parse(layers, "small"), {}))[0]
+    return models.build(ModelConfig("small", parse(layers, "small"), {}), (32, 32, 3))[0]
 
 
 def saved(folder: Path, model: keras.Model) -> Path:

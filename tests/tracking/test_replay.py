@@ -43,7 +43,9 @@ def shaky(mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy
 
 @pytest.fixture(scope="module")
 def classifier() -> keras.Model:
-    return models.classifier(models.build(ModelConfig("m", (Layer("Flatten"), Layer("Dense", {"units": 3})), {}))[0])
+    return models.classifier(
+        models.build(ModelConfig("m", (Layer("Flatten"), Layer("Dense", {"units": 3})), {}), (32, 32, 3))[0]
+    )
 
 
 def begin(uri: str, folder: Path, **how: Any) -> Run:

@@ -191,7 +191,7 @@ def test_a_logged_model_belongs_to_its_run_and_can_be_loaded(store: Store, tmp_p
     from cifar_exp.training import models
 
     layers = (Layer("Flatten"), Layer("Dense", {"units": 3}))
-    classifier = models.classifier(models.build(ModelConfig("m", layers, {}))[0])
+    classifier = models.classifier(models.build(ModelConfig("m", layers, {}), (32, 32, 3))[0])
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8)
     with start(store, tmp_path) as run:
         package.save(classifier, keras.backend.backend(), ("a", "b", "c"), tmp_path / "model")

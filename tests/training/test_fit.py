@@ -136,7 +136,7 @@ def test_max_norm_holds_every_column_to_three_after_each_step_as_keras_does(comp
     split = datasets.load(compose("data=digits").data).training.take(np.arange(16))  # a batch: an epoch is a step
     splits = Splits(split, split, split, tuple("0123456789"), "digits")
     configs = [without_dropout(compose(f"experiment={preset}"), constrained) for constrained in (True, False)]
-    model, twin = (models.build(config.model)[0] for config in configs)
+    model, twin = (models.build(config.model, config.data.image_shape)[0] for config in configs)
     held = [layer for layer in model.layers if getattr(layer, "kernel_constraint", None)]
     assert len(held) == (3 if preset == "s3_simple" else 2)
     assert all(layer.kernel_constraint.axis == 0 for layer in held)  # each column of (inputs, units)
@@ -206,7 +206,7 @@ def test_the_best_epoch_is_the_first_of_equals() -> None:
 
 def test_an_interrupt_at_the_end_of_an_epoch_ends_the_training(compose: Compose) -> None:
     config = compose(*SMALL, "optimizer/schedule=one_cycle")
-    model, _ = models.build(config.model)
+    model, _ = models.build(config.model, config.data.image_shape)
 
     def stop(epoch: int, metrics: dict[str, Any]) -> None:
         raise KeyboardInterrupt
@@ -217,7 +217,7 @@ def test_an_interrupt_at_the_end_of_an_epoch_ends_the_training(compose: Compose)
 
 def test_a_loss_that_is_no_number_ends_the_training_after_that_epoch_is_told(compose: Compose) -> None:
     config = compose(*SMALL, "optimizer.learning_rate=1e38")
-    model, _ = models.build(config.model)
+    model, _ = models.build(config.model, config.data.image_shape)
     told: list[int] = []
     with pytest.raises(Diverged, match=r"^diverged in epoch 1: (train|val)/loss is (nan|inf)$"):
         fitting.fit(model, datasets.load(config.data), config, lambda epoch, metrics: told.append(epoch))

@@ -171,7 +171,7 @@ def on_epoch(epoch, metrics):
     if epoch == killed_after:
         os.kill(os.getpid(), signal.SIGKILL)
 
-model, _ = models.build(config.model)
+model, _ = models.build(config.model, config.data.image_shape)
 history = fit(model, splits, config, on_epoch, Checkpoints(pathlib.Path(folder)))
 weights = hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights())).hexdigest()
 print(json.dumps([history, weights]))

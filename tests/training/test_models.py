@@ -13,9 +13,11 @@ from scipy.special import softmax
 
 from cifar_exp.config.architecture import Layer, parse
 from cifar_exp.config.composition import CONF
-from cifar_exp.config.schema import IMAGE_SHAPE, Config, ModelConfig
+from cifar_exp.config.schema import Config, ModelConfig
 from cifar_exp.errors import UserError
 from cifar_exp.training import models
+
+IMAGE_SHAPE = (32, 32, 3)
 
 Compose = Callable[..., Config]
 
@@ -50,7 +52,7 @@ PARAMETERS = {
 
 
 def built(entries: list[Any]) -> keras.Model:
-    return models.build(ModelConfig("m", parse(entries, "m"), {}))[0]
+    return models.build(ModelConfig("m", parse(entries, "m"), {}), (32, 32, 3))[0]
 
 
 def kinds(layers: Sequence[Layer]) -> Iterator[str]:
@@ -68,7 +70,7 @@ def test_every_model_of_conf_has_a_known_size() -> None:
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_model_has_exactly_the_parameters_of_its_counterpart(compose: Compose, name: str) -> None:
-    model, rows = models.build(compose(f"model={name}").model)
+    model, rows = models.build(compose(f"model={name}").model, (32, 32, 3))
     trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     assert (model.count_params(), trainable) == PARAMETERS[name]
     assert sum(row.parameters for row in rows) == PARAMETERS[name][0]
@@ -79,7 +81,7 @@ def test_a_model_has_exactly_the_parameters_of_its_counterpart(compose: Compose,
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_the_layers_are_those_of_the_file_between_rescaling_and_logits(compose: Compose, name: str) -> None:
     config = compose(f"model={name}").model
-    model, rows = models.build(config)
+    model, rows = models.build(config, (32, 32, 3))
     listed = list(kinds(config.layers))
     assert [type(layer).__name__ for layer in model.layers] == ["InputLayer", "Rescaling", *listed, "Activation"]
     assert [row.name for row in rows] == listed
@@ -92,13 +94,13 @@ def test_pixels_are_rescaled_to_one_and_logits_are_unbounded() -> None:
 
 
 def test_a_max_norm_is_on_the_layers_that_name_it(compose: Compose) -> None:
-    model, _ = models.build(compose("model=large").model)
+    model, _ = models.build(compose("model=large").model, (32, 32, 3))
     constraints = [layer.kernel_constraint for layer in model.layers if isinstance(layer, keras.layers.Dense)]
     assert [getattr(constraint, "max_value", None) for constraint in constraints] == [3, 3, None]
 
 
 def test_an_l2_penalty_is_on_every_kernel_but_the_last_at_the_strength_of_its_knob(compose: Compose) -> None:
-    model, _ = models.build(compose("model=bn_deep_l2", "model.l2=0.5").model)
+    model, _ = models.build(compose("model=bn_deep_l2", "model.l2=0.5").model, (32, 32, 3))
     kernels = [layer.kernel for layer in model.layers if isinstance(layer, keras.layers.Dense | keras.layers.Conv2D)]
     assert len(model.losses) == len(kernels) - 1 == 11
     for penalty, kernel in zip(model.losses, kernels, strict=False):
@@ -117,7 +119,7 @@ def test_rows_of_a_residual_tell_how_deep_each_layer_lies() -> None:
     convolution = {"Conv2D": {"filters": 8, "kernel_size": 3, "padding": "same"}}
     shortcut = {"Conv2D": {"filters": 8, "kernel_size": 1}}
     entries: list[Any] = [{"Residual": {"layers": [convolution], "shortcut": [shortcut]}}, "Flatten"]
-    _, rows = models.build(ModelConfig("m", parse(entries, "m"), {}))
+    _, rows = models.build(ModelConfig("m", parse(entries, "m"), {}), (32, 32, 3))
     assert [(row.name, row.depth, row.parameters, row.shortcut) for row in rows] == [
         ("Conv2D", 1, 224, 0),
         ("Conv2D", 1, 32, 0),
@@ -143,7 +145,7 @@ def test_rows_of_a_residual_tell_how_deep_each_layer_lies() -> None:
 )
 def test_what_only_keras_can_refuse_is_refused_by_position(entry: Any) -> None:
     with pytest.raises(UserError, match=r"^model 'm', layer 2 \((\w+)\): ") as refused:
-        models.build(ModelConfig("m", parse(["ReLU", entry], "m"), {}))
+        models.build(ModelConfig("m", parse(["ReLU", entry], "m"), {}), (32, 32, 3))
     assert "\n" not in str(refused.value)
 
 
@@ -176,14 +178,14 @@ def test_a_classifier_may_give_the_mean_over_an_image_and_its_mirror_image(tmp_p
 def test_the_same_seed_gives_the_same_weights(compose: Compose) -> None:
     def weights(seed: int) -> Any:
         keras.utils.set_random_seed(seed)
-        return models.build(compose().model)[0].get_weights()[0]
+        return models.build(compose().model, (32, 32, 3))[0].get_weights()[0]
 
     assert np.array_equal(weights(1), weights(1))
     assert not np.array_equal(weights(1), weights(2))
 
 
 def test_the_summary_lists_every_layer_and_the_total(compose: Compose) -> None:
-    text = models.summary(models.build(compose().model)[0])
+    text = models.summary(models.build(compose().model, (32, 32, 3))[0])
     assert "122,570" in text
     assert text.count("Conv2D") == 3
     assert text.endswith("\n")

@@ -30,7 +30,7 @@ def replaced(model: keras.Model) -> list[str]:
 def test_only_what_is_the_same_is_replaced() -> None:
     config = plan(["model=baseline", "data=digits", LAYERS], multirun=False).jobs[0]
     runtime.prepare(config.training, 0)
-    model, _ = models.build(config.model)
+    model, _ = models.build(config.model, config.data.image_shape)
     assert replaced(model) == ["batch_normalization"]
     renormalizes = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.BatchNormalization(renorm=True)])
     first_axis = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.BatchNormalization(axis=1)])

@@ -18,7 +18,7 @@ from cifar_exp.training import models
 
 def built(layers: list[Any]) -> keras.Model:
     keras.utils.clear_session()  # as in a run, whose layers are the first of their process
-    return models.build(ModelConfig("m", parse(layers, "m"), {}))[0]
+    return models.build(ModelConfig("m", parse(layers, "m"), {}), (32, 32, 3))[0]
 
 
 def saved(folder: Path, layers: list[Any]) -> Path:

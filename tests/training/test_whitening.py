@@ -10,10 +10,12 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from cifar_exp.config.composition import plan
-from cifar_exp.config.schema import IMAGE_SHAPE, Config
+from cifar_exp.config.schema import Config
 from cifar_exp.data.datasets import Images
 from cifar_exp.errors import UserError
 from cifar_exp.training import models, whitening
+
+IMAGE_SHAPE = (32, 32, 3)
 
 Compose = Callable[..., Config]
 FILTERS = 16
@@ -29,7 +31,7 @@ def images() -> Images:
 
 @pytest.fixture
 def whitened(compose: Compose, images: Images) -> keras.Model:
-    model, _ = models.build(compose("model=speedrun", "model.filters=[16,8,8,8,8]").model)
+    model, _ = models.build(compose("model=speedrun", "model.filters=[16,8,8,8,8]").model, (32, 32, 3))
     whitening.whiten(model, images)
     return model
 

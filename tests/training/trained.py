@@ -61,7 +61,7 @@ def go_on(overrides: tuple[str, ...], folder: Path | None = None, stop_after: in
             raise KeyboardInterrupt
 
     try:
-        model, _ = models.build(config.model)
+        model, _ = models.build(config.model, config.data.image_shape)
         history = fitting.fit(model, splits, config, on_epoch, Checkpoints(folder) if folder else None)
         return Trained(model, history, told, splits)
     finally:
