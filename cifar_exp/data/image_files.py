@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -23,9 +23,7 @@ from cifar_exp.errors import UserError
 
 log = logging.getLogger(__name__)
 
-NAMES = ("folder", "csv", "parquet")
 _DECODER_VERSION = 1  # raise it when `Decoder` gives other pixels
-_SHOWN = 10
 
 
 class ImageFiles:
@@ -80,15 +78,18 @@ def load(config: DataConfig) -> ImageFiles:
     for remark in found.remarks:
         log.warning("%s", remark)
     decoder = _decoder(config)
+    sources: Callable[[], Iterable[Source]]
     if config.name == "parquet":
         file = _path(config, "file")
         hashes, bad = contents.digests(file.parent, [file.name], cache.folder())
+        if bad:
+            raise UserError(f"data.file={file}: {bad[0]}")
         column = tables.image_column(file, _columns(config))
         hashes.append(column)
-        sources: Callable[[], Iterable[Source]] = lambda: tables.read_parquet(file, column)  # noqa: E731
+        sources = partial(tables.read_parquet, file, column)
     else:
         hashes, bad = contents.digests(found.root, found.paths, cache.folder())
-        sources = lambda: (found.root / path for path in found.paths)  # noqa: E731
+        sources = partial(_files, found)
     made_by = [_DECODER_VERSION, decoder.size, decoder.resize, decoder.color_mode, shape]
     key = hashlib.sha256(json.dumps([made_by, hashes]).encode()).hexdigest()[:32]
     entry = filling.entry(key, sources, (len(found), *shape), decoder)
@@ -108,6 +109,10 @@ def load(config: DataConfig) -> ImageFiles:
     return ImageFiles(images, assigned, classes, str(found.root.resolve()))
 
 
+def _files(found: Listing) -> Iterator[Path]:
+    return (found.root / path for path in found.paths)
+
+
 def _list(config: DataConfig) -> Listing:
     if config.name == "folder":
         return listing.list_folder(_path(config, "dir"))
@@ -123,12 +128,8 @@ def _report_bad(found: Listing, bad: dict[int, str], skip: bool) -> None:
     named = [f"{rows}{found.paths[i]} ({reason})" for i, reason in sorted(bad.items())]
     count = f"{len(bad):,} of {len(found):,} images cannot be read"
     if not skip:
-        raise UserError(f"{found.root}: {count}: {_first_of(named)}; data.bad_images=skip leaves them out")
+        raise UserError(f"{found.root}: {count}: {listing.first_of(named)}; data.bad_images=skip leaves them out")
     log.warning("%s: %s and are left out: %s", found.root, count, ", ".join(named))
-
-
-def _first_of(names: Sequence[str]) -> str:
-    return listing.first_of(names)
 
 
 def _path(config: DataConfig, setting: str) -> Path:
@@ -148,8 +149,9 @@ def _columns(config: DataConfig) -> Columns:
 
 
 def _decoder(config: DataConfig) -> Decoder:
-    size = None if config.size is None else (int(config.size[0]), int(config.size[1]))
-    return Decoder(size, config.resize, config.color_mode)
+    if config.size is not None and min(config.size) < 1:
+        raise UserError(f"data.size: got {list(config.size)}, expected [height, width], each at least 1")
+    return Decoder(config.size, config.resize, config.color_mode)
 
 
 def _first_size(config: DataConfig) -> tuple[int, int]:
@@ -158,7 +160,7 @@ def _first_size(config: DataConfig) -> tuple[int, int]:
         file = _path(config, "file")
         return _size_of(str(file), islice(tables.read_parquet(file, tables.image_column(file, _columns(config))), 100))
     found = _list(config)
-    return _size_of(str(found.root), (found.root / path for path in found.paths))
+    return _size_of(str(found.root), _files(found))
 
 
 def _size_of(root: str, sources: Iterable[Source]) -> tuple[int, int]:

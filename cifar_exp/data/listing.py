@@ -45,6 +45,18 @@ class Listing:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def to_parquet(self) -> bytes:
+        """Path, label and split of each image, and its group if there are some, as the bytes of a Parquet file."""
+        import pyarrow
+        import pyarrow.parquet
+
+        columns = {"path": self.paths, "label": self.labels, "split": self.splits, "group": self.groups}
+        table = pyarrow.table({name: list(column) for name, column in columns.items() if column})
+        sink = pyarrow.BufferOutputStream()
+        pyarrow.parquet.write_table(table, sink)
+        content: bytes = sink.getvalue().to_pybytes()
+        return content
+
     def take(self, indices: Sequence[int]) -> Listing:
         """Select images by index, in the order of the indices."""
 

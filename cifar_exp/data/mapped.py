@@ -57,6 +57,11 @@ class MappedImages:
         """All images, read into memory."""
         return np.take(self._pixels, self._indices, axis=0).astype(dtype or np.uint8, copy=False)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the images."""
+        return int(np.prod(self.shape))
+
     def take(self, indices: npt.NDArray[np.intp]) -> MappedImages:
         """Select images by index, without reading them."""
         return MappedImages(self._pixels, self._digests, self._key, self._indices[indices])
@@ -67,3 +72,7 @@ class MappedImages:
         digest = hashlib.sha256(f"{self._key} {self.shape}".encode())
         digest.update(np.take(self._digests, self._indices, axis=0).data)
         return digest.hexdigest()
+
+
+StoredImages = npt.NDArray[np.uint8] | MappedImages
+"""Images (N, H, W, C) uint8, in memory or in a file."""

@@ -96,9 +96,7 @@ def last(images: int, share: float) -> int:
     """
     first = int(images * (1 - share))
     if not 0 < first < images:
-        raise UserError(
-            f"data.validation_share={share} of {images} images leaves none to train or none to validate"
-        )
+        raise UserError(f"data.validation_share={share} of {images} images leaves none to train or none to validate")
     return first
 
 
@@ -138,9 +136,7 @@ def folds(
     raise UserError(f"data.fold: got {fold}, expected below data.folds, {count}")
 
 
-def _share(
-    labels: Names, splits: Names, groups: Names | None, share: float, seed: int, setting: str
-) -> Indices:
+def _share(labels: Names, splits: Names, groups: Names | None, share: float, seed: int, setting: str) -> Indices:
     """Images to be moved out of the training images: about this share, of each class and whole groups."""
     rest = np.flatnonzero(splits == "training")
     if groups is None:
