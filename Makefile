@@ -28,13 +28,13 @@ env:  ## write .env, the settings and secrets of the team's server
 up:  ## start the team's server and wait until it answers; needs Docker with Compose
 	@docker/up
 
-down:  ## stop it; what it holds stays
+down:  ## stop the server; its data is kept
 	@docker/compose down
 
-backup:  ## its database and artifacts to one file below backups/, while it runs; or FILE=...
+backup:  ## back up its database and artifacts to a file in backups/, or FILE=..., while it runs
 	@docker/backup $(FILE)
 
-restore:  ## fill an empty server from a backup: FILE=...
+restore:  ## restore a backup to an empty server: FILE=...
 	@docker/restore $(FILE)
 
 DO ?= add
@@ -54,4 +54,4 @@ clean:  ## remove the virtual environment; runs and results stay
 
 .venv/dev: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch .venv/run $@  # it has all that a run needs
+	touch .venv/run $@  # includes everything that a run needs

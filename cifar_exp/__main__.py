@@ -1,4 +1,4 @@
-"""python -m cifar_exp: compose, check, run."""
+"""The command `python -m cifar_exp`: compose all jobs, check them, run them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,22 @@ from cifar_exp.training import runtime
 
 
 def main() -> int:
-    """Answer one command line; the exit code is 0, 1 for a failed run, 2 for a refusal, or 128 + signal."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, so that errors are told here, in one line
+    """Run one command line.
+
+    Returns:
+        Exit code: 0, 1 after a failed run, 2 after an error that the user can fix, or 128 + signal.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise errors, so that they are printed here in one line
     arguments = get_args_parser().parse_args()
     only_asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
-    streams.outlast(also_full_disks=not only_asks)
+    streams.tolerate_missing_readers(also_full_disks=not only_asks)
     console.set_up()
     raised: list[Exception] = []
 
     def task(composed: DictConfig) -> None:
         try:
             job.run(composed)
-        except Exception as error:  # Hydra would add lines of its own
+        except Exception as error:  # Hydra would print further lines
             raised.append(error)
 
     app = hydra.main(version_base="1.3", config_path=str(composition.CONF), config_name="config")(task)
@@ -43,8 +47,8 @@ def main() -> int:
         if only_asks:
             try:
                 app()
-            except Exception as wrong:
-                raise UserError(composition.explain(wrong)) from wrong
+            except Exception as failure:
+                raise UserError(composition.explain(failure)) from failure
             return 0
         runtime.check_backend()
         plan = composition.plan(arguments.overrides, arguments.multirun, arguments.config_dir)
@@ -55,10 +59,10 @@ def main() -> int:
         if plan.folder and not plan.is_named:
             from cifar_exp.sweep import parent
 
-            if name := parent.begun(plan, command):
+            if name := parent.find_earlier(plan, command):
                 again = [*arguments.overrides, f"sweep.name={name}"]
                 plan = composition.plan(again, arguments.multirun, arguments.config_dir)
-        sys.argv += plan.hand_over()  # Hydra reads them itself
+        sys.argv += plan.hand_over()  # Hydra reads sys.argv
         on_cluster = parallel is not None and parallel.address is not None
         plan.check(partial(experiment.check_surroundings, elsewhere=on_cluster))
         if launcher.is_basic(plan.launcher) and not runtime.threads_are_set():
@@ -79,11 +83,11 @@ def main() -> int:
     except (Diverged, OutOfMemory) as error:
         console.refuse(f"failed: {error}")
         return exits.FAILED
-    except OSError as error:  # a full disk, a folder that may not be written
+    except OSError as error:  # for example a full disk or a folder without write permission
         console.refuse(f"failed: {error}")
         return exits.FAILED
     except Exception as error:
-        if exits.received():  # what was interrupted has made this of it
+        if exits.received():  # other code replaced the KeyboardInterrupt by this exception
             return _stopped()
         traceback.print_exc()
         console.refuse(f"failed: {type(error).__name__}: {error}")
@@ -91,7 +95,7 @@ def main() -> int:
 
 
 def _stopped() -> int:
-    code = exits.of_stop()
+    code = exits.stop_code()
     console.refuse("stopped; a run that had begun is logged as KILLED")
     return code
 

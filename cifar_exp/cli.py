@@ -1,4 +1,4 @@
-"""cifar-exp: what is done beside running, a subcommand each."""
+"""The command `cifar-exp` and its list of subcommands."""
 
 from __future__ import annotations
 
@@ -27,8 +27,12 @@ _COMMANDS = (compare, report, review, promote, champion, predict, sources, sync,
 
 
 def main() -> int:
-    """Answer one command line; the exit code is 0, 1 for a failure, 2 for a refusal, or 128 + signal."""
-    streams.outlast()
+    """Run one command line.
+
+    Returns:
+        Exit code: 0, 1 after a failure, 2 after an error that the user can fix, or 128 + signal.
+    """
+    streams.tolerate_missing_readers()
     try:
         exits.take_signals()
         arguments = _parsed()
@@ -38,24 +42,24 @@ def main() -> int:
     except UserError as error:
         return _refuse(error, exits.REFUSED)
     except KeyboardInterrupt:
-        return _refuse("stopped", exits.of_stop())
+        return _refuse("stopped", exits.stop_code())
     except (OSError, Diverged, OutOfMemory) as error:
         return _refuse(f"failed: {error}", exits.FAILED)
     except Exception as error:
-        if exits.received():  # what was interrupted has made this of it
-            return _refuse("stopped", exits.of_stop())
+        if exits.received():  # other code replaced the KeyboardInterrupt by this exception
+            return _refuse("stopped", exits.stop_code())
         traceback.print_exc()
         return _refuse(f"failed: {type(error).__name__}: {error}", exits.FAILED)
 
 
 def _parsed() -> argparse.Namespace:
-    """With overrides wherever they stand: argparse leaves those over that come after an option."""
+    """Parse the command line; overrides may also follow an option, where argparse does not expect them."""
     parser = _parser()
-    arguments, left = parser.parse_known_args()
-    if left and "overrides" in arguments and all("=" in one and not one.startswith("-") for one in left):
-        arguments.overrides += left
-    elif left:
-        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    arguments, unparsed = parser.parse_known_args()
+    if unparsed and "overrides" in arguments and all("=" in text and not text.startswith("-") for text in unparsed):
+        arguments.overrides += unparsed
+    elif unparsed:
+        parser.error(f"unrecognized arguments: {' '.join(unparsed)}")
     return arguments
 
 

@@ -1,4 +1,4 @@
-"""What a person sees while it runs: lines, and in a terminal a bar for every run that trains, which keeps moving."""
+"""Terminal output of runs: log lines, and a progress bar for each run that is training."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 _console = Console(soft_wrap=True, highlight=False)
-_errors = Console(stderr=True, soft_wrap=True, highlight=False)
 _log = logging.getLogger("cifar_exp")
 
 
 class _Screen:
-    """Shows it here."""
+    """Terminal of this process."""
 
     def __init__(self) -> None:
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
 
     def line(self, text: str) -> None:
-        """Above the bars, where there are any."""
+        """Print a line, above the progress bars if there are any."""
         _console.print(text, markup=False)
 
     def progress(self, title: str, epoch: int, epochs: int) -> None:
-        """So far a run has come; where this is no terminal, its lines say so."""
+        """Move the progress bar of a run. Without a terminal nothing is shown; log lines report the epochs."""
         if not _console.is_terminal:
             return
         if self._bars is None:
@@ -49,8 +48,8 @@ class _Screen:
             self._tasks[title] = self._bars.add_task(title, total=epochs)
         self._bars.update(self._tasks[title], completed=epoch)
 
-    def over(self, title: str) -> None:
-        """This run trains no more."""
+    def end_progress(self, title: str) -> None:
+        """Remove the progress bar of a run."""
         if self._bars is None or title not in self._tasks:
             return
         self._bars.remove_task(self._tasks.pop(title))
@@ -59,8 +58,8 @@ class _Screen:
             self._bars = None
 
 
-class _Elsewhere:
-    """Sends it to the process that shows it."""
+class _Forwarder:
+    """Sends all output to another process, which prints it."""
 
     def __init__(self, send: Callable[..., None]) -> None:
         self._send = send
@@ -71,42 +70,51 @@ class _Elsewhere:
     def progress(self, title: str, epoch: int, epochs: int) -> None:
         self._send("progress", title, epoch, epochs)
 
-    def over(self, title: str) -> None:
-        self._send("over", title)
+    def end_progress(self, title: str) -> None:
+        self._send("end_progress", title)
 
 
-_screen: _Screen | _Elsewhere = _Screen()
+_screen: _Screen | _Forwarder = _Screen()
 
 
-def show_elsewhere(send: Callable[..., None]) -> None:
-    """Let another process show what this one would: `send` brings it there, where it is given to `show`."""
+def forward(send: Callable[..., None]) -> None:
+    """Let another process print the output of this one.
+
+    Args:
+        send: called with the arguments that the other process must pass to `show`.
+    """
     global _screen
-    _screen = _Elsewhere(send)
+    _screen = _Forwarder(send)
 
 
-def show(what: str, *values: Any) -> None:
-    """What another process has sent here."""
-    getattr(_screen, what)(*values)
+def show(method: str, *values: Any) -> None:
+    """Show output that another process forwarded.
+
+    Args:
+        method: `"line"`, `"progress"` or `"end_progress"`.
+        values: its arguments.
+    """
+    getattr(_screen, method)(*values)
 
 
-class _Lines(logging.Handler):
-    """Log records as plain lines."""
+class _LineHandler(logging.Handler):
+    """Prints log records as plain lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _screen.line(self.format(record))
 
 
 def set_up() -> None:
-    """Show what the package logs; once a process."""
-    if not any(isinstance(handler, _Lines) for handler in _log.handlers):
-        _log.addHandler(_Lines())
+    """Print the log records of the package. Further calls in the same process have no effect."""
+    if not any(isinstance(handler, _LineHandler) for handler in _log.handlers):
+        _log.addHandler(_LineHandler())
         _log.setLevel(logging.INFO)
         _log.propagate = False
 
 
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
-    """Write what the package logs to this file too, with times."""
+    """Context manager that also writes the log records of the package, with their times, to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -119,7 +127,12 @@ def log_file(path: Path) -> Iterator[None]:
 
 
 class EpochProgress:
-    """One line an epoch, and in a terminal a bar below them with the time that is left."""
+    """Context manager that shows the progress of a training: a line per epoch, and in a terminal a progress bar.
+
+    Args:
+        title: of the run; each line begins with it.
+        epochs: number of epochs of the whole training.
+    """
 
     def __init__(self, title: str, epochs: int) -> None:
         self._title, self._epochs = title, epochs
@@ -131,19 +144,24 @@ class EpochProgress:
         return self
 
     def __exit__(self, *error: object) -> None:
-        _screen.over(self._title)
+        _screen.end_progress(self._title)
 
     def skip(self, epochs: int) -> None:
-        """So many were trained before."""
+        """Count epochs that were trained before the run was resumed."""
         self._skipped = epochs
         _screen.progress(self._title, epochs, self._epochs)
 
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        """This epoch has ended."""
+        """Report the end of an epoch.
+
+        Args:
+            epoch: number of the epoch, from 1.
+            metrics: of this epoch, by the names under which they are logged.
+        """
         _screen.progress(self._title, epoch, self._epochs)
         now = time.monotonic()
         seconds, self._last = now - self._last, now
-        left = (self._epochs - epoch) * (now - self._began) / (epoch - self._skipped)
+        seconds_left = (self._epochs - epoch) * (now - self._began) / (epoch - self._skipped)
         _log.info(
             "%s  epoch %*d/%d  loss %.4f  accuracy %.4f  val_loss %.4f  val_accuracy %.4f  %.1f s  %s images/s%s",
             self._title,
@@ -156,28 +174,23 @@ class EpochProgress:
             metrics["val/accuracy"],
             seconds,
             f"{metrics['train/images_per_second']:,.0f}",
-            f"  ETA {_clock(left)}" if epoch < self._epochs else "",
+            f"  ETA {_clock(seconds_left)}" if epoch < self._epochs else "",
         )
 
 
 def say(text: str) -> None:
-    """A line for the person at the terminal, not for the log."""
+    """Print a line to stdout without logging it."""
     _console.print(text, markup=False)
-
-
-def say_progress(text: str) -> None:
-    """A line that tells how far a command has come, on stderr: stdout holds the command's answer alone."""
-    _errors.print(text, markup=False)
 
 
 @cache
 def say_once(text: str) -> None:
-    """A line for the person at the terminal, however often it is said."""
+    """Print a line to stdout, only once per process for the same text."""
     say(text)
 
 
 def refuse(reason: object) -> None:
-    """The one line of a refusal, on stderr."""
+    """Print an error message to stderr as one line."""
     print(f"cifar_exp: {' '.join(str(reason).split())}", file=sys.stderr)
 
 

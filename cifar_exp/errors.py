@@ -19,7 +19,7 @@ class Diverged(Exception):
 
 
 class OutOfMemory(Exception):
-    """A training that takes more memory than there is."""
+    """Raised when a training needs more memory than the machine or its GPU has."""
 
 
 def reason(error: BaseException) -> str:

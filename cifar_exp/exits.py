@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and the signals that stop it as Ctrl-C does."""
+"""Exit codes, and the signals that stop a command in the same way as Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,101 +11,107 @@ from types import FrameType
 
 FAILED, REFUSED = 1, 2
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
-"""Ctrl-C, an operator, a terminal that closes, the warnings of batch systems, a limit on CPU time."""
+"""Sent by Ctrl-C, an operator, a closing terminal, a batch system before a time limit, a limit on CPU time."""
 
-_TO_GROUPS = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # terminals and Slurm: to every process
+_GROUP_SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # sent to all processes of a group
 _SIGNALLED = 128
-_SAME = 1.0  # seconds; one keystroke reaches a process in several ways
+_SAME = 1.0  # seconds; one keystroke can reach a process in several ways
 
 _received: list[int] = []
 _raised_at: float | None = None
-_held = 0
-_hurried = False
+_delays = 0
+_pending = False
 
 
-def of_stop() -> int:
-    """The exit code of what a KeyboardInterrupt ended, 128 + signal: 130 by Ctrl-C, 143 by SIGTERM.
+def stop_code() -> int:
+    """Exit code of a command that a signal stopped, and ignore further signals while the process ends.
 
-    Not told by the exception: Ray raises one of its own in place of the one that it was interrupted by. Nothing is left
-    to be stopped then: further signals are ignored while the process ends.
+    The first received signal decides. The exception does not tell it: Ray replaces the KeyboardInterrupt by its own.
+
+    Returns:
+        128 + signal: 130 for Ctrl-C, 143 for SIGTERM.
     """
     for number in STOPPING:
-        if signal.getsignal(number) is _stop:
+        if signal.getsignal(number) is _on_signal:
             signal.signal(number, signal.SIG_IGN)
     return _SIGNALLED + (received() or [signal.SIGINT])[0]
 
 
 def take_signals() -> None:
-    """Let every signal that asks a process to end raise KeyboardInterrupt in the main thread.
+    """Let every signal in `STOPPING` raise KeyboardInterrupt in the main thread.
 
-    One that is ignored stays so, as `nohup` has it.
+    Signals that are ignored, as under `nohup`, stay ignored.
     """
     global _raised_at
     _received.clear()
     _raised_at = None
     for number in STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _stop)
+            signal.signal(number, _on_signal)
 
 
 def received() -> list[int]:
-    """The signals that have asked this process to end, the first one first.
+    """Signals that this process received since `take_signals`, in order.
 
-    Code in between may have made another exception of the KeyboardInterrupt: an import that is interrupted does.
+    They tell that a command was stopped even if other code replaced the KeyboardInterrupt by another exception, as an
+    interrupted import does.
     """
     return list(_received)
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """Write the end of something down: a signal that comes meanwhile raises KeyboardInterrupt after it."""
-    global _held, _hurried
-    if threading.current_thread() is not threading.main_thread():  # no signal reaches it
+def delay_signals() -> Iterator[None]:
+    """Context manager that delays the KeyboardInterrupt of a signal until its end, for example while a result is saved.
+
+    It can be nested. In other threads than the main thread, which receive no signals, it has no effect.
+    """
+    global _delays, _pending
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _held += 1
+    _delays += 1
     try:
         yield
     finally:
-        _held -= 1
-        late = _hurried and not _held
-        if late:
-            _hurried = False
-    if late:
+        _delays -= 1
+        raise_now = _pending and not _delays
+        if raise_now:
+            _pending = False
+    if raise_now:
         _raise()
 
 
-def hurried() -> bool:
-    """Whether a signal has come while others are held: what may take less time then should."""
-    return _hurried
+def stop_pending() -> bool:
+    """Whether a signal came during `delay_signals`, so that code that waits should wait no longer."""
+    return _pending
 
 
 @contextmanager
-def blocked() -> Iterator[None]:
-    """Start processes that signals to the whole group do not reach: this process has them end.
+def block_group_signals() -> Iterator[None]:
+    """Context manager that blocks signals to the process group; processes started in it inherit the block.
 
-    What comes meanwhile is delivered afterwards.
+    Such processes are ended by this process instead. Signals that come meanwhile are delivered afterwards.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _TO_GROUPS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def leave_to_parent() -> None:
-    """Ignore what a terminal or a batch system sends to the whole group."""
-    for number in _TO_GROUPS:
+def ignore_group_signals() -> None:
+    """Ignore signals that a terminal or a batch system sends to the whole process group."""
+    for number in _GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    global _hurried
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    global _pending
     _received.append(number)
     if _raised_at is not None and time.monotonic() - _raised_at < _SAME:
         return
-    if _held:
-        _hurried = True
+    if _delays:
+        _pending = True
     else:
         _raise()
 

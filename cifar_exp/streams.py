@@ -1,4 +1,4 @@
-"""Standard streams that outlast whoever reads them: a pipe to `head`, a terminal that is closed."""
+"""Standard streams that keep working when their reader is gone: a pipe to `head`, a closed terminal."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ _NO_READER = frozenset({errno.EPIPE, errno.EIO})
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-def outlast(also_full_disks: bool = False) -> None:
-    """Let writing to stdout and stderr never fail for want of a reader; what nobody reads is dropped.
+def tolerate_missing_readers(also_full_disks: bool = False) -> None:
+    """Replace stdout and stderr by streams that drop output which nobody can read, instead of raising an error.
 
     Args:
-        also_full_disks: whether to drop what does not fit on the disk that they are redirected to: for programs whose
-            result is elsewhere.
+        also_full_disks: whether to also drop output that does not fit on the disk that a stream is redirected to. Meant
+            for programs whose results are not on these streams.
     """
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # closed, as by `>&-`: a file would get its number, and what others print there
+        except OSError:  # closed, as by `>&-`; otherwise the next opened file would get its number and the output
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
     dropped = _NO_READER | _NO_SPACE if also_full_disks else _NO_READER
     for name, number in (("stdout", 1), ("stderr", 2)):
-        if getattr(sys, name) is getattr(sys, f"__{name}__"):  # not one that somebody has put there to read it
+        if getattr(sys, name) is getattr(sys, f"__{name}__"):  # leave a stream that captures the output
             setattr(sys, name, _stream(getattr(sys, name), number, dropped))
 
 
-def _stream(before: io.TextIOWrapper | None, number: int, dropped: Collection[int]) -> io.TextIOWrapper:
-    """As Python made it, but for what is done with errors."""
-    raw = _Lasting(number, dropped)
-    if before is None:
+def _stream(original: io.TextIOWrapper | None, number: int, dropped: Collection[int]) -> io.TextIOWrapper:
+    """Create a stream with the settings of Python's own, except that errors in `dropped` are ignored."""
+    raw = _ForgivingFile(number, dropped)
+    if original is None:
         return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace")
-    before.flush()
+    original.flush()
     return io.TextIOWrapper(
-        raw if before.write_through else io.BufferedWriter(raw),  # with -u
-        encoding=before.encoding,
-        errors="backslashreplace" if before.errors == "strict" else before.errors,
-        line_buffering=before.line_buffering,
-        write_through=before.write_through,
+        raw if original.write_through else io.BufferedWriter(raw),  # write_through: python -u
+        encoding=original.encoding,
+        errors="backslashreplace" if original.errors == "strict" else original.errors,
+        line_buffering=original.line_buffering,
+        write_through=original.write_through,
     )
 
 
-class _Lasting(io.FileIO):
-    """A file descriptor that leads nowhere once nobody reads it."""
+class _ForgivingFile(io.FileIO):
+    """File descriptor that is redirected to /dev/null as soon as it has no reader."""
 
     def __init__(self, number: int, dropped: Collection[int]) -> None:
         super().__init__(number, "w", closefd=False)

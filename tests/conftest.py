@@ -1,4 +1,4 @@
-"""What the tests share: composed configs, synthetic CIFAR-10 files, a tracking store."""
+"""Fixtures that all tests share: composed configs, synthetic CIFAR-10 files, tracking stores."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _compose(*overrides: str) -> Config:
 
 @pytest.fixture(scope="session")
 def compose() -> Compose:
-    """compose("model=bn", "seed=1") -> the checked Config of that command line."""
+    """compose("model=bn", "seed=1") -> the checked Config of this command line."""
     return _compose
 
 
@@ -68,13 +68,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Python's collector need not look again and again at TensorFlow, MLflow and all else that the tests import."""
+    """Exclude TensorFlow, MLflow and all other imported modules from Python's garbage collection."""
     gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Which tests stay together where pytest-xdist 3.8 runs several at once; its marks do nothing with pytest 9.2."""
+    """Keep tests that share fixtures in one process; the marks of pytest-xdist 3.8 have no effect with pytest 9.2."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
@@ -89,13 +89,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def _own_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No unit test depends on what the shell around it has set; tests of whole programs start from it."""
+    """Clear environment variables of the shell that would affect unit tests; end-to-end tests keep them."""
     if {"end_to_end", "stack"} & set(request.path.parts):
         return
     for name in ("CIFAR_EXP_DATA", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
     for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
-        monkeypatch.setenv(name, "")  # so that it is unset again after the test, in which a run may set it
+        monkeypatch.setenv(name, "")  # so that it is restored after the test even if a run sets it
         monkeypatch.delenv(name)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     datasets.load.cache_clear()
@@ -103,7 +103,7 @@ def _own_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture(autouse=True)
 def _own_log() -> Iterator[None]:
-    """What a test shows on a terminal does not change how the next one captures the log."""
+    """Restore the package's logger after each test."""
     logger = logging.getLogger("cifar_exp")
     before = set(logger.handlers)
     yield
@@ -114,7 +114,7 @@ def _own_log() -> Iterator[None]:
 
 
 def write_batches(folder: Path, records: int, seed: int = 0) -> Path:
-    """The six files in the official layout, with random pixels and labels 0..9 in random order."""
+    """Write the six files in the official layout, with random pixels and labels 0..9 in random order."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(seed)
     for name in cifar10.FILES:
@@ -127,7 +127,7 @@ def write_batches(folder: Path, records: int, seed: int = 0) -> Path:
 
 @pytest.fixture(scope="session")
 def synthetic_cifar10(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder that holds cifar-10-batches-bin/ at full size; not the official release. Not to be written to."""
+    """Folder with cifar-10-batches-bin/ at full size but with random images. It must not be changed."""
     root = tmp_path_factory.mktemp("cifar10")
     write_batches(root / cifar10.FOLDER, 10_000)
     yield root
@@ -136,20 +136,20 @@ def synthetic_cifar10(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
 
 @pytest.fixture
 def small_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """cifar-10-batches-bin with 20 records a file, which cifar10 is made to expect here."""
+    """Folder cifar-10-batches-bin with 20 records per file; `cifar10` is patched to expect this number."""
     monkeypatch.setattr(cifar10, "FILE_BYTES", 20 * cifar10.RECORD_BYTES)
     return write_batches(tmp_path / "small" / cifar10.FOLDER, 20)
 
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """An SQLite store with an experiment; making its tables takes seconds, so that the tests share it."""
+    """SQLite store with an experiment. The tests share it because creating its tables takes seconds."""
     folder = tmp_path_factory.mktemp("store")
     return Store(f"sqlite:///{folder / 'mlflow.db'}", "unit")
 
 
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real MLflow server on this machine."""
+    """Address of a real MLflow server on this machine."""
     with server_process.serve(tmp_path_factory.mktemp("server")) as uri:
         yield uri

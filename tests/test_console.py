@@ -1,4 +1,4 @@
-"""What a person sees: lines, bars in a terminal, and both from other processes."""
+"""Tests of the terminal output: lines, progress bars, and both forwarded by other processes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rich.console import Console
 from cifar_exp import console
 
 
-def shown(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> io.StringIO:
-    """What is written from now on."""
+def capture_console(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> io.StringIO:
+    """Replace the console by one that writes to the returned buffer."""
     written = io.StringIO()
     monkeypatch.setattr(
         console, "_console", Console(file=written, force_terminal=terminal, width=100, soft_wrap=True, highlight=False)
@@ -26,14 +26,14 @@ def epoch(progress: console.EpochProgress, number: int) -> None:
     progress.epoch(number, measured | {"train/images_per_second": 1000.0})
 
 
-def test_a_terminal_has_a_bar_for_every_run_that_trains_below_their_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = shown(monkeypatch, terminal=True)
+def test_a_terminal_shows_a_progress_bar_for_each_run_below_the_log_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = capture_console(monkeypatch, terminal=True)
     console.set_up()
     with console.EpochProgress("[1/2] first", 5) as first, console.EpochProgress("[2/2] second", 7) as second:
         epoch(first, 1)
         second.skip(3)
         assert isinstance(console._screen, console._Screen) and console._screen._bars is not None
-        console._screen._bars.refresh()  # as it does ten times a second
+        console._screen._bars.refresh()  # rich does this ten times a second
         console.show("line", "[2/2] second  said")
         frame = written.getvalue().rpartition("said")[2]
         assert "[1/2] first" in frame and "epoch 1/5" in frame
@@ -43,8 +43,8 @@ def test_a_terminal_has_a_bar_for_every_run_that_trains_below_their_lines(monkey
     assert written.getvalue().endswith("afterwards\n")
 
 
-def test_elsewhere_than_in_a_terminal_there_are_lines_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = shown(monkeypatch, terminal=False)
+def test_without_a_terminal_only_lines_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = capture_console(monkeypatch, terminal=False)
     console.set_up()
     with console.EpochProgress("[1/2] first", 5) as first:
         epoch(first, 1)
@@ -53,17 +53,17 @@ def test_elsewhere_than_in_a_terminal_there_are_lines_alone(monkeypatch: pytest.
     assert line.startswith("[1/2] first  epoch 1/5  loss 0.5000 ") and "ETA" in line
 
 
-def test_what_one_process_has_sent_another_one_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_of_one_process_is_shown_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[tuple[Any, ...]] = []
-    written = shown(monkeypatch, terminal=True)
+    written = capture_console(monkeypatch, terminal=True)
     console.set_up()
-    monkeypatch.setattr(console, "_screen", console._Elsewhere(lambda *event: sent.append(event)))
+    monkeypatch.setattr(console, "_screen", console._Forwarder(lambda *event: sent.append(event)))
     with console.EpochProgress("[1/1] run", 2) as progress:
         epoch(progress, 1)
     assert written.getvalue() == ""
-    assert [event[0] for event in sent] == ["progress", "progress", "line", "over"]
+    assert [event[0] for event in sent] == ["progress", "progress", "line", "end_progress"]
 
     monkeypatch.setattr(console, "_screen", console._Screen())
-    for what, *values in sent:
-        console.show(what, *values)
+    for method, *values in sent:
+        console.show(method, *values)
     assert "epoch 1/2" in written.getvalue() and "[1/1] run  epoch 1/2  loss 0.5000" in written.getvalue()

@@ -1,4 +1,4 @@
-"""Exit codes of what was stopped, and what a second signal may interrupt."""
+"""Tests of the exit codes after signals, and of code that a second signal must not interrupt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cifar_exp import exits
 
 def send(number):
     os.kill(os.getpid(), number)
-    for _ in range(100):  # a handler runs between two steps of Python
+    for _ in range(100):  # Python runs a handler between two of its instructions
         time.sleep(0.01)
 """
 STOPPED = """
@@ -25,11 +25,11 @@ try:
         send(int(sys.argv[1]))
     except KeyboardInterrupt:
         if sys.argv[2] == "replaced":
-            raise KeyboardInterrupt from None  # as Ray does while it waits
+            raise KeyboardInterrupt from None  # Ray does this while it waits
         raise
 except KeyboardInterrupt:
-    code = exits.of_stop()
-    send(int(sys.argv[1]))  # the end is not stopped
+    code = exits.stop_code()
+    send(int(sys.argv[1]))  # ignored while the process ends
     sys.exit(code)
 """
 CODES = [
@@ -40,8 +40,8 @@ CODES = [
     (signal.SIGUSR2, 140),
     (signal.SIGXCPU, 152),
 ]
-# The second signal comes at once, as when a terminal and a shell both send one; the third is a person's.
-HELD = """
+# The second signal follows at once, as if a terminal and a shell both sent one; the third is sent by a person.
+DELAYED = """
 exits.take_signals()
 ended = []
 try:
@@ -49,18 +49,18 @@ try:
         send(signal.SIGHUP)
     finally:
         os.kill(os.getpid(), signal.SIGTERM)
-        with exits.held():
-            ended.append(exits.hurried())
+        with exits.delay_signals():
+            ended.append(exits.stop_pending())
             time.sleep(1)
             send(signal.SIGINT)
-            ended.append(exits.hurried())
+            ended.append(exits.stop_pending())
         ended.append("not reached")
 except KeyboardInterrupt:
-    print(ended, exits.received(), exits.hurried())
-    sys.exit(exits.of_stop())
+    print(ended, exits.received(), exits.stop_pending())
+    sys.exit(exits.stop_code())
 """
 IGNORED = """
-signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup does this
 exits.take_signals()
 send(signal.SIGHUP)
 print("goes on", exits.received())
@@ -69,7 +69,7 @@ BLOCKED = """
 import subprocess
 exits.take_signals()
 try:
-    with exits.blocked():
+    with exits.block_group_signals():
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             child = "import os, time; os.kill(os.getpid(), %d); print('lives')" % number
             print(subprocess.run([sys.executable, "-c", child], capture_output=True, text=True).stdout.strip())
@@ -77,7 +77,7 @@ try:
         print("not lost", exits.received())
     time.sleep(60)
 except KeyboardInterrupt:
-    sys.exit(exits.of_stop())
+    sys.exit(exits.stop_code())
 """
 
 
@@ -94,24 +94,26 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("interrupt", ["as raised", "replaced"])
 @pytest.mark.parametrize(("number", "code"), CODES)
-def test_code_names_the_signal_whoever_raises(number: signal.Signals, code: int, interrupt: str) -> None:
+def test_exit_code_names_the_signal_even_if_the_exception_was_replaced(
+    number: signal.Signals, code: int, interrupt: str
+) -> None:
     done = run(STOPPED, str(int(number)), interrupt)
     assert (done.returncode, done.stderr) == (code, "")
 
 
-def test_what_is_held_is_done_whole_and_a_later_signal_asks_it_to_hurry() -> None:
-    done = run(HELD)
+def test_delayed_signals_interrupt_nothing_and_are_reported_as_pending() -> None:
+    done = run(DELAYED)
     received = [signal.SIGHUP, signal.SIGTERM, signal.SIGINT]
     assert done.stdout == f"{[False, True]} {[int(number) for number in received]} False\n", done.stderr
     assert done.returncode == 129
 
 
-def test_what_nohup_has_ignored_stays_ignored() -> None:
+def test_signals_that_nohup_ignores_stay_ignored() -> None:
     done = run(IGNORED)
     assert (done.returncode, done.stdout) == (0, "goes on []\n")
 
 
-def test_processes_that_are_started_blocked_outlive_what_the_group_gets() -> None:
+def test_processes_started_while_group_signals_are_blocked_survive_them() -> None:
     done = run(BLOCKED)
     assert done.stdout.splitlines() == ["lives"] * 4 + ["not lost []"], done.stderr
     assert done.returncode == 129

@@ -14,14 +14,14 @@ from cifar_exp.importing import importing
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
-    """What other tests leave behind is collected."""
+def _restore_collector() -> Iterator[None]:
+    """Reset the garbage collector after each test."""
     yield
     gc.unfreeze()
     gc.enable()
 
 
-def test_nothing_is_collected_meanwhile_and_what_was_made_is_not_looked_at_afterwards() -> None:
+def test_collection_is_off_during_an_import_and_skips_its_objects_afterwards() -> None:
     before = gc.get_freeze_count()
     with importing("a_package_that_is_not_there"):
         assert not gc.isenabled()
@@ -29,7 +29,7 @@ def test_nothing_is_collected_meanwhile_and_what_was_made_is_not_looked_at_after
     assert gc.get_freeze_count() > before
 
 
-def test_in_another_thread_what_the_main_one_makes_meanwhile_can_still_be_collected() -> None:
+def test_import_in_another_thread_does_not_keep_objects_of_the_main_thread() -> None:
     before = gc.get_freeze_count()
 
     def import_it() -> bool:
@@ -42,20 +42,20 @@ def test_in_another_thread_what_the_main_one_makes_meanwhile_can_still_be_collec
     assert gc.get_freeze_count() <= before
 
 
-def test_an_import_that_fails_leaves_collection_on() -> None:
+def test_collection_is_on_after_a_failed_import() -> None:
     with pytest.raises(ModuleNotFoundError), importing("a_package_that_is_not_there"):
         __import__("a_package_that_is_not_there")
     assert gc.isenabled()
 
 
-def test_the_second_time_the_garbage_of_what_ran_before_is_not_kept() -> None:
+def test_import_of_an_imported_package_keeps_no_garbage() -> None:
     before = gc.get_freeze_count()
     with importing("pytest"):
         assert gc.isenabled()
     assert gc.get_freeze_count() == before
 
 
-def test_whoever_has_switched_collection_off_finds_it_off() -> None:
+def test_collection_stays_off_if_it_was_off() -> None:
     gc.disable()
     with importing("a_package_that_is_not_there"):
         pass
@@ -74,9 +74,9 @@ import_mlflow()
 
 
 @pytest.mark.parametrize(("package", "script"), [("keras", PREPARE), ("mlflow", IMPORT_MLFLOW)])
-def test_packages_that_take_seconds_are_imported_so(package: str, script: str) -> None:
-    tell = f"import gc, sys; print({package!r} in sys.modules, gc.isenabled(), gc.get_freeze_count())"
-    done = subprocess.run([sys.executable, "-c", f"{script}\n{tell}"], capture_output=True, text=True, check=True)
+def test_large_packages_are_imported_with_the_collector_off(package: str, script: str) -> None:
+    report = f"import gc, sys; print({package!r} in sys.modules, gc.isenabled(), gc.get_freeze_count())"
+    done = subprocess.run([sys.executable, "-c", f"{script}\n{report}"], capture_output=True, text=True, check=True)
     imported, enabled, frozen = done.stdout.split()
     assert (imported, enabled) == ("True", "True")
     assert int(frozen) > 100_000

@@ -1,4 +1,4 @@
-"""Which package may import which: the contracts in pyproject.toml hold, and catch what they forbid."""
+"""Tests of the import contracts in pyproject.toml: they hold, and they catch forbidden imports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import cifar_exp
 pytest.importorskip("importlinter", reason="lint-imports comes with cifar-exp[dev]")
 
 PACKAGE = Path(cifar_exp.__file__).parent
-# Module -> an import that it may not have, and the package or module that it names.
+# Module -> an import statement that the module must not contain, and the name of the imported package or module.
 FORBIDDEN = {
     "config/memory.py": ("from cifar_exp.training import optimizers", "cifar_exp.training.optimizers"),
     "console.py": ("from cifar_exp.tracking import store", "cifar_exp.tracking.store"),
@@ -25,11 +25,11 @@ FORBIDDEN = {
     "sweep/job.py": ("import tensorflow", "tensorflow"),
     "review/query.py": ("import ray", "ray"),
 }
-CIRCLE = ("data/cifar10.py", "from cifar_exp.data import datasets")  # which imports it
+CIRCLE = ("data/cifar10.py", "from cifar_exp.data import datasets")  # datasets imports cifar10
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
-    """lint-imports on the copy of the package in this folder."""
+    """Run lint-imports on the copy of the package in this folder."""
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as lint; lint()", "--no-cache"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
@@ -57,7 +57,7 @@ def test_contracts_hold_and_each_forbidden_import_is_named(copy: Path) -> None:
     assert "No cycles are allowed in cifar_exp.data." in broken.stdout
 
 
-def test_a_new_package_has_to_take_its_place(copy: Path) -> None:
+def test_a_new_package_must_be_listed_in_the_layers(copy: Path) -> None:
     (copy / "cifar_exp" / "search").mkdir()
     (copy / "cifar_exp" / "search" / "__init__.py").write_text("")
     done = lint(copy)

@@ -1,4 +1,4 @@
-"""Standard streams without a reader: a pipe that is closed, a terminal that is gone, a descriptor that never was."""
+"""Tests of standard streams without a reader: a closed pipe, a closed terminal, a closed descriptor."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import os, sys
 from pathlib import Path
 from rich.console import Console
 from cifar_exp import streams
-streams.outlast(also_full_disks=len(sys.argv) > 2)
+streams.tolerate_missing_readers(also_full_disks=len(sys.argv) > 2)
 console = Console()
-waited = sys.stdin and sys.stdin.readline()  # until the reader has gone
+waited = sys.stdin and sys.stdin.readline()  # until the reader is gone
 for stream in (sys.stdout, sys.stderr):
     for number in range(3):
         print("line", number, file=stream, flush=True)
@@ -25,13 +25,13 @@ console.print("by rich")
 if not os.path.samestat(os.fstat(1), os.stat("/dev/full")):
     os.write(1, b"by a library in C")
 with Path(sys.argv[1]).open("w") as file:
-    file.write("goes on" if file.fileno() > 2 else "is written to by whoever prints")
+    file.write("goes on" if file.fileno() > 2 else "has the number of a standard stream")
 """
 PYTHON = [sys.executable, "-c", PROGRAM]
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
 
 
-def test_reader_that_closes_the_pipe_ends_nothing(tmp_path: Path) -> None:
+def test_program_survives_a_reader_that_closes_the_pipe(tmp_path: Path) -> None:
     running = subprocess.Popen(
         [*PYTHON, str(tmp_path / "done")],
         env=ENVIRONMENT,
@@ -45,7 +45,7 @@ def test_reader_that_closes_the_pipe_ends_nothing(tmp_path: Path) -> None:
     assert (running.returncode, (tmp_path / "done").read_text()) == (0, "goes on")
 
 
-def test_terminal_that_is_gone_ends_nothing(tmp_path: Path) -> None:
+def test_program_survives_a_closed_terminal(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     running = subprocess.Popen(
         [*PYTHON, str(tmp_path / "done")], env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=theirs, stderr=theirs
@@ -56,14 +56,14 @@ def test_terminal_that_is_gone_ends_nothing(tmp_path: Path) -> None:
     assert (running.returncode, (tmp_path / "done").read_text()) == (0, "goes on")
 
 
-def test_descriptors_that_are_closed_are_given_to_no_file(tmp_path: Path) -> None:
+def test_files_do_not_get_the_numbers_of_closed_streams(tmp_path: Path) -> None:
     command = 'exec "$@" <&- >&- 2>&-'
     done = subprocess.run(["sh", "-c", command, "sh", *PYTHON, str(tmp_path / "done")], env=ENVIRONMENT, timeout=60)
     assert (done.returncode, (tmp_path / "done").read_text()) == (0, "goes on")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
-def test_full_disk_is_told_unless_the_result_is_elsewhere(tmp_path: Path) -> None:
+def test_full_disk_is_an_error_unless_it_is_to_be_ignored(tmp_path: Path) -> None:
     for arguments, code in (((), 1), (("drop",), 0)):
         with Path("/dev/full").open("wb") as full:
             done = subprocess.run(
@@ -78,8 +78,8 @@ def test_full_disk_is_told_unless_the_result_is_elsewhere(tmp_path: Path) -> Non
         assert (done.returncode != 0) == bool(code)
 
 
-def test_what_an_encoding_lacks_is_written_as_escapes(tmp_path: Path) -> None:
-    program = "from cifar_exp import streams; streams.outlast(); print('\\u4f60')"
+def test_characters_that_the_encoding_lacks_are_escaped(tmp_path: Path) -> None:
+    program = "from cifar_exp import streams; streams.tolerate_missing_readers(); print('\\u4f60')"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=ENVIRONMENT | {"PYTHONIOENCODING": "ascii"},

@@ -165,7 +165,7 @@ def stack() -> Finding:
 def journals() -> Finding:
     """What runs have logged and no store has taken."""
     found = sync.find([OUTPUTS]) if OUTPUTS.is_dir() else []
-    states = [sync.look(folder) for folder in found]
+    states = [sync.state_of(folder) for folder in found]
     live, waiting = sum(one.live for one in states), [one for one in states if not one.is_whole]
     if waiting:
         events = sum(one.waiting for one in waiting)
@@ -198,7 +198,7 @@ def tracking(store: Store) -> Finding:
         except UserError as error:
             return Finding("tracking", PROBLEM, str(error))
         try:
-            with store.asked() as client:
+            with store.connected() as client:
                 count = len(client.search_experiments())
         except Exception as error:  # of a file that is none of MLflow's, or an older one's, there are many
             todo = "mlflow db upgrade, if an older MLflow made it; or another one with MLFLOW_TRACKING_URI"
@@ -211,7 +211,7 @@ def tracking(store: Store) -> Finding:
     if away:
         todo = "runs write a journal until it is back; cifar-exp sync sends what waits"
         return Finding("tracking", NOTE, f"{store.uri} is away: {away}", todo)
-    known = server.who(store.uri)
+    known = server.current_user(store.uri)
     login = f"logged in as {known}" if known else f"it asks for no login; runs are logged as {store.user}"
     return Finding("tracking", OK, f"{store.uri}: MLflow {server.version(store.uri) or 'of unknown version'}, {login}")
 

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = sync.find(Path(folder) for folder in arguments.folders or ["outputs"])
     states = []
     for folder in found:
-        state = sync.look(folder) if arguments.status else sync.send(folder, arguments.uri, arguments.experiment)
+        state = sync.state_of(folder) if arguments.status else sync.send(folder, arguments.uri, arguments.experiment)
         states.append(state)
         said = "is being written, and sent by its own process" if state.live else f"{state.waiting} events wait"
         if state.sent:
@@ -37,8 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
             console.refuse(f"{folder}: {problem}")
     store = store_of(arguments)
     if not arguments.status and store.exists() and not store.away():
-        with store.refusing():
-            for told in heartbeat.end_the_gone(store):
+        with store.translate_errors():
+            for told in heartbeat.end_dead_runs(store):
                 console.say(told)
     if not any(state.live or state.waiting or state.sent or state.problems for state in states):
         console.say(f"Nothing waits: {len(states)} runs, all sent.")

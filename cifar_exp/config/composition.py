@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -21,7 +22,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from cifar_exp import console
 from cifar_exp.config import checks, from_data, overrides, schema, yaml_files
 from cifar_exp.config.loader import Loader
 from cifar_exp.config.schema import Config
@@ -32,7 +32,10 @@ CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") i
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 _SAID_EVERY = 2.0  # seconds
+_FEW = 20  # jobs take less than that to check
 _SWEEPER = "hydra_plugins.cifar_exp_sweeper.PlannedSweeper"
 _handed_over: list[list[str]] = []
 
@@ -151,13 +154,13 @@ def _plan_sweep(parsed: list[Override], base: DictConfig, search: list[str]) -> 
 
 
 def _announced(jobs: Sequence[T]) -> Iterator[tuple[int, T]]:
-    """The jobs with their numbers from 1; every two seconds a line tells how many have been checked."""
+    """The jobs with their numbers from 1; every two seconds a line tells how many of many have been checked."""
     said = time.monotonic()
     for number, job in enumerate(jobs, 1):
         yield number, job
-        if time.monotonic() - said > _SAID_EVERY:
+        if len(jobs) > _FEW and time.monotonic() - said > _SAID_EVERY:
             said = time.monotonic()
-            console.say_progress(f"checked {number:,} of {len(jobs):,} jobs")
+            log.info("checked %s of %s jobs", f"{number:,}", f"{len(jobs):,}")
 
 
 def _folder(config_dir: str) -> Path:

@@ -26,7 +26,9 @@ from omegaconf._utils import split_key
 from cifar_exp.config import from_data
 
 _TEMPLATES = 256  # compositions kept: a few hundred kilobytes each
-_REFERENCE = re.compile(r"\$\{(\w+)(?:[.\[][^{}:$]*)?\}")  # ${model.filters[0]}: no resolver, not nested, not relative
+_REFERENCE = re.compile(r"\$\{(\w+(?:[.\[][^{}:$]*)?)\}")  # ${model.filters[0]}: no resolver, not nested, not relative
+
+Path = tuple[str, ...]
 
 
 class NotCovered(Exception):
@@ -126,7 +128,10 @@ class Template:
 
     def __init__(self, composed: DictConfig) -> None:
         self._composed = composed
-        self._resolved: dict[str, Any] = {}  # the parts that no override so far has changed
+        self._resolved: dict[Path, Any] = {}  # contents that no override so far has changed
+        self._changed: dict[
+            frozenset[Path], dict[Path, bool]
+        ] = {}  # by the paths of overrides: which nodes they change
 
     @cached_property
     def _working(self) -> DictConfig:
@@ -137,8 +142,8 @@ class Template:
         return working
 
     @cached_property
-    def _references(self) -> dict[str, frozenset[str] | None]:
-        return _references(self._working)
+    def _references(self) -> dict[Path, frozenset[Path] | None]:
+        return _references(OmegaConf.to_container(self._composed))
 
     def composed_with(self, values: Sequence[Override], overrides: Sequence[str]) -> DictConfig:
         """A copy with these values; `overrides` are all overrides of the job, which Hydra's part lists."""
@@ -165,20 +170,54 @@ class Template:
             for override in values:
                 restore.append(self._set_aside(override))  # noqa: PERF401  # one may fail after others
             ConfigLoaderImpl._apply_overrides_to_config(values, self._working)
-            changed = {str(split_key(override.key_or_group)[0]) for override in values}
-            return {str(key): self._part(str(key), changed) for key in self._working}
+            overridden = frozenset(_changed_path(override) for override in values)
+            changed = self._changed.setdefault(overridden, {})
+            root, keys = self._working, map(str, self._working)
+            return {key: self._content(root, key, (key,), overridden, changed) for key in keys}
         finally:
             for put_back in reversed(restore):
                 put_back()
 
-    def _part(self, key: str, changed: Collection[str]) -> Any:
-        """The resolved content below one key of the root."""
-        references = self._references[key]
-        if references is None or not references.isdisjoint(changed):
-            return _content(self._working, key)
-        if key not in self._resolved:
-            self._resolved[key] = _content(self._working, key)
-        return self._resolved[key]
+    def _content(
+        self, parent: Any, key: Any, path: Path, overridden: frozenset[Path], changed: dict[Path, bool]
+    ) -> Any:
+        """The resolved content of a node.
+
+        Args:
+            parent: the container that holds the node.
+            key: of the node in it.
+            path: of the node from the root.
+            overridden: paths of the overrides.
+            changed: for nodes that were asked for before, whether the overrides change their content.
+        """
+        if path not in changed:
+            changed[path] = self._is_changed(path, overridden)
+        if not changed[path]:
+            if path not in self._resolved:
+                self._resolved[path] = _content(parent, key)
+            return self._resolved[path]
+        node: Any = parent._get_node(key)
+        children = node.__dict__.get("_content") if isinstance(node, Container) else None
+        if isinstance(children, dict):
+            return {name: self._content(node, name, (*path, str(name)), overridden, changed) for name in children}
+        if isinstance(children, list):
+            return [self._content(node, n, (*path, str(n)), overridden, changed) for n in range(len(children))]
+        return _content(parent, key)
+
+    def _is_changed(self, path: Path, overridden: Collection[Path]) -> bool:
+        """Whether overrides at these paths change the content at `path`, itself or through what it refers to."""
+        waiting, reached = [path], set[Path]()
+        while waiting:
+            place = waiting.pop()
+            if any(_within(place, other) or _within(other, place) for other in overridden):
+                return True
+            reached.add(place)
+            for origin, targets in self._references.items():
+                if _within(origin, place) or _within(place, origin):
+                    if targets is None:
+                        return True
+                    waiting += targets - reached
+        return False
 
     def _set_aside(self, override: Override) -> Callable[[], None]:
         """Replace the node that an override changes by a copy of it.
@@ -227,36 +266,37 @@ def _children(node: DictConfig) -> dict[Any, Node]:
     return content
 
 
-def _content(root: DictConfig, key: str) -> Any:
-    node: Any = root._get_node(key)
+def _content(parent: Any, key: Any) -> Any:
+    node: Any = parent._get_node(key)
     node = node._maybe_dereference_node(throw_on_resolution_failure=True)
     return OmegaConf.to_container(node, resolve=True) if isinstance(node, Container) else node._value()
 
 
-def _references(root: DictConfig) -> dict[str, frozenset[str] | None]:
-    """For each key of the root, itself and the keys that its content depends on; None: they cannot be told."""
-    direct: dict[str, set[str] | None] = {}
-    for key in root:
-        node: Any = root._get_node(key)
-        text = repr(OmegaConf.to_container(node) if isinstance(node, Container) else node._value())
-        for own in from_data.INTERPOLATIONS.values():  # they refer to this part only
-            text = text.replace(own, "")
-        found = _REFERENCE.findall(text)
-        direct[str(key)] = {str(key), *found} if len(found) == text.count("${") else None
-    references: dict[str, frozenset[str] | None] = {}
-    for key in direct:
-        reached, waiting = set[str](), [key]
-        while waiting:
-            names = direct.get(waiting.pop())
-            if names is None:
-                break
-            waiting += names - reached
-            reached |= names
-        else:
-            references[key] = frozenset(reached)
-            continue
-        references[key] = None
-    return references
+def _changed_path(override: Override) -> Path:
+    """Where the content changes: with a key that comes or goes, the content of the node that holds it."""
+    path = _path(override.key_or_group)
+    return path[:-1] if override.is_delete() or override.is_add() or override.is_force_add() else path
+
+
+def _path(key: str) -> Path:
+    return tuple(str(part) for part in split_key(key))
+
+
+def _within(path: Path, other: Path) -> bool:
+    return path[: len(other)] == other
+
+
+def _references(content: Any, path: Path = ()) -> dict[Path, frozenset[Path] | None]:
+    """For each text with interpolations, by its path: the paths that it refers to; None: they cannot be told."""
+    if isinstance(content, dict | list):
+        children = content.items() if isinstance(content, dict) else enumerate(content)
+        return {place: to for key, child in children for place, to in _references(child, (*path, str(key))).items()}
+    if not isinstance(content, str) or "${" not in content:
+        return {}
+    if content in from_data.INTERPOLATIONS.values():
+        return {path: frozenset([path[:-1]])}  # it describes the group that it is in
+    found = _REFERENCE.findall(content)
+    return {path: frozenset(map(_path, found)) if len(found) == content.count("${") else None}
 
 
 hydra_app.ConfigLoaderImpl = Loader  # Hydra offers no setting for it

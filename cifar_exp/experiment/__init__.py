@@ -1,1 +1,1 @@
-"""One run from its config to its logged results; resuming it, and reproducing a logged one."""
+"""One run from its config to its logged results; resuming runs, and reproducing logged ones."""

@@ -1,4 +1,4 @@
-"""The story of one run: config -> data -> model -> fit -> evaluate -> log."""
+"""Carry out one run: config -> data -> model -> fit -> evaluate -> log."""
 
 from __future__ import annotations
 
@@ -45,22 +45,28 @@ _REFERENCE_TAGS = ("accuracy", "loss", "parameters", "seconds", "source")
 
 @dataclass(frozen=True)
 class Job:
-    """Where a run stands: what was overridden for it, and its place in a sweep, if it is part of one."""
+    """How a run was started, and its place in a sweep, if any."""
 
     overrides: tuple[str, ...] = ()
-    number: int | None = None  # from 1
-    varying: Mapping[str, str] = field(default_factory=dict)  # what the sweep varies -> its value here
-    tags: Mapping[str, str] = field(default_factory=dict)  # further ones
+    number: int | None = None
+    """Number in the sweep, from 1."""
+    varying: Mapping[str, str] = field(default_factory=dict)
+    """Key that the sweep varies -> value in this job."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Additional tags of the run."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to."""
+    """Results of a finished run."""
 
-    run_id: str | None  # None: the store has not taken it yet
+    run_id: str | None
+    """None if the run is not in the store yet."""
     name: str
     metrics: dict[str, float]
+    """Final metrics."""
     history: dict[str, list[float]]
+    """Metric name -> one value per epoch."""
     seconds: float
     fingerprint: str
 
@@ -69,14 +75,15 @@ def run(config: Config, job: Job, folder: Path) -> Result:
     """Train, evaluate and log one model.
 
     Args:
-        config: everything that decides the run.
-        job: what it was started as.
-        folder: for its journal and its files; those that are logged go below `artifacts`, under their names.
+        config: settings of the run.
+        job: how it was started.
+        folder: for its journal and files, unless an interrupted run in another folder is resumed. Artifacts are in the
+            subfolder `artifacts`, under the names that they have in MLflow.
 
     Raises:
-        UserError: for memory, data, a device or weights that are not there, or a layer that Keras refuses.
-        Diverged: if the loss is no finite number any more.
-        OutOfMemory: if the memory of the machine or its GPU does not suffice.
+        UserError: if memory, data, a device or initial weights are missing, or Keras refuses a layer.
+        Diverged: if the training loss is NaN or infinite.
+        OutOfMemory: if an allocation fails on the machine or its GPU.
     """
     began = time.monotonic()
     name = config.run_name(job.varying)
@@ -85,33 +92,32 @@ def run(config: Config, job: Job, folder: Path) -> Result:
     splits = datasets.load(config.data)
     runtime.prepare(config.training, config.seed)
     from cifar_exp.evaluation import evaluation
-    from cifar_exp.training import models, whitening  # they import Keras, which had to be prepared
+    from cifar_exp.training import models, whitening  # these import Keras, after `runtime.prepare`
     from cifar_exp.training.fit import best_epoch
 
     store = Store.of(config.tracking)
     start = initial_weights.find(store, config.training.start_from) if config.training.start_from else None
     tags = _tags(config, job, splits, start)
-    begun = resume.begun(config, tags[fingerprint.TAG], folder)
-    folder = begun or folder
-    how: dict[str, Any] = {
+    interrupted = resume.find_interrupted(config, tags[fingerprint.TAG], folder)
+    folder = interrupted or folder
+    logging_options: dict[str, Any] = {
         "system_metrics": config.tracking.system_metrics,
         "drain_seconds": config.tracking.drain_seconds,
         "checkpoint_seconds": config.training.checkpoint.log_seconds if store.is_server else None,
     }
     with (
-        Run.resume(store, folder, {key: tags[key] for key in tags if not key.startswith("review.")}, **how)
-        if begun
-        else Run.start(store, folder, name, tags, flatten(config), config.sweep.name, **how) as logged,
+        Run.resume(store, folder, {key: tags[key] for key in tags if not key.startswith("review.")}, **logging_options)
+        if interrupted
+        else Run.start(store, folder, name, tags, flatten(config), config.sweep.name, **logging_options) as logged,
         console.log_file(folder / ARTIFACTS / "logs" / "run.log"),
         out_of_memory.told(),
     ):
-        _, sizes_are_whole = sizes(config.model.layers, "model", config.data.image_shape)
-        if not sizes_are_whole:  # Keras knows the others
-            memory.check(
-                config, runtime.may_use_gpu(config.training.device), models.sizes(config.model, config.data.image_shape)
-            )
+        image_shape = config.data.image_shape
+        _, sizes_are_whole = sizes(config.model.layers, "model", image_shape)
+        if not sizes_are_whole:  # Keras knows the missing sizes
+            memory.check(config, runtime.may_use_gpu(config.training.device), models.sizes(config.model, image_shape))
             runtime.prepare(config.training, config.seed)
-        model, rows = models.build(config.model, config.data.image_shape)
+        model, rows = models.build(config.model, image_shape)
         if start:
             log.info("%s  goes on from %s", title, start.name)
             models.load_weights(model, start.weights(folder / "start_from"), f"training.start_from: {start.name}")
@@ -122,13 +128,13 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         _log_inputs(logged, config, job, splits, models.summary(model))
 
         checkpoints = Checkpoints(folder / "checkpoints")
-        # Drawing in a thread takes no time while the device computes. A model's variables must not be touched there:
-        # on JAX they have no value during a Keras call.
-        with ThreadPoolExecutor(1) as aside:
-            drawn = aside.submit(_draw_inputs, logged, config.model.name, splits, rows)
+        # Figures are drawn in a thread while the device computes. The thread must not touch a model's variables: on JAX
+        # they have no value during a Keras call.
+        with ThreadPoolExecutor(1) as thread:
+            drawing = thread.submit(_draw_inputs, logged, config.model.name, splits, rows)
             history = _train(model, splits, config, logged, checkpoints, title)
             classifier = models.classifier(model, config.prediction.flip)
-            curves = aside.submit(_draw_curves, logged, name, history)
+            curves = thread.submit(_draw_curves, logged, name, history)
             result = evaluation.evaluate(model, classifier, splits.test, splits.classes)
         best = best_epoch(history)
         metrics = result.metrics() | {
@@ -139,61 +145,61 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         }
         logged.log_metrics(metrics)
         _log_results(logged, name, splits, result)
-        for made_aside in (drawn, curves):  # an error in one fails the run, after what it measured is logged
-            made_aside.result()
+        for future in (drawing, curves):  # an error in the thread fails the run, but only after the metrics are logged
+            future.result()
         package.save(classifier, runtime.backend_package(), splits.classes, folder / MODEL)
         logged.log_model({fingerprint.TAG: tags[fingerprint.TAG]})
         chance = outcome.chance(splits.test.labels, len(splits.classes))
-        came_to = outcome.outcome(history, splits, metrics["test/accuracy"], metrics["test/balanced_accuracy"])
-        remarks = outcome.remarks(history, came_to, chance)
+        run_outcome = outcome.outcome(history, splits, metrics["test/accuracy"], metrics["test/balanced_accuracy"])
+        remarks = outcome.remarks(history, run_outcome, chance)
         origins = [f"It went on from {start.link}"] if start else []
         seconds = time.monotonic() - began
         epochs = len(history["val/accuracy"])
         note = describe(config, job.overrides, tags, metrics, chance, epochs, seconds, [*origins, *remarks])
-        logged.set_tags({"cifar_exp.outcome": came_to, "mlflow.note.content": note})
+        logged.set_tags({"cifar_exp.outcome": run_outcome, "mlflow.note.content": note})
         accuracy = f"test accuracy {metrics['test/accuracy']:.4f} (chance {chance:.4f})"
         scores = f"{accuracy}, loss {metrics['test/loss']:.4f}"
         log.info("%s  %s, %.0f s", title, scores, seconds)
-        if came_to == outcome.COLLAPSED:
+        if run_outcome == outcome.COLLAPSED:
             log.warning("%s  %s", title, remarks[0])
-    checkpoints.remove()  # it finished, and its model is logged
+    checkpoints.remove()  # the run has finished and its model is logged
     return Result(logged.id, name, metrics, history, seconds, tags[fingerprint.TAG])
 
 
 def _train(
     model: keras.Model, splits: Splits, config: Config, logged: Run, checkpoints: Checkpoints, title: str
 ) -> History:
-    """Fit, from the newest checkpoint if there is one; each epoch is logged and shown as it ends."""
+    """Train the model, from the newest checkpoint if there is one; log and show each epoch when it ends."""
     from cifar_exp.training.fit import fit
 
     with console.EpochProgress(title, config.training.epochs) as progress:
 
         def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-            logged.log_metrics(metrics, step=epoch)  # first: what was shown is logged
+            logged.log_metrics(metrics, step=epoch)  # before it is shown: a shown epoch is always logged
             progress.epoch(epoch, metrics)
             if saved := checkpoints.latest():
                 logged.offer_checkpoint(saved)
 
-        if before := checkpoints.newest():
-            log.info("%s  goes on after epoch %d of %d", title, before.epoch, config.training.epochs)
-            for epoch in range(1, before.epoch + 1):  # the last may have been saved and not logged
-                logged.log_metrics({name: values[epoch - 1] for name, values in before.history.items()}, epoch)
-            progress.skip(before.epoch)
-            if before.file:
-                logged.offer_checkpoint(before.file)
+        if newest := checkpoints.newest():
+            log.info("%s  goes on after epoch %d of %d", title, newest.epoch, config.training.epochs)
+            for epoch in range(1, newest.epoch + 1):  # the last epoch may have been saved but not logged
+                logged.log_metrics({name: values[epoch - 1] for name, values in newest.history.items()}, epoch)
+            progress.skip(newest.epoch)
+            if newest.file:
+                logged.offer_checkpoint(newest.file)
         return fit(model, splits, config, on_epoch, checkpoints)
 
 
 def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere: bool = False) -> None:
-    """Refuse, before anything is made, a run that lacks a backend, memory, images, a GPU, a server or weights.
+    """Check that a run will have its backend, memory, images, GPU, tracking store and initial weights.
 
     Args:
-        config: of the run.
-        earlier: the names of runs that will have ended when this one starts.
-        elsewhere: whether it runs on other machines, whose memory and GPUs are not seen from here.
+        config: settings of the run.
+        earlier: names of runs that will have ended when this one starts.
+        elsewhere: whether the run uses other machines, whose memory and GPUs cannot be checked from here.
 
     Raises:
-        UserError: for the first that is missing.
+        UserError: for the first item that is missing.
     """
     runtime.check_backend()
     if not elsewhere:
@@ -209,7 +215,7 @@ def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere:
 
 
 def run_id(folder: Path) -> str | None:
-    """Of the run whose files are in this folder; None if the store has not taken it yet."""
+    """Id of the run in this folder; None if the run is not in the store yet."""
     return Progress.read(folder).run_id
 
 
@@ -228,8 +234,8 @@ def _tags(config: Config, job: Job, splits: Splits, start: InitialWeights | None
     }
     if config.sweep.name:
         tags |= {"cifar_exp.sweep": config.sweep.name, "cifar_exp.job": str(job.number)}
-    said = {name: getattr(reported(config), name) for name in _REFERENCE_TAGS}
-    tags |= {f"reference.{name}": str(value) for name, value in said.items() if value is not None}
+    published = {name: getattr(reported(config), name) for name in _REFERENCE_TAGS}
+    tags |= {f"reference.{name}": str(value) for name, value in published.items() if value is not None}
     if start:
         tags |= start.tags()
     if config.data.validation == "test":
@@ -277,17 +283,17 @@ def _log_results(run: Run, name: str, splits: Splits, result: Evaluation) -> Non
     run.write("evaluation/classification_report.json", json.dumps(result.report, indent=2))
     run.write("evaluation/predictions.parquet", result.predictions().to_parquet(index=False))
     run.write("evaluation/predictions.csv", result.submission().to_csv(index=False))
-    drawn = {
+    drawings = {
         "confusion_matrix": figures.confusion_matrix(result.confusion_matrix, result.classes, f"{name}: test images"),
         "predictions": figures.predictions(splits.test.images, result.labels, result.probabilities, result.classes),
     }
-    for figure, content in drawn.items():
-        run.write(f"figures/{figure}.png", style.to_png(content))
+    for name_of_figure, figure in drawings.items():
+        run.write(f"figures/{name_of_figure}.png", style.to_png(figure))
     run.upload("evaluation", "figures")
 
 
 def _composable(config: Config) -> dict[str, Any]:
-    """The config as plain containers in the form of conf/, so that it can be composed again."""
+    """Convert the config to plain containers in the format of conf/, so that it can be composed again."""
     from cifar_exp.config.architecture import to_entries
 
     content = asdict(config)

@@ -1,4 +1,4 @@
-"""A logged run, trained again here from its logged config, and whether it comes to the same."""
+"""Train a logged run again from its logged config, and compare the results."""
 
 from __future__ import annotations
 
@@ -22,39 +22,42 @@ from cifar_exp.tracking.untrusted import YAML_BYTES, parse_yaml
 
 _CONFIG = "config/config.yaml"
 _COMPARED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy", "test/f1_macro")
-_STANDARD_ERRORS = 3  # of a difference between two accuracies that chance explains
+_STANDARD_ERRORS = 3  # a smaller difference between two accuracies is explained by chance
 
 
 @dataclass(frozen=True)
 class Logged:
-    """A run as its store has it."""
+    """A run as it is in the store."""
 
     id: str
     name: str
     config: Config
-    metrics: dict[str, float]  # at their last step
+    metrics: dict[str, float]
+    """Metric name -> value at the last step."""
     fingerprint: str
     commit: str
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a run came to the same as a logged one."""
+    """Comparison of a reproduced run with the logged one."""
 
     matches: bool
+    """Whether both have the same fingerprint and their results are equal, or differ by no more than chance explains."""
     lines: tuple[str, ...]
+    """Table and explanation for the user."""
 
 
 def read(store: Store, run_id: str, overrides: Sequence[str] = ()) -> Logged:
-    """A run of this store, with the config that it was trained by; that is data and can name no code.
+    """Read a run and its config from a store. The config is data and cannot name code to execute.
 
     Args:
-        store: holds it.
-        run_id: of the run.
-        overrides: `data.dir=...`, say, for what differs on this machine.
+        store: has the run.
+        run_id: id of the run.
+        overrides: changes to the config, for example `data.dir=...` for this machine.
 
     Raises:
-        UserError: if there is no such run, or its config is none that could have been logged.
+        UserError: if the run does not exist or its config is invalid.
     """
     run, content = fetch.run_and_artifact(store, run_id, _CONFIG, YAML_BYTES)
     return Logged(
@@ -68,7 +71,13 @@ def read(store: Store, run_id: str, overrides: Sequence[str] = ()) -> Logged:
 
 
 def again(logged: Logged, store: Store, folder: Path) -> Verdict:
-    """Train it in this folder, log that to this store, and compare."""
+    """Train a logged run again and compare the results.
+
+    Args:
+        logged: the run.
+        store: receives the new run.
+        folder: for the files of the new run.
+    """
     tracking = replace(logged.config.tracking, uri=store.uri, experiment=store.experiment)
     settings = replace(logged.config, tracking=tracking, resume="never")
     experiment.check_surroundings(settings)
@@ -80,16 +89,16 @@ def again(logged: Logged, store: Store, folder: Path) -> Verdict:
 
 def _config(content: str, where: str, overrides: Sequence[str]) -> Config:
     try:
-        read = parse_yaml(content)
-        if not isinstance(read, dict) or not isinstance(read.get("data"), dict):
-            raise UserError("it is no config")
-        for text in _texts(read):
+        values = parse_yaml(content)
+        if not isinstance(values, dict) or not isinstance(values.get("data"), dict):
+            raise UserError("it is not a config")
+        for text in _texts(values):
             if "${" in text:
                 raise UserError(f"{text!r}: a logged config is resolved, it refers to nothing")
-        for own in ("review", "sweep", "tracking"):  # of the machine that it ran on
-            read.pop(own, None)
-        read["data"]["dir"] = None
-        merged = OmegaConf.merge(schema.schema(), {"tracking": {"experiment": ""}}, read, _dotlist(overrides))
+        for group in ("review", "sweep", "tracking"):  # these belong to the machine on which the run was logged
+            values.pop(group, None)
+        values["data"]["dir"] = None
+        merged = OmegaConf.merge(schema.schema(), {"tracking": {"experiment": ""}}, values, _dotlist(overrides))
         return checks.from_composed(merged)  # type: ignore[arg-type]
     except (ValueError, OmegaConfBaseException) as error:
         raise UserError(f"{where}: {str(error).splitlines()[0]}") from error
@@ -105,7 +114,7 @@ def _dotlist(overrides: Sequence[str]) -> Any:
 
 
 def _texts(node: Any) -> Iterator[str]:
-    """Every string in it, keys included."""
+    """Yield all strings in nested containers, including keys."""
     if isinstance(node, str):
         yield node
     elif isinstance(node, dict):
@@ -142,9 +151,9 @@ def _compare(logged: Logged, here: Mapping[str, float], fingerprint: str, settin
     mean = sum(accuracies) / 2
     limit = _STANDARD_ERRORS * math.sqrt(2 * mean * (1 - mean) / images)
     within = abs(accuracies[1] - accuracies[0]) <= limit
-    said = "within" if within else "outside"
+    relation = "within" if within else "outside"
     lines.append(
-        f"Not equal to the last bit, which only training.deterministic=true promises; the test accuracies are {said} "
-        f"{limit:.4f} of each other, {_STANDARD_ERRORS} standard errors of two tests on {images} images."
+        f"Not equal to the last bit, which only training.deterministic=true promises; the test accuracies are "
+        f"{relation} {limit:.4f} of each other, {_STANDARD_ERRORS} standard errors of two tests on {images} images."
     )
     return Verdict(within and fingerprint == logged.fingerprint, tuple(lines))

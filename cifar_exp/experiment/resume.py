@@ -1,4 +1,4 @@
-"""What an earlier command left, here or in the store, that this one goes on with or need not do again."""
+"""Find runs of earlier commands, here or in the store, that can be resumed or have finished."""
 
 from __future__ import annotations
 
@@ -16,17 +16,26 @@ from cifar_exp.tracking.store import Store
 log = logging.getLogger(__name__)
 
 
-def begun(config: Config, wanted: str, folder: Path) -> Path | None:
-    """The folder of the interrupted run of this fingerprint; None if there is none, and `folder` is free for it."""
+def find_interrupted(config: Config, wanted: str, folder: Path) -> Path | None:
+    """Find an interrupted run that can be resumed.
+
+    Args:
+        config: settings of the run that is to be started.
+        wanted: its fingerprint.
+        folder: folder for the run.
+
+    Returns:
+        The folder of the interrupted run. None if there is none; then another run in `folder` has been set aside.
+    """
     if config.resume == "auto":
         store, tags = Store.of(config.tracking), {fingerprint.TAG: wanted}
         found = LocalRun.read(folder)
         if found is None and config.sweep.name is None:
             found = local_run.interrupted(folder.parent, store, **tags)
         found = _newest(store, config.sweep.name, wanted, found, folder)
-        if found and found.is_of(store, **tags) and found.can_go_on():
+        if found and found.belongs_to(store, **tags) and found.can_resume():
             if found.folder != folder:
-                shutil.rmtree(folder, ignore_errors=True)  # made by Hydra, for nothing
+                shutil.rmtree(folder, ignore_errors=True)  # Hydra has created it, but it is not needed
             return found.folder
     if LocalRun.read(folder):
         local_run.set_aside(folder)
@@ -34,38 +43,38 @@ def begun(config: Config, wanted: str, folder: Path) -> Path | None:
 
 
 def is_finished(config: Config, folder: Path) -> bool:
-    """Whether the run of this folder, or that of its sweep in the store, is of this config, and finished."""
+    """Whether a run with this config has finished, in this folder or as part of the same sweep in the store."""
     store, wanted = Store.of(config.tracking), config.training.start_from
     start = initial_weights.find(store, wanted) if wanted else None
     own = fingerprint.fingerprint(config, datasets.load(config.data), start)
-    left = _newest(store, config.sweep.name, own, LocalRun.read(folder), folder)
-    if left is None or left.status != local_run.FINISHED or left.can_go_on():
+    newest = _newest(store, config.sweep.name, own, LocalRun.read(folder), folder)
+    if newest is None or newest.status != local_run.FINISHED or newest.can_resume():
         return False
-    return left.is_of(store, **{fingerprint.TAG: own})
+    return newest.belongs_to(store, **{fingerprint.TAG: own})
 
 
-def _newest(store: Store, sweep: str | None, wanted: str, left: LocalRun | None, folder: Path) -> LocalRun | None:
-    """What was left here, unless another machine has gone on with it, or with what was never here: that is fetched."""
-    if not (store.is_server or left) or not store.exists() or store.away():
-        return left
+def _newest(store: Store, sweep: str | None, wanted: str, local: LocalRun | None, folder: Path) -> LocalRun | None:
+    """Return the local run, or the run from the store if another machine has continued it or there is no local one."""
+    if not (store.is_server or local) or not store.exists() or store.away():
+        return local
     try:
-        with store.refusing():
-            if left and left.is_of(store) and takeover.is_deleted(store, left.folder):
-                log.warning("Run %s (%s) was deleted from %s: it is trained again", left.name, left.folder, store.uri)
-                if left.folder == folder:
+        with store.translate_errors():
+            if local and local.belongs_to(store) and takeover.is_deleted(store, local.folder):
+                log.warning("Run %s (%s) was deleted from %s: it is trained again", local.name, local.folder, store.uri)
+                if local.folder == folder:
                     local_run.set_aside(folder)
                 else:
-                    local_run.set_journal_aside(left.folder)
-                left = None
+                    local_run.set_journal_aside(local.folder)
+                local = None
             if not store.is_server:
-                return left
-            if left and not (left.is_of(store) and takeover.is_anothers(store, left.folder)):
-                return left
-            if left and left.folder == folder:
+                return local
+            if local and not (local.belongs_to(store) and takeover.is_continued_elsewhere(store, local.folder)):
+                return local
+            if local and local.folder == folder:
                 local_run.set_aside(folder)
-            if run := takeover.job(store, wanted, sweep):
-                takeover.adopt(store, run, folder)
+            if run := takeover.find_job(store, wanted, sweep):
+                takeover.take_over(store, run, folder)
             return LocalRun.read(folder)
-    except UserError as error:  # it went away just now
+    except UserError as error:  # the store has just gone away
         log.warning("earlier runs could not be looked for: %s", error)
-        return left
+        return local

@@ -76,11 +76,11 @@ def from_uri(store: Store, uri: str) -> Classifier:
         UserError: if there is no such model, or if it was not logged by a run of cifar_exp.
     """
     if match := re.fullmatch(r"runs:/([0-9a-f]{32})/model", uri):
-        with store.asked() as client:
+        with store.connected() as client:
             return from_run(store, client.get_run(match[1]))
     if match := re.fullmatch(rf"models:/({_MODEL_ID})", uri):
         return _from_model_id(store, match[1], "")
-    with store.asked() as client:
+    with store.connected() as client:
         if match := re.fullmatch(r"models:/([^/@]+)@([^/@]+)", uri):
             current = promotion.current_version(client, match[1], match[2])
             if current is None:
@@ -100,7 +100,7 @@ def from_uri(store: Store, uri: str) -> Classifier:
 
 
 def _from_model_id(store: Store, model_id: str, prefix: str) -> Classifier:
-    with store.asked() as client:
+    with store.connected() as client:
         run_id = client.get_logged_model(model_id).source_run_id
     if not run_id:
         raise UserError(f"model {model_id} was not logged by a run, so there is no config to build it from")

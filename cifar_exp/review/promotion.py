@@ -116,7 +116,7 @@ def promote(store: Store, run: Run, name: str, alias: str, by: str, note: str = 
             raise UserError(f"a note has at most {verdicts.MAX_NOTE_LENGTH:,} characters, this one {len(text):,}")
     if not run.outputs or not run.outputs.model_outputs:
         raise UserError(f"run {run.info.run_id[:SHORT_ID]} ({run.info.run_name}, {run.info.status}) logged no model")
-    with store.asked() as client:
+    with store.connected() as client:
         before = current_version(client, name, alias)
     if before and before.run_id == run.info.run_id:
         raise UserError(f"{run.info.run_name} is already {name}@{alias}, as version {before.version}")
@@ -127,7 +127,7 @@ def promote(store: Store, run: Run, name: str, alias: str, by: str, note: str = 
             '--even-though "reason" promotes it anyway, and the reason is recorded'
         )
     why = ". ".join(part for part in (note.rstrip("."), comparison) if part)
-    with store.asked() as client:
+    with store.connected() as client:
         with store.as_default():
             version = _register(client, run, name)
         now = current_version(client, name, alias)
@@ -163,7 +163,7 @@ def history(store: Store, name: str, alias: str) -> list[Promotion]:
     """
     if not store.exists():
         return []
-    with store.asked() as client:
+    with store.connected() as client:
         current = current_version(client, name, alias)
         promotions = [promotion for promotion in _records(client, name) if promotion.alias == alias]
         if current and not (promotions and promotions[-1].version == str(current.version)):

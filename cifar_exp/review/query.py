@@ -40,10 +40,10 @@ def search(store: Store, condition: str = "", order_by: Sequence[str] = ()) -> l
         return []
     matching_runs: list[Run] = []
     token: str | None = ""
-    with store.asked() as client:
+    with store.connected() as client:
         experiment = client.get_experiment_by_name(store.experiment)
         if experiment and experiment.lifecycle_stage == deleted.STAGE:
-            raise UserError(deleted.experiment(store.uri, store.experiment, experiment.experiment_id))
+            raise UserError(deleted.experiment_message(store.uri, store.experiment, experiment.experiment_id))
         while experiment and token is not None:
             page = client.search_runs(
                 [experiment.experiment_id],
@@ -89,7 +89,7 @@ def get(store: Store, wanted: str) -> Run:
 def _in_another_experiment(store: Store, run_id: str) -> list[Run]:
     from mlflow.exceptions import MlflowException
 
-    with store.asked() as client:
+    with store.connected() as client:
         try:
             run = client.get_run(run_id)
         except MlflowException as error:

@@ -79,7 +79,7 @@ def metric_histories(store: Store, run: Run, metrics: Iterable[str]) -> History:
     Raises:
         UserError: if the store cannot be reached.
     """
-    with store.asked() as client:
+    with store.connected() as client:
         return {
             name: {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
             for name in metrics

@@ -149,7 +149,7 @@ def give(
     # Later than the verdicts before it, even if the clocks of two machines differ.
     now = max([datetime.now(UTC), *(verdict.at + timedelta(microseconds=1) for verdict in earlier[-1:])])
     verdict = Verdict(state, by, now, note, even_though if run_objections else "", run_objections)
-    with store.asked() as client:
+    with store.connected() as client:
         client.set_tag(run.info.run_id, _tag_name(verdict), _tag_value(verdict))
     return update_shown_tags(store, run.info.run_id)
 
@@ -172,7 +172,7 @@ def update_shown_tags(store: Store, run_id: str) -> Run:
     Raises:
         UserError: if the server does not permit it.
     """
-    with store.asked() as client:
+    with store.connected() as client:
         from mlflow.entities import RunTag
 
         for _ in range(_MAX_UPDATES):

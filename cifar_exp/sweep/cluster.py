@@ -1,4 +1,4 @@
-"""Ray itself: started on this machine for one sweep, or a cluster that is joined, with code and images sent along."""
+"""Start Ray on this machine for one sweep, or join a cluster and send code and images to it."""
 
 from __future__ import annotations
 
@@ -27,54 +27,54 @@ from cifar_exp.sweep.worker import Images, Place
 from cifar_exp.tracking.store import Store
 from cifar_exp.training import runtime
 
-# What a job needs of the environment that the sweep was started in, where Ray's processes do not inherit it.
-_SENT_ALONG = ("AWS_", "CIFAR_EXP_", "JAX_", "KERAS_", "MLFLOW_", "TF_", "XLA_")
-_OBJECT_STORE = 100 * 2**20  # bytes; on one machine hardly anything passes through it
-_LONGEST_FOLDER = 40  # characters; the name of a socket below it has 66 more, of 107 that there may be
+# Prefixes of environment variables that jobs on a cluster need; Ray's processes there do not inherit them.
+_FORWARDED = ("AWS_", "CIFAR_EXP_", "JAX_", "KERAS_", "MLFLOW_", "TF_", "XLA_")
+_OBJECT_STORE = 100 * 2**20  # bytes; a sweep on one machine stores almost nothing there
+_LONGEST_FOLDER = 40  # characters; Ray adds up to 66 for a socket, and a socket path may have 107
 
 
 @contextmanager
 def connected(settings: Settings, jobs: Sequence[Any]) -> Iterator[Place]:
-    """Ray, while it is needed.
+    """Context manager that starts Ray or joins a cluster, and shuts down or leaves it at the end.
 
     Args:
         settings: of the launcher.
-        jobs: the composed config of each.
+        jobs: composed config of each job.
 
     Yields:
-        What workers are made with.
+        Arguments for the workers.
 
     Raises:
-        UserError: for a cluster that cannot be joined, or not with these jobs.
+        UserError: if the cluster cannot be joined or cannot run these jobs.
     """
     os.environ |= {
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or it warns that it will hide GPUs otherwise one day
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # otherwise Ray prints a warning about hidden GPUs
     }
     logging.getLogger("ray").setLevel(logging.ERROR)
     started = _alone() if settings.address is None else _joined(settings.address)
     folder, threads, memory = os.getcwd(), settings.threads, settings.memory_per_job
-    environment = {"KERAS_BACKEND": runtime.backend_name()}  # a node may have another one set
+    environment = {"KERAS_BACKEND": runtime.backend_name()}  # a node may have set another one
     if settings.gpus_per_job == 0:
         environment["CUDA_VISIBLE_DEVICES"] = "-1"
     with started as ray:
-        exits.take_signals()  # Ray has taken them
-        ray._private.worker._worker_logs_enabled = False  # it shows the state of a dying node whatever it was told
+        exits.take_signals()  # Ray has replaced the handlers
+        ray._private.worker._worker_logs_enabled = False  # log_to_driver=False does not silence dying nodes
         if settings.address is None:
             yield Place(folder, threads, memory, environment)
             return
         _check_stores(ray, [job.tracking for job in jobs])
-        environment |= {key: value for key, value in os.environ.items() if key.startswith(_SENT_ALONG)}
+        environment |= {key: value for key, value in os.environ.items() if key.startswith(_FORWARDED)}
         yield Place(folder, threads, memory, environment, _images(ray, [job.data for job in jobs]))
 
 
 @contextmanager
 def _alone() -> Iterator[Any]:
-    """A cluster of this machine, which nobody else can reach, and which is gone afterwards."""
+    """Context manager that starts a private cluster on this machine and removes it at the end."""
     own = {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listen on the loopback interface alone
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(16),  # of other users of this machine; Ray would write one to ~/.ray
+        "RAY_AUTH_TOKEN": secrets.token_hex(16),  # keeps out other users; without it Ray writes a token to ~/.ray
         "RAY_enable_metrics_collection": "0",
     }
     before = {name: os.environ.get(name) for name in own}
@@ -84,7 +84,7 @@ def _alone() -> Iterator[Any]:
         import ray
 
         with leftovers.temporary_folder("cifar-", root) as folder, _ended(ray):
-            with exits.blocked():
+            with exits.block_group_signals():
                 ray.init(
                     address="local",
                     num_cpus=runtime.cores(),
@@ -106,7 +106,7 @@ def _alone() -> Iterator[Any]:
 
 @contextmanager
 def _joined(address: str) -> Iterator[Any]:
-    """The cluster at this address, with this very code for its processes."""
+    """Context manager that joins the cluster at an address and sends this package to its processes."""
     import ray
 
     with leftovers.temporary_folder("cifar_exp-", tempfile.gettempdir()) as code, _ended(ray):
@@ -117,23 +117,23 @@ def _joined(address: str) -> Iterator[Any]:
         try:
             environment = {"working_dir": str(code)}
             ray.init(address=address, configure_logging=False, log_to_driver=False, runtime_env=environment)
-        except Exception as error:  # of another version, a token that is missing, ...
+        except Exception as error:  # for example another version of Ray, or a missing token
             raise UserError(f"hydra.launcher.address={address}: {reason(error)}") from error
         yield ray
 
 
 @contextmanager
 def _ended(ray: Any) -> Iterator[None]:
-    """Leave Ray afterwards, whatever else comes meanwhile."""
+    """Context manager that shuts Ray down at the end, undisturbed by signals."""
     try:
         yield
     finally:
-        with exits.held():
+        with exits.delay_signals():
             ray.shutdown()
 
 
 def _check_stores(ray: Any, tracking: Sequence[TrackingConfig]) -> None:
-    """A file of this machine is no store for the others."""
+    """Raise an error if jobs on other machines would have to log to a file on this machine."""
     here = socket.gethostname()
     others = sorted({node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]} - {here})
     for store in (Store.of(config) for config in tracking):
@@ -142,8 +142,8 @@ def _check_stores(ray: Any, tracking: Sequence[TrackingConfig]) -> None:
 
 
 def _images(ray: Any, data: Sequence[Any]) -> dict[tuple[str, str], Images]:
-    """The files of every official data set and folder that these jobs name, in Ray's object store."""
-    folders = {(of.name, of.dir or str(data_folder(None))): of for of in data if of.name in OFFICIAL}
+    """Put the files of all official data sets that the jobs use into Ray's object store: (name, folder) -> files."""
+    folders = {(one.name, one.dir or str(data_folder(None))): one for one in data if one.name in OFFICIAL}
     sent = {}
     for (name, folder), config in folders.items():
         release = OFFICIAL[name].release()

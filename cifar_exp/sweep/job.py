@@ -1,4 +1,4 @@
-"""The task that Hydra runs for every job, in whatever process its launcher chose."""
+"""The task that Hydra runs for every job, in the process that its launcher chose."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RESULT = "result.json"
 
 @dataclass(frozen=True)
 class JobResult:
-    """How a job of a sweep ended; in its folder as result.json, where the sweep finds it whatever ran it."""
+    """Result of a job of a sweep. It is stored as result.json in the folder of the job, where the sweep reads it."""
 
     name: str
     status: str
@@ -42,7 +42,7 @@ class JobResult:
 
     @classmethod
     def read(cls, folder: Path) -> JobResult | None:
-        """None for a job that never ended."""
+        """Read the result from the folder of a job; None if it is missing or damaged."""
         path = folder / RESULT
         try:
             return cls(**json.loads(path.read_bytes()))
@@ -53,14 +53,22 @@ class JobResult:
             return None
 
     def write(self, folder: Path) -> None:
-        """Whole or not at all."""
+        """Write the result to the folder of a job atomically."""
         part = folder / f"{RESULT}.part"
         part.write_text(json.dumps(asdict(self)))
         part.rename(folder / RESULT)
 
 
 def varying(overrides: Sequence[str], varies: Sequence[str]) -> dict[str, str]:
-    """What the sweep varies -> its value in the job of these overrides."""
+    """Select the overrides that the sweep varies.
+
+    Args:
+        overrides: of the job.
+        varies: keys that the sweep varies.
+
+    Returns:
+        Key -> value in this job.
+    """
     values = dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
     return {key: values[key] for key in varies if key in values}
 
@@ -68,28 +76,28 @@ def varying(overrides: Sequence[str], varies: Sequence[str]) -> dict[str, str]:
 def run(composed: DictConfig, in_order: bool = True) -> None:
     """Run one job.
 
-    In a sweep a job that fails is recorded and does not raise: the others go on.
+    A failed job of a sweep records its error and does not raise, so that the other jobs run.
 
     Args:
-        composed: its config.
-        in_order: whether the jobs before it have ended. Where they run beside it, whoever starts them heeds
-            `sweep.fail_fast`.
+        composed: config of the job.
+        in_order: whether all earlier jobs have ended. If jobs run in parallel, `sweep.fail_fast` is left to the code
+            that starts them.
     """
     console.set_up()
     hydra = HydraConfig.get()
-    if hydra.job.chdir:  # paths are relative to where the command was started, those of a store too
+    if hydra.job.chdir:  # all paths, including that of the store, are relative to where the command was started
         os.chdir(hydra.runtime.cwd)
     config = from_composed(composed)
     overrides = tuple(o for o in hydra.overrides.task if not o.startswith("sweep."))
     folder = Path(hydra.runtime.output_dir)
     if config.sweep.name is None:
-        done = experiment.run(config, experiment.Job(overrides), folder)
-        if done.run_id:
+        result = experiment.run(config, experiment.Job(overrides), folder)
+        if result.run_id:
             store = Store.of(config.tracking)
             try:
-                console.say(store.how_to_open(store.run_address(done.run_id)))
-            except UserError as error:  # the server has gone away since
-                log.warning("Run %s has no address to show: %s", done.run_id, error)
+                console.say(store.opening_instructions(store.run_address(result.run_id)))
+            except UserError as error:  # the server went away meanwhile
+                log.warning("Run %s has no address to show: %s", result.run_id, error)
         return
     job = experiment.Job(overrides, int(hydra.job.num) + 1, varying(overrides, config.sweep.varies))
     with requeue.once_stopped():
@@ -97,7 +105,7 @@ def run(composed: DictConfig, in_order: bool = True) -> None:
 
 
 def _run_job(config: Config, job: experiment.Job, folder: Path, in_order: bool) -> None:
-    """Of a sweep: it leaves its result in its folder."""
+    """Run a job of a sweep and write its result to its folder."""
     name, began = config.run_name(job.varying), time.monotonic()
     if config.resume == "auto" and _has_finished(config, folder):
         log.info("[%d/%d] %s  has finished before", job.number, config.sweep.jobs, name)
@@ -109,58 +117,58 @@ def _run_job(config: Config, job: experiment.Job, folder: Path, in_order: bool) 
     try:
         _train(config, job, folder).write(folder)
     except BaseException:
-        with exits.held():
-            left, run_id = LocalRun.read(folder), experiment.run_id(folder)
-            if left and left.status == local_run.FINISHED and left.ended >= started:  # it had ended already
-                replace(_of_journal(folder), run_id=run_id).write(folder)
+        with exits.delay_signals():
+            local, run_id = LocalRun.read(folder), experiment.run_id(folder)
+            if local and local.status == local_run.FINISHED and local.ended >= started:  # interrupted after its end
+                replace(_from_journal(folder), run_id=run_id).write(folder)
             else:
                 JobResult(name, "KILLED", time.monotonic() - began, run_id).write(folder)
         raise
 
 
 def _train(config: Config, job: experiment.Job, folder: Path) -> JobResult:
-    """Train it, and try again what failed otherwise than the time before."""
-    name, began, before = config.run_name(job.varying), time.monotonic(), None
-    for left in reversed(range(config.sweep.retries + 1)):
+    """Run the job, and retry it up to `sweep.retries` times unless it would certainly fail in the same way."""
+    name, began, last_reason = config.run_name(job.varying), time.monotonic(), None
+    for retries_left in reversed(range(config.sweep.retries + 1)):
         try:
-            done = experiment.run(config, job, folder)
-            return JobResult(name, "FINISHED", done.seconds, done.run_id, done.metrics, done.history)
+            result = experiment.run(config, job, folder)
+            return JobResult(name, "FINISHED", result.seconds, result.run_id, result.metrics, result.history)
         except Exception as error:
-            if exits.received():  # what was interrupted has made this of it
+            if exits.received():  # other code replaced the KeyboardInterrupt by this exception
                 raise KeyboardInterrupt from error
-            certain = isinstance(error, UserError | Diverged)
-            plain = certain or isinstance(error, OutOfMemory)
-            reason = " ".join((str(error) if plain else f"{type(error).__name__}: {error}").split())
-            final = certain or reason == before or not left
-            before = reason
+            permanent = isinstance(error, UserError | Diverged)
+            self_explanatory = permanent or isinstance(error, OutOfMemory)
+            reason = " ".join((str(error) if self_explanatory else f"{type(error).__name__}: {error}").split())
+            final = permanent or reason == last_reason or not retries_left
+            last_reason = reason
             again = "" if final else "; it is tried again"
             log.error("[%s/%d] %s  FAILED: %s%s", job.number, config.sweep.jobs, name, reason, again)
             if final:
                 break
-    return JobResult(name, "FAILED", time.monotonic() - began, experiment.run_id(folder), error=before)
+    return JobResult(name, "FAILED", time.monotonic() - began, experiment.run_id(folder), error=last_reason)
 
 
 def _failed_before(number: int | None, folder: Path) -> int | None:
-    """The first job before this one that failed."""
+    """Number of the first failed job before this one, if any."""
     for earlier in range(1, number or 1):
-        left = JobResult.read(folder.parent / str(earlier - 1))
-        if left and left.status == "FAILED":
+        result = JobResult.read(folder.parent / str(earlier - 1))
+        if result and result.status == "FAILED":
             return earlier
     return None
 
 
 def _has_finished(config: Config, folder: Path) -> bool:
-    """Whether this very job left its result here; what its store has not taken yet is then sent."""
+    """Whether the same job has finished before; if so, send its remaining events and write its result."""
     if not resume.is_finished(config, folder):
         return False
     sync.send(folder)
-    left = JobResult.read(folder) or _of_journal(folder)
-    replace(left, run_id=experiment.run_id(folder)).write(folder)
+    result = JobResult.read(folder) or _from_journal(folder)
+    replace(result, run_id=experiment.run_id(folder)).write(folder)
     return True
 
 
-def _of_journal(folder: Path) -> JobResult:
-    """Of a finished job whose process was killed before it could leave its result."""
+def _from_journal(folder: Path) -> JobResult:
+    """Read the result of a finished job from its journal, for a process that was killed before it wrote the result."""
     run, metrics = LocalRun.read(folder), local_run.metrics(folder)
     assert run is not None
     last = {name: steps[0] for name, steps in metrics.items() if list(steps) == [0]}

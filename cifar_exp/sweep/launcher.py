@@ -1,4 +1,4 @@
-"""hydra/launcher=parallel: as many jobs of a sweep at once as fit, on this machine or a Ray cluster."""
+"""hydra/launcher=parallel: run as many jobs of a sweep at once as fit on this machine or a Ray cluster."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ _TARGET = "hydra_plugins.cifar_exp_launcher.ParallelLauncher"
 
 
 def chosen(launcher: DictConfig | None) -> Settings | None:
-    """Check what this launcher will need, if it is the one that was chosen.
+    """Check the settings of the parallel launcher, if it was chosen.
+
+    Args:
+        launcher: config of the launcher that was chosen.
 
     Returns:
-        Its settings, checked; None for another launcher.
+        The checked settings; None for another launcher.
 
     Raises:
-        UserError: for settings that cannot be, or where Ray is not installed.
+        UserError: if a setting is invalid or Ray is not installed.
     """
     if launcher is None or launcher.get("_target_") != _TARGET:
         return None
@@ -34,32 +37,32 @@ def chosen(launcher: DictConfig | None) -> Settings | None:
 
 
 def is_basic(launcher: DictConfig | None) -> bool:
-    """Whether it runs the jobs one after another in this process."""
+    """Whether a launcher is Hydra's default, which runs the jobs one after another in this process."""
     return launcher is None or str(launcher.get("_target_")).endswith(".BasicLauncher")
 
 
 def launch(
     settings: Mapping[str, Any], loader: Any, config: DictConfig, job_overrides: Sequence[Sequence[str]], first: int
 ) -> list[JobReturn]:
-    """Run the jobs that Hydra hands over; returns once all have ended.
+    """Run the jobs that Hydra hands over, and return when all have ended.
 
     Args:
-        settings: as in conf/hydra/launcher/parallel.yaml.
-        loader: Hydra's, of configs.
-        config: of the sweep.
-        job_overrides: of each job.
-        first: its index, from 0.
+        settings: values of conf/hydra/launcher/parallel.yaml.
+        loader: config loader of Hydra.
+        config: config of the sweep.
+        job_overrides: overrides of each job.
+        first: index of the first job, from 0.
     """
     setup_globals()
     checked = Settings.of(settings)
     tasks = task.compose(loader, config, job_overrides, first, checked.threads)
     with cluster.connected(checked, [job.config for job in tasks]) as place:
-        from cifar_exp.sweep import pool  # it imports Ray, which reads its environment then
+        from cifar_exp.sweep import pool  # imports Ray, which reads its environment variables on import
 
         results = pool.Pool(checked, place, tasks).run()
-    ended = []
+    returns = []
     for overrides, job in zip(job_overrides, tasks, strict=True):
-        done = JobReturn(overrides, status=JobStatus.COMPLETED)
-        done.return_value = results.get(job.number)
-        ended.append(done)
-    return ended
+        job_return = JobReturn(overrides, status=JobStatus.COMPLETED)
+        job_return.return_value = results.get(job.number)
+        returns.append(job_return)
+    return returns

@@ -1,7 +1,7 @@
-"""Temporary folders of sweeps, and what is left of those whose driver was killed: found, and removed.
+"""Temporary folders of sweeps; find and remove folders and processes of sweeps whose driver was killed.
 
-Run as a program it is the watchdog of one driver: it waits until its stdin ends, which the driver holds open, and
-removes what the driver has left. It imports nothing of the package, so that it starts at once.
+Run as a program, this module is the watchdog of one driver: it waits for the end of its stdin, which the driver keeps
+open, and then removes the driver's folder and processes. It imports nothing from the package, so that it starts fast.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import psutil
 
 _LOCK = "driver.lock"
 _PATTERNS = ("cifar-????????", "cifar_exp-????????", f"cifar_exp-{os.getuid()}-*.part")
-_OLD = 3600.0  # seconds after which a folder without a lock counts as left
-_WITHIN = 20.0  # seconds, for processes to end and files to go
-_LOOK = 0.2  # seconds between two looks
+_OLD = 3600.0  # seconds after which a folder without a lock counts as a leftover
+_REMOVE_WITHIN = 20.0  # seconds
+_RETRY = 0.2  # seconds between two attempts
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """A temporary folder that nobody needs any more, and the processes that still work in it."""
+    """Temporary folder of a sweep whose driver has ended, and the processes that still use it."""
 
     folder: Path
     processes: tuple[psutil.Process, ...]
@@ -37,23 +37,25 @@ class Leftover:
 
 @contextmanager
 def temporary_folder(prefix: str, root: str) -> Iterator[Path]:
-    """A folder of this process, which is removed afterwards, with all of Ray's processes in it, whatever ends this one.
+    """Context manager that creates a temporary folder for this process and removes it at the end.
+
+    A watchdog removes it, with Ray's processes that use it, even if this process is killed.
 
     Args:
-        prefix: of its name, `cifar-` or `cifar_exp-`.
-        root: where it is made.
+        prefix: of the folder's name, `cifar-` or `cifar_exp-`.
+        root: parent folder.
     """
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=Path(root).resolve()))
-    made = folder / f"{_LOCK}.part"
-    with made.open("wb") as lock:
+    part = folder / f"{_LOCK}.part"
+    with part.open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        made.rename(folder / _LOCK)  # where it is found, it is held
+        part.rename(folder / _LOCK)  # renamed after locking: a lock file with this name was always locked
         watchdog = subprocess.Popen(
             [sys.executable, "-P", Path(__file__).resolve(), folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # what ends the driver's group does not end it
+            start_new_session=True,  # signals to the driver's process group do not reach it
         )
         try:
             yield folder
@@ -63,30 +65,34 @@ def temporary_folder(prefix: str, root: str) -> Iterator[Path]:
 
 
 def find() -> list[Leftover]:
-    """What drivers of this user have left that live no more."""
+    """Find all leftovers of sweeps of this user."""
     roots = {Path(root).resolve() for root in (tempfile.gettempdir(), "/tmp")}
     found = sorted(folder for root in roots for pattern in _PATTERNS for folder in root.glob(pattern))
     return [Leftover(folder, tuple(_processes(folder))) for folder in found if _is_left(folder)]
 
 
 def remove(folder: Path) -> bool:
-    """End the processes of Ray that work in this folder, and remove it; whether it is gone."""
-    until = time.monotonic() + _WITHIN
+    """Kill Ray's processes that use a folder and remove it.
+
+    Returns:
+        Whether the folder is removed.
+    """
+    until = time.monotonic() + _REMOVE_WITHIN
     while time.monotonic() < until:
-        working = _processes(folder)
-        for process in working:
+        processes = _processes(folder)
+        for process in processes:
             with suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(working, timeout=1)
+        psutil.wait_procs(processes, timeout=1)
         shutil.rmtree(folder, ignore_errors=True)
-        if not working and not folder.exists():
+        if not processes and not folder.exists():
             return True
-        time.sleep(_LOOK)
+        time.sleep(_RETRY)
     return False
 
 
 def _is_left(folder: Path) -> bool:
-    """Whether it is this user's, and its driver has ended."""
+    """Whether a folder belongs to this user and its driver has ended."""
     try:
         state = folder.lstat()
         if state.st_uid != os.getuid() or not folder.is_dir() or folder.is_symlink():
@@ -94,7 +100,7 @@ def _is_left(folder: Path) -> bool:
         with (folder / _LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return True
-    except FileNotFoundError:  # it is being made, or was by an earlier version
+    except FileNotFoundError:  # not locked yet, or created by an earlier version
         return folder.exists() and time.time() - state.st_mtime > _OLD and not _raylets(folder)
     except OSError:  # the lock is held
         return False
@@ -105,21 +111,21 @@ def _raylets(folder: Path) -> list[psutil.Process]:
 
 
 def _processes(folder: Path) -> list[psutil.Process]:
-    """Ray's processes of this user that were told to work in this folder, or do so."""
+    """Find Ray's processes of this user that use a folder."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.uids().real == os.getuid() and _works_in(process, str(folder)):
+            if process.uids().real == os.getuid() and _uses(process, str(folder)):
                 found.append(process)
     return found
 
 
-def _works_in(process: psutil.Process, folder: str) -> bool:
+def _uses(process: psutil.Process, folder: str) -> bool:
     command = process.cmdline()
-    if command and command[0].startswith("ray::"):  # its arguments are overwritten by that
+    if command and command[0].startswith("ray::"):  # Ray has overwritten the arguments with this title
         return any(file.path.startswith(f"{folder}/") for file in process.open_files())
-    told = (argument.partition("=") for argument in command if argument.startswith("--"))
-    return any(value == folder or value.startswith(f"{folder}/") for _, _, value in told)
+    options = (argument.partition("=") for argument in command if argument.startswith("--"))
+    return any(value == folder or value.startswith(f"{folder}/") for _, _, value in options)
 
 
 if __name__ == "__main__":

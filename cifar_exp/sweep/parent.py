@@ -1,4 +1,4 @@
-"""The run that a sweep's jobs are nested under: made before the first, given their results after the last."""
+"""Parent run of a sweep: started before the first job, and given the results of all jobs at the end."""
 
 from __future__ import annotations
 
@@ -21,31 +21,46 @@ NOT_RUN = "not run"
 _COMMAND, _SWEEP = "cifar_exp.overrides", "cifar_exp.sweep"
 
 
-def begun(plan: Plan, command: str) -> str | None:
-    """The name of the sweep that this command last began, finished or not: its finished jobs are not run again.
+def find_earlier(plan: Plan, command: str) -> str | None:
+    """Find the latest sweep of the same command, finished or not; its finished jobs are not run again.
+
+    Args:
+        plan: the planned sweep.
+        command: the arguments of the command line.
+
+    Returns:
+        The name of the earlier sweep; None if there is none.
 
     Raises:
-        UserError: if it is running.
+        UserError: if that sweep is running.
     """
     assert plan.folder is not None
     if plan.jobs[0].resume == "never":
         return None
     store = Store.of(plan.jobs[0].tracking)
-    found = [run for run in local_run.runs(plan.folder.parent) if run.is_of(store, **{_COMMAND: command})]
+    found = [run for run in local_run.runs(plan.folder.parent) if run.belongs_to(store, **{_COMMAND: command})]
     for run in found:
         if journal.is_live(run.folder):
             raise _running(run.folder.name)
     if found:
         return max(found, key=lambda run: run.began).tags[_SWEEP]
-    if not _answers(store):
+    if not _is_answering_server(store):
         return None
-    with store.refusing():
-        elsewhere = takeover.sweep_of(store, command)
+    with store.translate_errors():
+        elsewhere = takeover.find_sweep(store, command)
     return elsewhere.data.tags[_SWEEP] if elsewhere else None
 
 
 def start(plan: Plan, command: str) -> Run:
-    """Begin the parent run of a planned sweep, or go on with the one of its name."""
+    """Start the parent run of a planned sweep, or resume the one with its name.
+
+    Args:
+        plan: the planned sweep.
+        command: the arguments of the command line.
+
+    Raises:
+        UserError: if the sweep is running on another machine.
+    """
     assert plan.folder is not None
     tags = {
         "cifar_exp.kind": "sweep",
@@ -58,11 +73,11 @@ def start(plan: Plan, command: str) -> Run:
     name = f"sweep of {varies}"
     tracking, resume = plan.jobs[0].tracking, plan.jobs[0].resume
     store = Store.of(tracking)
-    left = LocalRun.read(plan.folder)
-    if left is None and resume == "auto" and _answers(store):
-        left = _fetched(store, plan)
-    if left:
-        if resume == "auto" and left.is_of(store):
+    earlier = LocalRun.read(plan.folder)
+    if earlier is None and resume == "auto" and _is_answering_server(store):
+        earlier = _take_over(store, plan)
+    if earlier:
+        if resume == "auto" and earlier.belongs_to(store):
             if not _is_deleted(store, plan):
                 return Run.resume(store, plan.folder, tags, drain_seconds=tracking.drain_seconds)
             log.warning("The parent run of sweep %s was deleted: a new one takes its jobs in", plan.sweep_name)
@@ -72,35 +87,35 @@ def start(plan: Plan, command: str) -> Run:
     return Run.start(store, plan.folder, name, tags, params, drain_seconds=tracking.drain_seconds)
 
 
-def _fetched(store: Store, plan: Plan) -> LocalRun | None:
-    """The sweep of this name, if it was begun on another machine.
+def _take_over(store: Store, plan: Plan) -> LocalRun | None:
+    """Take over the parent run of the sweep if it was started on another machine.
 
     Raises:
         UserError: if it is running there.
     """
     assert plan.folder is not None
-    with store.refusing():
+    with store.translate_errors():
         run = store.find_sweep(plan.sweep_name)
         if run is None:
             return None
-        if run.info.status == "RUNNING" and not heartbeat.is_gone(run):
+        if run.info.status == "RUNNING" and not heartbeat.is_dead(run):
             raise _running(f"{plan.sweep_name}, by {run.data.tags.get(heartbeat.PROCESS)}")
-        takeover.adopt(store, run, plan.folder)
+        takeover.take_over(store, run, plan.folder)
     return LocalRun.read(plan.folder)
 
 
-def _answers(store: Store) -> bool:
-    """Whether it is one that other machines may have logged to, and is there."""
+def _is_answering_server(store: Store) -> bool:
+    """Whether the store is a server, to which other machines may have logged, and answers."""
     return store.is_server and not store.away()
 
 
 def _is_deleted(store: Store, plan: Plan) -> bool:
-    """Whether the parent run that was begun here was deleted, as far as the store can be asked."""
+    """Whether the local parent run was deleted from the store; False if the store does not answer."""
     assert plan.folder is not None
     if not store.exists() or store.away():
         return False
     try:
-        with store.refusing():
+        with store.translate_errors():
             return takeover.is_deleted(store, plan.folder)
     except UserError as error:
         log.debug("the parent run could not be looked for: %s", error)
@@ -108,9 +123,14 @@ def _is_deleted(store: Store, plan: Plan) -> bool:
 
 
 def take_in(run: Run, sweep: str) -> None:
-    """Nest the jobs that have been logged under this parent run, should they have had another one."""
+    """Nest all logged jobs of a sweep under its parent run, in case they had another parent.
+
+    Args:
+        run: the parent run.
+        sweep: name of the sweep.
+    """
     try:
-        with run.store.refusing():
+        with run.store.translate_errors():
             if run.id and (moved := takeover.nest(run.store, sweep, run.id)):
                 log.info("%d jobs of sweep %s are nested under its new parent run", moved, sweep)
     except UserError as error:
@@ -121,28 +141,28 @@ def _running(where: str) -> UserError:
     return UserError(f"this sweep is running, as {where}; resume=never starts another one")
 
 
-def end_the_gone(run: Run) -> None:
-    """Say what else in the experiment is no longer running, whatever the store believes."""
+def end_dead_runs(run: Run) -> None:
+    """Set dead runs of the experiment to KILLED and log which."""
     try:
-        with run.store.refusing():
-            for told in heartbeat.end_the_gone(run.store):
-                log.info("%s", told)
+        with run.store.translate_errors():
+            for message in heartbeat.end_dead_runs(run.store):
+                log.info("%s", message)
     except UserError as error:
-        log.debug("runs that are gone could not be looked for: %s", error)
+        log.debug("dead runs could not be looked for: %s", error)
 
 
 def results(plan: Plan) -> list[JobResult]:
-    """Of every job, in order, also of those that did not get as far as leaving one."""
+    """Read the results of all jobs, in order; jobs without a result have the status `NOT_RUN`."""
     assert plan.folder is not None
     found = []
-    for number, (config, overrides) in enumerate(zip(plan.jobs, plan.overrides, strict=True)):
-        left = JobResult.read(plan.folder / str(number))
-        found.append(left or JobResult(config.run_name(varying(overrides, plan.varies)), NOT_RUN, 0.0))
+    for index, (config, overrides) in enumerate(zip(plan.jobs, plan.overrides, strict=True)):
+        result = JobResult.read(plan.folder / str(index))
+        found.append(result or JobResult(config.run_name(varying(overrides, plan.varies)), NOT_RUN, 0.0))
     return found
 
 
 def table(jobs: Sequence[JobResult]) -> pd.DataFrame:
-    """One row per job: number, name, status, test accuracy and loss, best validation accuracy, seconds, error."""
+    """Create a table with one row per job: number, name, status, scores, parameters, seconds, run id and error."""
     rows = []
     for number, job in enumerate(jobs, 1):
         metrics = job.metrics or {}
@@ -165,7 +185,14 @@ def table(jobs: Sequence[JobResult]) -> pd.DataFrame:
 
 
 def finish(run: Run, jobs: Sequence[JobResult], frame: pd.DataFrame, command: str) -> None:
-    """Log the results of all jobs: a table, its note, the overlaid curves, the report."""
+    """Log the results of all jobs to the parent run: a table, overlaid curves, a report and a description.
+
+    Args:
+        run: the parent run.
+        jobs: results of the jobs.
+        frame: their `table`.
+        command: the arguments of the command line.
+    """
     from cifar_exp.evaluation import figures, style
 
     run.write("sweep/results.csv", frame.to_csv(index=False))
@@ -181,9 +208,9 @@ def finish(run: Run, jobs: Sequence[JobResult], frame: pd.DataFrame, command: st
 
 
 def _report(run: Run, jobs: int) -> None:
-    """Write the page on its runs, from what they left in their folders: their store need not have taken it yet.
+    """Write the HTML report from the folders of the jobs, since the store may not have all of their events yet.
 
-    What is measured is logged without it: whatever goes wrong here costs the page alone.
+    An error is only logged, because all results are logged without the report.
     """
     try:
         from cifar_exp.review import report
@@ -196,7 +223,7 @@ def _report(run: Run, jobs: int) -> None:
 
 
 def show(frame: pd.DataFrame) -> str:
-    """The table as text."""
+    """Format a `table` as text for the terminal."""
     shown = frame.drop(columns=["run_id", "error", "parameters"])
     return shown.to_string(
         index=False, na_rep="-", formatters={"seconds": "{:.0f}".format}, float_format="{:.4f}".format

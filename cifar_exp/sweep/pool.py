@@ -1,4 +1,4 @@
-"""The jobs of a parallel sweep on Ray's workers: which starts when and where, and what a worker's death costs."""
+"""Run the jobs of a parallel sweep on Ray's workers: choose which job starts when and where, handle dead workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cifar_exp.errors import reason as first_line
 from cifar_exp.experiment import experiment
 from cifar_exp.sweep.job import JobResult
 from cifar_exp.sweep.resources import Settings
-from cifar_exp.sweep.slot import Slot, reason_of
+from cifar_exp.sweep.slot import Slot, death_reason
 from cifar_exp.sweep.task import Task
 from cifar_exp.sweep.worker import Board, Ended, Place
 from cifar_exp.tracking import sync
@@ -26,17 +26,23 @@ from cifar_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)
 
-_HEAD = {"node:__internal_head__": 0.001}  # Ray's name of the node without which there is no cluster
-_WAIT = 1.0  # seconds, for whatever comes first
-_PATIENCE = 30.0  # seconds without a worker until it is said
-_HEARD_WITHIN = 5.0  # seconds after a job's result, for its last lines
-_STARTS = 3  # workers in a row that may die before their first job
-_STOPS_WITHIN = 20.0  # seconds, beside those that a run waits for its store
-_KEPT = 0.5  # of memory_per_job: a worker that keeps more after a job makes way for a fresh one
+_HEAD = {"node:__internal_head__": 0.001}  # Ray's resource name of the head node, without which the cluster ends
+_WAIT = 1.0  # seconds to wait for an event
+_PATIENCE = 30.0  # seconds without a worker until the user is told
+_OUTPUT_WITHIN = 5.0  # seconds after the result of a job until its last lines must have arrived
+_MAX_FAILED_STARTS = 3  # workers in a row that die before their first job
+_STOPS_WITHIN = 20.0  # seconds, in addition to the time that a run waits for its store
+_MAX_KEPT = 0.5  # share of memory_per_job: a worker that keeps more after a job is replaced
 
 
 class Pool:
-    """Runs tasks, as many at once as fit, each exactly once but for `sweep.retries`."""
+    """Runs tasks on Ray's workers, as many at once as fit.
+
+    Args:
+        settings: of the launcher.
+        place: arguments for the workers.
+        tasks: the jobs. Each runs once, or up to `sweep.retries` times more if its worker dies.
+    """
 
     def __init__(self, settings: Settings, place: Place, tasks: Iterable[Task]) -> None:
         self._settings, self._place = settings, place
@@ -44,12 +50,12 @@ class Pool:
         self._waiting = list(tasks)
         self._results: dict[int, JobResult | None] = {}
         self._deaths: dict[int, list[str]] = {}
-        self._told: dict[str, str] = {}  # by a worker -> why it ends
-        self._said: set[str] = set()  # workers whose job has said all
+        self._reported: dict[str, str] = {}  # name of a worker -> the reason that it reported for its end
+        self._complete: set[str] = set()  # names of workers whose job has sent all of its output
         self._failed: int | None = None
         self._stopping = False
-        self._lost_starts = 0
-        self._idle_since: float | None = time.monotonic()  # until the first worker has started
+        self._failed_starts = 0
+        self._idle_since: float | None = time.monotonic()  # None after the first worker has started
         self._resources = settings.resources(ray.cluster_resources().get("GPU", 0))
         board: Any = ray.remote(Board)
         self._board = board.options(num_cpus=0, resources=_HEAD, max_concurrency=10_000).remote()
@@ -58,14 +64,14 @@ class Pool:
         self._workers = 0
 
     def run(self) -> dict[int, JobResult | None]:
-        """Run them all.
+        """Run all tasks.
 
         Returns:
-            Number of a job -> its result; a job that was not started is not among them.
+            Number of a job -> its result. Jobs that were not started are missing.
 
         Raises:
-            UserError: if none of them fits.
-            KeyboardInterrupt: once every job that was running has stopped and told what it had.
+            UserError: if not even one job fits.
+            KeyboardInterrupt: after all running jobs have stopped and their results are recorded.
         """
         count, each = min(self._room(), len(self._waiting)), self._settings.threads
         log.info("%d at once on %s, each with %d thread%s", count, self._where, each, "s" if each > 1 else "")
@@ -74,19 +80,19 @@ class Pool:
                 self._slots.append(self._slot())
             while self._waiting or any(slot.task for slot in self._slots):
                 self._assign()
-                self._take(self._next())
+                self._handle(self._wait())
         except KeyboardInterrupt:
-            with exits.held():
+            with exits.delay_signals():
                 self._stop()
             raise
         finally:
-            with exits.held():
+            with exits.delay_signals():
                 for slot in self._slots:
                     slot.kill()
         return self._results
 
     def _room(self) -> int:
-        """How many jobs fit at once, if nobody else takes anything."""
+        """Number of jobs that fit at once if nothing else uses the cluster."""
         shares = self._resources.items()
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         fit = sum(min(int(node.get(name, 0) / share + 1e-9) for name, share in shares) for node in nodes)
@@ -104,7 +110,7 @@ class Pool:
         self._slots[self._slots.index(slot)] = self._slot()
 
     def _assign(self) -> None:
-        """Give every worker that has none a job that may start, the first that its process can run."""
+        """Give each idle worker the first job that may start and that its process can run."""
         done = set(self._results)
         for slot in list(self._slots):
             if slot.reference is not None:
@@ -117,8 +123,8 @@ class Pool:
             elif ready:
                 self._replace(slot)
 
-    def _next(self) -> list[Slot]:
-        """Show what the workers tell meanwhile; those that have done something."""
+    def _wait(self) -> list[Slot]:
+        """Wait for an event and show the output of the workers; return the slots whose start or job has ended."""
         references = {slot.reference: slot for slot in self._slots if slot.reference is not None}
         done, _ = ray.wait([*references, self._read], num_returns=1, timeout=_WAIT)
         if self._settings.address and self._idle_since and time.monotonic() - self._idle_since > _PATIENCE:
@@ -130,29 +136,29 @@ class Pool:
         return [references[reference] for reference in done if reference in references]
 
     def _show(self, events: Iterable[tuple[Any, ...]]) -> None:
-        for what, *values in events:
-            if what == "died":
-                self._told[values[0]] = values[1]
-            elif what == "ended":
-                self._said.add(values[0])
+        for kind, *values in events:
+            if kind == "died":
+                self._reported[values[0]] = values[1]
+            elif kind == "ended":
+                self._complete.add(values[0])
             else:
-                console.show(what, *values)
+                console.show(kind, *values)
 
-    def _hear(self, slot: Slot) -> None:
-        """Show the rest of what a job has said, which may come after its result."""
-        until = time.monotonic() + _HEARD_WITHIN
-        while slot.name not in self._said and time.monotonic() < until:
+    def _show_rest(self, slot: Slot) -> None:
+        """Show the remaining output of a job, which may arrive after its result."""
+        until = time.monotonic() + _OUTPUT_WITHIN
+        while slot.name not in self._complete and time.monotonic() < until:
             with suppress(GetTimeoutError):
                 self._show(ray.get(self._read, timeout=_WAIT))
                 self._read = self._board.read.remote()
-        self._said.discard(slot.name)
+        self._complete.discard(slot.name)
 
-    def _take(self, slots: Iterable[Slot]) -> None:
+    def _handle(self, slots: Iterable[Slot]) -> None:
         for slot in slots:
             reference, slot.reference = slot.reference, None
             task, slot.task = slot.task, None
             try:
-                answer = ray.get(reference)
+                ended = ray.get(reference)
             except RayError as error:
                 if task is None:
                     self._start_failed(slot, error)
@@ -162,26 +168,26 @@ class Pool:
             if task is None:
                 self._idle_since = None
             else:
-                self._lost_starts = 0
-                self._hear(slot)
-                self._ended(task, answer, slot)
+                self._failed_starts = 0
+                self._show_rest(slot)
+                self._ended(task, ended, slot)
 
     def _ended(self, task: Task, ended: Ended, slot: Slot) -> None:
         result = ended.result
-        if result and not result.name:  # not even its name was known where it failed
+        if result and not result.name:  # the job failed before its name was known
             result = JobResult(task.name, result.status, result.seconds, error=result.error)
             log.error("%s  FAILED: %s", task.title, result.error)
         self._record(task, result)
         limit = self._settings.memory_per_job
-        if limit and ended.memory > _KEPT * limit and self._waiting:
+        if limit and ended.memory > _MAX_KEPT * limit and self._waiting:
             self._replace(slot)
 
     def _record(self, task: Task, result: JobResult | None) -> None:
-        console.show("over", task.title)
+        console.show("end_progress", task.title)
         self._results[task.number] = result
         if result is None:
             return
-        if JobResult.read(task.folder) != result:  # it ran on a machine with a disk of its own, or could not tell
+        if JobResult.read(task.folder) != result:  # the job ran on another disk or could not write its result
             task.folder.mkdir(parents=True, exist_ok=True)
             result.write(task.folder)
         if result.status == "FAILED" and task.config.sweep.fail_fast and self._failed is None:
@@ -191,36 +197,36 @@ class Pool:
             self._waiting.clear()
 
     def _died(self, slot: Slot, task: Task, error: Exception) -> None:
-        """A worker, and with it its job: tried again, or given up."""
-        with suppress(GetTimeoutError):  # what it had to say may be on its way
+        """Handle the death of a worker: retry its job or record it as failed."""
+        with suppress(GetTimeoutError):  # its last output may still arrive
             self._show(ray.get(self._read, timeout=_WAIT))
             self._read = self._board.read.remote()
-        reason = self._told.get(slot.name) or reason_of(error)
-        before = self._deaths.setdefault(task.number, [])
-        kept = task.config.sweep.retries > len(before) and reason not in before[-1:]
-        before.append(reason)
-        again = "; it is tried again" if kept and self._failed is None and not self._stopping else ""
+        reason = self._reported.get(slot.name) or death_reason(error)
+        earlier = self._deaths.setdefault(task.number, [])
+        may_retry = task.config.sweep.retries > len(earlier) and reason not in earlier[-1:]
+        earlier.append(reason)
+        again = "; it is tried again" if may_retry and self._failed is None and not self._stopping else ""
         log.error("%s  FAILED: %s%s", task.title, reason, again)
-        console.show("over", task.title)
+        console.show("end_progress", task.title)
         if again:
             self._waiting.insert(0, task)
-            if not (task.folder / FILE).exists():  # it starts anew, on another machine
-                _settle(task)
+            if not (task.folder / FILE).exists():  # it ran on another machine, and the retry is a new run
+                _record_end(task)
         else:
-            _settle(task)
+            _record_end(task)
             seconds = time.monotonic() - slot.began
             self._record(task, JobResult(task.name, "FAILED", seconds, experiment.run_id(task.folder), error=reason))
         if not self._stopping:
             self._replace(slot)
 
     def _start_failed(self, slot: Slot, error: Exception) -> None:
-        self._lost_starts += 1
-        if self._lost_starts >= _STARTS:
+        self._failed_starts += 1
+        if self._failed_starts >= _MAX_FAILED_STARTS:
             raise RuntimeError(f"no worker starts: {first_line(error)}") from error
         self._replace(slot)
 
     def _stop(self) -> None:
-        """Have every job stop as it would on Ctrl-C, and end those that do not."""
+        """Stop all jobs as Ctrl-C would, and kill the workers of those that do not stop in time."""
         self._stopping = True
         self._waiting.clear()
         for slot in self._slots:
@@ -234,19 +240,19 @@ class Pool:
         drain = max(task.config.tracking.drain_seconds for task in running.values())
         until = time.monotonic() + drain + _STOPS_WITHIN
         while any(slot.task for slot in self._slots) and time.monotonic() < until:
-            self._take(self._next())
+            self._handle(self._wait())
         for slot, task in running.items():
             if task.number not in self._results:
                 slot.kill()
-                _settle(task)
+                _record_end(task)
                 seconds = time.monotonic() - slot.began
                 self._record(task, JobResult(task.name, "KILLED", seconds, experiment.run_id(task.folder)))
 
 
-def _settle(task: Task) -> None:
-    """Tell the end of the run that a worker took with it."""
+def _record_end(task: Task) -> None:
+    """Record the end of a run whose worker has died."""
     if (task.folder / FILE).exists():
         sync.send(task.folder)
         return
-    with suppress(Exception):  # the store is away too, and knows no more than before
-        sync.lose(Store.of(task.config.tracking), str(task.config.sweep.name), task.number)
+    with suppress(Exception):  # the store may be away as well
+        sync.record_lost_job(Store.of(task.config.tracking), str(task.config.sweep.name), task.number)

@@ -1,4 +1,4 @@
-"""Jobs of submitit, as on Slurm: one that is warned of its end stops as on Ctrl-C, and then is queued again."""
+"""Jobs of submitit, for example on Slurm: stop a job whose time is almost over, then queue it again."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Handler = Callable[[int, FrameType | None], Any]
 
 @contextmanager
 def once_stopped() -> Iterator[None]:
-    """Let signals stop a job of submitit whole; nothing in any other process.
+    """Context manager that lets the run of a submitit job end before the job is queued again.
 
-    submitit queues a job again from within the handler of the signal (SIGUSR2, or SUBMITIT_PREEMPT_SIGNAL), and ends
-    the process there. Here the job's run ends first, KILLED with its checkpoint, and then the handler is called: it
-    exits, or raises if the job has been out of time too often. SIGTERM, which submitit ignores, stops the run too, so
-    that one that is cancelled is not RUNNING for ever.
+    submitit's signal handler (SIGUSR2, or SUBMITIT_PREEMPT_SIGNAL) queues the job again and ends the process at once.
+    Here the run first ends as KILLED with its checkpoint, and then the handler is called: it exits, or raises if the
+    job has timed out too often. SIGTERM, which submitit ignores, also stops the run, so that a cancelled job does not
+    stay RUNNING. In other processes this has no effect.
     """
     requeue = _handlers()
     if not requeue:
@@ -38,7 +38,7 @@ def once_stopped() -> Iterator[None]:
 
 
 def _handlers() -> dict[int, Handler]:
-    """The signals on which submitit queues this job again -> what does so."""
+    """Signals on which submitit queues this job again -> its handler; empty in other processes."""
     if "submitit" not in sys.modules:
         return {}
     from submitit.core.job_environment import SignalHandler

@@ -1,4 +1,4 @@
-"""What each job of a parallel sweep takes of a machine, and of which."""
+"""Settings of the parallel launcher: cores, GPUs and memory per job, and the address of a cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ _CONNECTS_WITHIN = 5.0  # seconds
 
 @dataclass(frozen=True)
 class Settings:
-    """conf/hydra/launcher/parallel.yaml."""
+    """Values of conf/hydra/launcher/parallel.yaml.
+
+    Args:
+        cpus_per_job: number of cores, above 0.
+        gpus_per_job: a share of one GPU or a whole number; None: one if the cluster has GPUs.
+        memory_per_job: GB; None: no limit.
+        address: HOST:PORT or ray://HOST:PORT of a cluster; None: this machine.
+    """
 
     cpus_per_job: float
     gpus_per_job: float | None
@@ -25,40 +32,44 @@ class Settings:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Settings:
-        """Checked, as far as this machine can tell.
+        """Create settings and check them as far as this machine can.
 
         Raises:
-            UserError: for a value that no job could run with.
+            UserError: if a value is invalid, exceeds this machine, or nothing answers at the address.
         """
         settings = cls(**{field.name: values[field.name] for field in fields(cls)})
         for name in ("cpus_per_job", "gpus_per_job", "memory_per_job"):
             _check_amount(f"hydra.launcher.{name}", getattr(settings, name), name)
         if settings.address is None:
-            for name, there in _this_machine().items():
+            for name, available in _this_machine().items():
                 wanted = getattr(settings, f"{name}_per_job") or 0
-                if wanted > there:
-                    raise UserError(f"hydra.launcher.{name}_per_job: got {wanted:g}, this machine has {there:g}")
+                if wanted > available:
+                    raise UserError(f"hydra.launcher.{name}_per_job: got {wanted:g}, this machine has {available:g}")
         else:
             _check_address(settings.address)
         return settings
 
     @property
     def threads(self) -> int:
-        """Of each job."""
+        """Number of threads of each job."""
         return max(1, math.floor(self.cpus_per_job))
 
     def resources(self, gpus: float) -> dict[str, float]:
-        """What a job takes of a node, under Ray's names, in a cluster with so many GPUs."""
-        taken = {"CPU": float(self.cpus_per_job)}
+        """Resources of a job, by Ray's names.
+
+        Args:
+            gpus: number of GPUs in the cluster.
+        """
+        amounts = {"CPU": float(self.cpus_per_job)}
         if share := self.gpus_per_job if self.gpus_per_job is not None else min(gpus, 1):
-            taken["GPU"] = float(share)
+            amounts["GPU"] = float(share)
         if self.memory_per_job:
-            taken["memory"] = self.memory_per_job * 1e9
-        return taken
+            amounts["memory"] = self.memory_per_job * 1e9
+        return amounts
 
 
 def _this_machine() -> dict[str, float]:
-    """Cores, GPUs, and GB of memory."""
+    """Number of cores and GPUs and GB of memory of this machine."""
     import psutil
 
     return {"cpus": runtime.cores(), "gpus": runtime.gpu_count(), "memory": psutil.virtual_memory().total // 10**9}

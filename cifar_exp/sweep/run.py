@@ -1,4 +1,4 @@
-"""A sweep from its first job to its results."""
+"""Run a sweep, from its first job to its results."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ log = logging.getLogger(__name__)
 
 
 def run(plan: Plan, launch: Callable[[], None], command: str) -> int:
-    """Run the planned jobs under one parent run and show what they came to.
+    """Run the planned jobs under one parent run, then print and log their results.
 
     Args:
-        plan: every job, composed and checked.
-        launch: hands the jobs to Hydra's launcher and returns once they have ended.
-        command: the arguments that this sweep was started with.
+        plan: all jobs, composed and checked.
+        launch: hands the jobs to Hydra's launcher and returns when they have ended.
+        command: the arguments of the command line.
 
     Returns:
-        The exit code: 0 if every job finished, else 1.
+        Exit code: 0 if all jobs finished, else 1.
 
     Raises:
-        KeyboardInterrupt: after what had been measured is logged.
+        KeyboardInterrupt: after the results so far are logged.
     """
     run = parent.start(plan, command)
     status = "KILLED"
     try:
-        where = run.store.run_address(run.id) if run.started() and run.id else f"not yet in {run.store.uri}"
+        where = run.store.run_address(run.id) if run.wait_until_started() and run.id else f"not yet in {run.store.uri}"
         if run.id:
-            parent.end_the_gone(run)
+            parent.end_dead_runs(run)
             parent.take_in(run, plan.sweep_name)
         log.info("Sweep %s: %d jobs, %s", plan.sweep_name, len(plan.jobs), where)
         launch()
@@ -41,19 +41,19 @@ def run(plan: Plan, launch: Callable[[], None], command: str) -> int:
         status = "KILLED" if exits.received() else "FAILED"
         raise
     finally:
-        with exits.held():
+        with exits.delay_signals():
             _end(run, plan, status, command)
     return 0 if status == "FINISHED" else 1
 
 
 def _end(run: Run, plan: Plan, status: str, command: str) -> None:
-    """Show and log what the jobs have left."""
+    """Print and log the results of the jobs, and end the parent run."""
     jobs = parent.results(plan)
     frame = parent.table(jobs)
-    console.say(f"\n{parent.show(frame)}\n")  # first: it needs no store
+    console.say(f"\n{parent.show(frame)}\n")  # before logging, which may fail
     try:
         parent.finish(run, jobs, frame, command)
     finally:
         run.finish(status)
     if run.id:
-        console.say(run.store.how_to_open(run.store.sweep_address(run.id)))
+        console.say(run.store.opening_instructions(run.store.sweep_address(run.id)))

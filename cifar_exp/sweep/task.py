@@ -1,4 +1,4 @@
-"""A job of a parallel sweep before it runs: composed here, so that no other machine needs conf/."""
+"""Jobs of a parallel sweep before they run. They are composed here, so that other machines do not need conf/."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cifar_exp.training import runtime
 
 
 class Kind(NamedTuple):
-    """What a process cannot change any more once it has run a job."""
+    """Settings that a process cannot change after it has run a job."""
 
     device: str
     deterministic: bool
@@ -27,40 +27,40 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """A job to be run, composed."""
+    """A composed job that is to be run."""
 
     number: int
-    """From 1."""
+    """Number of the job, from 1."""
     name: str
     config: Config
     compose: Callable[[], DictConfig]
-    """Makes its config with Hydra's part: ten thousand of those at once would fill the memory."""
+    """Composes the config with Hydra's part; ten thousand of these at once would not fit in memory."""
     folder: Path
-    """Its own."""
+    """Folder of the job."""
     after: frozenset[int]
-    """Numbers of the jobs whose trained weights it may go on from."""
+    """Numbers of the jobs that must end first, because this job may start from their trained weights."""
     kind: Kind
 
     @property
     def title(self) -> str:
-        """As its own lines begin."""
+        """Beginning of the job's log lines."""
         return f"[{self.number}/{self.config.sweep.jobs}] {self.name}"
 
 
 def compose(
     loader: Loader, config: DictConfig, job_overrides: Sequence[Sequence[str]], first: int, threads: int
 ) -> list[Task]:
-    """The jobs that Hydra hands to a launcher.
+    """Compose the jobs that Hydra hands to a launcher.
 
     Args:
-        loader: Hydra's, of configs.
-        config: of the sweep.
-        job_overrides: of each job.
-        first: its index, from 0.
-        threads: of each job.
+        loader: config loader of Hydra.
+        config: config of the sweep.
+        job_overrides: overrides of each job.
+        first: index of the first job, from 0.
+        threads: number of threads of each job.
     """
     tasks: list[Task] = []
-    names: dict[str, set[int]] = {}  # that runs were given -> the jobs of them
+    names: dict[str, set[int]] = {}  # name of a run -> numbers of the jobs with this name
     for_hydra = [str(override) for override in config.hydra.overrides.hydra]
     for index, overrides in enumerate(job_overrides, first):
         checked = from_content(loader.resolve(config.hydra.job.config_name, [*for_hydra, *overrides]))

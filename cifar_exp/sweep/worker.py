@@ -1,4 +1,4 @@
-"""What Ray's processes run: a worker one job after another, the board what all of them have to say."""
+"""Actors in Ray's processes: workers run jobs, and the board passes on their output and requests to stop."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from uuid import uuid4
 from cifar_exp.sweep.job import JobResult
 
 _GB = 10**9
-_LOOK = 0.1  # seconds between two looks at the memory
+_INTERVAL = 0.1  # seconds between two checks of the memory
 
 
 class Board:
-    """Where workers tell what they show and what ends them, and learn that they are to stop."""
+    """Actor through which workers send events (output, reasons of their end) and receive the request to stop."""
 
     def __init__(self) -> None:
-        self._told: list[tuple[Any, ...]] = []
+        self._events: list[tuple[Any, ...]] = []
         self._new, self._stop = asyncio.Event(), asyncio.Event()
 
     async def tell(self, *event: Any) -> None:
-        """Leave something for whoever reads."""
-        self._told.append(event)
+        """Add an event."""
+        self._events.append(event)
         self._new.set()
 
     async def read(self) -> list[tuple[Any, ...]]:
-        """What was told since, once there is something."""
+        """Wait for events and return all since the last call."""
         await self._new.wait()
         self._new.clear()
-        told, self._told = self._told, []
-        return told
+        events, self._events = self._events, []
+        return events
 
     async def stop(self) -> None:
-        """Have every worker stop its job."""
+        """Request all workers to stop their jobs."""
         self._stop.set()
 
     async def stopped(self) -> None:
-        """Answers once they are to."""
+        """Wait for the request to stop."""
         await self._stop.wait()
 
 
@@ -56,64 +56,72 @@ class Images(NamedTuple):
 
     digest: str
     files: Any
-    """Reference to name -> content."""
+    """Ray's reference to a mapping from file name to content."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """What a worker is made for and with, wherever it is started."""
+    """Arguments of all workers of a sweep."""
 
     folder: str
-    """That the sweep was started in, and what paths are relative to."""
+    """Folder in which the sweep was started; paths are relative to it."""
     threads: int
+    """Number of threads of a job."""
     memory: float | None
-    """GB that its process may hold; None: as much as there is."""
+    """GB that the process of a worker may use; None: no limit."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables to set."""
     images: Mapping[tuple[str, str], Images] = field(default_factory=dict)
-    """Data set and its folder -> what a machine gets that has no such folder."""
+    """Name and folder of an official data set -> its files, for machines without this folder."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A job, for whatever reason."""
+    """Outcome of a job that has ended."""
 
     result: JobResult | None
-    """None if it was stopped before it had begun."""
+    """None if the job was stopped before it began."""
     memory: float
-    """GB that its worker holds after it."""
+    """GB that the process of the worker uses after the job."""
 
 
 class Worker:
-    """A process that runs one job after another, so that it imports TensorFlow once."""
+    """Actor that runs one job after another, so that its process imports TensorFlow only once.
+
+    Args:
+        name: of the worker.
+        board: handle of the `Board` actor.
+        place: arguments of all workers.
+    """
 
     def __init__(self, name: str, board: Any, place: Place) -> None:
         from cifar_exp import console, exits
         from cifar_exp.training import runtime
 
-        exits.leave_to_parent()  # the driver gets it too, and tells the board
+        exits.ignore_group_signals()  # the driver receives them as well and asks the workers to stop
         os.environ.update(place.environment)
         runtime.use_threads(place.threads)
         Path(place.folder).mkdir(parents=True, exist_ok=True)
         os.chdir(place.folder)
         self._name, self._board, self._place = name, board, place
         self._busy = False
-        console.show_elsewhere(self._tell)
+        console.forward(self._tell)
         threading.Thread(target=self._obey, name="board", daemon=True).start()
         if place.memory is not None:
             threading.Thread(target=self._watch, args=(place.memory,), name="memory", daemon=True).start()
 
     def ready(self) -> None:
-        """Answers once it is there."""
+        """Return after the worker has started."""
 
     def run(self, composed: Any, folder: str) -> Ended:
-        """Run a job to its end.
+        """Run a job.
 
         Args:
-            composed: its config with Hydra's part, a DictConfig.
-            folder: its own.
+            composed: config of the job with Hydra's part, a DictConfig.
+            folder: folder of the job.
 
         Returns:
-            What it left there, and how much memory this process keeps.
+            The result of the job and the memory that this process still uses.
         """
         from hydra import version
         from hydra._internal.callbacks import Callbacks
@@ -136,7 +144,7 @@ class Worker:
                 job_subdir_key="hydra.sweep.subdir",
                 hydra_context=HydraContext(config_loader=None, callbacks=Callbacks(composed)),
             )
-            if ended.status == JobStatus.FAILED:  # beside the training: what it left may be of another time
+            if ended.status == JobStatus.FAILED:  # not in the training; a result in the folder may be an older one
                 reason = " ".join(f"{type(ended._return_value).__name__}: {ended._return_value}".split())
                 return Ended(JobResult("", "FAILED", time.monotonic() - began, error=reason), _memory())
         except KeyboardInterrupt:
@@ -144,33 +152,33 @@ class Worker:
         finally:
             self._busy = False
             signal.signal(signal.SIGTERM, before)
-            self._tell("ended", self._name)  # after all that the job had to say
+            self._tell("ended", self._name)  # the last event of the job
         return Ended(JobResult.read(Path(folder)), _memory())
 
     def _tell(self, *event: Any) -> None:
-        with suppress(Exception):  # nobody listens any more
+        with suppress(Exception):  # the board may have ended
             self._board.tell.remote(*event)
 
     def _obey(self) -> None:
-        """Stop the job once the board says so, as SIGTERM would."""
+        """Wait for the request to stop, then send SIGTERM to the main thread if a job is running."""
         import ray
 
-        with suppress(Exception):  # the board is gone, and Ray ends what is left
+        with suppress(Exception):  # the board has ended, and Ray ends this process too
             ray.get(self._board.stopped.remote())
             if self._busy:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     def _watch(self, gigabytes: float) -> None:
-        """End this process before it takes what belongs to others."""
+        """Kill this process when it uses more than its share of the memory."""
         while _memory() <= gigabytes:
-            time.sleep(_LOOK)
+            time.sleep(_INTERVAL)
         self._tell("died", self._name, f"it took more memory than hydra.launcher.memory_per_job={gigabytes:g} GB")
-        time.sleep(_LOOK)  # until that is sent
+        time.sleep(_INTERVAL)  # until the event is sent
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _memory() -> float:
-    """GB that this process holds."""
+    """GB of memory that this process uses."""
     import psutil
 
     return float(psutil.Process().memory_info().rss / _GB)
@@ -186,7 +194,7 @@ def _run(threads: int, composed: Any) -> None:
 
 
 def _bring_images(data: Any, images: Mapping[tuple[str, str], Images]) -> None:
-    """Where this machine lacks the folder of a job's images, write down those that the driver sent along."""
+    """Write the images that the driver sent to a local folder if this machine lacks the folder that a job uses."""
     from cifar_exp.data.catalog import OFFICIAL
     from cifar_exp.data.official import data_folder
 
@@ -196,18 +204,18 @@ def _bring_images(data: Any, images: Mapping[tuple[str, str], Images]) -> None:
     import ray
 
     digest, files = images[data.name, folder]
-    here = Path(tempfile.gettempdir()) / f"cifar_exp-{os.getuid()}-{digest}"  # for the next sweep too
-    if not here.exists():
-        _write_images(here, OFFICIAL[data.name].release().folder, ray.get(files))
-    data.dir = str(here)
+    local = Path(tempfile.gettempdir()) / f"cifar_exp-{os.getuid()}-{digest}"  # kept for later sweeps
+    if not local.exists():
+        _write_images(local, OFFICIAL[data.name].release().folder, ray.get(files))
+    data.dir = str(local)
 
 
 def _write_images(root: Path, folder: str, content: Mapping[str, bytes]) -> None:
-    """As the release finds them, whole or not at all."""
+    """Write the files atomically, in the layout in which the release finds them."""
     part = root.with_name(f"{root.name}.{uuid4().hex}.part")
     (part / folder).mkdir(parents=True)
-    for name, written in content.items():
-        (part / folder / name).write_bytes(written)
+    for name, file_content in content.items():
+        (part / folder / name).write_bytes(file_content)
     try:
         part.rename(root)
     except OSError:  # another worker was first

@@ -1,4 +1,4 @@
-"""What was deleted in MLflow's UI, noticed before anything trains, and the commands that restore it."""
+"""Experiments and runs that were deleted in MLflow's UI: detect them, and name the command that restores them."""
 
 from __future__ import annotations
 
@@ -18,50 +18,50 @@ STAGE = "deleted"  # the lifecycle stage of an experiment or a run
 
 
 def mlflow_program() -> str:
-    """MLflow's command, as a shell in this folder finds it."""
+    """Command that starts MLflow from a shell in the current folder."""
     beside_python = Path(sys.executable).with_name("mlflow")
     if shutil.which("mlflow") is None and beside_python.exists():
         return os.path.relpath(beside_python)
     return "mlflow"
 
 
-def experiment(uri: str, name: str, experiment_id: str) -> str:
-    """What is said of a deleted experiment."""
+def experiment_message(uri: str, name: str, experiment_id: str) -> str:
+    """Error message for a deleted experiment, with the command that restores it."""
     restore = f"MLFLOW_TRACKING_URI={uri} {mlflow_program()} experiments restore --experiment-id {experiment_id}"
     return f"experiment {name!r} of {uri} was deleted; restore it with `{restore}`, or name another experiment"
 
 
-def run(uri: str, run_id: str) -> str:
-    """What is said of a deleted run."""
+def run_message(uri: str, run_id: str) -> str:
+    """Error message for a deleted run, with the command that restores it."""
     restore = f"MLFLOW_TRACKING_URI={uri} {mlflow_program()} runs restore --run-id {run_id}"
     return f"run {run_id} of {uri} was deleted; restore it with `{restore}`"
 
 
-@cache  # remembers no refusal, and asks once for all jobs of a sweep
+@cache  # one query for all jobs of a sweep; exceptions are not cached
 def check(uri: str, file: Path | None, name: str) -> None:
-    """Refuse an experiment that was deleted.
+    """Raise an error if an experiment was deleted.
 
     An SQLite file is read without MLflow, whose import takes seconds.
 
     Args:
-        uri: of the tracking store.
-        file: of an SQLite store, as an absolute path; None for a server.
+        uri: tracking URI of the store.
+        file: absolute path of an SQLite store; None for a server.
         name: of the experiment.
 
     Raises:
-        UserError: with the command that restores it.
+        UserError: if it was deleted; the message names the command that restores it.
     """
     found = _in_file(file, name) if file else server.experiment(uri, name)
     if found and found[1] == STAGE:
-        raise UserError(experiment(uri, name, found[0]))
+        raise UserError(experiment_message(uri, name, found[0]))
 
 
 def _in_file(file: Path, name: str) -> tuple[str, str] | None:
-    """Id and lifecycle stage; None if there is no such experiment, or the file cannot tell."""
+    """Read id and lifecycle stage of an experiment; None if it does not exist or the file has another format."""
     query = "SELECT experiment_id, lifecycle_stage FROM experiments WHERE name = ? ORDER BY lifecycle_stage"
     try:
         with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as database:
             found = database.execute(query, [name]).fetchone()
-    except sqlite3.Error:  # of no MLflow's, or of another version's: MLflow will tell
+    except sqlite3.Error:  # not an MLflow database, or one of another version: MLflow reports it later
         return None
     return (str(found[0]), str(found[1])) if found else None

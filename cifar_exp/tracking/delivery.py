@@ -1,4 +1,4 @@
-"""Each event of a journal as calls of MLflow's client; doing them twice leaves what doing them once does."""
+"""Translate the events of a journal into calls of MLflow's client. All calls are idempotent."""
 
 from __future__ import annotations
 
@@ -21,33 +21,39 @@ KEY_TAG = "cifar_exp.journal"
 _METRICS, _PARAMS = 1000, 100
 
 
-class Away(Exception):
-    """The store cannot take anything now; it may later."""
+class StoreAway(Exception):
+    """Raised when the store does not accept events now but may do so later."""
 
 
-class Missing(Exception):
-    """A file that was to be sent and cannot be."""
+class UnusableFile(Exception):
+    """Raised when a file that was logged is missing or has changed since."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """Of the journal in a folder to a store; `progress` says to which run."""
+    """Sends the events of one journal to a store.
+
+    Args:
+        folder: folder of the journal.
+        store: receives the events.
+        progress: how far the journal was sent, and the id of its run in the store.
+    """
 
     folder: Path
     store: Store
     progress: Progress
 
     def __call__(self, event: Event) -> None:
-        """Deliver it.
+        """Send one event.
 
         Raises:
-            Missing: if a file is not there, or not what was written.
-            Away: if what it needs is not in the store yet.
+            UnusableFile: if a file of the event is missing or has changed since it was logged.
+            StoreAway: if the run depends on another one that is not in the store yet.
         """
         _CALLS[event.kind](self, event.content, event.time)
 
     def start(self, content: Mapping[str, Any], time: int) -> None:
-        """Make the run, unless an earlier try has."""
+        """Create the run, unless an earlier attempt has created it."""
         from mlflow.entities import Param
         from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_USER
 
@@ -56,10 +62,15 @@ class Delivery:
         if content["sweep"]:
             parent = store.find_sweep(content["sweep"])
             if parent is None:
-                raise Away(f"its sweep {content['sweep']} has not been sent")
+                raise StoreAway(
+                    f"the parent run of sweep {content['sweep']} is not there: it has not been sent, or was deleted "
+                    "(the command of the sweep, given again, makes a new one)"
+                )
             tags[MLFLOW_PARENT_RUN_ID] = parent.info.run_id
-        made = store.client.search_runs([store.experiment_id], f"tags.`{KEY_TAG}` = '{content['key']}'", max_results=1)
-        run = made[0] if made else store.client.create_run(store.experiment_id, time, tags, content["name"])
+        existing = store.client.search_runs(
+            [store.experiment_id], f"tags.`{KEY_TAG}` = '{content['key']}'", max_results=1
+        )
+        run = existing[0] if existing else store.client.create_run(store.experiment_id, time, tags, content["name"])
         listed = [Param(key, value) for key, value in content["params"].items()]
         for first in range(0, len(listed), _PARAMS):
             store.client.log_batch(run.info.run_id, params=listed[first : first + _PARAMS])
@@ -67,30 +78,33 @@ class Delivery:
         self.progress.uri = store.absolute_uri
 
     def resume(self, content: Mapping[str, Any], time: int) -> None:
-        """It runs again."""
+        """Set the run to RUNNING again and update its tags."""
         self._run_again()
         self.tags(content, time)
 
     def claim(self, processes: Collection[str]) -> None:
-        """Go on with a run after a while, as one of these processes; if it was taken for dead, it is told to run again.
+        """Check that the run still belongs to this folder, and set it to RUNNING if it was marked as killed meanwhile.
+
+        Args:
+            processes: names of the processes that have written the journal.
 
         Raises:
-            Away: if another one goes on with it.
+            StoreAway: if another process continues the run.
         """
         run = self.store.client.get_run(self.progress.run_id)
         if (own := run.data.tags.get(heartbeat.PROCESS)) and own not in processes:
-            raise Away(f"process {own} goes on with run {self.progress.run_id}")
+            raise StoreAway(f"process {own} goes on with run {self.progress.run_id}")
         if run.info.status == "KILLED":
             self._run_again()
 
     def _run_again(self) -> None:
         client, run_id = self.store.client, self.progress.run_id
         client.update_run(run_id, "RUNNING")
-        if heartbeat.REASON in client.get_run(run_id).data.tags:  # why it was interrupted
+        if heartbeat.REASON in client.get_run(run_id).data.tags:  # the reason of the interruption
             client.delete_tag(run_id, heartbeat.REASON)
 
     def metrics(self, content: Mapping[str, Any], time: int) -> None:
-        """All of one step."""
+        """Log the metrics of one step."""
         from mlflow.entities import Metric
 
         metrics = [Metric(name, value, time, content["step"]) for name, value in content["values"].items()]
@@ -98,26 +112,29 @@ class Delivery:
             self.store.client.log_batch(self.progress.run_id, metrics=metrics[first : first + _METRICS])
 
     def tags(self, content: Mapping[str, Any], time: int) -> None:
-        """Set, or set anew."""
+        """Set or overwrite tags."""
         from mlflow.entities import RunTag
 
         self.store.client.log_batch(self.progress.run_id, tags=[RunTag(key, value) for key, value in content.items()])
 
     def artifact(self, content: Mapping[str, Any], time: int) -> None:
-        """A file that was written beside the journal."""
+        """Upload a file that was written beside the journal."""
         path = self._spooled(ARTIFACTS, content["path"], content["sha256"])
         parent = Path(content["path"]).parent.as_posix()
         self.store.client.log_artifact(self.progress.run_id, str(path), None if parent == "." else parent)
 
     def checkpoint(self, content: Mapping[str, Any], time: int) -> None:
-        """Into one of two places in turn, so that a whole one is always there; no file: none is needed any more."""
+        """Upload a checkpoint, or delete all checkpoints if the event names no file.
+
+        Checkpoints alternate between two artifact names, so that a complete one always exists.
+        """
         import requests
 
         artifacts = self.store.artifacts(self.store.client.get_run(self.progress.run_id))
         with tempfile.TemporaryDirectory() as folder:
             if content["file"]:
                 path = self.folder / CHECKPOINTS / content["file"]
-                if path.exists():  # or a newer one has been saved, and is sent
+                if path.exists():  # otherwise a newer checkpoint replaced it, which has its own event
                     named = Path(folder) / f"newest-{content['place']}.checkpoint"
                     named.symlink_to(path.resolve())
                     artifacts.log_artifact(str(named), CHECKPOINTS)
@@ -128,12 +145,12 @@ class Delivery:
                 except requests.HTTPError as error:
                     if error.response is None or error.response.status_code != HTTPStatus.FORBIDDEN:
                         raise
-                    empty = Path(folder) / Path(item.path).name  # who may not delete may still free the space
+                    empty = Path(folder) / Path(item.path).name  # without permission to delete, overwriting frees space
                     empty.touch()
                     artifacts.log_artifact(str(empty), CHECKPOINTS)
 
     def datasets(self, content: Mapping[str, Any], time: int) -> None:
-        """Which images were used."""
+        """Log the data sets that the run used."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
         from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
@@ -144,17 +161,19 @@ class Delivery:
         self.store.client.log_inputs(self.progress.run_id, inputs)
 
     def model(self, content: Mapping[str, Any], time: int) -> None:
-        """Its files are as they were saved but for MLmodel, which must name the model and the run."""
+        """Log the packaged model. Only its MLmodel file is changed: it must name the logged model and the run."""
         from mlflow.entities import LoggedModelOutput, LoggedModelStatus
         from mlflow.models import Model
 
         for path, sha256 in content["files"].items():
             self._spooled(MODEL, path, sha256)
         client, experiment_id = self.store.client, self.progress.experiment_id
-        made = client.search_logged_models([experiment_id], f"source_run_id = '{self.progress.run_id}'", max_results=1)
+        existing = client.search_logged_models(
+            [experiment_id], f"source_run_id = '{self.progress.run_id}'", max_results=1
+        )
         model = (
-            made[0]
-            if made
+            existing[0]
+            if existing
             else client.create_logged_model(
                 experiment_id, MODEL, self.progress.run_id, params=content["params"], model_type="keras"
             )
@@ -171,15 +190,15 @@ class Delivery:
             client.log_outputs(self.progress.run_id, [LoggedModelOutput(model.model_id, step=0)])
 
     def finish(self, content: Mapping[str, Any], time: int) -> None:
-        """Its end."""
+        """Set the final status and the end time of the run."""
         self.store.client.set_terminated(self.progress.run_id, content["status"], time)
 
     def _spooled(self, folder: str, name: str, sha256: str) -> Path:
         path = self.folder / folder / name
         if not path.is_file():
-            raise Missing(f"{path} is missing")
-        if local_run.hash_of(path) != sha256:
-            raise Missing(f"{path} is not what was written")
+            raise UnusableFile(f"{path} is missing")
+        if local_run.sha256_of(path) != sha256:
+            raise UnusableFile(f"{path} is not what was written")
         return path
 
 

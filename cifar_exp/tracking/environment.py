@@ -1,4 +1,4 @@
-"""What a run was made with: code, packages, machine."""
+"""Code version, packages and machine of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ import cifar_exp
 
 
 class Commit(NamedTuple):
-    """The git commit of this code, and whether the work tree differs from it."""
+    """Git commit of the code.
+
+    Args:
+        sha: of the commit.
+        dirty: whether the work tree has uncommitted changes.
+    """
 
     sha: str
     dirty: bool
@@ -22,7 +27,7 @@ class Commit(NamedTuple):
 
 @cache
 def commit() -> Commit | None:
-    """None where the code is not in a git work tree, as when it was installed from a wheel."""
+    """Commit of the running code; None if it is not in a git work tree, for example if a wheel was installed."""
     root = Path(cifar_exp.__file__).parent.parent
 
     def git(*arguments: str) -> str:
@@ -40,7 +45,7 @@ def commit() -> Commit | None:
 
 
 def source_tags() -> dict[str, str]:
-    """What code ran, under our names and those that MLflow shows it by."""
+    """Tags that describe the code of a run, under this package's names and those that MLflow's UI shows."""
     found = commit()
     tags = {
         "cifar_exp.git_commit": found.sha if found else "unknown",
@@ -52,13 +57,16 @@ def source_tags() -> dict[str, str]:
 
 
 def requirements(*packages: str) -> list[str]:
-    """These packages at their installed versions, `keras==3.15.1`, as an index has them: without `+cpu`."""
+    """Requirements that pin packages to their installed versions, for example `keras==3.15.1`.
+
+    Local version labels such as `+cpu`, which a package index does not know, are removed.
+    """
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in packages]
 
 
 def describe(backend: str, device: str) -> str:
-    """Python, platform, device and every installed package, as text."""
-    known = [found.metadata for found in importlib.metadata.distributions()]  # each access parses it again
+    """Describe Python, platform, device and all installed packages as text, one per line."""
+    known = [found.metadata for found in importlib.metadata.distributions()]  # each access parses the metadata again
     installed = sorted({f"{one['Name']}=={one['Version']}" for one in known if one["Name"]}, key=str.lower)
     head = [
         f"cifar_exp {cifar_exp.__version__}",

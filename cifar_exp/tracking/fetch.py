@@ -1,8 +1,9 @@
-"""What a store has of a run, as data."""
+"""Read runs, their artifacts and their models from a store."""
 
 from __future__ import annotations
 
 import tempfile
+import zipfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,22 @@ from cifar_exp.tracking.store import Store, import_mlflow
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-_MISSING = "No such artifact"  # as MLflow says it, of any store
-_WEIGHTS = "data/model.keras"  # of a logged Keras model
+_MISSING = "No such artifact"  # part of MLflow's message, for all kinds of stores
+_WEIGHTS = "data/model.keras"  # path in a logged Keras model
+_UNPACKED = 20  # times the size of the file
 
 
 def run_and_artifact(store: Store, run_id: str, name: str, limit: int) -> tuple[Run, str]:
-    """A run and the text of one of its artifacts, of at most so many bytes.
+    """Read a run and the text of one of its artifacts.
+
+    Args:
+        store: contains the run.
+        run_id: id of the run.
+        name: path of the artifact.
+        limit: maximum size of the artifact, in bytes.
 
     Raises:
-        UserError: if there is no such run or artifact, it is larger, or it is no text.
+        UserError: if the run or the artifact does not exist, or the artifact is larger than `limit` or not UTF-8.
     """
     run, content = run_and_file(store, run_id, name, limit)
     try:
@@ -30,10 +38,16 @@ def run_and_artifact(store: Store, run_id: str, name: str, limit: int) -> tuple[
 
 
 def run_and_file(store: Store, run_id: str, name: str, limit: int) -> tuple[Run, bytes]:
-    """A run and one of its artifacts, of at most so many bytes.
+    """Read a run and the content of one of its artifacts.
+
+    Args:
+        store: contains the run.
+        run_id: id of the run.
+        name: path of the artifact.
+        limit: maximum size of the artifact, in bytes.
 
     Raises:
-        UserError: if there is no such run or artifact, or it is larger.
+        UserError: if the run or the artifact does not exist, or the artifact is larger than `limit`.
     """
     store.check()
     import_mlflow()
@@ -47,10 +61,16 @@ def run_and_file(store: Store, run_id: str, name: str, limit: int) -> tuple[Run,
 
 
 def file(store: Store, run: Run, name: str, limit: int) -> bytes:
-    """One of a run's artifacts, which is not downloaded if it is larger than so many bytes.
+    """Read an artifact of a run.
+
+    Args:
+        store: contains the run.
+        run: the run.
+        name: path of the artifact.
+        limit: maximum size in bytes; a larger artifact is not downloaded.
 
     Raises:
-        UserError: if it has none of this name, or it is larger.
+        UserError: if the artifact does not exist, is larger than `limit` or cannot be downloaded.
     """
     import mlflow.artifacts
     from mlflow.exceptions import MlflowException
@@ -68,14 +88,21 @@ def file(store: Store, run: Run, name: str, limit: int) -> bytes:
     except (MlflowException, OSError) as error:
         if _MISSING in str(error):
             raise UserError(f"{where} has no {name}") from error
-        raise UserError(f"{where}: {name} cannot be had: {str(error).splitlines()[-1]}") from error
+        raise UserError(f"{where}: {name} cannot be downloaded: {str(error).splitlines()[-1]}") from error
 
 
 def keras_file(store: Store, model_id: str, folder: Path) -> Path:
-    """The .keras file of a logged model, downloaded into this folder. Its config could name any code: see models.
+    """Download the .keras file of a logged model.
+
+    The config in the file is untrusted and could name any code; `training.models` reads only the weights.
+
+    Args:
+        store: contains the model.
+        model_id: id of the logged model.
+        folder: the file is downloaded into it.
 
     Raises:
-        UserError: if it cannot be had.
+        UserError: if the model does not exist or cannot be downloaded.
     """
     import_mlflow()
     import mlflow.artifacts
@@ -85,6 +112,16 @@ def keras_file(store: Store, model_id: str, folder: Path) -> Path:
         model = store.client.get_logged_model(model_id)
         folder.mkdir(parents=True, exist_ok=True)
         uri = f"{model.artifact_location}/{_WEIGHTS}"
-        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=store.uri))
+        path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=store.uri))
+        with zipfile.ZipFile(path) as saved:
+            size = sum(item.file_size for item in saved.infolist())
+    except zipfile.BadZipFile as error:
+        raise UserError(f"model {model_id} of {store.uri}: {_WEIGHTS} is not a .keras file: {error}") from error
     except (MlflowException, OSError) as error:
         raise UserError(f"model {model_id} of {store.uri}: {reason(error.__context__ or error)}") from error
+    packed = path.stat().st_size
+    if size > _UNPACKED * packed:  # weights hardly shrink
+        raise UserError(
+            f"model {model_id} of {store.uri}: {_WEIGHTS} unpacks from {packed:,} to {size:,} bytes: refused"
+        )
+    return path

@@ -1,4 +1,4 @@
-"""What decides a run's result, as one short name: two runs of the same fingerprint need not both be trained."""
+"""Fingerprint of a run: a short hash of everything that decides its result."""
 
 from __future__ import annotations
 
@@ -21,16 +21,25 @@ _FIRST_DATA_SETTINGS = ("name", "validation", "validation_share", "split_seed", 
 
 
 def fingerprint(config: Config, splits: Splits, start: InitialWeights | None = None) -> str:
-    """The hash of what decides a run's result: settings, images, first weights, backend, this package's version.
+    """Hash everything that decides the result of a run. Only one of several runs with the same hash has to be trained.
 
-    The backend counts by its name: each draws its own random numbers and keeps its own state in a checkpoint.
+    The hash covers settings, images, initial weights, the version of this package and the name of the backend, because
+    each backend draws other random numbers and stores another state in a checkpoint.
+
+    Args:
+        config: settings of the run; those that do not affect the result are left out.
+        splits: the images.
+        start: the trained weights that the run starts from, if any.
+
+    Returns:
+        16 hexadecimal digits.
     """
     settings = asdict(config)
     for key in _DECIDES_NOTHING:
         del settings[key]
     del settings["training"]["checkpoint"]
     settings["data"] = _decisive(config.data)
-    settings["training"]["start_from"] = start.digest if start else None  # by what it is, not by what it was called
+    settings["training"]["start_from"] = start.digest if start else None  # not the name that selects them
     decisive = json.dumps([settings, splits.sha256, runtime.backend_name(), cifar_exp.__version__], sort_keys=True)
     return hashlib.sha256(decisive.encode()).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""Whether the process of a run lives, as the store can tell: it says so every half minute."""
+"""Heartbeats: each running process updates a tag of its run every half minute, so that dead runs are recognized."""
 
 from __future__ import annotations
 
@@ -19,66 +19,69 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEARTBEAT, PROCESS, REASON = "cifar_exp.heartbeat", "cifar_exp.process", "cifar_exp.reason"
-CHECKPOINTS = "checkpoints"  # the artifact folder
-GONE_AFTER = timedelta(minutes=5)  # clocks of machines differ, and a network may be away for a while
+CHECKPOINTS = "checkpoints"  # name of the artifact folder
+DEAD_AFTER = timedelta(minutes=5)  # clocks of machines differ, and a network may be away for a while
 _RUNNING, _KILLED = "RUNNING", "KILLED"
 
 
-def beat() -> dict[str, str]:
-    """The tag that says that a process lives now."""
+def heartbeat_tag() -> dict[str, str]:
+    """Tag with the current time, which shows that the process of a run is alive."""
     return {HEARTBEAT: f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
 
 
-def signature() -> dict[str, str]:
-    """The tags by which a run is this process's."""
-    return {PROCESS: _process(os.getpid()), **beat()}
+def process_tags() -> dict[str, str]:
+    """Tags that name this process as the writer of a run, with its first heartbeat."""
+    return {PROCESS: _process(os.getpid()), **heartbeat_tag()}
 
 
-def is_gone(run: Run) -> bool:
-    """Whether nothing was heard for long of what should run. Of a run that never said anything it is not known."""
-    heard = run.data.tags.get(HEARTBEAT)
-    return run.info.status == _RUNNING and heard is not None and datetime.now(UTC) - _time(heard) > GONE_AFTER
+def is_dead(run: Run) -> bool:
+    """Whether a run has the status RUNNING but its last heartbeat is older than `DEAD_AFTER`.
+
+    False for a run that never had a heartbeat, because the state of its process is unknown.
+    """
+    last = run.data.tags.get(HEARTBEAT)
+    return run.info.status == _RUNNING and last is not None and datetime.now(UTC) - _time(last) > DEAD_AFTER
 
 
-def end_the_gone(store: Store) -> list[str]:
-    """Tell the store of every run of the experiment whose process is gone that it was killed.
+def end_dead_runs(store: Store) -> list[str]:
+    """Set all dead runs of the experiment to KILLED.
 
     Returns:
-        What was told of each, a sentence.
+        One sentence for each run that was set to KILLED.
 
     Raises:
-        MlflowException: if the store does not take it.
+        MlflowException: if the store refuses or cannot be reached.
     """
     client = store.client
     from mlflow.entities import RunTag
 
-    told: list[str] = []
+    messages: list[str] = []
     experiment = client.get_experiment_by_name(store.experiment)
     if experiment is None or experiment.lifecycle_stage == deleted.STAGE:
-        return told
+        return messages
     running = f"attributes.status = '{_RUNNING}'"
     for run in client.search_runs([experiment.experiment_id], running, max_results=1000):
-        if not is_gone(run):
+        if not is_dead(run):
             continue
-        heard = run.data.tags[HEARTBEAT]
+        last = run.data.tags[HEARTBEAT]
         saved = any(item.file_size for item in store.artifacts(run).list_artifacts(CHECKPOINTS))
         resumable = "the same command goes on from its checkpoint" if saved else "the same command begins it again"
-        why = f"its process has not been heard of since {heard}; {resumable}"
-        tags = {"cifar_exp.outcome": "interrupted", REASON: why}
+        cause = f"its process has not been heard of since {last}; {resumable}"
+        tags = {"cifar_exp.outcome": "interrupted", REASON: cause}
         client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-        client.set_terminated(run.info.run_id, _KILLED, int(_time(heard).timestamp() * 1000))
-        told.append(f"run {run.info.run_name} ({run.info.run_id}) is KILLED: {why}")
-    return told
+        client.set_terminated(run.info.run_id, _KILLED, int(_time(last).timestamp() * 1000))
+        messages.append(f"run {run.info.run_name} ({run.info.run_id}) is KILLED: {cause}")
+    return messages
 
 
-def _time(heard: str) -> datetime:
+def _time(heartbeat: str) -> datetime:
     try:
-        return datetime.fromisoformat(heard)
-    except ValueError:  # a tag may be edited
+        return datetime.fromisoformat(heartbeat)
+    except ValueError:  # users can edit tags
         return datetime.now(UTC)
 
 
 @cache
 def _process(pid: int) -> str:
-    """One name for each process, also of those that share a number or were forked."""
+    """Unique name of a process, also among processes with the same number and after a fork."""
     return f"{platform.node()}-{pid}-{uuid4().hex[:8]}"

@@ -1,4 +1,4 @@
-"""The trained weights that a run goes on from: another run's, or a file's."""
+"""Trained weights that a run starts from: those of another run or of a file."""
 
 from __future__ import annotations
 
@@ -20,35 +20,38 @@ _SETTING = "training.start_from"
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """Where trained weights come from."""
+    """Source of trained weights: either a file, or a run and its store."""
 
     digest: str
-    """What they are the result of: the fingerprint of their run, or the SHA-256 of their file."""
+    """Fingerprint of the run, or SHA-256 of the file."""
     file: Path | None = None
     run: Run | None = None
     store: Store | None = None
 
     @property
     def name(self) -> str:
-        """For a person."""
+        """Name for log lines and messages."""
         return f"run {self.run.info.run_name!r} ({self.run.info.run_id})" if self.run else str(self.file)
 
     @property
     def link(self) -> str:
-        """In Markdown."""
+        """Link to the source in Markdown."""
         if self.run and self.store:
             return f"[{self.run.info.run_name}]({self.store.run_address(self.run.info.run_id)})"
         return f"`{self.file}`"
 
     def tags(self) -> dict[str, str]:
-        """What links a run to this one."""
+        """Tags for the run that starts from these weights."""
         return {"cifar_exp.start_from": self.run.info.run_id if self.run else str(self.file)}
 
     def weights(self, folder: Path) -> Path:
-        """Their .keras file; that of a run is downloaded into this folder.
+        """Path of the .keras file with the weights.
+
+        Args:
+            folder: the model of a run is downloaded into it.
 
         Raises:
-            UserError: if the run's model cannot be had.
+            UserError: if the model of the run cannot be downloaded.
         """
         if self.file:
             return self.file
@@ -57,16 +60,19 @@ class InitialWeights:
         try:
             return fetch.keras_file(self.store, self.run.outputs.model_outputs[-1].model_id, folder)
         except UserError as error:
-            raise UserError(f"{_SETTING}: the model of {self.name} cannot be had: {error}") from error
+            raise UserError(f"{_SETTING}: the model of {self.name} cannot be downloaded: {error}") from error
 
 
 def find(store: Store, wanted: str) -> InitialWeights:
-    """What `training.start_from` names: a .keras file, a run id, a fingerprint, or the name of an experiment.
+    """Find the weights that `training.start_from` names.
 
-    Of several runs of one fingerprint or name it is the finished one that was started last.
+    Args:
+        store: searched for runs.
+        wanted: a .keras file, a run id, a fingerprint, or the name of a run. If several finished runs have the same
+            fingerprint or name, the one that started last is used.
 
     Raises:
-        UserError: if there is none.
+        UserError: if there is no such file or finished run, or the run logged no model.
     """
     if wanted.endswith(".keras"):
         file = Path(wanted).resolve()

@@ -1,7 +1,7 @@
-"""A run's own record of what it measured: one line an event, appended to a file beside its artifacts.
+"""Journal of a run: a file to which every event is appended as one line, beside the artifacts of the run.
 
-Training writes here and never waits for a server; `replay` sends it on. A line is a JSON object with the CRC-32 of its
-event, so that a damaged one is recognized, and is never changed: its time is when it was written.
+Training writes to the journal and never waits for a server; `replay` sends the events to MLflow. Each line is a JSON
+object with an event and its CRC-32, so that damaged lines are recognized. Lines are never changed.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ _RESERVE, _RESERVED = "journal.reserve", 1 << 18  # bytes
 
 @dataclass(frozen=True)
 class Event:
-    """Something to be remembered of a run."""
+    """Anything that a run logs."""
 
     kind: str
     content: dict[str, Any] = field(default_factory=dict)
     time: int = 0
-    """Milliseconds since 1970."""
+    """When it was written, in milliseconds since 1970."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A line that is not what was written."""
+    """A line of a journal that was changed or is incomplete."""
 
     line: int
     reason: str
 
 
 class Journal:
-    """The file, open for writing by this process alone: a lock that ends with the process says that it lives."""
+    """Journal that is open for writing. Its file is locked, so that others know that the process is alive."""
 
     def __init__(self, folder: Path) -> None:
-        """Go on with the folder's journal, or begin one.
+        """Open the journal of a folder, or create one.
 
         Raises:
-            UserError: if another process writes it.
+            UserError: if another process is writing it.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -61,17 +61,20 @@ class Journal:
         self._writing = threading.Lock()
         with (folder / _RESERVE).open("wb") as reserve:
             os.posix_fallocate(reserve.fileno(), 0, _RESERVED)
-        if _unfinished(folder / FILE):
-            self._file.write(b"\n")  # what a killed process left is a damaged line of its own
+        if _has_partial_line(folder / FILE):
+            self._file.write(b"\n")  # the partial line of a killed process becomes a damaged line of its own
 
     def append(self, kind: str, content: dict[str, Any], safe: bool = False, when: int | None = None) -> None:
-        """Write an event down.
+        """Append an event.
 
         Args:
-            kind: of the event; `replay` knows what to do with it.
-            content: JSON.
-            safe: return once it is on the disk, not just on its way there.
-            when: it was, in milliseconds since 1970; default: now.
+            kind: of the event, one of those that `delivery` can send.
+            content: values that JSON can represent.
+            safe: whether to return only after the event is synced to disk.
+            when: time of the event in milliseconds since 1970; default: now.
+
+        Raises:
+            OSError: if the event cannot be written; the journal is then unchanged.
         """
         event = Event(kind, content, time.time_ns() // 1_000_000 if when is None else when)
         with self._writing:
@@ -79,18 +82,18 @@ class Journal:
             try:
                 _write(self._file, _line(event))
             except OSError:
-                os.ftruncate(self._file.fileno(), before)  # half a line is no event
+                os.ftruncate(self._file.fileno(), before)  # remove the partial line
                 raise
             if safe:
                 os.fsync(self._file.fileno())
 
-    def use_reserve(self) -> None:
-        """Give up the space that is held so that a run can tell of a full disk."""
+    def release_reserve(self) -> None:
+        """Free the reserved space, so that the end of a run can be written to a full disk."""
         (self.folder / _RESERVE).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let others have it."""
-        self.use_reserve()
+        """Close and unlock the file."""
+        self.release_reserve()
         self._file.close()
 
     def __enter__(self) -> Journal:
@@ -103,9 +106,16 @@ class Journal:
 
 
 def read(folder: Path, first: int = 0) -> Iterator[Event | Damage]:
-    """Every whole line from number `first` on, from 0: what was written, or that it is damaged.
+    """Read the lines of a journal.
 
-    A last line without an end is being written, or was when its process was killed: it is not among them.
+    A last line without a line end is skipped: it is being written, or its process was killed while writing it.
+
+    Args:
+        folder: folder of the journal.
+        first: index of the first line to read, from 0.
+
+    Yields:
+        The event of each line, or `Damage` for a damaged line.
     """
     with (folder / FILE).open("rb") as file:
         for number, line in enumerate(file):
@@ -116,12 +126,12 @@ def read(folder: Path, first: int = 0) -> Iterator[Event | Damage]:
 
 
 def was_closed(folder: Path) -> bool:
-    """Whether the process that wrote it got to its end."""
+    """Whether the last process that wrote the journal closed it."""
     return not (folder / _RESERVE).exists()
 
 
 def is_live(folder: Path) -> bool:
-    """Whether a process is writing it."""
+    """Whether a process is writing the journal."""
     with (folder / FILE).open("rb") as file:
         return not _lock(file.fileno())
 
@@ -136,17 +146,17 @@ def _event(line: bytes, number: int) -> Event | Damage:
         read = json.loads(line)
         event = Event(**read["event"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        return Damage(number + 1, "is no event")
+        return Damage(number + 1, "is not an event")
     return event if _line(event) == line else Damage(number + 1, "is not what was written: its checksum differs")
 
 
 def _write(file: io.FileIO, line: bytes) -> None:
-    """All of it: on a disk that is all but full the first part may be written."""
+    """Write all bytes; one call may write only a part when the disk is almost full."""
     while line:
         line = line[file.write(line) :]
 
 
-def _unfinished(path: Path) -> bool:
+def _has_partial_line(path: Path) -> bool:
     with path.open("rb") as file:
         if file.seek(0, os.SEEK_END) == 0:
             return False

@@ -1,4 +1,4 @@
-"""What an earlier process has left in a run's folder, read off its journal."""
+"""Read what an earlier process left in the folder of a run, from its journal."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from cifar_exp.tracking.journal import Event
 from cifar_exp.tracking.progress import SENT
 from cifar_exp.tracking.store import Store
 
-ARTIFACTS = "artifacts"  # the folder beside the journal
+ARTIFACTS = "artifacts"  # folder beside the journal
 FINISHED = "FINISHED"
 _LOG = "logs/run.log"
-_DIVERGED = "diverged"  # it would again
+_DIVERGED = "diverged"  # such a run is not resumed: it would diverge again
 
 
 @dataclass(frozen=True)
 class LocalRun:
-    """A run that was begun in this folder."""
+    """A run that was started in a local folder."""
 
     folder: Path
     name: str
     store: Store
-    """That holds it, or will."""
+    """The store to which the run is sent."""
     began: int
+    """Time of its first event, in milliseconds since 1970."""
     ended: int
-    """Milliseconds since 1970: its beginning, and its last event."""
+    """Time of its last event, in milliseconds since 1970."""
     tags: dict[str, str]
-    """As they were set last."""
+    """Tags with their latest values."""
     status: str | None
-    """As it ended; None where its process was killed before it could tell, or goes on."""
+    """Final status; None if the run is still running or its process was killed before it could log the end."""
 
     @classmethod
     def read(cls, folder: Path) -> LocalRun | None:
-        """None for a folder without the beginning of a run."""
+        """Read the run of a folder; None if the folder has no journal or the journal has no start."""
         if not (folder / journal.FILE).exists():
             return None
         content, began, ended, tags, status = {}, None, 0, {}, None
@@ -56,25 +57,25 @@ class LocalRun:
             return None
         return cls(folder, content["name"], Store(content["uri"], content["experiment"]), began, ended, tags, status)
 
-    def is_of(self, store: Store, **tags: str) -> bool:
-        """Whether this store holds it, and it has these tags."""
-        there = (self.store.uri, self.store.experiment) == (store.absolute_uri, store.experiment)
-        return there and tags.items() <= self.tags.items()
+    def belongs_to(self, store: Store, **tags: str) -> bool:
+        """Whether the run belongs to this store and experiment and has these tags."""
+        same_store = (self.store.uri, self.store.experiment) == (store.absolute_uri, store.experiment)
+        return same_store and tags.items() <= self.tags.items()
 
-    def can_go_on(self) -> bool:
-        """Whether it was interrupted, by whatever would not happen again, and nobody else goes on with it."""
-        ended = self.status == FINISHED and journal.was_closed(self.folder)
-        return not (ended or self.tags.get("cifar_exp.outcome") == _DIVERGED or journal.is_live(self.folder))
+    def can_resume(self) -> bool:
+        """Whether the run did not finish, did not diverge, and is not being written by a process."""
+        finished = self.status == FINISHED and journal.was_closed(self.folder)
+        return not (finished or self.tags.get("cifar_exp.outcome") == _DIVERGED or journal.is_live(self.folder))
 
 
 def interrupted(root: Path, store: Store, **tags: str) -> LocalRun | None:
-    """The last run in a folder of this one that has these tags and can go on."""
-    found = (run for run in runs(root) if run.is_of(store, **tags) and run.can_go_on())
+    """Find the latest run in a subfolder of `root` that belongs to the store, has these tags and can be resumed."""
+    found = (run for run in runs(root) if run.belongs_to(store, **tags) and run.can_resume())
     return max(found, key=lambda run: run.began, default=None)
 
 
 def set_aside(folder: Path) -> None:
-    """Rename a folder, so that another run may have its name and nothing of this one is lost."""
+    """Rename a folder by appending a number and create it again empty, for another run."""
     number = 1
     while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
         number += 1
@@ -83,7 +84,7 @@ def set_aside(folder: Path) -> None:
 
 
 def set_journal_aside(folder: Path) -> None:
-    """Rename a folder's journal, so that another run may begin there among the files of this one."""
+    """Rename the journal of a folder by appending a number, so that another run can start among the same files."""
     number = 1
     while (folder / f"{journal.FILE}.{number}").exists():
         number += 1
@@ -92,47 +93,47 @@ def set_journal_aside(folder: Path) -> None:
             (folder / name).rename(folder / f"{name}.{number}")
 
 
-def processes(folder: Path) -> set[str]:
-    """That have written its journal."""
+def process_names(folder: Path) -> set[str]:
+    """Names of the processes that have written the journal of a folder."""
     events = (event for event in journal.read(folder) if isinstance(event, Event))
     tags = [{"start": event.content.get("tags"), "resume": event.content}.get(event.kind) for event in events]
-    return {known[PROCESS] for known in tags if known and PROCESS in known}
+    return {logged[PROCESS] for logged in tags if logged and PROCESS in logged}
 
 
-def checkpoints(folder: Path) -> int:
-    """How many of them were logged."""
+def count_checkpoints(folder: Path) -> int:
+    """Number of checkpoints that were logged."""
     events = (event for event in journal.read(folder) if isinstance(event, Event))
     return sum(event.kind == "checkpoint" for event in events)
 
 
-def resumed(folder: Path) -> int:
-    """How often its run was gone on with."""
+def count_resumes(folder: Path) -> int:
+    """Number of times that the run was resumed."""
     return sum(isinstance(event, Event) and event.kind == "resume" for event in journal.read(folder))
 
 
-def rewritten(folder: Path) -> dict[str, str]:
-    """Artifacts that differ from what was logged last under their path, or of the log, were never logged.
+def rewritten_artifacts(folder: Path) -> dict[str, str]:
+    """Find artifacts that have changed since they were last logged, and the log file if it was never logged.
 
-    A process that is stopped has written some of them anew and has not come to log them.
+    A process that is stopped may have written such files again without logging them.
 
     Returns:
-        Path below the artifacts -> SHA-256 of the file as it is now.
+        Path in the artifact folder -> SHA-256 of the current file.
     """
     events = (event for event in journal.read(folder) if isinstance(event, Event))
     logged = {event.content["path"]: event.content["sha256"] for event in events if event.kind == "artifact"}
     root = folder / ARTIFACTS
-    now = {path: hash_of(root / path) for path in {*logged, _LOG} if (root / path).is_file()}
+    now = {path: sha256_of(root / path) for path in {*logged, _LOG} if (root / path).is_file()}
     return {path: sha256 for path, sha256 in sorted(now.items()) if logged.get(path) != sha256}
 
 
-def hash_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def metrics(folder: Path) -> dict[str, dict[int, float]]:
-    """Every metric that was logged: its value at each step."""
+    """Read all logged metrics: metric name -> step -> value."""
     found: dict[str, dict[int, float]] = {}
     for event in journal.read(folder):
         if isinstance(event, Event) and event.kind == "metrics":
@@ -142,7 +143,7 @@ def metrics(folder: Path) -> dict[str, dict[int, float]]:
 
 
 def runs(root: Path) -> Iterator[LocalRun]:
-    """Those that were begun in a folder of this one."""
+    """Read all runs that were started in subfolders of `root`."""
     for path in root.glob(f"*/{journal.FILE}"):
         if run := LocalRun.read(path.parent):
             yield run

@@ -1,4 +1,4 @@
-"""A run's description in the UI: its result, what was asked for, how to have it again."""
+"""Description of a run in MLflow's UI: its results, the user's note, and the command that reproduces it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def describe(
     seconds: float,
     remarks: Sequence[str],
 ) -> str:
-    """Markdown.
+    """Write the description of a finished run in Markdown.
 
     Args:
-        config: of the run.
-        overrides: of the run's job.
-        tags: as logged.
-        metrics: those at the end.
+        config: settings of the run.
+        overrides: overrides of its job.
+        tags: its logged tags.
+        metrics: its final metrics.
         chance: accuracy of always answering the most frequent class of the test images.
-        epochs: that were trained.
-        seconds: from start to end.
-        remarks: on how it went, a sentence each, without its full stop.
+        epochs: number of trained epochs.
+        seconds: duration of the run.
+        remarks: on the course of the training, one sentence each, without a full stop.
     """
     accuracy = f"**Test accuracy {metrics['test/accuracy']:.4f}** (chance {chance:.4f})"
     scores = f"{accuracy}, loss {metrics['test/loss']:.4f}"

@@ -1,4 +1,4 @@
-"""A trained classifier as an MLflow model that loads and serves anywhere its pinned packages install."""
+"""Save a trained classifier as an MLflow model, with signature and pinned requirements."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cifar_exp.tracking.store import import_mlflow
 
 
 def save(classifier: Any, backend: str, classes: Sequence[str], folder: Path) -> None:
-    """Write the MLflow model.
+    """Save a classifier as an MLflow model.
 
     Args:
         classifier: a keras.Model from images (N, H, W, C) uint8 to probabilities (N, C) float32.
-        backend: the package that Keras runs on.
-        classes: names, in the order of the probabilities.
-        folder: taken anew.
+        backend: name of the package that Keras runs on.
+        classes: C class names, in the order of the probabilities.
+        folder: target folder; an existing one is replaced.
     """
     import_mlflow()
     import mlflow.keras
@@ -34,7 +34,7 @@ def save(classifier: Any, backend: str, classes: Sequence[str], folder: Path) ->
             Schema([TensorSpec(np.dtype(np.uint8), (-1, *classifier.input_shape[1:]))]),
             Schema([TensorSpec(np.dtype(np.float32), (-1, len(classes)))]),
         ),
-        # Named here, or MLflow loads the model in another process to find them.
+        # Without them MLflow would load the model in another process to infer them.
         pip_requirements=requirements("mlflow", "keras", backend, "numpy"),
         metadata={"classes": list(classes)},
     )

@@ -1,4 +1,4 @@
-"""How far a journal has been sent, in a file beside it."""
+"""Progress of sending a journal, in a file beside it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class Progress:
     """How far a journal has been sent."""
 
     lines: int = 0
-    """That need not be looked at again."""
+    """Number of lines that were sent or refused, from the first line."""
     run_id: str | None = None
     experiment_id: str | None = None
     uri: str | None = None
-    """Of the store that holds the run; None: the one that the journal names."""
+    """Tracking URI of the store that has the run; None: the one that the journal names."""
     refused: dict[str, str] = field(default_factory=dict)
-    """Line -> why the store did not take it, or why it could not be sent."""
+    """Line number, from 1 -> why the store refused the event or why it could not be sent."""
 
     @classmethod
     def read(cls, folder: Path) -> Progress:
-        """Of the journal in this folder."""
+        """Read the progress of the journal in a folder; start from the first line if it is missing or damaged."""
         path = folder / SENT
         if not path.exists():
             return cls()
@@ -47,7 +47,7 @@ class Progress:
         return cls()
 
     def write(self, folder: Path) -> None:
-        """Whole or not at all."""
+        """Write the progress atomically."""
         part = folder / f"{SENT}.part"
         part.write_text(json.dumps(asdict(self)))
         part.rename(folder / SENT)

@@ -1,7 +1,7 @@
-"""A run's journal -> MLflow: the one piece of code that sends, while a run lives, after an outage, after a crash.
+"""Send the journal of a run to MLflow: while the run is running, after an outage and after a crash.
 
-Sending an event twice leaves what sending it once does, so that an answer that was lost does no harm. How far it got is
-in `sent.json` beside the journal.
+Sending an event twice has the same effect as sending it once, so a lost response does no harm. The progress is in
+`sent.json` beside the journal.
 """
 
 from __future__ import annotations
@@ -14,54 +14,59 @@ from pathlib import Path
 
 from cifar_exp.errors import UserError, reason
 from cifar_exp.tracking import deleted, heartbeat, journal, local_run
-from cifar_exp.tracking.delivery import Away, Delivery, Missing
+from cifar_exp.tracking.delivery import Delivery, StoreAway, UnusableFile
 from cifar_exp.tracking.journal import Damage, Event
 from cifar_exp.tracking.progress import Progress
 from cifar_exp.tracking.store import Store
 
-# What may be answered otherwise later: the login may be put right, the server may come back.
+# Answers that may change later: the login may be corrected, the server may recover.
 _LATER = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT}
 
 
 class Replayer:
-    """Sends one journal. Only the process that holds the journal may."""
+    """Sends one journal. Only the process that has locked the journal may use it.
+
+    Args:
+        folder: folder of the journal.
+        store: where to send it; default: the store that the journal names.
+    """
 
     def __init__(self, folder: Path, store: Store | None = None) -> None:
-        """With the folder of the journal, and another store than the one it names."""
         self.folder = folder
         self.progress = Progress.read(folder)
         if store and self.progress.uri not in (None, store.absolute_uri):
-            self.progress = Progress()  # that store has none of it, or knows each event that it has
+            self.progress = Progress()  # another store: send everything; events that it already has change nothing
         self._store = store
-        self._may_be_anothers = self.run_id is not None
+        self._must_claim = self.run_id is not None
 
     @property
     def run_id(self) -> str | None:
-        """Of the run in MLflow, once there is one."""
+        """Id of the run in MLflow; None until it is created there."""
         return self.progress.run_id
 
     def waiting(self) -> int:
-        """How many events have not been sent."""
+        """Number of events that have not been sent."""
         return sum(1 for _ in journal.read(self.folder, self.progress.lines))
 
     def send(self, again: bool = False) -> None:
-        """Send all that waits.
+        """Send all waiting events.
 
         Args:
-            again: also try what was refused before.
+            again: whether to also send events again that were refused before.
 
         Raises:
-            Away: if the store cannot take it now, or another process has taken the run over; what was sent is noted.
+            StoreAway: if the store does not accept events now, or another process has taken over the run. The progress
+                so far is stored.
         """
         try:
-            if self._may_be_anothers and self.waiting():
+            if self._must_claim and self.waiting():
                 self._try(self._claim)
-                self._may_be_anothers = False
+                self._must_claim = False
             if again:
                 self._send_refused()
             self._send_waiting()
-        except Away:
-            self._may_be_anothers = self.run_id is not None
+        except StoreAway:
+            self._must_claim = self.run_id is not None
             raise
 
     def _send_refused(self) -> None:
@@ -82,42 +87,46 @@ class Replayer:
             self.progress.write(self.folder)
 
     def beat(self) -> None:
-        """Tell that the process of this run lives.
+        """Send a heartbeat of the run.
 
         Raises:
-            Away: if the store cannot take it now.
+            StoreAway: if the store does not accept it now.
         """
         if self.run_id:
-            self._send(Event("tags", heartbeat.beat()))
+            self._send(Event("tags", heartbeat.heartbeat_tag()))
 
     def _send(self, event: Event) -> str | None:
-        """Why the store refused it, or None."""
+        """Send one event; return why the store refused it, or None."""
         if event.kind != "start" and self.run_id is None:
             return "its run was never started"
         return self._try(lambda: self._delivery(event))
 
     def problems(self) -> dict[int, str]:
-        """Line -> why it could not be sent, but for files that a later event logs anew."""
-        refused = {int(line): why for line, why in self.progress.refused.items()}
-        return {line: why for line, why in refused.items() if not self._is_superseded(self._event(line), line)}
+        """Events that could not be sent, except files that a later event logs again.
+
+        Returns:
+            Line number, from 1 -> reason.
+        """
+        refused = {int(line): reason for line, reason in self.progress.refused.items()}
+        return {line: reason for line, reason in refused.items() if not self._is_superseded(self._event(line), line)}
 
     def _event(self, line: int) -> Event | Damage | None:
         return next(journal.read(self.folder, line - 1), None)
 
     def _is_superseded(self, event: Event | Damage | None, line: int) -> bool:
-        """Whether a later event logs the same files, which were written anew since."""
+        """Whether a later event logs the same files again."""
         if not isinstance(event, Event) or event.kind not in ("artifact", "model"):
             return False
         later = (one for one in journal.read(self.folder, line) if isinstance(one, Event) and one.kind == event.kind)
         return any(one.content.get("path") == event.content.get("path") for one in later)
 
     def _claim(self) -> None:
-        """Nobody else has gone on with the run while this process, or the store, was away."""
-        self._delivery.claim(local_run.processes(self.folder))
+        """Check that no other process has continued the run while this process or the store was away."""
+        self._delivery.claim(local_run.process_names(self.folder))
 
     def _try(self, call: Callable[[], None]) -> str | None:
-        """Why the store refused this call, or None."""
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # repeating is done here, and does not block
+        """Call MLflow; return why the store refused the call, or None."""
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the uploader repeats calls, without blocking
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
         import requests
         from mlflow.exceptions import MlflowException
@@ -125,38 +134,38 @@ class Replayer:
         try:
             call()
             return None
-        except Missing as missing:
-            return str(missing)
-        except UserError as error:  # the store's, when it cannot be asked for its experiment
+        except UnusableFile as unusable:
+            return str(unusable)
+        except UserError as error:  # raised by `Store` if the experiment cannot be looked up
             cause = error.__cause__ or error
-            raise Away(reason(cause.__context__ or cause)) from error
+            raise StoreAway(reason(cause.__context__ or cause)) from error
         except MlflowException as error:
             status = error.get_http_status_code()
-            why = reason(error.__context__ or error)
+            message = reason(error.__context__ or error)
         except requests.HTTPError as error:
             status = error.response.status_code if error.response is not None else 500
-            why = reason(error)
+            message = reason(error)
         except (requests.RequestException, OSError) as error:
-            raise Away(reason(error)) from error
+            raise StoreAway(reason(error)) from error
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _LATER:
-            raise Away(why)
-        if gone := self._deleted():
-            raise Away(gone)
-        return why
+            raise StoreAway(message)
+        if deletion := self._deletion():
+            raise StoreAway(deletion)
+        return message
 
-    def _deleted(self) -> str | None:
-        """That the run, or its experiment, was deleted: both can be restored, and what waits is sent then."""
+    def _deletion(self) -> str | None:
+        """Message if the run or its experiment was deleted. Waiting events are sent after it is restored."""
         from mlflow.exceptions import MlflowException
 
         store, run_id = self.store, self.run_id
         try:
-            known = self.progress.experiment_id
-            find = store.client.get_experiment if known else store.client.get_experiment_by_name
-            experiment = find(known or store.experiment)
+            experiment_id = self.progress.experiment_id
+            find = store.client.get_experiment if experiment_id else store.client.get_experiment_by_name
+            experiment = find(experiment_id or store.experiment)
             if experiment and experiment.lifecycle_stage == deleted.STAGE:
-                return deleted.experiment(store.uri, experiment.name, experiment.experiment_id)
+                return deleted.experiment_message(store.uri, experiment.name, experiment.experiment_id)
             if run_id and store.client.get_run(run_id).info.lifecycle_stage == deleted.STAGE:
-                return deleted.run(store.uri, run_id)
+                return deleted.run_message(store.uri, run_id)
         except MlflowException:
             pass
         return None
@@ -167,10 +176,10 @@ class Replayer:
 
     @cached_property
     def store(self) -> Store:
-        """Where it is sent: the one that was given, else the one that the journal names."""
+        """Store that receives the events: the given one, else the one that the journal names."""
         if self._store:
             return self._store
         for event in journal.read(self.folder):
             if isinstance(event, Event) and event.kind == "start":
                 return Store(self.progress.uri or event.content["uri"], event.content["experiment"])
-        raise Away("the journal does not say where to")
+        raise StoreAway("the journal does not name its store")

@@ -1,7 +1,7 @@
-"""One run: the single door through which training code tells what it measured.
+"""The interface through which training code logs a run.
 
-What it tells is written to the run's journal, and every file it logs below the run's folder under the name it will have
-in MLflow; both are sent from there, in the background.
+Everything is first written to the folder of the run: events to its journal, files under the names that they get in
+MLflow. Both are sent from there in the background.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ log = logging.getLogger(__name__)
 
 
 class Run:
-    """A run from its start to its end, whatever ends it.
+    """A run that is being logged; created by `start` or `resume`.
 
-    As a context manager it ends FINISHED, FAILED on an exception (with its traceback as an artifact) or KILLED on
-    Ctrl-C and the other signals of `exits`, and never stays RUNNING while Python can still act.
+    As a context manager it sets the final status: FINISHED, FAILED after an exception (the traceback becomes an
+    artifact), or KILLED after Ctrl-C and the other signals in `exits`.
     """
 
     def __init__(self, store: Store, folder: Path, drain_seconds: float, checkpoint_seconds: float | None) -> None:
         sent = Progress.read(folder)
-        is_same_store = sent.uri in (None, store.absolute_uri)  # another store has other experiment ids
-        self.store = store = store.knowing(sent.experiment_id) if is_same_store else store
+        is_same_store = sent.uri in (None, store.absolute_uri)  # experiment ids of another store differ
+        self.store = store = store.with_experiment_id(sent.experiment_id) if is_same_store else store
         self.folder = folder
         self._journal = Journal(folder)
         self._replayer = Replayer(folder, store)
-        self._live = Uploader(self._replayer)
+        self._uploader = Uploader(self._replayer)
         self._drain_seconds = drain_seconds
         self._checkpoint_seconds = checkpoint_seconds
-        self._checkpoint: Path | None = None  # that is not logged
+        self._checkpoint: Path | None = None  # the latest one, if it is not logged yet
         self._checkpoint_logged = time.monotonic()
         self._system_metrics: SystemMetrics | None = None
         logged = local_run.metrics(folder).items() if (folder / FILE).exists() else ()
-        self._known = {(name, step) for name, steps in logged for step in steps}
+        self._logged_steps = {(name, step) for name, steps in logged for step in steps}
         self.resumed = 0
-        """How often it had been interrupted."""
+        """Number of times that the run was resumed."""
 
     @classmethod
     def start(
@@ -70,18 +70,18 @@ class Run:
         drain_seconds: float = 15,
         checkpoint_seconds: float | None = None,
     ) -> Run:
-        """Begin the run.
+        """Start a new run.
 
         Args:
-            store: will hold it.
-            folder: for its journal, and below it what it logs.
-            name: as the UI lists it.
-            tags: logged at once, so that the run can be found from its first second.
-            params: what distinguishes it from others.
-            sweep: the name of the sweep that it is a job of.
-            system_metrics: whether to sample CPU, memory and GPU until it ends.
-            drain_seconds: that its end waits for a store that takes nothing.
-            checkpoint_seconds: between two checkpoints that are logged; None: none are.
+            store: receives the run.
+            folder: for the journal and the logged files.
+            name: of the run, as MLflow's UI lists it.
+            tags: initial tags, by which the run can be found from the beginning.
+            params: parameters of the run.
+            sweep: name of the sweep that the run is a job of, if any.
+            system_metrics: whether to log CPU, memory, disk, network and GPU metrics until the run ends.
+            drain_seconds: at the end, how long to wait for a store that accepts nothing.
+            checkpoint_seconds: minimum time between two logged checkpoints; None: no checkpoint is logged.
         """
         run = cls(store, folder, drain_seconds, checkpoint_seconds)
         content = {
@@ -89,7 +89,7 @@ class Run:
             "uri": store.absolute_uri,
             "experiment": store.experiment,
             "name": name,
-            "tags": {**tags, **heartbeat.signature()},
+            "tags": {**tags, **heartbeat.process_tags()},
             "params": {key: str(value) for key, value in params.items()},
             "sweep": sweep,
         }
@@ -109,73 +109,110 @@ class Run:
         drain_seconds: float = 15,
         checkpoint_seconds: float | None = None,
     ) -> Run:
-        """Go on with the run that was begun in this folder; what it has logged of a step stays as it was."""
+        """Resume the run that was started in this folder.
+
+        A metric that was already logged for a step is not logged again. For the arguments see `start`.
+        """
         run = cls(store, folder, drain_seconds, checkpoint_seconds)
-        run.resumed = local_run.resumed(folder) + 1
+        run.resumed = local_run.count_resumes(folder) + 1
         with run._ended_if_stopped():
-            run._write("resume", {**tags, **heartbeat.signature()}, safe=True)
+            run._write("resume", {**tags, **heartbeat.process_tags()}, safe=True)
             if system_metrics:
-                steps = [step for name, step in run._known if name.startswith("system/")]
+                steps = [step for name, step in run._logged_steps if name.startswith("system/")]
                 run._system_metrics = SystemMetrics(run.log_metrics, max(steps, default=-1) + 1)
         return run
 
     @property
     def id(self) -> str | None:
-        """In MLflow, once it is there."""
+        """Id of the run in MLflow; None until it is created there."""
         return self._replayer.run_id
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """All at this step, but for those that were logged there before the run was interrupted."""
-        new = {name: value for name, value in metrics.items() if (name, step) not in self._known}
+        """Log metrics at a step, except those that were logged for this step before the run was interrupted."""
+        new = {name: value for name, value in metrics.items() if (name, step) not in self._logged_steps}
         if new:
             self._write("metrics", {"step": step, "values": new})
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set, or set anew."""
+        """Set or overwrite tags."""
         self._write("tags", dict(tags))
 
     def write(self, name: str, content: str | bytes) -> None:
-        """Write an artifact below the run's folder; `upload` logs it."""
+        """Write an artifact to the folder of the run atomically; `upload` logs it.
+
+        Args:
+            name: path of the artifact.
+            content: text (written as UTF-8) or bytes.
+        """
         path = self.folder / ARTIFACTS / name
         path.parent.mkdir(parents=True, exist_ok=True)
         part = self.folder / f".{uuid4().hex}.part"
         part.write_bytes(content.encode() if isinstance(content, str) else content)
-        part.replace(path)  # whole, whenever the process is killed
+        part.replace(path)  # atomic: a killed process leaves no partial file
 
     def upload(self, *groups: str) -> None:
-        """Log what was written below these folders: config, figures, ..."""
+        """Log all artifacts in these folders (`"config"`, `"figures"`, ...)."""
         root = self.folder / ARTIFACTS
         for group in groups:
             for path in _files(root / group):
-                self._log_artifact(path.relative_to(root).as_posix(), local_run.hash_of(path))
+                self._log_artifact(path.relative_to(root).as_posix(), local_run.sha256_of(path))
 
     def log_datasets(self, name: str, source: str, splits: Mapping[str, Split]) -> None:
-        """Record which images were used: context (training, validation, test) -> split, each with its SHA-256."""
+        """Log the data sets of the run.
+
+        Args:
+            name: of the data set.
+            source: where it comes from: an address, a path or the name of code.
+            splits: context (`"training"`, `"validation"`, `"test"`) -> images, which are identified by their SHA-256.
+        """
         self._write("datasets", {context: _dataset(name, source, context, split) for context, split in splits.items()})
 
     def log_model(self, params: Mapping[str, str]) -> None:
-        """Log the MLflow model that was saved below the run's folder, as `model`."""
+        """Log the MLflow model in the folder `model` of the run.
+
+        Args:
+            params: parameters of the logged model.
+        """
         root = self.folder / MODEL
-        files = {path.relative_to(root).as_posix(): local_run.hash_of(path) for path in _files(root)}
+        files = {path.relative_to(root).as_posix(): local_run.sha256_of(path) for path in _files(root)}
         self._write("model", {"params": dict(params), "files": files})
 
     def offer_checkpoint(self, file: Path) -> None:
-        """A file of its folder `checkpoints`: logged if the last one is old enough, or once the run is interrupted."""
+        """Log a checkpoint if the last one was logged long enough ago; otherwise only if the run is interrupted.
+
+        Args:
+            file: a file in the folder `checkpoints` of the run.
+        """
         self._checkpoint = file
         if (seconds := self._checkpoint_seconds) is not None and time.monotonic() - self._checkpoint_logged >= seconds:
             self._log_checkpoint()
 
-    def started(self) -> bool:
-        """Wait until it is in MLflow, or until it turns out that this will take longer; whether it is."""
-        return self._live.first()
+    def wait_until_started(self) -> bool:
+        """Wait until the run is created in MLflow or the store turns out to be away.
+
+        Returns:
+            Whether the run is created.
+        """
+        return self._uploader.wait_for_start()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until all that was logged is sent, or until for so long nothing was; whether it is."""
-        return self._live.drain(seconds)
+        """Wait until all events are sent.
+
+        Args:
+            seconds: stop waiting if nothing was sent for so long.
+
+        Returns:
+            Whether all events are sent.
+        """
+        return self._uploader.drain(seconds)
 
     def finish(self, status: str) -> None:
-        """FINISHED, FAILED or KILLED; what cannot be sent now waits in the journal."""
-        with exits.held():
+        """End the run. Events that cannot be sent now stay in the journal for `cifar-exp sync`.
+
+        Args:
+            status: FINISHED, FAILED or KILLED.
+        """
+        with exits.delay_signals():
             self._finish(status)
 
     def _finish(self, status: str) -> None:
@@ -186,13 +223,13 @@ class Run:
             if not self.wait(self._drain_seconds):
                 log.warning(
                     "%s does not take what was logged (%s): %d events wait in %s; cifar-exp sync %s sends them",
-                    *(self.store.uri, self._live.away or "it is slow", self._replayer.waiting()),
+                    *(self.store.uri, self._uploader.away or "it is slow", self._replayer.waiting()),
                     *(self.folder, self.folder),
                 )
             for line, refusal in self._replayer.problems().items():
                 log.warning("%s: line %s was not taken: %s", self.folder, line, refusal)
         finally:
-            self._live.stop()
+            self._uploader.stop()
             self._journal.close()
 
     def __enter__(self) -> Run:
@@ -201,14 +238,14 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with exits.held():
+        with exits.delay_signals():
             self._end(error)
 
     @contextmanager
     def _ended_if_stopped(self) -> Iterator[None]:
-        """Begin it whole; if it is to stop already, end it."""
+        """Delay signals while the run starts; if one came, end the run at once."""
         try:
-            with exits.held():
+            with exits.delay_signals():
                 yield
         except KeyboardInterrupt as stop:
             self.__exit__(KeyboardInterrupt, stop, stop.__traceback__)
@@ -216,7 +253,7 @@ class Run:
 
     def _end(self, error: BaseException | None) -> None:
         status, outcome = "FINISHED", None
-        if isinstance(error, Exception) and exits.received():  # what was interrupted has made this of it
+        if isinstance(error, Exception) and exits.received():  # other code replaced the KeyboardInterrupt by it
             status, outcome = "KILLED", "interrupted"
         elif isinstance(error, Exception):
             status, outcome = "FAILED", "diverged" if isinstance(error, Diverged) else "failed"
@@ -224,10 +261,10 @@ class Run:
             status, outcome = "KILLED", "interrupted"
         try:
             if isinstance(error, OSError):
-                self._journal.use_reserve()  # the disk may be full
+                self._journal.release_reserve()  # the disk may be full
             if outcome:
                 self.set_tags({"cifar_exp.outcome": outcome})
-            if outcome is None and local_run.checkpoints(self.folder):
+            if outcome is None and local_run.count_checkpoints(self.folder):
                 self._write("checkpoint", {"file": None})
             elif outcome in ("failed", "interrupted") and self._checkpoint and self._checkpoint_seconds is not None:
                 self._log_checkpoint()
@@ -235,7 +272,7 @@ class Run:
                 self.write("logs/traceback.txt", "".join(traceback.format_exception(error)))
             self.upload("logs")
             if error is not None:
-                for path, sha256 in local_run.rewritten(self.folder).items():
+                for path, sha256 in local_run.rewritten_artifacts(self.folder).items():
                     self._log_artifact(path, sha256)
         except Exception as failure:
             if error is None:
@@ -246,7 +283,7 @@ class Run:
 
     def _log_checkpoint(self) -> None:
         if self._checkpoint:
-            place = local_run.checkpoints(self.folder) % 2
+            place = local_run.count_checkpoints(self.folder) % 2
             self._write("checkpoint", {"file": self._checkpoint.name, "place": place})
             self._checkpoint, self._checkpoint_logged = None, time.monotonic()
 
@@ -255,7 +292,7 @@ class Run:
 
     def _write(self, kind: str, content: dict[str, Any], safe: bool = False) -> None:
         self._journal.append(kind, content, safe)
-        self._live.written()
+        self._uploader.notify()
 
 
 def _files(folder: Path) -> list[Path]:
@@ -263,19 +300,19 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _dataset(name: str, source: str, context: str, split: Split) -> dict[str, str]:
-    """As MLflow's Dataset takes it."""
+    """Arguments of MLflow's `Dataset` entity for a split."""
     sha256 = split.sha256
     size = {"images": len(split), "shape": list(split.images.shape), "dtype": str(split.images.dtype)}
     return {
         "name": f"{name}-{context}",
-        "digest": sha256[:32],  # the column holds 36 characters
+        "digest": sha256[:32],  # the database column has 36 characters
         **_source(source),
         "profile": json.dumps({"sha256": sha256, **size}),
     }
 
 
 def _source(source: str) -> dict[str, str]:
-    """In the form in which MLflow reads each of its own kinds back."""
+    """Source of a data set in the format that MLflow can read back for its own kinds of sources."""
     if source.startswith("https://"):
         return {"source_type": "http", "source": json.dumps({"url": source})}
     if source.startswith("/"):

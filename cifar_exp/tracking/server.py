@@ -1,4 +1,4 @@
-"""Whether a tracking server will take what a run logs, asked once before anything trains."""
+"""Check, before anything is trained, whether a tracking server will accept what runs log."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     import requests
 
 _TIMEOUT = 10  # seconds; MLflow itself would try for minutes
-_QUERY = "/api/2.0/mlflow/experiments/search"  # reaches the database, and needs a login where there are users
+_QUERY = "/api/2.0/mlflow/experiments/search"  # reads the database, and needs a login if the server has users
 _EXPERIMENT = "/api/2.0/mlflow/experiments/get-by-name"
 _CURRENT_USER = "/api/2.0/mlflow/users/current"
 _LONGEST_VERSION = 40
-_FOREIGN_HOST = "Invalid Host header"  # how MLflow's server begins to say it
+_FOREIGN_HOST = "Invalid Host header"  # beginning of the answer of MLflow's server
 
 
 @cache
 def check(uri: str) -> str | None:
-    """Ask the server a question that needs a login, with MLflow's own credentials and certificates.
+    """Send a request that needs a login, with MLflow's credentials and certificates. The result is cached.
 
     Args:
-        uri: its address, http:// or https://.
+        uri: address of the server, http:// or https://.
 
     Returns:
-        Why it is away, if it is: it may be back before the run ends.
+        Why the server is away for now; None if it answers.
 
     Raises:
-        UserError: if there is no such host, if it is no MLflow server, or does not let this user in.
+        UserError: if the host does not exist, is not an MLflow server, or refuses the user.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowException
@@ -56,14 +56,14 @@ def check(uri: str) -> str | None:
 
 
 def version(uri: str) -> str | None:
-    """Of the MLflow that answers there; None if it does not say."""
-    answer = _asked(uri, "/version")
+    """Version of MLflow on the server; None if it cannot be read."""
+    answer = _get(uri, "/version")
     return answer.text.strip() if answer is not None and len(answer.text) < _LONGEST_VERSION else None
 
 
-def who(uri: str) -> str | None:
-    """The user that it takes this one for; None where it has no users."""
-    answer = _asked(uri, _CURRENT_USER)
+def current_user(uri: str) -> str | None:
+    """Name of the user as the server knows it; None if the server has no users or does not answer."""
+    answer = _get(uri, _CURRENT_USER)
     try:
         return str(answer.json()["user"]["username"]) if answer is not None else None
     except (ValueError, KeyError, TypeError):
@@ -71,8 +71,12 @@ def who(uri: str) -> str | None:
 
 
 def experiment(uri: str, name: str) -> tuple[str, str] | None:
-    """Id and lifecycle stage of the experiment of this name; None if there is none, or it does not say."""
-    answer = _asked(uri, f"{_EXPERIMENT}?experiment_name={quote(name, safe='')}")
+    """Look up an experiment by name.
+
+    Returns:
+        Its id and lifecycle stage; None if it does not exist or the server does not answer.
+    """
+    answer = _get(uri, f"{_EXPERIMENT}?experiment_name={quote(name, safe='')}")
     try:
         found = answer.json()["experiment"] if answer is not None else {}
         return str(found["experiment_id"]), str(found["lifecycle_stage"])
@@ -80,8 +84,8 @@ def experiment(uri: str, name: str) -> tuple[str, str] | None:
         return None
 
 
-def _asked(uri: str, path: str) -> requests.Response | None:
-    """Its answer, if it has one."""
+def _get(uri: str, path: str) -> requests.Response | None:
+    """Send a GET request; None if it fails."""
     from mlflow import MlflowException
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
@@ -96,7 +100,7 @@ def _asked(uri: str, path: str) -> requests.Response | None:
 
 
 def _is_away(error: BaseException) -> bool:
-    """Whether a server that is started again, or a network that comes back, would put it right."""
+    """Whether an error would disappear if the server were restarted or the network recovered."""
     import requests
     from urllib3.exceptions import NameResolutionError
 
@@ -104,16 +108,15 @@ def _is_away(error: BaseException) -> bool:
     cause: BaseException | None = error
     while cause is not None and cause not in seen:
         seen.append(cause)
-        inside = (getattr(cause, "reason", None), *cause.args)
-        cause = cause.__context__ or next((e for e in inside if isinstance(e, BaseException)), None)
-    never = (NameResolutionError, requests.exceptions.SSLError, requests.exceptions.InvalidURL)
-    return not any(isinstance(one, never) for one in seen) and any(
-        isinstance(one, requests.exceptions.ConnectionError | requests.exceptions.Timeout) for one in seen
-    )
+        wrapped = (getattr(cause, "reason", None), *cause.args)
+        cause = cause.__context__ or next((e for e in wrapped if isinstance(e, BaseException)), None)
+    permanent = (NameResolutionError, requests.exceptions.SSLError, requests.exceptions.InvalidURL)
+    temporary = (requests.exceptions.ConnectionError, requests.exceptions.Timeout)
+    return not any(isinstance(one, permanent) for one in seen) and any(isinstance(one, temporary) for one in seen)
 
 
 def _problem(answer: requests.Response, uri: str, user: str | None) -> str | None:
-    """What is wrong with the server's answer, and what to do about it."""
+    """Describe what is wrong with the server's answer and what to do about it; None if it is as expected."""
     status = f"{answer.status_code} {answer.reason}"
     if answer.status_code == HTTPStatus.UNAUTHORIZED:
         what = f"it does not know user {user!r} with this password" if user else "it asks for a user and a password"
@@ -127,11 +130,11 @@ def _problem(answer: requests.Response, uri: str, user: str | None) -> str | Non
         return status
     try:
         answer.json()
-    except ValueError:  # a web page, say
+    except ValueError:  # for example a web page
         return "what answers there is no MLflow server"
     return None
 
 
 def refusal(uri: str, problem: str) -> UserError:
-    """That tells where the address came from."""
+    """Error about a server that also names the settings which its address comes from."""
     return UserError(f"tracking server {uri} (tracking.uri or MLFLOW_TRACKING_URI): {problem}")

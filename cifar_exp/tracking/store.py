@@ -1,4 +1,4 @@
-"""The MLflow store: which one, its experiments, and the addresses that show them in a browser."""
+"""The MLflow store: select it, check it, use its experiments, and link to its web pages."""
 
 from __future__ import annotations
 
@@ -30,40 +30,48 @@ if TYPE_CHECKING:
 EMBEDDED = "sqlite:///mlflow.db"
 EMBEDDED_ADDRESS = "http://127.0.0.1:5000"
 
-_TRAINING_FACE = "workflowType=machine_learning"  # the UI has another for language models, which it shows first
+_TRAINING_UI = "workflowType=machine_learning"  # by default MLflow shows its UI for language models
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 _UNQUOTED = "'"
 
 
-_one_at_a_time = threading.Lock()
+_import_lock = threading.Lock()
 
 
 def import_mlflow() -> None:
-    """Whole, before anything of it is used: of two threads that import it at once, one may see half of it."""
-    with _one_at_a_time, importing("mlflow"):
+    """Import MLflow. The lock prevents that a second thread sees a partially imported package."""
+    with _import_lock, importing("mlflow"):
         import mlflow  # noqa: F401
 
 
 @dataclass(frozen=True)
 class Store:
-    """A tracking store and an experiment in it."""
+    """A tracking store and one experiment in it.
+
+    Args:
+        uri: tracking URI: the address of a server, or `sqlite:///PATH`.
+        experiment: name of the experiment.
+    """
 
     uri: str
     experiment: str
 
     @classmethod
     def of(cls, config: TrackingConfig) -> Store:
-        """The one that the config names, else $MLFLOW_TRACKING_URI, else an SQLite file in this folder."""
+        """Store that the config names, else $MLFLOW_TRACKING_URI, else an SQLite file in the current folder."""
         return cls(config.uri or os.environ.get("MLFLOW_TRACKING_URI") or EMBEDDED, config.experiment)
 
     def check(self, may_be_away: bool = False) -> str | None:
-        """Refuse a store that would not take what a run logs, and an experiment that was deleted.
+        """Check that the store accepts what runs log and that the experiment was not deleted.
+
+        Args:
+            may_be_away: whether a server that does not answer now is acceptable.
 
         Returns:
-            Why it is away, where it may be.
+            Why the server is away, if that is acceptable; None if it answers.
 
         Raises:
-            UserError: if it would not, or is away.
+            UserError: if the store refuses the user, is away, or the experiment was deleted.
         """
         away = self.away()
         if away and not may_be_away:
@@ -73,73 +81,73 @@ class Store:
         return away
 
     def away(self) -> str | None:
-        """Why a server cannot be asked just now; None if it can, and of a store that is no server.
+        """Why a server does not answer now; None if it answers or the store is not a server.
 
         Raises:
-            UserError: if it does not let this user in, or is no MLflow server.
+            UserError: if the server refuses the user or is not an MLflow server.
         """
         return server.check(self.uri) if self.is_server else None
 
     @cached_property
     def client(self) -> MlflowClient:
-        """MLflow's, imported when first needed.
+        """MLflow's client for this store. MLflow is imported on first use; a missing SQLite file is created.
 
         Raises:
-            UserError: if there is no such kind of store.
+            UserError: if MLflow does not support the tracking URI.
         """
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the program prints better ones
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        for way in ("DOWNLOAD", "UPLOAD"):  # or a server with a bucket sends its clients there, who may not reach it
-            os.environ.setdefault(f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}", "false")
-        os.environ.pop("MLFLOW_RUN_ID", None)  # it would take the place of the parent that a run is given
-        logging.getLogger("alembic").setLevel(logging.WARNING)  # a new SQLite file logs every migration
+        for direction in ("DOWNLOAD", "UPLOAD"):  # otherwise clients must reach the server's bucket themselves
+            os.environ.setdefault(f"MLFLOW_ENABLE_PROXY_MULTIPART_{direction}", "false")
+        os.environ.pop("MLFLOW_RUN_ID", None)  # it would override the parent of a run
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # creating an SQLite file logs every migration
         import_mlflow()
         import mlflow
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         try:
-            self._make()
+            self._create_file()
             return mlflow.MlflowClient(self.uri)
         except mlflow.MlflowException as error:
             raise self._refusal(error) from error
 
     @contextmanager
-    def asked(self) -> Iterator[MlflowClient]:
-        """Its client, once it is there and lets this user in; what it refuses then is a refusal.
+    def connected(self) -> Iterator[MlflowClient]:
+        """Context manager that checks the store, yields its client and turns errors of MLflow into UserError.
 
         Raises:
-            UserError: if it is away, does not answer or does not permit it.
+            UserError: if the store does not exist, does not answer or does not permit a call.
         """
         if not self.exists():
             raise UserError(f"tracking store {self.uri}: there is none (a run makes it, where it is started)")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # by default it tries for minutes
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # by default MLflow retries for minutes
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         self.check()
         client = self.client
-        with self.refusing():
+        with self.translate_errors():
             yield client
 
     @contextmanager
-    def refusing(self) -> Iterator[None]:
-        """What it, or the way to it, does not answer is a refusal.
+    def translate_errors(self) -> Iterator[None]:
+        """Context manager that turns errors of MLflow's client into UserError.
 
         Raises:
-            UserError: for an error of MLflow's client.
+            UserError: if the store refuses a call or cannot be reached.
         """
         import_mlflow()
         from mlflow.exceptions import MlflowException
 
         try:
             yield
-        except (MlflowException, OSError) as error:  # requests' own are OSErrors
+        except (MlflowException, OSError) as error:  # exceptions of requests are OSErrors
             if isinstance(error, MlflowException) and error.get_http_status_code() == HTTPStatus.FORBIDDEN:
                 raise server.refusal(self.uri, f"user {self.user!r} may not do that there (403)") from error
             raise self._refusal(error) from error
 
     @contextmanager
     def as_default(self) -> Iterator[None]:
-        """For what MLflow asks of the process's store, whatever store it is called with."""
+        """Context manager that makes this the default store of MLflow, which some of its functions always use."""
         import_mlflow()
         import mlflow
 
@@ -150,8 +158,8 @@ class Store:
         finally:
             mlflow.set_tracking_uri(before)
 
-    def _make(self) -> None:
-        """Make an SQLite file under another name first: one that is half made, MLflow could never use again."""
+    def _create_file(self) -> None:
+        """Create a missing SQLite file under another name and rename it; MLflow cannot repair a partial one."""
         path = self.file
         if path is None or path.exists():
             return
@@ -162,7 +170,7 @@ class Store:
             MlflowClient(f"sqlite:///{part.resolve()}").search_experiments(max_results=1)
             os.link(part, path)
         except FileExistsError:
-            pass  # made by another process meanwhile
+            pass  # another process has created it meanwhile
         except OSError:  # a file system without links
             part.replace(path)
         finally:
@@ -170,35 +178,39 @@ class Store:
 
     @cached_property
     def experiment_id(self) -> str:
-        """Of the experiment, made where there is none; also when several processes make it at once."""
+        """Id of the experiment, which is created if it does not exist, even by several processes at once.
+
+        Raises:
+            UserError: if the experiment was deleted or cannot be created.
+        """
         client = self.client
         from mlflow import MlflowException
 
         try:
             if found := client.get_experiment_by_name(self.experiment):
                 if found.lifecycle_stage == deleted.STAGE:
-                    raise UserError(deleted.experiment(self.uri, self.experiment, found.experiment_id))
+                    raise UserError(deleted.experiment_message(self.uri, self.experiment, found.experiment_id))
                 return str(found.experiment_id)
             return str(client.create_experiment(self.experiment, self._artifact_location, tags=_EXPERIMENT_TAGS))
         except MlflowException as error:
-            if error.error_code == "RESOURCE_ALREADY_EXISTS":  # by another process, meanwhile
+            if error.error_code == "RESOURCE_ALREADY_EXISTS":  # another process has created it meanwhile
                 return str(client.get_experiment_by_name(self.experiment).experiment_id)
             raise self._refusal(error) from error
 
-    def knowing(self, experiment_id: str | None) -> Store:
-        """The same store, which need not be asked for the id of its experiment once that is known."""
+    def with_experiment_id(self, experiment_id: str | None) -> Store:
+        """Return the same store with a known experiment id, so that it is not looked up; None changes nothing."""
         if experiment_id is None:
             return self
         known = Store(self.uri, self.experiment)
-        known.__dict__["experiment_id"] = experiment_id  # where cached_property keeps it
+        known.__dict__["experiment_id"] = experiment_id  # cached_property stores its value there
         return known
 
     def is_deleted(self, run_id: str) -> bool:
-        """Whether a run was deleted, and its experiment was not, with which all of its runs are.
+        """Whether a run was deleted.
 
         Raises:
-            UserError: if the experiment was deleted.
-            MlflowException: if the store cannot be asked.
+            UserError: if its whole experiment was deleted.
+            MlflowException: if the store does not answer.
         """
         from mlflow.exceptions import MlflowException
 
@@ -206,25 +218,25 @@ class Store:
         try:
             return bool(client.get_run(run_id).info.lifecycle_stage == deleted.STAGE)
         except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # deleted for good
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # deleted permanently
                 return True
             raise
 
     def artifacts(self, run: Run) -> ArtifactRepository:
-        """Where the files of a run are."""
+        """Artifact repository of a run."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         return get_artifact_repository(run.info.artifact_uri, self.uri)
 
     def find_sweep(self, name: str) -> Run | None:
-        """The parent run of the sweep of this name."""
+        """Find the parent run of a sweep by the name of the sweep."""
         condition = f"tags.`cifar_exp.sweep` = '{name}' AND tags.`cifar_exp.kind` = 'sweep'"
         found = self.client.search_runs([self.experiment_id], condition, max_results=1)
         return found[0] if found else None
 
     @property
     def user(self) -> str:
-        """Who logs: by the name that the server asks for, else by that of this machine."""
+        """Name of the user: that of the login to the server, else that of the operating system."""
         if self.is_server:
             from mlflow.utils.credentials import read_mlflow_creds
 
@@ -232,27 +244,27 @@ class Store:
                 return str(name)
         try:
             return getpass.getuser()
-        except (KeyError, OSError):  # a container's user need not have a name
+        except (KeyError, OSError):  # the user of a container may have no name
             return "unknown"
 
     @property
     def absolute_uri(self) -> str:
-        """The same from any folder."""
+        """Tracking URI that is valid in any folder."""
         return f"sqlite:///{self.file.resolve()}" if self.file else self.uri
 
     def exists(self) -> bool:
-        """Whether it may hold anything: asking an SQLite file would make it."""
+        """Whether the store exists: False only for a missing SQLite file, which a query would create."""
         return self.file is None or self.file.exists()
 
     @property
     def file(self) -> Path | None:
-        """Of an SQLite store."""
+        """Path of an SQLite store; None for other stores."""
         path = self.uri.removeprefix("sqlite:///")
         return None if path == self.uri or not path else Path(path)
 
     @property
     def is_server(self) -> bool:
-        """Whether it is a server, which has an address and keeps its own artifacts."""
+        """Whether the store is a server with an HTTP address."""
         return self.uri.startswith(("http://", "https://"))
 
     def _refusal(self, error: Exception) -> UserError:
@@ -260,41 +272,41 @@ class Store:
 
     @property
     def _artifact_location(self) -> str | None:
-        """Beside an SQLite file; not the default mlruns, which later commands would take for an old file store."""
+        """Folder beside an SQLite file. The default, mlruns, would look like an old file store to later commands."""
         return (self.file.resolve().parent / "mlartifacts").as_uri() if self.file else None
 
     def run_address(self, run_id: str) -> str:
-        """Of a run's page."""
-        return f"{self._address}/#/experiments/{self.experiment_id}/runs/{run_id}?{_TRAINING_FACE}"
+        """Web address of a run."""
+        return f"{self._address}/#/experiments/{self.experiment_id}/runs/{run_id}?{_TRAINING_UI}"
 
     def sweep_address(self, parent_id: str) -> str:
-        """Of the jobs of a sweep, best first, with their curves; sorting by a metric unnests them."""
+        """Web address of the jobs of a sweep with their curves, best first. Sorting by a metric shows them unnested."""
         query = {
             "compareRunsMode": "CHART",
             "orderByKey": "metrics.`test/accuracy`",
             "orderByAsc": "false",
             "searchFilter": f"tags.`mlflow.parentRunId` = '{parent_id}'",
         }
-        written = "&".join(f"{key}={quote(value, safe=_UNQUOTED)}" for key, value in query.items())
-        return f"{self._address}/#/experiments/{self.experiment_id}/runs?{_TRAINING_FACE}&{written}"
+        encoded = "&".join(f"{key}={quote(value, safe=_UNQUOTED)}" for key, value in query.items())
+        return f"{self._address}/#/experiments/{self.experiment_id}/runs?{_TRAINING_UI}&{encoded}"
 
     def compare_address(self, run_ids: list[str]) -> str:
-        """Of the page that sets these runs side by side."""
+        """Web address of the comparison of several runs."""
         runs, experiments = (quote(json.dumps(ids)) for ids in (run_ids, [self.experiment_id]))
-        return f"{self._address}/#/compare-runs?runs={runs}&experiments={experiments}&{_TRAINING_FACE}"
+        return f"{self._address}/#/compare-runs?runs={runs}&experiments={experiments}&{_TRAINING_UI}"
 
     @property
     def _address(self) -> str:
         return self.uri.rstrip("/") if self.is_server else EMBEDDED_ADDRESS
 
-    def how_to_open(self, address: str) -> str:
-        """Lines for a person: where to see a page of the UI, and how to start the UI of an embedded store."""
+    def opening_instructions(self, address: str) -> str:
+        """Lines that tell the user how to open a page of the UI, and for an SQLite store how to start the UI."""
         if command := self.ui_command():
             return f"Start the UI:  {command}\nThen open:     {address}"
         return f"Open:  {address}"
 
     def ui_command(self) -> str | None:
-        """What starts the UI of an embedded store; None for a server, whose UI is up."""
+        """Command that starts the UI of an SQLite store; None for a server, whose UI is always running."""
         if self.is_server:
             return None
         return f"{deleted.mlflow_program()} ui --backend-store-uri {self.uri}"

@@ -1,4 +1,4 @@
-"""What runs have left behind that the store does not know yet, or no more: sent, and their end told."""
+"""Send what runs have left in their folders to the store, and record the end of runs whose process is gone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cifar_exp.errors import UserError
 from cifar_exp.tracking import journal, local_run
-from cifar_exp.tracking.delivery import CHECKPOINTS, Away
+from cifar_exp.tracking.delivery import CHECKPOINTS, StoreAway
 from cifar_exp.tracking.heartbeat import REASON
 from cifar_exp.tracking.journal import Event, Journal
 from cifar_exp.tracking.local_run import LocalRun
@@ -18,30 +18,36 @@ from cifar_exp.tracking.store import Store
 
 @dataclass(frozen=True)
 class State:
-    """Of the journal in a folder."""
+    """State of the journal in a folder."""
 
     folder: Path
     name: str = "?"
     waiting: int = 0
+    """Number of events that are not sent yet."""
     sent: int = 0
-    """Just now."""
+    """Number of events that `send` has just sent."""
     run_id: str | None = None
     live: bool = False
-    """A process is writing it, which sends it itself."""
+    """Whether a process is writing the journal; it also sends it."""
     away: str | None = None
+    """Why the store does not accept events now."""
     problems: list[str] = field(default_factory=list)
+    """Lines that could not be sent, with the reason."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether the store has all of it, or will have."""
+        """Whether the store has all events, or a running process is sending them."""
         return self.live or not (self.waiting or self.problems)
 
 
 def find(folders: Iterable[Path]) -> list[Path]:
-    """Every folder with a journal, in the order in which their runs began: a sweep before its jobs.
+    """Find all folders with a journal, in the order in which their runs started: a sweep before its jobs.
+
+    Args:
+        folders: searched with all their subfolders.
 
     Raises:
-        UserError: for a folder that is not there.
+        UserError: if a folder does not exist.
     """
     found = {}
     for folder in folders:
@@ -53,26 +59,28 @@ def find(folders: Iterable[Path]) -> list[Path]:
     return sorted(found, key=lambda folder: (found[folder], folder))
 
 
-def look(folder: Path) -> State:
-    """At a journal, without sending any of it."""
+def state_of(folder: Path) -> State:
+    """Read the state of a journal without sending anything."""
     replayer = Replayer(folder)
     return _state(replayer, live=journal.is_live(folder))
 
 
 def send(folder: Path, uri: str | None = None, experiment: str | None = None) -> State:
-    """Send what waits in a journal, and tell the end of a run whose process is gone.
+    """Send the waiting events of a journal, and record the end of a run whose process is gone.
+
+    A journal that another process is writing is left alone.
 
     Args:
-        folder: of the journal.
-        uri: of another store than the journal names.
-        experiment: another one in it.
+        folder: folder of the journal.
+        uri: tracking URI of the store; default: the store that the journal names.
+        experiment: name of the experiment; default: the one that the journal names.
     """
     try:
-        held = Journal(folder)
+        locked = Journal(folder)
     except UserError:
-        return look(folder)
-    with held:
-        settle(held)
+        return state_of(folder)
+    with locked:
+        record_kill(locked)
         replayer = Replayer(folder)
         before = replayer.progress.lines
         try:
@@ -81,27 +89,40 @@ def send(folder: Path, uri: str | None = None, experiment: str | None = None) ->
                 replayer = Replayer(folder, Store(uri or named.uri, experiment or named.experiment))
                 before = replayer.progress.lines
             replayer.send(again=True)
-        except Away as away:
+        except StoreAway as away:
             return _state(replayer, sent=replayer.progress.lines - before, away=str(away))
         return _state(replayer, sent=replayer.progress.lines - before)
 
 
-def settle(held: Journal) -> bool:
-    """Tell that a run was killed, if its journal has no end: its process is gone, or this could not hold it."""
-    left = LocalRun.read(held.folder)
-    if left is None or left.status is not None:
+def record_kill(locked: Journal) -> bool:
+    """Record that a run was killed if its journal has no end.
+
+    Args:
+        locked: the journal. Since this process could lock it, the process of the run is gone.
+
+    Returns:
+        Whether the run was without an end.
+    """
+    run = LocalRun.read(locked.folder)
+    if run is None or run.status is not None:
         return False
-    saved = sorted(path.name for path in (held.folder / CHECKPOINTS).glob("epoch-*"))
+    saved = sorted(path.name for path in (locked.folder / CHECKPOINTS).glob("epoch-*"))
     resumable = f"the same command goes on from {saved[-1]}" if saved else "the same command begins it again"
-    for path, sha256 in local_run.rewritten(held.folder).items():
-        held.append("artifact", {"path": path, "sha256": sha256})
-    held.append("tags", {"cifar_exp.outcome": "interrupted", REASON: f"its process is gone; {resumable}"})
-    held.append("finish", {"status": "KILLED"}, safe=True)
+    for path, sha256 in local_run.rewritten_artifacts(locked.folder).items():
+        locked.append("artifact", {"path": path, "sha256": sha256})
+    locked.append("tags", {"cifar_exp.outcome": "interrupted", REASON: f"its process is gone; {resumable}"})
+    locked.append("finish", {"status": "KILLED"}, safe=True)
     return True
 
 
-def lose(store: Store, sweep: str, job: int) -> None:
-    """Tell that a job of a sweep was killed, where its journal is lost with the machine that it ran on."""
+def record_lost_job(store: Store, sweep: str, job: int) -> None:
+    """Set the run of a job to KILLED in the store if its journal was lost with the machine that it ran on.
+
+    Args:
+        store: has the run.
+        sweep: name of the sweep.
+        job: number of the job, from 1.
+    """
     named = {"cifar_exp.sweep": sweep, "cifar_exp.job": str(job)}
     wanted = [f"tags.`{tag}` = '{value}'" for tag, value in named.items()] + ["attributes.status = 'RUNNING'"]
     for run in store.client.search_runs([store.experiment_id], " and ".join(wanted)):

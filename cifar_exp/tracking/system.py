@@ -1,4 +1,4 @@
-"""CPU, memory, disk, network and GPU while a run lives."""
+"""System metrics of a run: CPU, memory, disk, network and GPU."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ log = logging.getLogger(__name__)
 
 LogMetrics = Callable[[Mapping[str, float], int], None]
 
-_INTERVAL = 10.0  # seconds, MLflow's own
+_INTERVAL = 10.0  # seconds, as in MLflow
 
 
 class SystemMetrics:
-    """Samples MLflow's monitors in the background, from its making to `finish`, under MLflow's names: system/...
+    """Samples MLflow's monitors in a background thread until `finish` is called.
 
-    MLflow's own sampler asks the server between samples whether the run still lives, and sends them itself.
+    MLflow's own sampler is not used because it sends requests to the server for each sample.
+
+    Args:
+        log_metrics: called with the metrics of each sample, under MLflow's names (`system/...`), and the step.
+        first_step: step of the first sample.
     """
 
     def __init__(self, log_metrics: LogMetrics, first_step: int = 0) -> None:
@@ -29,7 +33,7 @@ class SystemMetrics:
         self._thread.start()
 
     def finish(self) -> None:
-        """Sample a last time, and no more."""
+        """Take a last sample and stop."""
         self._ended.set()
         self._thread.join()
 
@@ -47,7 +51,7 @@ class SystemMetrics:
 
 
 def _monitors() -> list[Any]:
-    """Of what this machine has."""
+    """Create the monitors for the hardware of this machine."""
     import_mlflow()
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
     from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
@@ -57,6 +61,6 @@ def _monitors() -> list[Any]:
     monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
     try:
         monitors.append(GPUMonitor())
-    except Exception as error:  # of NVIDIA's library, or that there is none
+    except Exception as error:  # NVIDIA's library is missing or fails
         log.debug("no GPU metrics: %s", error)
     return monitors

@@ -1,4 +1,4 @@
-"""A run that was begun elsewhere, taken over: its folder becomes what it would be had the run been begun in it."""
+"""Take over runs from other machines: rebuild their local folders from what the store has."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar_exp.tracking import local_run
+from cifar_exp.tracking import deleted, local_run
 from cifar_exp.tracking.delivery import ARTIFACTS, CHECKPOINTS, KEY_TAG
-from cifar_exp.tracking.heartbeat import PROCESS, is_gone
+from cifar_exp.tracking.heartbeat import PROCESS, is_dead
 from cifar_exp.tracking.journal import FILE, Journal
 from cifar_exp.tracking.progress import Progress
 from cifar_exp.tracking.store import Store
@@ -26,11 +26,14 @@ _LOG = "logs/run.log"
 _SWEEP, _OUTCOME = "cifar_exp.sweep", "cifar_exp.outcome"
 
 
-def job(store: Store, fingerprint: str, sweep: str | None) -> Run | None:
-    """The last run of this fingerprint that ended and that is not to be trained again.
+def find_job(store: Store, fingerprint: str, sweep: str | None) -> Run | None:
+    """Find the latest run with this fingerprint that can be taken over.
 
-    In a sweep it is one of the sweep's own, by whomever it was run, finished or interrupted; otherwise an interrupted
-    one of this user.
+    Args:
+        store: searched for the run.
+        fingerprint: of the wanted run.
+        sweep: name of the sweep. With it, finished or interrupted runs of the sweep by any user are considered;
+            without it, interrupted runs of this user that are not part of a sweep.
     """
     condition = f"tags.`cifar_exp.fingerprint` = '{fingerprint}'"
     if sweep:
@@ -44,34 +47,47 @@ def job(store: Store, fingerprint: str, sweep: str | None) -> Run | None:
     return None
 
 
-def sweep_of(store: Store, command: str) -> Run | None:
-    """The parent run of the last sweep that this user started with this command."""
-    found = _search(store, "tags.`cifar_exp.kind` = 'sweep'")
-    own = (run for run in found if run.data.tags.get("cifar_exp.overrides") == command and _is_own(store, run))
-    return next(own, None)
+def find_sweep(store: Store, command: str) -> Run | None:
+    """Find the parent run of the last sweep that this user started with this command; a deleted one if it has jobs."""
+    found = _search(store, "tags.`cifar_exp.kind` = 'sweep'", also_deleted=True)
+    for run in found:
+        if run.data.tags.get("cifar_exp.overrides") != command or not _is_own(store, run):
+            continue
+        if run.info.lifecycle_stage != deleted.STAGE or _search(store, f"tags.`{_SWEEP}` = '{run.data.tags[_SWEEP]}'"):
+            return run
+    return None
 
 
-def is_anothers(store: Store, folder: Path) -> bool:
-    """Whether another process went on with the run of this folder."""
+def is_continued_elsewhere(store: Store, folder: Path) -> bool:
+    """Whether a process in another folder or on another machine has continued the run of this folder."""
     run_id = Progress.read(folder).run_id
     own = store.client.get_run(run_id).data.tags.get(PROCESS) if run_id else None
-    return own is not None and own not in local_run.processes(folder)
+    return own is not None and own not in local_run.process_names(folder)
 
 
 def is_deleted(store: Store, folder: Path) -> bool:
-    """Whether the run of this folder was deleted in its store.
+    """Whether the run of this folder was deleted from the store.
 
     Raises:
-        UserError: if its experiment was.
+        UserError: if its whole experiment was deleted.
     """
     sent = Progress.read(folder)
-    if sent.run_id is None or sent.uri not in (None, store.absolute_uri):  # it was sent elsewhere
+    if sent.run_id is None or sent.uri not in (None, store.absolute_uri):  # not sent, or sent to another store
         return False
     return store.is_deleted(sent.run_id)
 
 
 def nest(store: Store, sweep: str, parent_id: str) -> int:
-    """Nest every run of a sweep under this parent run; how many were nested elsewhere, or nowhere."""
+    """Nest all runs of a sweep under a parent run.
+
+    Args:
+        store: has the runs.
+        sweep: name of the sweep.
+        parent_id: id of the parent run.
+
+    Returns:
+        Number of runs that had no parent or another one.
+    """
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
     moved = 0
@@ -83,8 +99,17 @@ def nest(store: Store, sweep: str, parent_id: str) -> int:
     return moved
 
 
-def adopt(store: Store, run: Run, folder: Path) -> None:
-    """Write the journal that this run would have here, with its metrics and times; fetch what it goes on from."""
+def take_over(store: Store, run: Run, folder: Path) -> None:
+    """Make a folder look as if a run had been started in it, so that the run can be resumed there.
+
+    Its journal is written from the store, with metrics and times. Of an unfinished run the log and the newest
+    checkpoint are downloaded.
+
+    Args:
+        store: has the run.
+        run: the run.
+        folder: local folder for it.
+    """
     tags, info = dict(run.data.tags), run.info
     being_made = folder / ".adopted"
     shutil.rmtree(being_made, ignore_errors=True)
@@ -115,13 +140,16 @@ def adopt(store: Store, run: Run, folder: Path) -> None:
         log.info("Run %s (%s) is taken over from %s", info.run_name, info.run_id, tags.get("cifar_exp.process", "?"))
 
 
-def _search(store: Store, condition: str) -> list[Run]:
+def _search(store: Store, condition: str, also_deleted: bool = False) -> list[Run]:
+    from mlflow.entities import ViewType
+
     found: list[Run] = []
     token: str | None = ""
     while token is not None:
         page = store.client.search_runs(
             [store.experiment_id],
             condition,
+            ViewType.ALL if also_deleted else ViewType.ACTIVE_ONLY,
             order_by=["attributes.start_time DESC"],
             max_results=1000,
             page_token=token or None,
@@ -136,14 +164,14 @@ def _is_own(store: Store, run: Run) -> bool:
 
 
 def _is_interrupted(run: Run) -> bool:
-    """By something that would not happen again; and no process goes on with it."""
+    """Whether a run was interrupted, did not diverge, and is not being continued by a process."""
     if run.info.status == "RUNNING":
-        return is_gone(run)
+        return is_dead(run)
     return run.info.status in ("KILLED", "FAILED") and run.data.tags.get(_OUTCOME) != "diverged"
 
 
 def _metrics(store: Store, run: Run) -> dict[tuple[int, int], dict[str, float]]:
-    """(time, step) -> what was logged then, in the order of time."""
+    """Read all metrics of a run: (time, step) -> metric name -> value, sorted by time."""
     found: dict[tuple[int, int], dict[str, float]] = defaultdict(dict)
     for name in run.data.metrics:
         for point in store.client.get_metric_history(run.info.run_id, name):
@@ -152,7 +180,7 @@ def _metrics(store: Store, run: Run) -> dict[tuple[int, int], dict[str, float]]:
 
 
 def _fetch(store: Store, run: Run, folder: Path) -> Path | None:
-    """The log so far, and the newest checkpoint, whose file it gives back."""
+    """Download the log and the checkpoints of a run; return the newest checkpoint file, if any."""
     artifacts = store.artifacts(run)
     if any(item.path == _LOG for item in artifacts.list_artifacts("logs")):
         (folder / ARTIFACTS).mkdir(parents=True, exist_ok=True)

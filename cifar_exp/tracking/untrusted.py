@@ -1,6 +1,6 @@
-"""YAML and JSON that come from a store: parsed only if they are small, shallow and plain.
+"""Parse YAML and JSON from a store only within limits on size, depth and features.
 
-Whoever may log to a store may log anything. A few hundred bytes of YAML aliases expand to gigabytes.
+Any user can log any content to a store, and a few hundred bytes of YAML aliases can expand to gigabytes.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import yaml
 
 YAML_BYTES, _JSON_BYTES = 1 << 18, 1 << 20
 _NODES, _DEPTH = 20_000, 40
-_SCALAR = 10_000  # characters; of a number longer than that, parsing takes too long
+_SCALAR = 10_000  # characters; parsing longer numbers takes too long
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_BEGINS = (yaml.SequenceStartEvent, yaml.MappingStartEvent)
+_STARTS = (yaml.SequenceStartEvent, yaml.MappingStartEvent)
 _ENDS = (yaml.SequenceEndEvent, yaml.MappingEndEvent)
 
 
 def parse_yaml(content: str) -> Any:
-    """The value of a YAML document of at most 256 KB, 20,000 nodes and 40 levels, without aliases and tags.
+    """Parse a YAML document of at most 256 KB, 20,000 nodes and 40 levels, without aliases and tags.
 
     Raises:
-        ValueError: saying what is wrong with it, in one line.
+        ValueError: if it is invalid or exceeds a limit; the message is one line.
     """
     _check_size(content, YAML_BYTES)
     nodes = depth = 0
@@ -34,7 +34,7 @@ def parse_yaml(content: str) -> Any:
                 depth -= 1
             elif isinstance(event, yaml.NodeEvent):
                 nodes += 1
-                depth += isinstance(event, _BEGINS)
+                depth += isinstance(event, _STARTS)
                 if event.tag is not None:  # type: ignore[attr-defined]
                     raise ValueError(f"it holds the tag {event.tag}; tags are refused")  # type: ignore[attr-defined]
                 if isinstance(event, yaml.ScalarEvent) and len(event.value) > _SCALAR:
@@ -47,10 +47,14 @@ def parse_yaml(content: str) -> Any:
 
 
 def parse_json(content: str | bytes, limit: int = _JSON_BYTES) -> Any:
-    """The value of a JSON document of at most `limit` bytes and 40 levels.
+    """Parse a JSON document of at most 40 levels.
+
+    Args:
+        content: the document.
+        limit: maximum size in bytes.
 
     Raises:
-        ValueError: saying what is wrong with it, in one line.
+        ValueError: if it is invalid or exceeds a limit; the message is one line.
     """
     _check_size(content, limit)
     try:

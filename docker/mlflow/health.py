@@ -1,4 +1,4 @@
-"""Exit 0 if the server answers a query that reaches the database, asked as a user."""
+"""Health check: exit with 0 if the server answers a query that needs a login and the database."""
 
 import base64
 import json

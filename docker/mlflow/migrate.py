@@ -1,6 +1,6 @@
-"""Bring the database to this MLflow's tables, the administrator's password to the one in .env, members to their role.
+"""Upgrade the database to this MLflow version, set the administrator's password to that in .env, and assign roles.
 
-Does nothing to a database that is up to date. Safe to repeat.
+A database that is up to date is not changed.
 """
 
 import os
@@ -10,13 +10,13 @@ from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.db import utils
 
 WORKSPACE = "default"
-# What each role may do with what others made, beyond reading it. A member logs to any experiment, tags and reviews any
-# run; only an approver registers a version of a model that is there, or moves its aliases.
+# Permissions of each role for experiments and models of others, in addition to reading. Members log to any experiment
+# and tag and review any run. Only approvers register versions of existing models or move their aliases.
 ROLES = {"member": ("experiment", "EDIT"), "approver": ("registered_model", "EDIT")}
 
 
 def give_roles(users: SqlAlchemyStore) -> None:
-    """Make the roles that are not there, and everybody a member."""
+    """Create missing roles, and make every user a member."""
     roles = {role.name: role for role in users.list_roles([WORKSPACE])}
     for name, (what, permission) in ROLES.items():
         if name not in roles:
@@ -28,7 +28,7 @@ def give_roles(users: SqlAlchemyStore) -> None:
 
 
 def main() -> None:
-    """Upgrade MLflow's tables, make or upgrade those of its users, set the administrator's password, give roles."""
+    """Upgrade MLflow's tables, create or upgrade those of users, set the administrator's password, assign roles."""
     engine = utils.create_sqlalchemy_engine_with_retry(os.environ["MLFLOW_BACKEND_STORE_URI"])
     if utils._is_empty_database(engine):
         utils._initialize_tables(engine)

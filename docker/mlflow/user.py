@@ -1,8 +1,8 @@
-"""Team members: user.py add|reset|remove|approver|member NAME.
+"""Manage team members: user.py add|reset|remove|approver|member NAME.
 
-add makes one, reset gives a new password, approver lets one promote models, member takes that back.
+add creates a member, reset sets a new password, approver lets a member promote models, member revokes that.
 
-Reads the password from the first line of standard input; where that is empty, makes one and prints it.
+The password is the first line of standard input; if it is empty, a random one is used and printed.
 """
 
 import os
@@ -14,11 +14,15 @@ from mlflow.server import get_app_client
 
 SERVER = os.environ.get("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
 WORKSPACE = "default"
-SHORTEST = 12  # characters, as MLflow asks
+SHORTEST = 12  # characters, required by MLflow
 
 
 def main(action: str, name: str) -> int:
-    """Do it, and say what was done; 1 if the server refused."""
+    """Carry out an action and print the result.
+
+    Returns:
+        Exit code: 0, or 1 if the server or the check of the password refused.
+    """
     os.environ["MLFLOW_TRACKING_USERNAME"] = os.environ["MLFLOW_AUTH_ADMIN_USERNAME"]
     os.environ["MLFLOW_TRACKING_PASSWORD"] = os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"]
     client = get_app_client("basic-auth", tracking_uri=SERVER)
@@ -47,11 +51,11 @@ def main(action: str, name: str) -> int:
         else:
             client.update_user_password(name, password)
     except MlflowException as error:
-        told = {
+        explanation = {
             "RESOURCE_ALREADY_EXISTS": "there is one already; DO=reset gives a new password",
             "RESOURCE_DOES_NOT_EXIST": "there is no such user",
         }.get(error.error_code)
-        print(f"{name}: {told or error.message.splitlines()[0]}", file=sys.stderr)
+        print(f"{name}: {explanation or error.message.splitlines()[0]}", file=sys.stderr)
         return 1
     print(f"user      {name}")
     print(f"password  {'as you typed it' if given else password}")

@@ -1,4 +1,4 @@
-"""What holds for every run and every sweep, whatever they trained on."""
+"""Checks that every run and every sweep must pass, on any data set."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Data:
-    """What is known of the images before a run looks at them."""
+    """Expected properties of a data set."""
 
     name: str
     classes: tuple[str, ...]
@@ -103,7 +103,7 @@ DIGITS = Data(
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep of four that has ended, as its terminal and its store show it."""
+    """A finished sweep of four runs: its terminal output and its runs in the store."""
 
     folder: Path
     done: program.Done
@@ -114,7 +114,7 @@ class Sweep:
 
     @classmethod
     def read(cls, folder: Path, done: program.Done, data: Data, server: MlflowClient | None = None) -> Sweep:
-        """The one parent of the store, on a server or in the folder, and the runs below it."""
+        """Read the only parent run of a store, on a server or in a folder, and its children."""
         assert done.returncode == 0, done.stderr
         client = server or program.client(folder)
         runs = program.runs(client)
@@ -124,23 +124,23 @@ class Sweep:
         return cls(folder, done, client, parent, {run.info.run_name: run for run in below}, data)
 
     def artifact(self, run: Run, name: str) -> Path:
-        """A file that a run has logged."""
+        """Download an artifact of a run."""
         return program.artifact(self.client, run.info.run_id, name, self.folder / "downloaded")
 
     def predictions(self, name: str) -> pd.DataFrame:
-        """Of the run of this name."""
+        """Read the predictions of the run with this name."""
         return pd.read_parquet(self.artifact(self.children[name], "evaluation/predictions.parquet"))
 
 
 def sweep_is_complete(sweep: Sweep) -> None:
-    """One parent, four finished children with names that read well."""
+    """The sweep has one parent and four finished children with the expected names."""
     assert sweep.parent.info.status == "FINISHED"
     assert tuple(sweep.children) == NAMES
     assert {run.info.status for run in sweep.children.values()} == {"FINISHED"}
 
 
 def terminal_tells_the_story(sweep: Sweep) -> None:
-    """Progress with the job's place, then one table, then how to look at it; nothing from any library."""
+    """The output is progress lines with the number of the job, one table and the address; libraries print nothing."""
     stdout, stderr = sweep.done.stdout, sweep.done.stderr
     assert stderr == ""
     assert not re.search(r"Traceback|oneDNN|cuda|cpu_feature_guard|[IWEF]\d{4} |WARNING|INFO", stdout)
@@ -161,7 +161,7 @@ def terminal_tells_the_story(sweep: Sweep) -> None:
 
 
 def parent_holds_the_results(sweep: Sweep) -> None:
-    """Its table says what the children say, digit for digit; its note shows it and leads to the curves."""
+    """The parent's table equals the results of its children; its description has the table and links to the curves."""
     expected = {"sweep/results.csv", "sweep/curves.png", "sweep/report.html"}
     assert program.artifacts(sweep.client, sweep.parent.info.run_id) >= expected
     assert sweep.artifact(sweep.parent, "sweep/curves.png").read_bytes().startswith(PNG)
@@ -183,7 +183,7 @@ def parent_holds_the_results(sweep: Sweep) -> None:
 
 
 def parameters_line_up(sweep: Sweep) -> None:
-    """The same keys in every run, with the values that the run was started with."""
+    """All runs have the same parameter keys, with the values of their overrides."""
     keys = {frozenset(run.data.params) for run in sweep.children.values()}
     assert len(keys) == 1 and next(iter(keys)) >= PARAMETERS
     for name, run in sweep.children.items():
@@ -199,7 +199,7 @@ def parameters_line_up(sweep: Sweep) -> None:
 
 
 def metrics_are_whole(sweep: Sweep, name: str) -> None:
-    """Every documented metric, those of the epochs at steps 1 and 2, those of the end once."""
+    """The run has every documented metric: those per epoch at steps 1 and 2, the final ones once."""
     run = sweep.children[name]
     history = {metric: program.points(sweep.client, run.info.run_id, metric) for metric in run.data.metrics}
     for metric in PER_EPOCH:
@@ -216,10 +216,10 @@ def metrics_are_whole(sweep: Sweep, name: str) -> None:
 
 
 def tags_are_whole(sweep: Sweep, name: str) -> None:
-    """Every documented tag; the note is readable, and its command is the one that the run was started with."""
+    """The run has every documented tag, and its description contains the command that started it."""
     run, tags = sweep.children[name], sweep.children[name].data.tags
     assert tags.keys() >= TAGS
-    near_chance = run.data.metrics["test/accuracy"] < 0.15  # a few epochs on few images do not always get further
+    near_chance = run.data.metrics["test/accuracy"] < 0.15  # a few epochs on few images are not always enough for more
     assert tags["cifar_exp.outcome"] == "completed" or (tags["cifar_exp.outcome"] == "collapsed" and near_chance)
     assert tags["review.state"] == "unreviewed"
     assert tags["cifar_exp.sweep"] == sweep.parent.data.tags["cifar_exp.sweep"]
@@ -233,7 +233,7 @@ def tags_are_whole(sweep: Sweep, name: str) -> None:
 
 
 def datasets_are_recorded(sweep: Sweep, name: str) -> None:
-    """Three inputs, each with its size and the SHA-256 of its bytes, the same in every run."""
+    """The run has three dataset inputs with size and SHA-256, equal in all runs."""
     inputs = {}
     for entry in sweep.children[name].inputs.dataset_inputs:
         (context,) = (tag.value for tag in entry.tags if tag.key == "mlflow.data.context")
@@ -253,7 +253,7 @@ def datasets_are_recorded(sweep: Sweep, name: str) -> None:
 
 
 def artifacts_are_whole(sweep: Sweep, name: str) -> None:
-    """Every documented file, each of the kind that its name says."""
+    """The run has every documented artifact, and each has the format that its name says."""
     run = sweep.children[name]
     names = program.artifacts(sweep.client, run.info.run_id)
     assert names >= ARTIFACTS
@@ -269,7 +269,7 @@ def artifacts_are_whole(sweep: Sweep, name: str) -> None:
 
 
 def evaluation_agrees_with_itself(sweep: Sweep, name: str) -> None:
-    """Predictions, confusion matrix, report and metrics tell the same result of every test image."""
+    """Predictions, confusion matrix, report and metrics of a run are consistent."""
     run, classes, size = sweep.children[name], list(sweep.data.classes), sweep.data.sizes["test"]
     frame, metrics = sweep.predictions(name), run.data.metrics
     assert list(frame.columns) == ["index", "label", "predicted", *(f"p_{label}" for label in classes)]
@@ -296,12 +296,12 @@ def evaluation_agrees_with_itself(sweep: Sweep, name: str) -> None:
         assert metrics[f"test/f1/{label}"] == report[label]["f1-score"]
     assert metrics["test/f1_macro"] == report["macro avg"]["f1-score"]
     likelihood = probabilities[np.arange(size), frame["label"]].astype(float)
-    if likelihood.min() > 1e-30:  # else float32 holds no logarithm of it, and the loss is made from logits
+    if likelihood.min() > 1e-30:  # smaller ones are too inaccurate in float32; the loss uses logits
         assert np.isclose(-np.log(likelihood).mean(), metrics["test/loss"], rtol=1e-4)
 
 
 def model_is_packaged(sweep: Sweep, name: str) -> None:
-    """Logged as `model`, ready, with a signature and every package pinned."""
+    """The logged model is named `model`, is ready, and has a signature and pinned requirements."""
     from mlflow.artifacts import download_artifacts
     from mlflow.models import Model
 
@@ -337,7 +337,7 @@ assert "cifar_exp" not in sys.modules
 
 
 def fresh_process_predicts_the_same(sweep: Sweep, images: np.ndarray, folder: Path, *names: str, **login: str) -> None:
-    """A process that knows only MLflow and the store gets the logged probabilities, bit for bit."""
+    """A process that uses only MLflow and the store predicts exactly the logged probabilities."""
     import sys
 
     np.save(folder / "images.npy", images)

@@ -1,4 +1,4 @@
-"""Starting the program in a process of its own, and finding what it left."""
+"""Start the program in its own process, and read what it logged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 ROOT = Path(cifar_exp.__file__).parent.parent
-NOWHERE = "http://127.0.0.1:9"  # nobody listens on the discard port
+NOWHERE = "http://127.0.0.1:9"  # nothing listens on the discard port
 PROGRAM = (sys.executable, "-m", "cifar_exp")
 COMMAND = (sys.executable, "-m", "cifar_exp.cli")
 TIMEOUT = 300
@@ -45,7 +45,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's, without what would send runs or data elsewhere, and without a way off this machine."""
+    """Environment of this process without settings for stores and data, and without access to other machines."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "CIFAR_EXP_"))}
     paths = [str(ROOT), *filter(None, [kept.get("PYTHONPATH")])]
     proxies = {name: NOWHERE for scheme in ("http_proxy", "https_proxy") for name in (scheme, scheme.upper())}
@@ -56,7 +56,7 @@ def environment(**variables: str) -> dict[str, str]:
 def execute(
     command: list[str], folder: Path, variables: Mapping[str, str] | None = None, seconds: float = TIMEOUT
 ) -> Done:
-    """Run a command in this folder to its end, which has to come within so many seconds."""
+    """Run a command in a folder and wait for its end; fail if it takes too long."""
     return subprocess.run(
         command,
         cwd=folder,
@@ -69,7 +69,7 @@ def execute(
 
 
 def run(folder: Path, *arguments: str, **variables: str) -> Done:
-    """Run `python -m cifar_exp ARGUMENTS` in this folder to its end."""
+    """Run `python -m cifar_exp ARGUMENTS` in a folder and wait for its end."""
     if any(name.startswith(DECIDED_AT_IMPORT) for name in variables):
         return execute([*PROGRAM, *arguments], folder, variables)
     with tempfile.TemporaryDirectory() as output:
@@ -87,7 +87,7 @@ def run(folder: Path, *arguments: str, **variables: str) -> Done:
 def start(
     folder: Path, arguments: Sequence[str], variables: Mapping[str, str], stdout: Path, stderr: Path
 ) -> BaseProcess:
-    """Start `python -m cifar_exp ARGUMENTS` by a process that has imported what is large: half of a start's time."""
+    """Start `python -m cifar_exp ARGUMENTS` as a fork of a process with the large imports, in half the time."""
     process = FORKS.Process(target=_run_module, args=(folder, arguments, variables, stdout, stderr))
     process.start()
     return process
@@ -107,11 +107,11 @@ def _run_module(
     try:
         runpy.run_module("cifar_exp", run_name="__main__", alter_sys=True)
     finally:
-        atexit._run_exitfuncs()  # which multiprocessing leaves out
+        atexit._run_exitfuncs()  # multiprocessing does not call them
 
 
 def run_until(folder: Path, seen: str, number: signal.Signals, *arguments: str, **variables: str) -> Done:
-    """Start the program, send it a signal once a line of its output matches `seen`, and wait for its end."""
+    """Start the program, send it a signal when a line of its output matches `seen`, and wait for its end."""
     with _started([*PROGRAM, *arguments], folder, variables) as process:
         assert process.stdout is not None and process.stderr is not None
         lines = []
@@ -128,7 +128,7 @@ def run_until(folder: Path, seen: str, number: signal.Signals, *arguments: str, 
 
 @contextmanager
 def _started(command: list[str], folder: Path, variables: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A process that is killed when it takes too long, so that reading its output comes to an end."""
+    """Context manager that starts a process and kills it after the timeout, so that reading its output ends."""
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -137,7 +137,7 @@ def _started(command: list[str], folder: Path, variables: Mapping[str, str]) -> 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell that starts the tests in the background has its children ignore Ctrl-C.
+        # Children of a shell that starts the tests in the background ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     watchdog = threading.Timer(TIMEOUT, process.kill)
@@ -151,7 +151,7 @@ def _started(command: list[str], folder: Path, variables: Mapping[str, str]) -> 
 
 
 def client(folder: Path) -> MlflowClient:
-    """Of the SQLite store that a run without a server leaves in its folder."""
+    """MLflow client of the SQLite store in a folder."""
     from mlflow import MlflowClient
 
     assert (folder / "mlflow.db").exists()
@@ -159,19 +159,19 @@ def client(folder: Path) -> MlflowClient:
 
 
 def runs(client: MlflowClient) -> list[Run]:
-    """Every run of the store, the oldest first."""
+    """All runs of the store, oldest first."""
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return list(client.search_runs(experiments, order_by=["attributes.start_time ASC"]))
 
 
 def only_run(folder: Path) -> Run:
-    """The run of a store that holds one."""
+    """The run of a store that must have exactly one."""
     (found,) = runs(client(folder))
     return found
 
 
 def artifacts(client: MlflowClient, run_id: str, path: str | None = None) -> set[str]:
-    """The names of all files that a run has logged, as the client lists them."""
+    """Paths of all artifacts of a run."""
     _follow(client)
     names: set[str] = set()
     for entry in client.list_artifacts(run_id, path):
@@ -180,7 +180,7 @@ def artifacts(client: MlflowClient, run_id: str, path: str | None = None) -> set
 
 
 def artifact(client: MlflowClient, run_id: str, name: str, folder: Path) -> Path:
-    """One of these files, downloaded below `folder`."""
+    """Download an artifact of a run into `folder`."""
     _follow(client)
     target = folder / run_id
     target.mkdir(parents=True, exist_ok=True)
@@ -188,14 +188,14 @@ def artifact(client: MlflowClient, run_id: str, name: str, folder: Path) -> Path
 
 
 def _follow(client: MlflowClient) -> None:
-    """The client looks for the files of a logged model in the store of this process, not in its own."""
+    """Set the default store to that of the client, since MLflow looks up files of logged models there."""
     import mlflow
 
     mlflow.set_tracking_uri(client.tracking_uri)
 
 
 def points(client: MlflowClient, run_id: str, metric: str) -> dict[int, float]:
-    """A metric's history: step -> value."""
+    """History of a metric: step -> value."""
     history = client.get_metric_history(run_id, metric)
     assert len({point.step for point in history}) == len(history), f"{metric}: a step was logged twice"
     return {point.step: point.value for point in history}

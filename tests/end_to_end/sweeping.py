@@ -1,4 +1,4 @@
-"""Sweeps with hydra/launcher=parallel, their output as it comes, and what they log."""
+"""Start sweeps with a parallel launcher, follow their output, and read what they logged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Sweep:
-    """A sweep in a session of its own, its output as it comes, and every process that it has started."""
+    """A running sweep in its own session, with its output so far and all of its processes."""
 
     def __init__(self, folder: Path, *arguments: str, launcher: str) -> None:
         self.folder, self.lines = folder, list[str]()
@@ -46,12 +46,12 @@ class Sweep:
         self._watchdog = threading.Timer(program.TIMEOUT, self._process.kill)
         self._watchdog.start()
         self.processes: list[psutil.Process] = []
-        self._folders: set[Path] = set()  # for what it keeps until its end
+        self._folders: set[Path] = set()  # its temporary folders
         self.beyond: list[Any] = []
-        """Addresses that it listens on and others can reach."""
+        """Addresses on which it listens and that other machines can reach."""
 
     def until(self, *patterns: str) -> None:
-        """Read on until each has matched a line."""
+        """Read the output until each pattern has matched a line."""
         assert self._process.stdout is not None
         missing = set(patterns)
         for line in self._process.stdout:
@@ -65,7 +65,7 @@ class Sweep:
         raise AssertionError(f"no line like {missing} in\n{''.join(self.lines)}")
 
     def worker(self, job: int) -> psutil.Process:
-        """That runs this job, from 1: it holds the job's journal, or is about to."""
+        """Worker process that runs a job (numbered from 1), found by the open journal of the job."""
         journal = str(self.folder / "outputs" / "sweeps" / "s" / str(job - 1) / "journal.jsonl")
         deadline = time.monotonic() + program.TIMEOUT
         while time.monotonic() < deadline:
@@ -77,35 +77,35 @@ class Sweep:
         raise AssertionError(f"no process has {journal} open")
 
     def send(self, number: signal.Signals) -> None:
-        """To every process of its group, as a terminal and Slurm do."""
+        """Send a signal to the process group, as a terminal and Slurm do."""
         os.killpg(self._process.pid, number)
 
     def stop_reading(self) -> None:
-        """As `head` does once it has enough."""
+        """Close the pipe of the output, as `head` does."""
         assert self._process.stdout is not None
         self._process.stdout.close()
 
     def end(self) -> int:
-        """Read to its end; its exit code."""
+        """Read the output to its end and return the exit code."""
         assert self._process.stdout is not None
         if not self._process.stdout.closed:
             self.lines += self._process.stdout
         return self._process.wait(program.TIMEOUT)
 
     def kill(self) -> None:
-        """Whatever it is doing."""
+        """Kill the sweep."""
         self._watchdog.cancel()
         self._process.kill()
         self._process.wait()
 
     def leaves_nothing(self) -> bool:
-        """Whether all its processes have ended, and its temporary files are gone."""
+        """Whether all processes have ended and all temporary files are removed."""
         _, left = psutil.wait_procs(self.processes, timeout=60)
         return bool(self._folders) and not left and not any(folder.exists() for folder in self._folders)
 
 
 def if_alive(look: Callable[[], list[T]]) -> list[T]:
-    """What a process has, nothing if it has ended since it was found."""
+    """Call `look`, which reads from a process; return an empty list if the process has ended."""
     try:
         return look()
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""The same runs on every backend of Keras, each in processes of its own."""
+"""Tests of the same runs on every backend of Keras, each in its own processes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ print(json.dumps(answers))
 
 @dataclass(frozen=True)
 class Trained:
-    """What a backend left: the store's folder, and the runs of each command."""
+    """Results of a backend: the folder of the store, and the runs of each command."""
 
     backend: str
     folder: Path
@@ -97,7 +97,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def history(folder: Path, run: Run) -> dict[str, dict[int, float]]:
-    """Each metric of every epoch that does not depend on the clock."""
+    """Metrics per epoch that do not depend on time."""
     return {name: program.points(program.client(folder), run.info.run_id, name) for name in METRICS}
 
 
@@ -114,7 +114,7 @@ def test_the_sweep_finishes_with_everything_logged(trained: Trained) -> None:
     assert max(history(trained.folder, trained.stopped_early)["train/accuracy"].values()) > 0.25
 
 
-def test_each_schedule_moves_the_learning_rate_as_it_says(trained: Trained) -> None:
+def test_each_schedule_changes_the_learning_rate_as_documented(trained: Trained) -> None:
     last = {run.data.params["optimizer.schedule.name"]: run.data.metrics for run in trained.schedules}
     assert last["constant"]["train/learning_rate"] == pytest.approx(0.001)
     for schedule in ("inverse_time", "cosine", "one_cycle"):
@@ -132,11 +132,11 @@ def test_the_logged_models_give_the_stored_probabilities_and_the_best_weights(tr
         half = run.data.params["training.precision"] != "float32"
         assert answers[run.info.run_id][0] <= (0.02 if half else 1e-5)
     losses = history(trained.folder, trained.stopped_early)["val/loss"]
-    assert losses[max(losses)] > min(losses.values())  # or nothing was restored
+    assert losses[max(losses)] > min(losses.values())  # otherwise restoring the best weights would change nothing
     assert answers[trained.stopped_early.info.run_id][1] == pytest.approx(min(losses.values()), rel=1e-3)
 
 
-def test_killed_and_started_again_it_comes_to_the_same_bits(trained: Trained, tmp_path: Path) -> None:
+def test_a_killed_and_resumed_run_has_the_same_results_to_the_last_bit(trained: Trained, tmp_path: Path) -> None:
     killed = program.run_until(tmp_path, "epoch 2/8", signal.SIGKILL, *STOPPING, KERAS_BACKEND=trained.backend)
     assert killed.returncode == -signal.SIGKILL
     other = tmp_path / "other"
@@ -148,7 +148,7 @@ def test_killed_and_started_again_it_comes_to_the_same_bits(trained: Trained, tm
     assert run.data.metrics["test/loss"] == trained.stopped_early.data.metrics["test/loss"]
     assert run.data.tags["cifar_exp.fingerprint"] == trained.stopped_early.data.tags["cifar_exp.fingerprint"]
 
-    if trained.backend != "tensorflow":  # which is always there
+    if trained.backend != "tensorflow":  # tensorflow, which is always installed
         done = trained.program(*STOPPING, folder=other, backend="tensorflow")
         assert "goes on after epoch" not in done.stdout  # a checkpoint of one backend is not continued on another
 
@@ -178,7 +178,7 @@ def test_another_backend_reads_the_finished_model(trained: Trained) -> None:
 
 
 @pytest.mark.parametrize("backend", ["tensorfow", "jacks"])
-def test_a_backend_that_is_none_is_refused(backend: str, tmp_path: Path) -> None:
+def test_an_unknown_backend_is_refused(backend: str, tmp_path: Path) -> None:
     done = program.execute([*program.PROGRAM, *STOPPING], tmp_path, {"KERAS_BACKEND": backend})
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert f"KERAS_BACKEND={backend} is not a backend of Keras; set it to one of tensorflow, jax, torch" in done.stderr

@@ -1,4 +1,4 @@
-"""hydra.job.chdir=true: store, journal and relative paths stay where the command started, alone and in a sweep."""
+"""Tests of hydra.job.chdir=true: store, journal and relative paths stay where the command was started."""
 
 from __future__ import annotations
 

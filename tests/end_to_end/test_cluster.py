@@ -1,4 +1,4 @@
-"""Jobs on other nodes: of a Ray cluster by hydra/launcher=parallel, and by submitit, as on Slurm."""
+"""Tests of jobs on other nodes: on a Ray cluster with hydra/launcher=parallel, and with submitit as on Slurm."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ cluster.shutdown()
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The address of a Ray cluster of two nodes with a core each, and what kills the second one."""
+    """Address of a Ray cluster of two nodes with one core each, and a function that kills the second node."""
     environment = program.environment(TMPDIR="/tmp")
-    del environment["PYTHONPATH"]  # the code has to be sent along
+    del environment["PYTHONPATH"]  # the sweep must send its code
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     process = subprocess.Popen(
@@ -65,7 +65,7 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, Callable[[], None]]]:
             process.kill()
 
 
-def test_node_that_dies_costs_its_own_jobs_alone(
+def test_a_dead_node_affects_only_its_own_jobs(
     cluster: tuple[str, Callable[[], None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
@@ -89,13 +89,13 @@ def test_node_that_dies_costs_its_own_jobs_alone(
         assert list(program.points(client, run.info.run_id, "train/loss")) == list(range(1, 26))
 
 
-def test_job_of_submitit_that_is_warned_of_its_end_is_queued_again_and_goes_on(tmp_path: Path) -> None:
+def test_a_submitit_job_that_is_almost_out_of_time_is_queued_again_and_resumed(tmp_path: Path) -> None:
     with sweeping(tmp_path, "seed=1,2", *QUICK, "training.epochs=60", launcher="submitit_local") as sweep:
         process = sweep.worker(1)
         log = tmp_path / "outputs" / "sweeps" / "s" / "0" / "artifacts" / "logs" / "run.log"
         while not (log.exists() and re.search(r"epoch +2/60", log.read_text())):
             time.sleep(0.05)
-        process.send_signal(signal.SIGUSR2)  # as Slurm does, of which submitit knows
+        process.send_signal(signal.SIGUSR2)  # Slurm sends this signal before the time limit
         assert sweep.end() == 0, "".join(sweep.lines)
     assert "goes on after epoch" in log.read_text()
     ends = [event.content["status"] for event in journal.read(log.parents[2]) if event.kind == "finish"]

@@ -1,4 +1,4 @@
-"""Runs, a sweep's parent and the experiment deleted in MLflow's UI, and the same commands given again."""
+"""Tests of repeating a command after its runs, the parent run or the experiment were deleted in MLflow's UI."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ SWEEP = ("-m", "seed=1,2", *program.REPEATABLE, "training.epochs=2", "tracking.s
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a sweep of two jobs that has finished."""
+    """Folder with a finished sweep of two jobs."""
     folder = tmp_path_factory.mktemp("deleted")
     done = program.run(folder, *SWEEP)
     assert (done.returncode, done.stderr) == (0, "")
     return folder
 
 
-def test_a_new_parent_takes_the_jobs_in_and_only_the_deleted_job_is_trained_again(folder: Path) -> None:
+def test_jobs_are_nested_under_a_new_parent_and_only_the_deleted_job_is_trained_again(folder: Path) -> None:
     client = program.client(folder)
     parent, first, second = program.runs(client)
     client.delete_run(parent.info.run_id)
     client.delete_run(second.info.run_id)
     done = program.run(folder, *SWEEP)
     assert (done.returncode, done.stderr) == (0, "")
-    (said,) = (line for line in done.stdout.splitlines() if "parent run of sweep" in line)
-    assert said.endswith("was deleted: a new one takes its jobs in")
+    (message,) = (line for line in done.stdout.splitlines() if "parent run of sweep" in line)
+    assert message.endswith("was deleted: a new one takes its jobs in")
     assert "1 jobs of sweep" in done.stdout
     assert done.stdout.count("has finished before") == 1
-    (said,) = (line for line in done.stdout.splitlines() if "it is trained again" in line)
-    assert "/1) was deleted from" in said
+    (message,) = (line for line in done.stdout.splitlines() if "it is trained again" in line)
+    assert "/1) was deleted from" in message
     (new,) = (run for run in program.runs(client) if run.data.tags.get("cifar_exp.kind") == "sweep")
     jobs = [run for run in program.runs(client) if run.info.run_id != new.info.run_id]
     assert new.info.run_id != parent.info.run_id
@@ -45,7 +45,7 @@ def test_a_new_parent_takes_the_jobs_in_and_only_the_deleted_job_is_trained_agai
     assert (synced.returncode, synced.stderr) == (0, "")
 
 
-def test_a_deleted_experiment_is_refused_at_once_by_everything_that_needs_it(folder: Path) -> None:
+def test_a_deleted_experiment_is_refused_by_all_commands(folder: Path) -> None:
     client = program.client(folder)
     (experiment,) = (one for one in client.search_experiments() if one.name != "Default")
     client.delete_experiment(experiment.experiment_id)

@@ -1,4 +1,4 @@
-"""training.deterministic=true: the seed alone decides what a run measures."""
+"""Tests of training.deterministic=true: only the seed decides the results of a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Measured = dict[str, dict[int, float]]
 
 
 def measured(folder: Path, *arguments: str) -> list[Measured]:
-    """Everything that the runs of one command measured, time apart, in the order of the runs."""
+    """Run a command and return the metrics of its runs, in order, without those that depend on time."""
     folder.mkdir()
     done = program.run(folder, *arguments, *SETTINGS)
     assert done.returncode == 0, done.stderr
@@ -42,7 +42,7 @@ def measured(folder: Path, *arguments: str) -> list[Measured]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    """What a run of seed 0 measures in a process of its own."""
+    """Metrics of a run with seed 0 in its own process."""
     (run,) = measured(tmp_path_factory.mktemp("alone") / "run", "seed=0")
     assert {"train/loss", "val/loss", "test/loss"} <= run.keys()
     return run
@@ -50,7 +50,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Measured:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> list[Measured]:
-    """What the same run measures as the second job of a process, after one of another seed."""
+    """Metrics of a sweep in one process, with another seed first and seed 0 second."""
     return measured(tmp_path_factory.mktemp("swept") / "sweep", "-m", "seed=1,0")
 
 
@@ -64,6 +64,6 @@ def test_another_seed_gives_other_results(alone: Measured, swept: list[Measured]
     assert all(first[name] != alone[name] for name in ("train/loss", "val/loss", "test/loss"))
 
 
-def test_job_of_a_sweep_measures_what_it_measures_alone(alone: Measured, swept: list[Measured]) -> None:
+def test_a_job_of_a_sweep_has_the_same_results_as_a_single_run(alone: Measured, swept: list[Measured]) -> None:
     _, second = swept
     assert second == alone

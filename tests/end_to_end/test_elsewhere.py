@@ -1,4 +1,4 @@
-"""What was interrupted on one machine is gone on with on another: a folder each, and one real server."""
+"""Tests of resuming runs on another machine, simulated by two folders and one real server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MEASURED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/lo
 
 @pytest.fixture
 def machines(tmp_path: Path) -> tuple[Path, Path]:
-    """Two folders."""
+    """Two folders, one for each machine."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     return tmp_path / "a", tmp_path / "b"
@@ -44,25 +44,25 @@ def measured(server: str, run: Run) -> Points:
 
 @pytest.fixture(scope="module")
 def undisturbed(mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> Points:
-    """What the run measures that nobody interrupts."""
+    """Metrics of the run without an interruption."""
     own = (f"tracking.uri={mlflow_server}", "tracking.experiment=undisturbed")
     assert program.run(tmp_path_factory.mktemp("undisturbed"), *RUN, *own).returncode == 0
     return measured(mlflow_server, *runs(mlflow_server, "undisturbed"))
 
 
 def forget(server: str, run: Run) -> None:
-    """As if five minutes had passed since its process was heard of."""
+    """Set the last heartbeat of a run to more than five minutes ago."""
     MlflowClient(server).set_tag(run.info.run_id, HEARTBEAT, "2026-01-01T00:00:00Z")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_run_goes_on_from_its_checkpoint_in_the_store(
+def test_a_run_is_resumed_from_its_checkpoint_in_the_store(
     number: signal.Signals, mlflow_server: str, machines: tuple[Path, Path], undisturbed: Points
 ) -> None:
     first, second = machines
     experiment = f"run {number.name}"
     command = (*RUN, f"tracking.uri={mlflow_server}", f"tracking.experiment={experiment}")
-    # Who is killed by SIGTERM can still send a checkpoint.
+    # After SIGTERM the process can still send a checkpoint.
     often = () if number == signal.SIGTERM else ("training.checkpoint.log_seconds=0",)
     stopped = program.run_until(first, r"epoch 3/", number, *command, *often)
     assert stopped.returncode != 0
@@ -82,13 +82,15 @@ def test_run_goes_on_from_its_checkpoint_in_the_store(
     assert f"epoch {EPOCHS}/" in log
     if number == signal.SIGTERM:
         assert "epoch 1/" in log
-    else:  # the first machine is back, and sees that the run is another's
+    else:  # the first machine is back, and the run belongs to the other one
         again = program.execute([*program.COMMAND, "sync"], first)
         assert again.returncode == 1 and "goes on with run" in again.stdout
         assert runs(mlflow_server, experiment)[0].info.status == "FINISHED"
 
 
-def test_sweep_goes_on_with_what_it_finished_elsewhere(mlflow_server: str, machines: tuple[Path, Path]) -> None:
+def test_a_resumed_sweep_uses_jobs_that_finished_on_another_machine(
+    mlflow_server: str, machines: tuple[Path, Path], tmp_path: Path
+) -> None:
     first, second = machines
     own = (f"tracking.uri={mlflow_server}", "tracking.experiment=sweep")
     command = ("-m", "seed=1,2,3", *RUN, *own)
@@ -116,8 +118,17 @@ def test_sweep_goes_on_with_what_it_finished_elsewhere(mlflow_server: str, machi
     table = program.artifact(client, parent.info.run_id, "sweep/results.csv", second).read_text()
     assert all(run.info.run_id in table for run in found[1:])
 
+    client.delete_run(parent.info.run_id)  # and on a third machine it gets a new parent
+    done = program.run(tmp_path, *command)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.stdout.count("has finished before") == 3
+    *jobs, new = runs(mlflow_server, "sweep")
+    assert [run.info.run_id for run in jobs] == [run.info.run_id for run in found[1:]]
+    assert new.data.tags["cifar_exp.sweep"] == parent.data.tags["cifar_exp.sweep"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in jobs} == {new.info.run_id}
 
-def test_sync_ends_runs_that_are_not_heard_of(mlflow_server: str, tmp_path: Path) -> None:
+
+def test_sync_sets_runs_without_heartbeats_to_killed(mlflow_server: str, tmp_path: Path) -> None:
     client = MlflowClient(mlflow_server)
     experiment = client.create_experiment("gone")
     run = client.create_run(experiment, tags={HEARTBEAT: "2026-01-01T00:00:00Z"})
@@ -129,7 +140,7 @@ def test_sync_ends_runs_that_are_not_heard_of(mlflow_server: str, tmp_path: Path
     assert client.get_run(run.info.run_id).info.status == "KILLED"
 
 
-def test_processes_that_are_started_at_once_do_each_job_once(mlflow_server: str, tmp_path: Path) -> None:
+def test_sweeps_started_at_the_same_time_run_each_job_once(mlflow_server: str, tmp_path: Path) -> None:
     command = ("-m", "seed=1,2", *RUN, f"tracking.uri={mlflow_server}", "tracking.experiment=twice", "sweep.name=twice")
     both = [
         subprocess.Popen(
@@ -142,8 +153,8 @@ def test_processes_that_are_started_at_once_do_each_job_once(mlflow_server: str,
         )
         for _ in range(2)
     ]
-    said = [process.communicate(timeout=program.TIMEOUT) for process in both]
-    assert sorted(process.returncode for process in both) == [0, 2], said
-    (refusal,) = (errors for _, errors in said if errors)
+    outputs = [process.communicate(timeout=program.TIMEOUT) for process in both]
+    assert sorted(process.returncode for process in both) == [0, 2], outputs
+    (refusal,) = (errors for _, errors in outputs if errors)
     assert refusal.count("\n") == 1 and "another process is writing this run" in refusal
     assert [run.info.status for run in runs(mlflow_server, "twice")] == ["FINISHED"] * 3

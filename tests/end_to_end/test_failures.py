@@ -1,4 +1,4 @@
-"""A run that fails is logged as FAILED with its traceback, and does not take its sweep along."""
+"""Tests of failing runs: they are logged as FAILED with a traceback, and the other jobs of a sweep run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BAD = "[{Reshape:{target_shape:[7,7]}},Flatten,{Dense:{units:10}}]"  # 32 * 32 *
 QUICK = ("data=digits", "training.epochs=1")
 
 
-def test_failing_job_leaves_the_others_of_its_sweep_alone(tmp_path: Path) -> None:
+def test_a_failing_job_does_not_affect_the_other_jobs_of_its_sweep(tmp_path: Path) -> None:
     done = program.run(tmp_path, "-m", "model=dense", f"model.layers={GOOD},{BAD},{GOOD}", *QUICK)
     assert done.returncode == 1
     assert done.stderr == "" and "Traceback" not in done.stdout
@@ -44,7 +44,7 @@ def test_failing_job_leaves_the_others_of_its_sweep_alone(tmp_path: Path) -> Non
     assert [bool(row["error"]) for row in rows] == [False, True, False]
 
 
-def test_layer_that_keras_refuses_fails_a_single_run_in_one_line_that_says_why(tmp_path: Path) -> None:
+def test_a_layer_that_keras_refuses_fails_the_run_with_a_one_line_reason(tmp_path: Path) -> None:
     own = tmp_path / "own" / "model"
     own.mkdir(parents=True)
     (own / "folded.yaml").write_text(f"name: folded\nlayers: {BAD.replace(':', ': ')}\n")
@@ -73,7 +73,7 @@ def test_file_that_cannot_be_written_fails_the_run(tmp_path: Path) -> None:
     assert "logs/traceback.txt" in program.artifacts(client, run.info.run_id)
 
 
-def test_model_that_cannot_be_packaged_fails_the_run_and_costs_nothing_that_it_measured(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_packaged_fails_the_run_but_its_metrics_are_logged(tmp_path: Path) -> None:
     folder = tmp_path / "taken"
     folder.mkdir()
     (folder / "model").write_text("in the way")
@@ -98,14 +98,14 @@ def test_a_job_without_enough_images_is_refused_before_any_trains(tmp_path: Path
 
 
 def in_the_way(folder: Path) -> Path:
-    """What the first job of sweep s cannot write over, after its training."""
+    """Create a file that makes the first job of sweep `s` fail after its training."""
     path = folder / "outputs" / "sweeps" / "s" / "0" / "artifacts" / "evaluation"
     path.parent.mkdir(parents=True)
     path.write_text("in the way")
     return path
 
 
-def test_same_failure_twice_is_final_and_may_stop_the_sweep(tmp_path: Path) -> None:
+def test_the_same_failure_twice_is_final_and_can_stop_the_sweep(tmp_path: Path) -> None:
     in_the_way(tmp_path)
     settings = ("sweep.name=s", "sweep.retries=5", "sweep.fail_fast=true")
     done = program.run(tmp_path, "-m", "seed=1,2", "model=dense", *QUICK, *settings)
@@ -116,7 +116,7 @@ def test_same_failure_twice_is_final_and_may_stop_the_sweep(tmp_path: Path) -> N
     assert (job.info.status, job.data.tags["cifar_exp.outcome"]) == ("FAILED", "failed")
 
 
-def test_failure_that_was_put_right_is_tried_again_under_the_same_run(tmp_path: Path) -> None:
+def test_a_failed_job_is_retried_under_the_same_run_after_its_cause_is_removed(tmp_path: Path) -> None:
     obstacle = in_the_way(tmp_path)
     command = ("-m", "seed=1", "model=dense", *QUICK, "sweep.name=s", "sweep.retries=1")
     with subprocess.Popen(
@@ -133,7 +133,7 @@ def test_failure_that_was_put_right_is_tried_again_under_the_same_run(tmp_path: 
     assert len(client.get_metric_history(job.info.run_id, "train/loss")) == 1
 
 
-def test_a_number_of_retries_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_number_of_retries_is_refused(tmp_path: Path) -> None:
     done = program.run(tmp_path, "-m", "seed=1,2", *QUICK, "sweep.retries=-1")
     assert (done.returncode, done.stderr) == (2, "cifar_exp: sweep.retries: got -1, expected at least 0\n")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""A run that logs to a server over HTTP, as MLFLOW_TRACKING_URI says."""
+"""Test of a run that logs to the HTTP server in MLFLOW_TRACKING_URI."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _free_port() -> int:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """The address of an MLflow server with an SQLite store, up and answering."""
+    """Address of a running MLflow server with an SQLite store."""
     folder = tmp_path / "server"
     folder.mkdir()
     port = _free_port()

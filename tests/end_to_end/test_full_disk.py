@@ -1,4 +1,4 @@
-"""A disk that fills up during training: one line, the run FAILED, and it goes on once there is space."""
+"""Test of a disk that fills up during training: the run fails with one line and can be resumed later."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RUN = (
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a disk of its own, of 8 MB."""
+    """Folder on its own disk of 8 MB."""
     folder = tmp_path / "small"
     folder.mkdir()
     if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]).returncode:
@@ -42,7 +42,7 @@ def fill(folder: Path) -> Path:
     raise AssertionError("the disk has no end")
 
 
-def test_full_disk_fails_the_run_in_one_line_and_costs_no_whole_epoch(small: Path, tmp_path: Path) -> None:
+def test_a_full_disk_fails_the_run_in_one_line_and_no_complete_epoch_is_lost(small: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*program.PROGRAM, *RUN],
         cwd=tmp_path,
@@ -60,8 +60,8 @@ def test_full_disk_fails_the_run_in_one_line_and_costs_no_whole_epoch(small: Pat
     client, run = program.client(tmp_path), program.only_run(tmp_path)
     assert (run.info.status, run.data.tags["cifar_exp.outcome"]) == ("FAILED", "failed")
     assert "logs/traceback.txt" in program.artifacts(client, run.info.run_id)
-    told = list(program.points(client, run.info.run_id, "train/loss"))
-    assert len(told) >= 3 and told == list(range(1, len(told) + 1))
+    steps = list(program.points(client, run.info.run_id, "train/loss"))
+    assert len(steps) >= 3 and steps == list(range(1, len(steps) + 1))
 
     filler.unlink()
     done = program.run(tmp_path, *RUN)

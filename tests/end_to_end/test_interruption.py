@@ -1,4 +1,4 @@
-"""What stops a run ends it as KILLED, with what it had measured; a reader or a terminal that goes away does not."""
+"""Tests of interrupted runs: they end as KILLED with their results so far; a closed terminal does not stop them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 
 def assert_stopped(done: program.Done, code: int) -> None:
-    """The signal's exit code, and one line that says so."""
+    """The program ended with the exit code of the signal and one line on stderr."""
     assert done.returncode == code
     assert re.fullmatch(r"cifar_exp: stopped\b.*\n", done.stderr)
     assert "Traceback" not in done.stdout
@@ -26,7 +26,7 @@ def assert_stopped(done: program.Done, code: int) -> None:
     [(signal.SIGINT, 130), (signal.SIGHUP, 129)],
     ids=["Ctrl-C", "closed terminal"],
 )
-def test_stopped_run_keeps_what_it_had_measured(tmp_path: Path, number: signal.Signals, code: int) -> None:
+def test_a_stopped_run_keeps_its_results_so_far(tmp_path: Path, number: signal.Signals, code: int) -> None:
     done = program.run_until(tmp_path, r"epoch +2/500 ", number, "model=dense", "data=digits", "training.epochs=500")
     assert_stopped(done, code)
     seen = len(re.findall(r"^dense-adam  epoch +\d+/500 ", done.stdout, re.M))
@@ -43,7 +43,7 @@ def test_stopped_run_keeps_what_it_had_measured(tmp_path: Path, number: signal.S
     assert seen - 1 <= len(re.findall(r"  epoch +\d+/500 ", log)) <= seen
 
 
-def test_stopped_sweep_shows_what_became_of_each_job(tmp_path: Path) -> None:
+def test_a_stopped_sweep_shows_the_state_of_each_job(tmp_path: Path) -> None:
     done = program.run_until(
         tmp_path,
         r"\[2/3\].*epoch +2/500 ",
@@ -74,7 +74,7 @@ def test_stopped_sweep_shows_what_became_of_each_job(tmp_path: Path) -> None:
     assert f"'{parent.info.run_id}'" in done.stdout.rstrip().splitlines()[-1]
 
 
-def test_terminal_that_goes_away_ends_no_run_that_nohup_has_started(tmp_path: Path) -> None:
+def test_a_run_under_nohup_survives_a_closed_terminal(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     running = subprocess.Popen(
         [*program.PROGRAM, "model=dense", "data=digits", "data.train_images=500", "training.epochs=30"],

@@ -1,4 +1,4 @@
-"""A training that runs out of memory is told in one line, and its sweep goes on; one that surely will is refused."""
+"""Tests of trainings that run out of memory: they fail in one line, and those that cannot fit are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SMALL = "[Flatten,{Dense:{units:10}}]"
 # Its first layer makes 3.3 GB of 100 images: less than a process has, more than the one below has left.
 LARGE = "[{UpSampling2D:{size:52}},GlobalAveragePooling2D,{Dense:{units:10}}]"
 QUICK = ("data=digits", "data.train_images=100", "training.batch_size=100", "training.epochs=1", "model=dense")
-WHOLE = "training.deterministic=true"  # batches in one part, however many cores there are
+WHOLE = "training.deterministic=true"  # batches are not split between cores
 # The program in a process that may take 3 GB of memory more than it has once all is imported.
 LIMITED = """
 import resource, sys
@@ -28,7 +28,7 @@ sys.exit(__main__.main())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
-def test_job_that_runs_out_of_memory_is_told_in_one_line_and_leaves_the_others_alone(tmp_path: Path) -> None:
+def test_a_job_that_runs_out_of_memory_fails_in_one_line_and_the_others_run(tmp_path: Path) -> None:
     settings = (f"model.layers={SMALL},{LARGE},{SMALL}", "sweep.name=s", WHOLE, *QUICK)
     done = program.execute([sys.executable, "-c", LIMITED, "-m", *settings], tmp_path)
     assert done.returncode == 1, done.stderr
@@ -63,7 +63,7 @@ def test_job_that_runs_out_of_memory_is_told_in_one_line_and_leaves_the_others_a
         ),
     ],
 )
-def test_what_surely_does_not_fit_is_refused_before_anything_is_made(
+def test_a_model_that_cannot_fit_in_memory_is_refused_before_anything_is_created(
     tmp_path: Path, arguments: list[str], says: list[str]
 ) -> None:
     own = tmp_path / "own" / "experiment"

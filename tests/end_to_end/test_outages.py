@@ -1,4 +1,4 @@
-"""A tracking server that is away at the start, in the middle or at the end of a run: nothing is lost, nothing twice."""
+"""Tests of a tracking server that is away during a run: all events arrive exactly once."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ SYNC = (sys.executable, "-m", "cifar_exp.cli", "sync")
 
 @pytest.fixture
 def shaky(mlflow_server: str) -> Iterator[Proxy]:
-    """Stands before a real server."""
+    """Proxy in front of a real server."""
     with proxy.before(mlflow_server) as one:
         yield one
 
 
 def is_whole(client: MlflowClient, folder: Path, status: str = "FINISHED", epochs: int = EPOCHS) -> None:
-    """The run whose files are in this folder: all of it, once."""
+    """The store has everything of the run in this folder exactly once."""
     journals = list(folder.rglob("journal.jsonl"))
     names = [path.parent for path in journals]
     (key,) = re.findall(r'"key":"(\w+)"', journals[0].read_text())
@@ -53,13 +53,13 @@ def is_whole(client: MlflowClient, folder: Path, status: str = "FINISHED", epoch
         assert len(run.outputs.model_outputs) == 1
 
 
-def test_server_that_is_never_there_costs_nothing_and_gets_all_of_it_later(tmp_path: Path) -> None:
+def test_a_run_without_its_server_finishes_and_is_synced_later(tmp_path: Path) -> None:
     done = program.run(tmp_path, *RUN, "tracking.experiment=own", MLFLOW_TRACKING_URI=program.NOWHERE)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{program.NOWHERE} is away" in done.stdout
-    (said,) = (line for line in done.stdout.splitlines() if "events wait" in line)
+    (message,) = (line for line in done.stdout.splitlines() if "events wait" in line)
     (folder,) = tmp_path.glob("outputs/runs/*")
-    waiting = re.search(rf"\): (\d+) events wait in {folder}; cifar-exp sync {folder} sends them$", said)
+    waiting = re.search(rf"\): (\d+) events wait in {folder}; cifar-exp sync {folder} sends them$", message)
     assert waiting
 
     status = program.execute([*SYNC, "--status"], tmp_path)
@@ -78,7 +78,7 @@ def test_server_that_is_never_there_costs_nothing_and_gets_all_of_it_later(tmp_p
     assert (again.returncode, again.stdout) == (0, "Nothing waits: 1 runs, all sent.\n")
 
 
-def test_server_that_goes_and_comes_back_in_the_middle_has_all_of_it_once(
+def test_a_server_that_is_away_for_a_while_gets_everything_once(
     shaky: Proxy, mlflow_server: str, tmp_path: Path
 ) -> None:
     environment = program.environment(MLFLOW_TRACKING_URI=shaky.uri)
@@ -101,7 +101,9 @@ def test_server_that_goes_and_comes_back_in_the_middle_has_all_of_it_once(
     is_whole(MlflowClient(mlflow_server), tmp_path)
 
 
-def test_run_whose_process_is_killed_is_said_to_be_and_keeps_what_it_had(mlflow_server: str, tmp_path: Path) -> None:
+def test_sync_sets_a_run_whose_process_was_killed_to_killed_and_sends_its_results(
+    mlflow_server: str, tmp_path: Path
+) -> None:
     done = program.run_until(
         tmp_path, r"epoch +3/", signal.SIGKILL, *RUN, f"tracking.uri={mlflow_server}", "training.epochs=100000"
     )
@@ -117,7 +119,7 @@ def test_run_whose_process_is_killed_is_said_to_be_and_keeps_what_it_had(mlflow_
     assert steps == list(range(1, len(steps) + 1)) and len(steps) >= 3
 
 
-def test_sweep_without_its_server_is_synced_with_its_jobs_under_it(tmp_path: Path) -> None:
+def test_a_sweep_without_its_server_is_synced_with_its_jobs_nested(tmp_path: Path) -> None:
     done = program.run(tmp_path, "-m", "seed=1,2", *RUN, "training.epochs=1", MLFLOW_TRACKING_URI=program.NOWHERE)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("is away") == 1
@@ -129,7 +131,7 @@ def test_sweep_without_its_server_is_synced_with_its_jobs_under_it(tmp_path: Pat
     assert os.path.basename(parent.info.run_name).startswith("sweep of seed")
 
 
-def test_sweep_that_is_stopped_and_gone_on_with_while_its_server_is_away_is_synced_in_its_last_form(
+def test_a_sweep_stopped_and_resumed_without_its_server_is_synced_in_its_last_version(
     shaky: Proxy, mlflow_server: str, tmp_path: Path
 ) -> None:
     own = (f"tracking.uri={shaky.uri}", "tracking.experiment=stopped", "training.epochs=30")

@@ -1,4 +1,4 @@
-"""What becomes of a run that goes on from another's weights, that diverges, that goes nowhere."""
+"""Tests of runs that start from other weights, that diverge, and that stay at chance."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ QUICK = ("data=digits", *MODEL, "optimizer=sgd", "training.epochs=2")
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished run of the name `first`."""
+    """Folder with a finished run named `first`."""
     folder = tmp_path_factory.mktemp("first")
     done = program.run(folder, "name=first", *QUICK)
     assert done.returncode == 0, done.stderr
     return folder
 
 
-def test_run_goes_on_from_the_weights_of_another_and_links_to_it(first: Path) -> None:
+def test_a_run_starts_from_the_weights_of_another_and_links_to_it(first: Path) -> None:
     done = program.run(first, "name=second", "training.start_from=first", "note=as a test", *QUICK)
     assert (done.returncode, done.stderr) == (0, "")
     client = program.client(first)
@@ -52,14 +52,14 @@ def test_run_goes_on_from_the_weights_of_another_and_links_to_it(first: Path) ->
         (["training.start_from=first", "model.layers=[Flatten,{Dense:{units:9}},{Dense:{units:10}}]"], "layer 'dense'"),
     ],
 )
-def test_weights_that_are_not_there_or_do_not_fit_are_refused(first: Path, arguments: list[str], says: str) -> None:
+def test_missing_or_unsuitable_weights_are_refused(first: Path, arguments: list[str], says: str) -> None:
     done = program.run(first, *QUICK, *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("cifar_exp: training.start_from: ") and done.stderr.count("\n") == 1
     assert says in done.stderr
 
 
-def test_in_a_sweep_a_job_may_go_on_from_one_before_it(tmp_path: Path) -> None:
+def test_a_job_of_a_sweep_can_start_from_an_earlier_one(tmp_path: Path) -> None:
     short = ("data=digits", "data.train_images=100", "data.validation=test", "training.epochs=1")
     refused = program.run(tmp_path, "-m", "experiment=s1_subset,s1_bn", *short)
     assert refused.returncode == 2
@@ -72,7 +72,7 @@ def test_in_a_sweep_a_job_may_go_on_from_one_before_it(tmp_path: Path) -> None:
     assert subset.data.tags["cifar_exp.start_from"] == bn.info.run_id
 
 
-def test_loss_that_is_no_number_stops_its_run_in_that_epoch_and_no_other(tmp_path: Path) -> None:
+def test_a_nan_loss_stops_its_run_in_that_epoch_and_no_other_run(tmp_path: Path) -> None:
     done = program.run(tmp_path, "-m", "optimizer.learning_rate=1e38,0.01", *QUICK)
     assert (done.returncode, done.stderr) == (1, "")
     assert "FAILED: diverged in epoch 1: train/loss is" in done.stdout and "Traceback" not in done.stdout
@@ -94,7 +94,7 @@ def test_diverged_single_run_says_so_in_one_line(tmp_path: Path) -> None:
     assert done.stderr.startswith("cifar_exp: failed: diverged in epoch 1: ") and done.stderr.count("\n") == 1
 
 
-def test_run_that_stays_at_chance_is_said_to_have_collapsed(tmp_path: Path) -> None:
+def test_a_run_that_stays_at_chance_is_reported_as_collapsed(tmp_path: Path) -> None:
     nowhere = "model.layers=[Flatten,{Dense:{units:10,kernel_initializer:zeros}}]"
     done = program.run(tmp_path, *QUICK, nowhere, "optimizer.learning_rate=1e-46")
     assert done.returncode == 0

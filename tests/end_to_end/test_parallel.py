@@ -1,4 +1,4 @@
-"""hydra/launcher=parallel: jobs at once, each as if it ran alone, and none that takes the others along."""
+"""Tests of hydra/launcher=parallel: jobs run at the same time, with the same results as alone, and fail alone."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def test_jobs_finish_under_one_parent_and_nothing_is_left(three: Sweep) -> None:
 
 
 @NEEDS_TWO_CORES
-def test_two_ran_at_once_each_with_a_thread_of_its_own(three: Sweep) -> None:
+def test_two_jobs_ran_at_the_same_time_with_one_thread_each(three: Sweep) -> None:
     first, second = (run.info for run in parent_and_jobs(program.client(three.folder))[1][:2])
     assert max(first.start_time, second.start_time) < min(first.end_time, second.end_time)
     count = min(3, len(os.sched_getaffinity(0)))
     assert f"{count} at once on this machine, each with 1 thread\n" in three.lines
 
 
-def test_nobody_else_can_reach_it(three: Sweep) -> None:
+def test_other_machines_cannot_connect_to_the_sweep(three: Sweep) -> None:
     assert three.beyond == []
 
 
@@ -65,7 +65,7 @@ def test_terminal_shows_whole_lines_of_every_job_then_one_table(three: Sweep) ->
     assert "Traceback" not in shown and "ray" not in shown.lower()
 
 
-def test_job_after_another_in_its_process_comes_to_what_it_comes_to_alone(three: Sweep, tmp_path: Path) -> None:
+def test_the_second_job_of_a_process_has_the_same_results_as_alone(three: Sweep, tmp_path: Path) -> None:
     done = program.run(tmp_path, "seed=3", *QUICK, EPOCHS, **ONE_THREAD)
     assert done.returncode == 0, done.stderr
     alone, beside = program.only_run(tmp_path), parent_and_jobs(program.client(three.folder))[1][2]
@@ -80,16 +80,16 @@ def test_job_after_another_in_its_process_comes_to_what_it_comes_to_alone(three:
         assert found[0] == found[1], name
 
 
-def test_same_command_again_runs_nothing_again(three: Sweep) -> None:
+def test_the_same_command_runs_nothing_again(three: Sweep) -> None:
     with sweeping(three.folder, "seed=1,2,3", *QUICK, EPOCHS) as again:
         assert again.end() == 0
     assert sum("has finished before" in line for line in again.lines) == 3
     assert len(program.runs(program.client(three.folder))) == 4
 
 
-def test_worker_that_is_killed_costs_its_own_job_alone(tmp_path: Path) -> None:
-    """The first job's worker once, and it goes on from its checkpoint; the second's twice, and it is given up."""
-    epochs = "training.epochs=50"  # none may be through before its worker is killed
+def test_a_killed_worker_affects_only_its_own_job(tmp_path: Path) -> None:
+    """The first job is killed once and resumes from its checkpoint; the second is killed twice and fails."""
+    epochs = "training.epochs=50"  # enough that no job ends before its worker is killed
     with sweeping(tmp_path, "seed=1,2,3", *QUICK, epochs, "sweep.retries=2") as sweep:
         sweep.until(r"\[1/3\].*epoch +2/50")
         sweep.worker(1).kill()
@@ -111,22 +111,22 @@ def test_worker_that_is_killed_costs_its_own_job_alone(tmp_path: Path) -> None:
         assert list(program.points(client, run.info.run_id, "train/loss")) == list(range(1, 51))
 
 
-def test_model_that_exhausts_memory_costs_its_own_job_alone(tmp_path: Path) -> None:
+def test_a_model_that_exhausts_the_memory_affects_only_its_own_job(tmp_path: Path) -> None:
     small, large = ("[Flatten,{Dense:{units:10}}]", "[Flatten,{Dense:{units:200000}},{Dense:{units:10}}]")  # 2.5 GB
     settings = (*DATA, "training.epochs=2", "hydra.launcher.memory_per_job=2", "sweep.fail_fast=true")
     with sweeping(tmp_path, f"model.layers={small},{large}", *settings) as sweep:
         assert sweep.end() == 1
     assert [job and job.status for job in results(tmp_path, 2)] == ["FINISHED", "FAILED"]
-    (said,) = (line for line in sweep.lines if "FAILED" in line and line.startswith("["))
-    assert said.startswith("[2/2] ") and "it took more memory than hydra.launcher.memory_per_job=2 GB" in said
+    (message,) = (line for line in sweep.lines if "FAILED" in line and line.startswith("["))
+    assert message.startswith("[2/2] ") and "it took more memory than hydra.launcher.memory_per_job=2 GB" in message
     _, jobs = parent_and_jobs(program.client(tmp_path))
     assert [run.info.status for run in jobs] == ["FINISHED", "KILLED"][: len(jobs)]
 
 
-def test_none_is_started_once_one_has_failed(tmp_path: Path) -> None:
+def test_no_job_starts_after_one_has_failed_with_fail_fast(tmp_path: Path) -> None:
     path = tmp_path / "outputs" / "sweeps" / "s" / "0" / "artifacts" / "evaluation"
     path.parent.mkdir(parents=True)
-    path.write_text("in the way")  # of a folder that is written after training
+    path.write_text("in the way")  # the name of a folder that is written after training
     one_at_a_time = f"hydra.launcher.cpus_per_job={len(os.sched_getaffinity(0))}"
     with sweeping(tmp_path, "seed=1,2,3", *QUICK, EPOCHS, "sweep.fail_fast=true", one_at_a_time) as sweep:
         assert sweep.end() == 1
@@ -134,7 +134,7 @@ def test_none_is_started_once_one_has_failed(tmp_path: Path) -> None:
     for number in (2, 3):
         assert f"[{number}/3] dense-adam-seed={number}  is not started: job 1 failed\n" in sweep.lines
 
-    path.unlink()  # put right, the same command goes on, also if nobody reads what it shows
+    path.unlink()  # now the same command continues, even if nobody reads its output
     with sweeping(tmp_path, "seed=1,2,3", *QUICK, EPOCHS, "sweep.fail_fast=true", one_at_a_time) as sweep:
         sweep.until("Sweep s")
         sweep.stop_reading()
@@ -143,7 +143,7 @@ def test_none_is_started_once_one_has_failed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 138)])
-def test_stopped_sweep_keeps_what_it_had_and_leaves_no_process(
+def test_a_stopped_sweep_keeps_its_results_and_leaves_no_process(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     with sweeping(tmp_path, "seed=1,2,3", *QUICK, "training.epochs=100000", "hydra.launcher.cpus_per_job=0.5") as sweep:
@@ -164,7 +164,7 @@ def test_stopped_sweep_keeps_what_it_had_and_leaves_no_process(
         assert epochs == list(range(1, len(epochs) + 1)) and epochs
 
 
-def test_driver_that_is_killed_leaves_no_process_and_no_folder(tmp_path: Path) -> None:
+def test_a_killed_driver_leaves_no_process_and_no_folder(tmp_path: Path) -> None:
     with sweeping(tmp_path, "seed=1,2", *QUICK, "training.epochs=100000") as sweep:
         sweep.until(r"\[1/2\].*epoch", r"\[2/2\].*epoch")
         sweep.kill()

@@ -1,4 +1,4 @@
-"""What cannot run is refused in one line before anything is made."""
+"""Tests of commands that cannot run: they are refused in one line before anything is created."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ LAYERS = {
 
 
 def assert_refused(done: program.Done, *says: str) -> None:
-    """Exit code 2 and one line on stderr, which says all of this."""
+    """The exit code is 2, and stderr has one line that contains all of `says`."""
     assert done.returncode == 2
     assert done.stderr.startswith("cifar_exp: ") and done.stderr.endswith("\n") and done.stderr.count("\n") == 1
     for text in says:
         assert text in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    for opening, closing in ("()", "[]", "{}"):  # nothing of a longer message was cut off
+    for opening, closing in ("()", "[]", "{}"):  # the message was not cut off
         assert done.stderr.count(opening) == done.stderr.count(closing)
 
 
 def assert_nothing_was_made(folder: Path) -> None:
-    """No outputs, no store: the folder is as empty as it was."""
+    """The folder is still empty: no outputs, no store."""
     assert list(folder.iterdir()) == []
 
 
 def modules(done: program.Done) -> set[str]:
-    """The top-level modules that a process started with -X importtime has imported."""
+    """Top-level modules that a process started with -X importtime has imported."""
     names = set(re.findall(r"^import time: +\d+ \| +\d+ \| +(\w+)", done.stderr, re.M))
     assert {"hydra", "cifar_exp"} <= names
     return names
@@ -85,7 +85,7 @@ def test_wrong_configurations_are_refused(tmp_path: Path, arguments: list[str], 
         ("wrong_argument", ["layer 1 (Conv2D)", "filters", "'many'"]),
     ],
 )
-def test_models_in_a_folder_of_ones_own_are_found_and_checked(tmp_path: Path, name: str, says: list[str]) -> None:
+def test_models_in_the_users_config_folder_are_found_and_checked(tmp_path: Path, name: str, says: list[str]) -> None:
     own, here = tmp_path / "own", tmp_path / "here"
     (own / "model").mkdir(parents=True)
     here.mkdir()
@@ -97,14 +97,14 @@ def test_models_in_a_folder_of_ones_own_are_found_and_checked(tmp_path: Path, na
     assert_nothing_was_made(here)
 
 
-def test_config_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_config_folder_is_refused(tmp_path: Path) -> None:
     done = program.run(tmp_path, "--config-dir", "nowhere", "data=digits", "training.epochs=1", "model=dense")
     assert_refused(done, "nowhere")
     assert_nothing_was_made(tmp_path)
 
 
 @pytest.mark.parametrize("arguments", [[], ["-m", "seed=1,2"]], ids=["run", "sweep"])
-def test_server_that_cannot_be_is_refused(tmp_path: Path, arguments: list[str]) -> None:
+def test_an_unusable_server_is_refused(tmp_path: Path, arguments: list[str]) -> None:
     host = "no-such-host.invalid"
     where = {"MLFLOW_TRACKING_URI": f"http://{host}:5000", "no_proxy": host, "NO_PROXY": host}
     done = program.run(tmp_path, *arguments, "model=dense", "data=digits", **where)
@@ -117,7 +117,7 @@ def test_images_that_cannot_be_downloaded_are_refused(tmp_path: Path, arguments:
     empty, here = tmp_path / "empty", tmp_path / "here"
     empty.mkdir()
     here.mkdir()
-    done = program.run(here, *arguments, f"data.dir={empty}")  # whatever lies outside this machine refuses
+    done = program.run(here, *arguments, f"data.dir={empty}")  # all connections to other machines are refused
     assert_refused(done, str(empty), "cs.toronto.edu", "data=digits", "Connection refused")
     assert "downloading" in done.stdout
     assert_nothing_was_made(here)
@@ -143,7 +143,7 @@ def test_missing_gpu_is_refused(tmp_path: Path, arguments: list[str]) -> None:
         pytest.param(["-m", "optimizer=sgd,adma"], 2, id="sweep"),
     ],
 )
-def test_answers_come_without_the_heavy_imports(tmp_path: Path, arguments: list[str], code: int) -> None:
+def test_help_and_errors_come_without_the_large_imports(tmp_path: Path, arguments: list[str], code: int) -> None:
     done = program.execute([sys.executable, "-X", "importtime", "-m", "cifar_exp", *arguments], tmp_path)
     assert done.returncode == code
     assert not modules(done) & HEAVY

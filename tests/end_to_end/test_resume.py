@@ -1,4 +1,4 @@
-"""The same command after an interruption goes on where it stopped, and nothing is there twice."""
+"""Tests of repeating a command after an interruption: it resumes, and nothing is logged twice."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ RUN = (*program.REPEATABLE, f"training.epochs={EPOCHS}")
 MEASURED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/learning_rate")
 KILLS = int(os.environ.get("CIFAR_EXP_KILLS", "5"))
 JOBS = 8
-LOG = "said.log"
+LOG = "output.log"
 
 
 def measured(client: MlflowClient, run_id: str) -> dict[str, list[tuple[int, float]]]:
-    """Every point of what does not depend on the clock."""
+    """All points of the metrics that do not depend on time."""
     names = [
         name for name in client.get_run(run_id).data.metrics if name in MEASURED or name.startswith(("test/", "val/"))
     ]
@@ -42,7 +42,7 @@ def is_whole(client: MlflowClient, run_id: str) -> None:
 
 
 def kill_after(seconds: float, folder: Path, *arguments: str) -> bool:
-    """Start the program and, if it takes so long, SIGKILL it; whether it came to its end."""
+    """Start the program and send SIGKILL after some seconds; return whether it ended before."""
     process = program.start(folder, arguments, program.environment(), folder / LOG, folder / LOG)
     process.join(seconds)
     process.kill()
@@ -52,22 +52,24 @@ def kill_after(seconds: float, folder: Path, *arguments: str) -> bool:
 
 
 def is_over(folder: Path) -> bool:
-    """Whether the killed process had only to end: the same command would then train a second run."""
+    """Whether the killed process had finished its run, so that the same command would train a second one."""
     left = [LocalRun.read(path.parent) for path in folder.glob("outputs/runs/*/journal.jsonl")]
-    return any(run and run.status == local_run.FINISHED and not run.can_go_on() for run in left)
+    return any(run and run.status == local_run.FINISHED and not run.can_resume() for run in left)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[tuple[int, float]]], float]:
-    """What the run measures, and the seconds it takes."""
-    assert kill_after(program.TIMEOUT, tmp_path_factory.mktemp("first"), *RUN)  # with it, what the next come from
+    """Metrics of the uninterrupted run, and its duration in seconds."""
+    assert kill_after(
+        program.TIMEOUT, tmp_path_factory.mktemp("first"), *RUN
+    )  # also starts the process from which later ones are forked
     folder, began = tmp_path_factory.mktemp("undisturbed"), time.monotonic()
     assert kill_after(program.TIMEOUT, folder, *RUN)
     seconds = time.monotonic() - began
     return measured(program.client(folder), program.only_run(folder).info.run_id), seconds
 
 
-def test_run_that_is_killed_again_and_again_is_one_run_with_every_epoch_once(
+def test_a_run_that_is_killed_repeatedly_is_one_run_with_every_epoch_once(
     tmp_path: Path, undisturbed: tuple[dict[str, list[tuple[int, float]]], float]
 ) -> None:
     seed = random.randrange(2**32)
@@ -77,7 +79,7 @@ def test_run_that_is_killed_again_and_again_is_one_run_with_every_epoch_once(
         folder = tmp_path / str(number)
         folder.mkdir()
         while True:
-            # After the last kill a run has the time that it takes, however slow the machine has become.
+            # After the last kill the run may take as long as it needs.
             limit = chance.uniform(0.1, 1.2) * seconds if kills < KILLS else program.TIMEOUT
             if kill_after(limit, folder, *RUN):
                 break
@@ -93,7 +95,7 @@ def test_run_that_is_killed_again_and_again_is_one_run_with_every_epoch_once(
             break
 
 
-def test_run_that_is_interrupted_goes_on_and_says_so(
+def test_an_interrupted_run_is_resumed_and_reports_it(
     tmp_path: Path, undisturbed: tuple[dict[str, list[tuple[int, float]]], float]
 ) -> None:
     stopped = program.run_until(tmp_path, r"epoch 2/", signal.SIGINT, *RUN, "training.checkpoint.every=1")
@@ -107,12 +109,12 @@ def test_run_that_is_interrupted_goes_on_and_says_so(
     is_whole(client, run.info.run_id)
     assert len(list(tmp_path.glob("outputs/runs/*"))) == 1
 
-    afresh = program.run(tmp_path, *RUN)  # a single run that finished is not taken for the next one
+    afresh = program.run(tmp_path, *RUN)  # a finished single run is not resumed
     assert afresh.returncode == 0
     assert len(program.runs(client)) == 2
 
 
-def test_sweep_that_is_killed_again_and_again_trains_every_job_to_its_end_once(tmp_path: Path) -> None:
+def test_a_sweep_that_is_killed_repeatedly_finishes_every_job_once(tmp_path: Path) -> None:
     chance = random.Random(seed := random.randrange(2**32))
     print(f"seed {seed}")
     command = ("-m", "seed=" + ",".join(map(str, range(JOBS))), *RUN, "training.epochs=2")
@@ -137,14 +139,14 @@ def test_sweep_that_is_killed_again_and_again_trains_every_job_to_its_end_once(t
         again = program.run(tmp_path, *command, *named)
         assert again.returncode == 0
         assert again.stdout.count("has finished before") == JOBS
-        assert again.stdout.count(" FINISHED ") == JOBS  # of the table
+        assert again.stdout.count(" FINISHED ") == JOBS  # rows of the table
         assert len(program.runs(client)) == JOBS + 1
     afresh = program.run(tmp_path, *command, "resume=never")
     assert afresh.returncode == 0
     assert len(program.runs(client)) == 2 * (JOBS + 1)
 
 
-def test_sweep_that_is_running_is_not_started_twice(tmp_path: Path) -> None:
+def test_a_running_sweep_is_not_started_twice(tmp_path: Path) -> None:
     command = ("-m", "seed=1,2", *RUN, "training.epochs=100000")
     first = subprocess.Popen(
         [*program.PROGRAM, *command], cwd=tmp_path, env=program.environment(), stdout=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""A process that trains on all cores computes a shard of each batch on every one of them."""
+"""Tests of splitting each batch between the cores of a process."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ NEEDS_TWO_CORES = pytest.mark.skipif(runtime.cores() == 1, reason="one core has 
 SETTINGS = ("data=digits", "training.epochs=1", "training.device=cpu", f"training.batch_size={16 * runtime.cores()}")
 
 
-def said(folder: Path, *command: str, threads: str = "") -> str:
-    """What the program and then this test's own line say, with TensorFlow's threads set so, or not."""
+def output_of(folder: Path, *command: str, threads: str = "") -> str:
+    """Output of a command and of an added line that reports the shards, with the given number of TensorFlow threads."""
     variables = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "", "KERAS_BACKEND": "tensorflow"}
     done = execute([sys.executable, "-c", PROGRAM, *command, *SETTINGS], folder, variables)
     assert done.returncode == 0, done.stderr
@@ -43,22 +43,22 @@ def said(folder: Path, *command: str, threads: str = "") -> str:
 def test_a_process_shares_its_cores_if_all_of_its_runs_can(
     tmp_path: Path, command: tuple[str, ...], expected: int
 ) -> None:
-    assert f"shards: {expected}" in said(tmp_path, *command)
+    assert f"shards: {expected}" in output_of(tmp_path, *command)
 
 
-def test_threads_that_the_user_has_set_are_left(tmp_path: Path) -> None:
-    assert "shards: 1" in said(tmp_path, "model=dense", threads="1")
+def test_the_number_of_threads_that_the_user_set_is_kept(tmp_path: Path) -> None:
+    assert "shards: 1" in output_of(tmp_path, "model=dense", threads="1")
 
 
 @NEEDS_TWO_CORES
-def test_a_worker_of_several_cores_shares_them_as_a_run_alone_does(tmp_path: Path) -> None:
-    """To the last bit: what is not shared differs by rounding."""
+def test_a_worker_with_several_cores_splits_batches_as_a_single_run_does(tmp_path: Path) -> None:
+    """The losses are equal to the last bit; without splitting they would differ by rounding."""
     alone, beside = tmp_path / "alone", tmp_path / "beside"
     for folder in (alone, beside):
         folder.mkdir()
     sharing = ("hydra/launcher=parallel", f"hydra.launcher.cpus_per_job={runtime.cores()}")
-    said(alone, "model=baseline")
-    said(beside, "-m", "model=bn,baseline", *sharing)
+    output_of(alone, "model=baseline")
+    output_of(beside, "-m", "model=bn,baseline", *sharing)
     assert loss_of_baseline(alone) == loss_of_baseline(beside)
 
 

@@ -1,4 +1,4 @@
-"""A sweep of four runs, on the handwritten digits and on CIFAR-10 images: few to train on, all 10,000 to test on."""
+"""Tests of a sweep of four runs on the handwritten digits, and on CIFAR-10 with few training and 10,000 test images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ each_run = pytest.mark.parametrize("name", checks.NAMES)
 
 @pytest.fixture(scope="module")
 def folder() -> Path:
-    """Where the images are."""
+    """Folder of the CIFAR-10 images."""
     named = Path(os.environ.get("CIFAR_EXP_DATA") or "nowhere")
     for folder in (named / "cifar-10-batches-bin", named):
         if (folder / "test_batch.bin").exists():
@@ -126,7 +126,7 @@ def test_datasets_name_a_source_that_mlflow_can_read(sweep: Sweep) -> None:
 
 
 def _test_images(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Straight from the file: a label byte, then the red, green and blue planes."""
+    """Read test images and labels from the file: one label byte, then the red, green and blue planes."""
     records = np.fromfile(folder / "test_batch.bin", np.uint8).reshape(10_000, 3073)
     return np.ascontiguousarray(records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), records[:, 0].copy()
 
@@ -137,11 +137,11 @@ def test_a_model_of_real_images_predicts_the_same_in_a_fresh_process(
     checks.fresh_process_predicts_the_same(cifar10, _test_images(folder)[0], tmp_path, "bn-sgd")
 
 
-def test_labels_are_those_of_the_file(cifar10: Sweep, folder: Path) -> None:
+def test_logged_labels_equal_those_of_the_file(cifar10: Sweep, folder: Path) -> None:
     assert np.array_equal(cifar10.predictions("large-adam")["label"], _test_images(folder)[1])
 
 
-def test_recorded_digest_is_that_of_the_file_and_unofficial_images_are_called_so(cifar10: Sweep, folder: Path) -> None:
+def test_the_logged_digest_is_that_of_the_file_and_unofficial_images_are_named_so(cifar10: Sweep, folder: Path) -> None:
     (dataset,) = (
         entry.dataset
         for entry in cifar10.children["large-sgd"].inputs.dataset_inputs

@@ -1,4 +1,4 @@
-"""A logged run, trained again: what comes from a store is data, and what it comes to is said."""
+"""Tests of reproducing a logged run: the logged config is read as untrusted data, and the results are compared."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def own(store: Store) -> Store:
 
 @pytest.fixture(scope="module")
 def logged(own: Store, compose: Compose, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The id of a run that was trained here."""
+    """Id of a run that was trained on this machine."""
     config = compose(*QUICK)
     config = replace(config, tracking=replace(config.tracking, uri=own.uri, experiment=own.experiment))
     result = run(config, Job(), tmp_path_factory.mktemp("logged") / "run")
@@ -39,7 +39,7 @@ def logged(own: Store, compose: Compose, tmp_path_factory: pytest.TempPathFactor
     return result.run_id
 
 
-def test_a_deterministic_run_comes_to_the_same_bits_and_is_linked(logged: str, own: Store, tmp_path: Path) -> None:
+def test_a_deterministic_run_is_reproduced_to_the_last_bit_and_linked(logged: str, own: Store, tmp_path: Path) -> None:
     verdict = reproduce.again(reproduce.read(own, logged), own, tmp_path / "run")
     assert verdict.matches, verdict.lines
     assert verdict.lines[-1] == "Equal to the last bit."
@@ -48,7 +48,7 @@ def test_a_deterministic_run_comes_to_the_same_bits_and_is_linked(logged: str, o
     assert found[0].data.tags["cifar_exp.fingerprint"] == own.client.get_run(logged).data.tags["cifar_exp.fingerprint"]
 
 
-def test_the_command_says_so_and_ends_well(logged: str, own: Store, tmp_path: Path) -> None:
+def test_the_command_reports_equality_and_exits_with_0(logged: str, own: Store, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cifar_exp.cli", "reproduce", logged, "--uri", own.uri]
     environment = os.environ | {"PYTHONPATH": str(Path(reproduce.__file__).parents[2])}
     done = subprocess.run(
@@ -66,14 +66,16 @@ def test_the_command_says_so_and_ends_well(logged: str, own: Store, tmp_path: Pa
     assert gone.stderr.startswith("cifar_exp: run 0000") and gone.stderr.count("\n") == 1
 
 
-def test_a_changed_setting_is_no_reproduction(logged: str, own: Store, tmp_path: Path) -> None:
+def test_a_run_with_a_changed_setting_does_not_match(logged: str, own: Store, tmp_path: Path) -> None:
     verdict = reproduce.again(reproduce.read(own, logged, ["seed=1"]), own, tmp_path / "run")
     assert not verdict.matches
     assert any(line.startswith("Not the same run: its fingerprint is ") for line in verdict.lines)
 
 
 @pytest.mark.parametrize(("accuracy", "matches", "says"), [(0.60, True, "within 0.1"), (0.90, False, "outside 0.")])
-def test_without_determinism_chance_is_allowed_for(compose: Compose, accuracy: float, matches: bool, says: str) -> None:
+def test_without_determinism_small_differences_match(
+    compose: Compose, accuracy: float, matches: bool, says: str
+) -> None:
     config = compose(*SMALL)  # tested on 360 images
     there = Logged("id", "name", config, {"test/accuracy": 0.55, "test/loss": 1.0}, "f", "commit")
     verdict = reproduce._compare(there, {"test/accuracy": accuracy, "test/loss": 1.1}, "f", config)
@@ -93,7 +95,7 @@ def edited(compose: Compose, **changes: object) -> str:
     return yaml.safe_dump(_composable(compose(*SMALL)) | changes)
 
 
-def test_a_config_comes_back_as_it_was(compose: Compose) -> None:
+def test_a_logged_config_is_read_back_unchanged(compose: Compose) -> None:
     config = compose(*SMALL, "experiment=s3_bn")
     back = reproduce._config(yaml.safe_dump(_composable(config)), "here", [])
     assert replace(back, tracking=config.tracking) == config
@@ -108,10 +110,10 @@ def test_a_config_comes_back_as_it_was(compose: Compose) -> None:
         ({"note": "${oc.env:HOME}"}, r"refers to nothing"),
         ({"surprise": 1}, "surprise"),
         ({"seed": "one"}, "one"),
-        ({"data": "gone"}, "it is no config"),
+        ({"data": "gone"}, "it is not a config"),
     ],
 )
-def test_a_config_that_was_not_logged_by_a_run_is_refused_and_runs_nothing(
+def test_an_invalid_config_is_refused_and_executes_nothing(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], says: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -122,12 +124,12 @@ def test_a_config_that_was_not_logged_by_a_run_is_refused_and_runs_nothing(
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "a: &a [*a]", "!!python/object/apply:os.system ['touch pwned']", "{"])
-def test_a_file_that_is_no_config_is_refused(content: str) -> None:
+def test_a_file_that_is_not_a_config_is_refused(content: str) -> None:
     with pytest.raises(UserError, match=r"^here: "):
         reproduce._config(content, "here", [])
 
 
-def test_a_config_that_expands_to_gigabytes_is_refused_before_it_does(own: Store, logged: str, tmp_path: Path) -> None:
+def test_a_config_that_would_expand_to_gigabytes_is_refused(own: Store, logged: str, tmp_path: Path) -> None:
     levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40)]
     forged = own.client.create_run(own.experiment_id).info.run_id
     for content, says in (("\n".join(["a0: &a0 [lol]", *levels]), "alias"), ("a: " + "b" * 1_000_000, "bytes")):
@@ -138,7 +140,7 @@ def test_a_config_that_expands_to_gigabytes_is_refused_before_it_does(own: Store
         assert "\n" not in str(refused.value)
 
 
-def test_an_override_is_a_setting_and_refers_to_nothing(compose: Compose) -> None:
+def test_overrides_must_be_settings_without_interpolations(compose: Compose) -> None:
     content = edited(compose)
     assert reproduce._config(content, "here", ["data.verify=size", "seed=7"]).seed == 7
     for wrong in ("seed", "note=${oc.env:HOME}", "sede=1"):
@@ -146,6 +148,6 @@ def test_an_override_is_a_setting_and_refers_to_nothing(compose: Compose) -> Non
             reproduce._config(content, "here", [wrong])
 
 
-def test_a_run_that_is_not_there_is_refused(own: Store, logged: str) -> None:
+def test_a_missing_run_is_refused(own: Store, logged: str) -> None:
     with pytest.raises(UserError, match="^run " + "0" * 32):
         reproduce.read(own, "0" * 32)

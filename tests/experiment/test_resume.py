@@ -1,4 +1,4 @@
-"""What an earlier command left is gone on with, unless its run was deleted from the store: that is said, and kept."""
+"""Tests of resuming an earlier run, and of starting again if it was deleted from the store."""
 
 from __future__ import annotations
 
@@ -25,47 +25,47 @@ def config(request: pytest.FixtureRequest, compose: Compose) -> Config:
 
 
 def interrupted(config: Config, folder: Path, wanted: str) -> str:
-    """The id of a run in this folder that was stopped."""
+    """Start and interrupt a run in a folder; return its id."""
     run = Run.start(Store.of(config.tracking), folder, "a run", {fingerprint.TAG: wanted}, {})
-    assert run.started() and run.id
+    assert run.wait_until_started() and run.id
     run.finish("KILLED")
     return run.id
 
 
-def test_a_run_that_was_interrupted_is_gone_on_with_in_its_folder(config: Config, tmp_path: Path) -> None:
+def test_an_interrupted_run_is_resumed_in_its_folder(config: Config, tmp_path: Path) -> None:
     interrupted(config, tmp_path / "first", "kept")
     (tmp_path / "second").mkdir()
-    assert resume.begun(config, "kept", tmp_path / "second") == tmp_path / "first"
-    assert resume.begun(config, "other", tmp_path / "second") is None
+    assert resume.find_interrupted(config, "kept", tmp_path / "second") == tmp_path / "first"
+    assert resume.find_interrupted(config, "other", tmp_path / "second") is None
 
 
-def test_one_whose_run_was_deleted_is_begun_anew_which_is_said_once(
+def test_a_deleted_run_is_started_again_and_reported_once(
     config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run_id = interrupted(config, tmp_path / "first", "deleted")
     Store.of(config.tracking).client.delete_run(run_id)
     for name in ("second", "third"):
         (tmp_path / name).mkdir()
-        assert resume.begun(config, "deleted", tmp_path / name) is None
+        assert resume.find_interrupted(config, "deleted", tmp_path / name) is None
     assert [record.getMessage() for record in caplog.records if "trained again" in record.getMessage()] == [
         f"Run a run ({tmp_path / 'first'}) was deleted from {config.tracking.uri}: it is trained again"
     ]
     assert (tmp_path / "first" / "journal.jsonl.1").exists()
 
 
-def test_a_job_whose_run_was_deleted_leaves_its_folder_to_the_next(config: Config, tmp_path: Path) -> None:
+def test_the_folder_of_a_deleted_job_is_set_aside(config: Config, tmp_path: Path) -> None:
     config = replace(config, sweep=replace(config.sweep, name="s"))
     run_id = interrupted(config, tmp_path / "0", "job")
-    assert resume.begun(config, "job", tmp_path / "0") == tmp_path / "0"
+    assert resume.find_interrupted(config, "job", tmp_path / "0") == tmp_path / "0"
     Store.of(config.tracking).client.delete_run(run_id)
-    assert resume.begun(config, "job", tmp_path / "0") is None
+    assert resume.find_interrupted(config, "job", tmp_path / "0") is None
     assert list((tmp_path / "0").iterdir()) == []
     assert (tmp_path / "0.1" / "journal.jsonl").exists()
 
 
-def test_while_its_experiment_is_deleted_nothing_is_begun_anew(config: Config, tmp_path: Path) -> None:
+def test_no_run_is_started_again_while_its_experiment_is_deleted(config: Config, tmp_path: Path) -> None:
     config = replace(config, tracking=replace(config.tracking, experiment=f"gone {tmp_path.name}"))
     interrupted(config, tmp_path / "first", "hidden")
     store = Store.of(config.tracking)
     store.client.delete_experiment(store.experiment_id)
-    assert resume.begun(config, "hidden", tmp_path / "first") == tmp_path / "first"
+    assert resume.find_interrupted(config, "hidden", tmp_path / "first") == tmp_path / "first"

@@ -1,4 +1,4 @@
-"""Tests of the team's server: its real containers, started with its own scripts, and used by the real program."""
+"""Fixtures for tests of the team's server: real containers, started with its own scripts, and the real program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 @contextmanager
 def _stacks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewStack]:
-    """Makes servers that are destroyed at the end."""
+    """Context manager for a function that prepares servers, which are destroyed at the end."""
     if reason := stack.missing():
         pytest.skip(f"needs a Docker engine with Compose: {reason}")
     made: list[Stack] = []
@@ -34,14 +34,14 @@ def _stacks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewStack]:
 
 @pytest.fixture(scope="module")
 def new_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewStack]:
-    """new_stack(SETTING="value") -> a server that is not started, for the tests of a module."""
+    """new_stack(SETTING="value") -> a server of this test module that is not started."""
     with _stacks(tmp_path_factory) as stacks:
         yield stacks
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A server that is up; the tests share it and leave each other's runs alone."""
+    """A running server that all tests share; each test must leave the runs of others alone."""
     with _stacks(tmp_path_factory) as stacks:
         one = stacks()
         one.up()
@@ -56,7 +56,7 @@ def ann(server: Stack) -> User:
 
 @pytest.fixture(scope="session")
 def sweep(server: Stack, ann: User, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
-    """The first sweep on that server: four models of the digits, logged by ann over HTTP."""
+    """A sweep of four models on the digits, logged to the shared server by ann over HTTP."""
     folder = tmp_path_factory.mktemp("sweep")
     done = program.run(
         folder,

@@ -1,4 +1,4 @@
-"""All that a server holds of runs and models, in a form that two servers can be compared by."""
+"""Read all runs and models of a server as plain data, so that two servers can be compared."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Record = dict[str, Any]
 
 
 def finished(client: MlflowClient) -> Record:
-    """Every finished run: id -> what it is, with its artifacts and models."""
+    """Record all finished runs: run id -> data of the run, its artifacts and models."""
     return of(client, (run for run in program.runs(client) if run.info.status == "FINISHED"))
 
 
 def of(client: MlflowClient, runs: Iterable[Run]) -> Record:
-    """These runs: id -> what each is, with its artifacts and models."""
+    """Record runs: run id -> data of the run, its artifacts and models."""
     import mlflow
 
-    mlflow.set_tracking_uri(client.tracking_uri)  # where files are downloaded from
+    mlflow.set_tracking_uri(client.tracking_uri)  # files are downloaded from this server
     models = _models(client)
     return {run.info.run_id: _run(client, run, models.get(run.info.run_id, [])) for run in runs}
 
@@ -52,7 +52,7 @@ def _run(client: MlflowClient, run: Run, models: list[LoggedModel]) -> Record:
 
 
 def _models(client: MlflowClient) -> dict[str, list[LoggedModel]]:
-    """By the run that logged them."""
+    """Logged models by the id of their run."""
     found: dict[str, list[LoggedModel]] = {}
     for model in client.search_logged_models([one.experiment_id for one in client.search_experiments()]):
         found.setdefault(model.source_run_id, []).append(model)
@@ -60,7 +60,7 @@ def _models(client: MlflowClient) -> dict[str, list[LoggedModel]]:
 
 
 def _checksums(**where: str) -> dict[str, str]:
-    """Of every file there: name -> SHA-256."""
+    """Download artifacts and hash them: file name -> SHA-256."""
     from mlflow.artifacts import download_artifacts
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The team's server as a test has it: the real docker-compose.yml and scripts, with containers of its own."""
+"""Start the team's server for tests: the real docker-compose.yml and scripts, with separate containers."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 
 # What a server machine needs of this project.
 PARTS = ("docker-compose.yml", ".env.example", ".dockerignore", "constraints.txt", "Makefile", "docker")
-ANSWERS_WITHIN = 120  # seconds, of a server that starts again by itself
+ANSWERS_WITHIN = 120  # seconds, for a server that restarts by itself
 
 
 @dataclass(frozen=True)
 class User:
-    """Somebody who can log in."""
+    """Name and password of a user."""
 
     name: str
     password: str
 
     @property
     def login(self) -> tuple[str, str]:
-        """As requests takes it."""
+        """Credentials in the format of requests."""
         return self.name, self.password
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A server of its own: containers, volumes, secrets and port are no other's."""
+    """A server with its own containers, volumes, secrets and port."""
 
     folder: Path
     name: str
@@ -50,7 +50,7 @@ class Stack:
 
     @classmethod
     def prepare(cls, folder: Path, **settings: str) -> Stack:
-        """Its folder, with .env as `make env` writes it and these settings; nothing is started."""
+        """Create the folder of a server with .env as `make env` writes it, plus settings; start nothing."""
         for part in PARTS:
             source = program.ROOT / part
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
@@ -60,13 +60,13 @@ class Stack:
         return stack
 
     def set(self, **settings: str) -> None:
-        """Change .env."""
+        """Change settings in .env."""
         path = self.folder / ".env"
         lines = [line for line in path.read_text().splitlines() if line.partition("=")[0] not in settings]
         path.write_text("\n".join([*lines, *(f"{key}={value}" for key, value in settings.items())]) + "\n")
 
     def setting(self, name: str) -> str:
-        """A value of .env."""
+        """Read a setting from .env."""
         (value,) = (
             line.partition("=")[2]
             for line in (self.folder / ".env").read_text().splitlines()
@@ -75,50 +75,50 @@ class Stack:
         return value
 
     def make(self, *arguments: str, check: bool = True) -> program.Done:
-        """`make ARGUMENTS` in its folder."""
+        """Run `make ARGUMENTS` in the server's folder."""
         return _execute(["make", "--silent", *arguments], self.folder, check)
 
     def compose(self, *arguments: str, check: bool = True) -> program.Done:
-        """`docker compose ARGUMENTS` in its folder."""
+        """Run `docker compose ARGUMENTS` in the server's folder."""
         return _execute(["docker/compose", *arguments], self.folder, check)
 
     def up(self) -> None:
-        """`make up`: it answers when this returns."""
+        """Run `make up`, which waits until the server answers."""
         self.make("up")
 
     def destroy(self) -> None:
-        """Its containers and all it holds."""
+        """Remove the containers and volumes."""
         self.compose("down", "--volumes", "--timeout", "2")
 
     def container(self, service: str) -> str:
-        """The id of a service's container."""
+        """Id of the container of a service."""
         return self.compose("ps", "-q", service).stdout.strip()
 
     def inside(self, service: str, *command: str, check: bool = True) -> program.Done:
-        """A command in a service's container."""
+        """Run a command in the container of a service."""
         return self.compose("exec", "-T", service, *command, check=check)
 
     def health(self) -> str:
-        """Of the server, as Docker's own checks see it."""
+        """Health of the server according to Docker's checks."""
         return docker("inspect", "--format", "{{.State.Health.Status}}", self.container("mlflow")).stdout.strip()
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """Address of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def admin(self) -> User:
-        """Of the .env file."""
+        """The administrator, with the password in .env."""
         return User("admin", self.setting("MLFLOW_ADMIN_PASSWORD"))
 
     def add(self, name: str) -> User:
-        """`make user NAME=...`, with the password that it prints."""
-        said = self.make("user", f"NAME={name}").stdout
-        return User(name, said.split("password")[1].strip())
+        """Add a user with `make user NAME=...`; return it with the printed password."""
+        output = self.make("user", f"NAME={name}").stdout
+        return User(name, output.split("password")[1].strip())
 
     def environment(self, user: User) -> dict[str, str]:
-        """What a user sets to log here."""
+        """Environment variables with which a user logs to this server."""
         return {
             "MLFLOW_TRACKING_URI": self.url,
             "MLFLOW_TRACKING_USERNAME": user.name,
@@ -127,12 +127,12 @@ class Stack:
 
     @contextmanager
     def client(self, user: User) -> Iterator[MlflowClient]:
-        """MLflow's, logged in: it reads the environment at every call."""
+        """Context manager for MLflow's client, logged in with environment variables, which it reads at every call."""
         from mlflow import MlflowClient
 
         before = os.environ.copy()
         for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
-            os.environ.pop(name, None)  # MLflow's own patience, whatever ran in this process before
+            os.environ.pop(name, None)  # MLflow's default timeouts, whatever ran in this process before
         os.environ.update(self.environment(user))
         try:
             yield MlflowClient(self.url)
@@ -141,13 +141,13 @@ class Stack:
             os.environ.update(before)
 
     def ask(self, path: str, user: User | None = None, **arguments: object) -> requests.Response:
-        """POST, where `json=` is given, else GET."""
+        """Send a POST request if `json=` is given, else a GET request."""
         method = "POST" if "json" in arguments else "GET"
         login = user.login if user else None
         return requests.request(method, f"{self.url}{path}", auth=login, timeout=30, **arguments)  # type: ignore[arg-type]
 
     def send(self, first_line: str, user: User, content: bytes) -> tuple[int, bytes]:
-        """A request whose path goes out just as it is written."""
+        """Send a request whose path is not normalized."""
         token = base64.b64encode(":".join(user.login).encode()).decode()
         head = f"{first_line}Host: localhost:{self.port}\r\nAuthorization: Basic {token}\r\nConnection: close\r\n"
         with socket.create_connection(("127.0.0.1", self.port), timeout=30) as to:
@@ -157,7 +157,7 @@ class Stack:
         return int(start.split()[1]), body
 
     def wait_until_it_answers(self) -> None:
-        """A query, from outside; nothing is done to help it."""
+        """Wait until the server answers a query, without starting anything."""
         until = time.monotonic() + ANSWERS_WITHIN
         while True:
             try:
@@ -169,7 +169,7 @@ class Stack:
             time.sleep(0.5)
 
     def wait_until_healthy(self) -> None:
-        """It answers, and Docker's own checks say so too."""
+        """Wait until the server answers and Docker's checks report it as healthy."""
         self.wait_until_it_answers()
         until = time.monotonic() + ANSWERS_WITHIN
         while self.health() != "healthy":
@@ -177,22 +177,22 @@ class Stack:
             time.sleep(0.5)
 
     def logs(self) -> str:
-        """The last lines of every service."""
+        """Last log lines of every service."""
         return self.compose("logs", "--tail=40", "--no-color", check=False).stdout
 
 
 NewStack = Callable[..., Stack]
-"""Makes a server that is not started, with these settings."""
+"""Function that prepares a server with settings, without starting it."""
 
 
 def docker(*arguments: str, check: bool = True) -> program.Done:
-    """`docker ARGUMENTS`."""
+    """Run `docker ARGUMENTS`."""
     return _execute(["docker", *arguments], Path.cwd(), check)
 
 
 @cache
 def missing() -> str | None:
-    """Why the stack cannot run here, or None."""
+    """Why the server cannot run on this machine; None if it can."""
     for command in ("docker", "make"):
         if shutil.which(command) is None:
             return f"{command} is not installed"
@@ -204,7 +204,7 @@ def missing() -> str | None:
 
 
 def free_port() -> int:
-    """One that nobody listens on."""
+    """Find a port on which nothing listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""A backup taken while a sweep logs becomes the same server somewhere else; what is no backup changes nothing."""
+"""Tests of backups: one made during a sweep can be restored elsewhere, and invalid files change nothing."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from record import Record
 from stack import NewStack, Stack, User, docker
 
 SEARCH = "/api/2.0/mlflow/experiments/search"
-WITHIN = 300  # seconds, for a job to begin
+WITHIN = 300  # seconds, until a job starts
 
 
 @dataclass(frozen=True)
 class BackedUp:
-    """A server with two sweeps, and the backup that was made during the second."""
+    """A server with two sweeps, and a backup that was made during the second one."""
 
     server: Stack
     ann: User
     file: Path
-    recorded: Record  # just before
+    recorded: Record  # immediately before the backup
 
 
 @dataclass(frozen=True)
 class Restored:
-    """Another server, filled from it."""
+    """Another server that was restored from the backup."""
 
     server: Stack
     ann: User
@@ -49,7 +49,7 @@ def backed_up(new_stack: NewStack, tmp_path_factory: pytest.TempPathFactory) -> 
     with _started(folder, *sweep, "seed=3", "training.epochs=1,60,2", **server.environment(ann)) as second:
         with server.client(ann) as client:
             until = time.monotonic() + WITHIN
-            while len(program.runs(client)) < 3 + 3:  # each parent, the first's two jobs, the second's first two
+            while len(program.runs(client)) < 3 + 3:  # both parents, two jobs of the first sweep, two of the second
                 assert second.poll() is None and time.monotonic() < until, (folder / "log").read_text()
                 time.sleep(0.5)
             recorded = record.finished(client)
@@ -73,7 +73,7 @@ def never_started(new_stack: NewStack) -> Stack:
 
 @contextmanager
 def _started(folder: Path, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The program, running beside the test."""
+    """Context manager that runs the program beside the test."""
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [*program.PROGRAM, *arguments],
@@ -91,7 +91,7 @@ def _started(folder: Path, *arguments: str, **variables: str) -> Iterator[subpro
 
 
 def assert_refused(done: program.Done, *says: str) -> None:
-    """It failed, and one line of this project says why."""
+    """The command failed, and one line of this project says why."""
     assert done.returncode != 0
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("cifar_exp: "))
     for text in says:
@@ -99,7 +99,7 @@ def assert_refused(done: program.Done, *says: str) -> None:
 
 
 def assert_nothing_was_made(stack: Stack) -> None:
-    """Neither containers nor volumes."""
+    """The server has no containers and no volumes."""
     label = f"label=com.docker.compose.project={stack.name}"
     assert docker("ps", "--all", "--quiet", "--filter", label).stdout == ""
     assert docker("volume", "ls", "--quiet", "--filter", label).stdout == ""
@@ -113,7 +113,7 @@ def test_backup_leaves_one_file(backed_up: BackedUp) -> None:
     assert [path.name for path in backed_up.file.parent.iterdir() if path.name.startswith("b.tar")] == ["b.tar"]
 
 
-def test_server_that_holds_runs_is_not_restored_over(backed_up: BackedUp) -> None:
+def test_a_server_with_runs_is_not_overwritten(backed_up: BackedUp) -> None:
     server = backed_up.server
     containers = server.compose("ps", "-q").stdout
     with server.client(backed_up.ann) as client:
@@ -134,7 +134,7 @@ def test_truncated_backup_is_refused(backed_up: BackedUp, never_started: Stack, 
     assert_nothing_was_made(never_started)
 
 
-def test_file_that_is_no_backup_is_refused(never_started: Stack, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_backup_is_refused(never_started: Stack, tmp_path: Path) -> None:
     note = tmp_path / "note.txt"
     note.write_text("not a backup\n" * 1000)
     assert_refused(never_started.make("restore", f"FILE={note}", check=False), str(note), "no whole backup")
@@ -146,7 +146,7 @@ def test_restore_without_a_file_is_refused(never_started: Stack) -> None:
     assert_nothing_was_made(never_started)
 
 
-def test_file_that_is_not_there_is_refused(never_started: Stack, tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(never_started: Stack, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere.tar"
     assert_refused(never_started.make("restore", f"FILE={nowhere}", check=False), str(nowhere), "cannot be read")
     assert_nothing_was_made(never_started)
@@ -165,7 +165,7 @@ def test_sweep_was_logging_when_the_backup_was_made(restored: Restored) -> None:
     assert "RUNNING" in {run.info.status for run in unfinished}
 
 
-def test_all_that_was_finished_comes_back(restored: Restored) -> None:
+def test_all_finished_runs_are_restored(restored: Restored) -> None:
     assert len(restored.recorded) >= 4  # the first sweep with its two jobs, the first job of the second
     with restored.server.client(restored.ann) as client:
         back = record.of(client, (client.get_run(run_id) for run_id in restored.recorded))
@@ -176,7 +176,7 @@ def test_all_that_was_finished_comes_back(restored: Restored) -> None:
     assert all(len(run["models"]) == 1 and run["metrics"] and run["artifacts"] for run in jobs)
 
 
-def test_users_come_back_and_the_administrator_has_the_new_password(backed_up: BackedUp, restored: Restored) -> None:
+def test_users_are_restored_and_the_administrator_has_the_new_password(backed_up: BackedUp, restored: Restored) -> None:
     old, new = backed_up.server.admin, restored.server.admin
     stranger = User(restored.ann.name, "another-password")
     logins = {restored.ann: 200, new: 200, old: 401, stranger: 401}
@@ -184,7 +184,7 @@ def test_users_come_back_and_the_administrator_has_the_new_password(backed_up: B
         assert restored.server.ask(SEARCH, user, json={"max_results": 1}).status_code == status, user.name
 
 
-def test_restored_server_is_logged_to(restored: Restored, tmp_path: Path) -> None:
+def test_the_restored_server_accepts_runs(restored: Restored, tmp_path: Path) -> None:
     login = restored.server.environment(restored.ann)
     done = program.run(tmp_path, "model=dense", "data=digits", "training.epochs=1", **login)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""What a colleague sees in a browser: the runs of a sweep, their curves and pictures, and all four side by side."""
+"""Tests of the server in a browser: the runs of a sweep, their curves and pictures, and their comparison."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cifar_exp.tracking.store import Store
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CURVE = ".scatterlayer .trace .lines > path"  # as Plotly draws one
+CURVE = ".scatterlayer .trace .lines > path"  # a curve in a Plotly chart
 WIDTH = 1700  # pixels
 
 
@@ -28,7 +28,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, server: Stack, ann: User) -> Iterator[Page]:
-    """Of a browser that ann has logged in with; at the end, it has asked nobody but the server."""
+    """Page of a browser in which ann has logged in; at the end, all requests must have gone to the server."""
     login = {"username": ann.name, "password": ann.password}
     context = browser.new_context(viewport={"width": WIDTH, "height": 1000}, http_credentials=login)
     context.set_default_timeout(browsing.TIMEOUT)
@@ -42,12 +42,12 @@ def page(browser: Browser, server: Stack, ann: User) -> Iterator[Page]:
 
 @pytest.fixture
 def store(server: Stack, sweep: Sweep) -> Store:
-    """As the program knows it, for the addresses that it prints."""
+    """Store of the program, for the web addresses that it prints."""
     return Store(server.url, "cifar10")
 
 
 def show(page: Page, address: str) -> None:
-    """Open a page, and put away the assistant that MLflow opens beside it."""
+    """Open a page and close the assistant that MLflow opens beside it."""
     page.goto(address)
     page.get_by_text("MLflow Assistant").first.wait_for()
     box = page.get_by_text("Beta", exact=True).first.bounding_box()
@@ -56,21 +56,21 @@ def show(page: Page, address: str) -> None:
 
 
 def keep(page: Page, name: str) -> None:
-    """A screenshot, for the eye."""
+    """Save a screenshot for review by eye."""
     browsing.SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.mouse.move(0, 0)
     page.wait_for_timeout(1_000)  # animations
     page.screenshot(path=browsing.SCREENSHOTS / f"{name}.png")
 
 
-def test_nobody_sees_anything_without_logging_in(browser: Browser, server: Stack) -> None:
+def test_nothing_is_shown_without_a_login(browser: Browser, server: Stack) -> None:
     page = browser.new_page()
     with pytest.raises(Exception, match="ERR_INVALID_AUTH_CREDENTIALS"):
         page.goto(server.url)
     page.close()
 
 
-def test_the_runs_are_listed_with_the_columns_one_chooses(page: Page, store: Store, sweep: Sweep) -> None:
+def test_the_runs_are_listed_with_the_chosen_columns(page: Page, store: Store, sweep: Sweep) -> None:
     order = "orderByKey=metrics.%60test%2Faccuracy%60&orderByAsc=false"  # which lists the jobs beside their sweep
     show(page, f"{store.uri}/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning&{order}")
     page.get_by_text("5 matching runs").wait_for()
@@ -122,7 +122,7 @@ def test_a_run_shows_its_pictures(page: Page, store: Store, sweep: Sweep, pictur
 
 def test_the_sweep_shows_its_report(page: Page, store: Store, sweep: Sweep) -> None:
     complaints: list[str] = []
-    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     address = store.run_address(sweep.parent.info.run_id).partition("?")[0]
     show(page, f"{address}/artifacts/sweep/report.html")
     report = page.frame_locator("iframe").first
@@ -134,7 +134,7 @@ def test_the_sweep_shows_its_report(page: Page, store: Store, sweep: Sweep) -> N
     report.get_by_role("link", name="Compare two runs").click()
     report.locator("#words").get_by_text("than chance would make it").wait_for()
     report.locator(".pictures img").first.wait_for()
-    assert not [said for said in complaints if "Content Security Policy" in said or "report" in said], complaints
+    assert not [line for line in complaints if "Content Security Policy" in line or "report" in line], complaints
     keep(page, "report")
 
 

@@ -1,4 +1,4 @@
-"""What one member of the team logged, another one has again, and goes on with."""
+"""Tests of reproducing and resuming what another member of the team has logged."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ STORE = ("--experiment", "colleagues")
 
 @pytest.fixture(scope="module")
 def bob(server: Stack) -> User:
-    """Has a machine and a clone of his own."""
+    """A member with another machine and clone."""
     return server.add("colleague")
 
 
 @pytest.fixture(scope="module")
 def logged(server: Stack, ann: User, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The id of a run of ann's."""
+    """Id of a run that ann has logged."""
     done = program.run(tmp_path_factory.mktemp("ann"), *RUN, "training.epochs=2", **server.environment(ann))
     assert (done.returncode, done.stderr) == (0, "")
     with server.client(ann) as client:
@@ -55,7 +55,7 @@ def test_a_config_that_a_colleague_edited_runs_no_code(
     server: Stack, ann: User, bob: User, logged: str, layer: str, tmp_path: Path
 ) -> None:
     name = "config/config.yaml"
-    with server.client(bob) as client:  # every member may change what is logged
+    with server.client(bob) as client:  # every member may change logged runs
         original = program.artifact(client, logged, name, tmp_path).read_text()
         config = yaml.safe_load(original)
         config["model"]["layers"].insert(0, {layer: {"command": f"touch {tmp_path}/ran"}})
@@ -69,9 +69,7 @@ def test_a_config_that_a_colleague_edited_runs_no_code(
     assert not list(tmp_path.glob("outputs")) and not (tmp_path / "ran").exists()
 
 
-def test_a_sweep_of_a_colleague_is_gone_on_with_by_its_name(
-    server: Stack, ann: User, bob: User, tmp_path: Path
-) -> None:
+def test_a_sweep_of_a_colleague_is_resumed_by_its_name(server: Stack, ann: User, bob: User, tmp_path: Path) -> None:
     command = ("-m", "seed=1,2", *RUN, "training.epochs=4", "sweep.name=handed-over")
     folders = {user.name: tmp_path / user.name for user in (ann, bob)}
     for folder in folders.values():
@@ -91,4 +89,4 @@ def test_a_sweep_of_a_colleague_is_gone_on_with_by_its_name(
             if "cifar_exp.job" in run.data.tags:
                 assert list(program.points(client, run.info.run_id, "train/loss")) == [1, 2, 3, 4]
                 left = Store(server.url, "colleagues").artifacts(run).list_artifacts("checkpoints")
-                assert not any(item.file_size for item in left)  # who may not delete empties
+                assert not any(item.file_size for item in left)  # without permission to delete, checkpoints are emptied

@@ -1,4 +1,4 @@
-"""What is closed: to strangers, to other sites' pages, to the network, to a colleague without permission."""
+"""Tests of access control: strangers, pages of other sites, the network, and colleagues without permission."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ONE = {"max_results": 1}
 
 @pytest.fixture(scope="module")
 def bob(server: Stack) -> User:
-    """Another member of the team, who made nothing."""
+    """Another member of the team, who has logged nothing."""
     return server.add("bob")
 
 
@@ -35,14 +35,14 @@ def bob(server: Stack) -> User:
         pytest.param("/v1/traces", {}, id="traces"),
     ],
 )
-def test_nothing_answers_a_stranger(
+def test_requests_without_a_login_are_refused(
     server: Stack, ann: User, somebody: User | None, path: str, content: object
 ) -> None:
     answer = server.ask(path, somebody, **({} if content is None else {"json": content}))
     assert answer.status_code == 401, answer.text
 
 
-def test_an_artifact_is_for_those_who_log_in(server: Stack, sweep: Sweep, ann: User) -> None:
+def test_artifacts_need_a_login(server: Stack, sweep: Sweep, ann: User) -> None:
     run = sweep.children["bn-sgd"].info
     path = f"/api/2.0/mlflow-artifacts/artifacts/{run.experiment_id}/{run.run_id}/artifacts/config/config.yaml"
     assert server.ask(path).status_code == 401
@@ -71,7 +71,7 @@ def test_only_the_server_is_published_and_only_on_this_machine(server: Stack) ->
     assert published == {"db": {}, "mlflow": {"5000/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(server.port)}]}}
 
 
-def test_the_database_is_not_to_be_reached_from_this_machine(server: Stack) -> None:
+def test_the_database_cannot_be_reached_from_this_machine(server: Stack) -> None:
     with pytest.raises(OSError, match=r"refused|timed out"):
         socket.create_connection(("127.0.0.1", 5432), timeout=5)
     networks = stack.docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", server.container("db")).stdout
@@ -94,7 +94,7 @@ def test_the_database_is_not_to_be_reached_from_this_machine(server: Stack) -> N
 )
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 def test_no_path_leads_out_of_the_artifacts(server: Stack, method: str, path: str) -> None:
-    sent = f"{method} /api/2.0/mlflow-artifacts/artifacts/{path} HTTP/1.1\r\n"  # requests would tidy it up
+    sent = f"{method} /api/2.0/mlflow-artifacts/artifacts/{path} HTTP/1.1\r\n"  # requests would normalize the path
     status, body = server.send(sent, server.admin, b"x" if method == "PUT" else b"")
     assert status in (308, 400, 403, 404), (status, body)  # 308: to the same path below the artifacts
     assert b"root:" not in body
@@ -124,11 +124,11 @@ def test_no_container_runs_as_root_or_can_change_its_system(server: Stack, servi
 
 def test_no_secret_is_in_the_image(server: Stack) -> None:
     secrets = [server.setting(name) for name in ("POSTGRES_PASSWORD", "MLFLOW_ADMIN_PASSWORD", "MLFLOW_SECRET_KEY")]
-    told = (
+    visible = (
         stack.docker("image", "inspect", "cifar-exp-mlflow").stdout
         + stack.docker("history", "--no-trunc", "cifar-exp-mlflow").stdout
     )
-    assert all(len(secret) == 32 and secret not in told for secret in secrets)
+    assert all(len(secret) == 32 and secret not in visible for secret in secrets)
     assert (server.folder / ".env").stat().st_mode & 0o777 == 0o600
 
 
@@ -154,18 +154,18 @@ def test_a_colleague_can_read_and_review_what_another_made(server: Stack, sweep:
         assert client.get_run(run_id).data.tags["review.note"] == "looked at it"
 
 
-def test_a_member_makes_no_members(server: Stack, bob: User) -> None:
+def test_a_member_cannot_add_members(server: Stack, bob: User) -> None:
     new = {"username": "eve", "password": "a long password"}
     assert server.ask("/api/2.0/mlflow/users/create", bob, json=new).status_code == 403
 
 
-def test_a_removed_member_is_out(server: Stack) -> None:
+def test_a_removed_member_has_no_access(server: Stack) -> None:
     carl = server.add("carl")
     assert server.ask(QUERY, carl, json=ONE).status_code == 200
     again = server.make("user", "NAME=carl", check=False)
     assert again.returncode != 0 and "there is one already" in again.stderr
     server.make("user", "NAME=carl", "DO=remove")
-    server.compose("restart", "mlflow")  # else, a worker that has seen him may let him in for half a minute
+    server.compose("restart", "mlflow")  # otherwise workers accept a cached login for half a minute
     server.wait_until_it_answers()
     assert server.ask(QUERY, carl, json=ONE).status_code == 401
 

@@ -1,4 +1,4 @@
-"""What the server has acknowledged outlives whatever ends it, and it comes back by itself."""
+"""Tests of crashes: the server restarts by itself and keeps everything that it has acknowledged."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ import os
 print(*(pid for pid in os.listdir("/proc") if pid.isdigit() and int(pid) != os.getpid()
         and b"multiprocessing.spawn" in open(f"/proc/{pid}/cmdline", "rb").read()))
 """
-SLOW = 10  # seconds, in which a worker answers nobody
+SLOW = 10  # seconds, during which a worker answers no request
 
 
 @pytest.fixture(scope="module")
 def shaken(new_stack: NewStack) -> Stack:
-    """A server for these tests alone."""
+    """A server that other test modules do not use."""
     one = new_stack()
     one.up()
     return one
@@ -44,7 +44,7 @@ def kill_the_server(server: Stack) -> None:
 
 
 def workers(server: Stack) -> list[str]:
-    """Their processes."""
+    """Process numbers of the server's workers."""
     return sorted(server.inside("mlflow", "python3", "-c", WORKERS).stdout.split())
 
 
@@ -72,7 +72,7 @@ def take_it_down_and_up(server: Stack) -> None:
 @pytest.mark.parametrize(
     "fault", [kill_the_server, kill_a_worker, kill_the_database, restart_the_database, take_it_down_and_up]
 )
-def test_what_was_acknowledged_is_there_after(
+def test_acknowledged_data_is_kept_after(
     shaken: Stack, writer: User, tmp_path: Path, fault: Callable[[Stack], None]
 ) -> None:
     with Writers(shaken, writer, fault.__name__, tmp_path) as writers:
@@ -83,7 +83,7 @@ def test_what_was_acknowledged_is_there_after(
         everything_is_there(client, writers.acknowledged, tmp_path)
 
 
-def test_worker_that_is_slow_is_left_to_its_requests(shaken: Stack) -> None:
+def test_a_slow_worker_is_not_killed_during_its_requests(shaken: Stack) -> None:
     before = workers(shaken)
     send(shaken, before[0], signal.SIGSTOP)
     time.sleep(SLOW)
@@ -92,7 +92,7 @@ def test_worker_that_is_slow_is_left_to_its_requests(shaken: Stack) -> None:
     assert workers(shaken) == before
 
 
-def test_what_was_acknowledged_is_there_after_the_engine_itself_is_killed(
+def test_acknowledged_data_is_kept_after_the_engine_itself_is_killed(
     shaken: Stack, writer: User, tmp_path: Path
 ) -> None:
     if os.environ.get("CIFAR_EXP_OWN_ENGINE") != "1":
@@ -101,18 +101,18 @@ def test_what_was_acknowledged_is_there_after_the_engine_itself_is_killed(
         kill_the_engine()
         shaken.wait_until_healthy()
         writers.wait_for_more(4)
-    while stack.docker("ps", "--quiet", "--filter", "health=starting").stdout:  # other tests' servers
+    while stack.docker("ps", "--quiet", "--filter", "health=starting").stdout:  # servers of other tests
         time.sleep(0.5)
     with shaken.client(writer) as client:
         everything_is_there(client, writers.acknowledged, tmp_path)
 
 
 def kill_the_engine() -> None:
-    """As a machine that loses its power: the engine and all its containers at once; then it is started again."""
+    """Kill the engine and all containers at once, as a power failure would, and start the engine again."""
     engine = int(PID_FILE.read_text())
     executable = Path(f"/proc/{engine}/exe").readlink()
     arguments = Path(f"/proc/{engine}/cmdline").read_bytes().split(b"\0")[1:-1]
-    variables = Path(f"/proc/{engine}/environ").read_bytes().split(b"\0")[:-1]  # its PATH holds iptables
+    variables = Path(f"/proc/{engine}/environ").read_bytes().split(b"\0")[:-1]  # its PATH contains iptables
     containers = stack.docker("ps", "--quiet").stdout.split()
     inside = stack.docker("inspect", "--format", "{{.State.Pid}}", *containers).stdout.split()
     helpers = subprocess.run(["pgrep", "containerd"], capture_output=True, text=True).stdout.split()

@@ -1,4 +1,4 @@
-"""A team that logs all at once: nothing is lost, refused or broken, and the server stays within its memory."""
+"""Tests of a team that logs at the same time: nothing is lost or refused, and the server stays within its memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ACCESS = re.compile(r'"(?:GET|POST|PUT|PATCH|DELETE) [^"]*" (\d{3})')
 
 
 def load(server: Stack, folder: Path, *arguments: str) -> dict[str, Any]:
-    """What the benchmark wrote of this load, which it ended with exit code 0."""
+    """Run the load benchmark, which must exit with 0; return its report."""
     done = subprocess.run(
         [sys.executable, str(program.ROOT / "benchmarks" / "server_load.py"), *arguments, "--json=report.json"],
         cwd=folder,
@@ -37,7 +37,7 @@ def load(server: Stack, folder: Path, *arguments: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def loaded(new_stack: NewStack) -> Stack:
-    """A server with a member of the team, not shared with other tests: its log and counts are this load's."""
+    """A server that other tests do not use, so that its log and counts come only from this load."""
     one = new_stack()
     one.up()
     return one
@@ -45,12 +45,12 @@ def loaded(new_stack: NewStack) -> Stack:
 
 @pytest.fixture(scope="module")
 def report(loaded: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Of the load at its full size."""
+    """Report of the benchmark at full size."""
     sizes = (f"--metrics={METRICS}", f"--artifacts={ARTIFACTS}", f"--artifact-kb={ARTIFACT_KB}")
     return load(loaded, tmp_path_factory.mktemp("load"), f"--clients={CLIENTS}", f"--epochs={EPOCHS}", *sizes)
 
 
-def test_no_call_failed_and_what_was_read_back_is_what_was_sent(report: dict[str, Any]) -> None:
+def test_no_call_failed_and_all_data_is_read_back_as_sent(report: dict[str, Any]) -> None:
     assert report["failures"] == report["lost"] == []
     assert {kind: latency["calls"] for kind, latency in report["latencies"].items()} == {
         "create_run": CLIENTS,
@@ -62,7 +62,7 @@ def test_no_call_failed_and_what_was_read_back_is_what_was_sent(report: dict[str
 
 
 @pytest.mark.usefixtures("report")
-def test_the_database_holds_every_value(loaded: Stack) -> None:
+def test_the_database_has_every_value(loaded: Stack) -> None:
     def count(what: str) -> int:
         return int(loaded.inside("db", "psql", "--username=mlflow", "-tAc", f"select count(*) {what}", "mlflow").stdout)
 
@@ -72,7 +72,7 @@ def test_the_database_holds_every_value(loaded: Stack) -> None:
 
 
 @pytest.mark.usefixtures("report")
-def test_the_volume_holds_every_artifact(loaded: Stack) -> None:
+def test_the_volume_has_every_artifact(loaded: Stack) -> None:
     listed = loaded.inside("mlflow", "find", "/var/lib/mlflow", "-type", "f", "-printf", "%s %p\n").stdout
     sizes = [int(line.partition(" ")[0]) for line in listed.splitlines()]
     assert sizes == [ARTIFACT_KB * 1024] * (CLIENTS * ARTIFACTS), "or something temporary was left"
@@ -91,12 +91,12 @@ def test_the_server_answered_everything_without_an_error(loaded: Stack) -> None:
 @pytest.mark.parametrize("service", ["mlflow", "db"])
 def test_nothing_was_killed_or_started_again(loaded: Stack, service: str) -> None:
     state = "{{.State.OOMKilled}} {{.State.Status}} {{.RestartCount}}"
-    said = stack.docker("inspect", "--format", state, loaded.container(service)).stdout.strip()
-    assert said == "false running 0"
+    container_state = stack.docker("inspect", "--format", state, loaded.container(service)).stdout.strip()
+    assert container_state == "false running 0"
 
 
 def test_more_clients_than_a_worker_has_threads_do_not_wait_for_each_other(new_stack: NewStack, tmp_path: Path) -> None:
-    """log_batch needs two connections at once: with too few, each request holds one and none gets its second."""
+    """log_batch needs two connections at once: with too few, each request holds one and waits for a second."""
     one = new_stack(MLFLOW_WORKERS="1")
     one.up()
     report = load(one, tmp_path, "--clients=48", "--epochs=10", "--metrics=2", "--artifacts=1")

@@ -1,4 +1,4 @@
-"""A sweep logged to the server is what a sweep logged to a file is."""
+"""Tests that a sweep logged to the server is as complete as one logged to a file."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def test_a_colleague_predicts_the_same(sweep: Sweep, server: Stack, ann: User, t
     checks.fresh_process_predicts_the_same(sweep, images, tmp_path, "bn-adam", **server.environment(ann))
 
 
-def test_whoever_logged_it_is_told_where(sweep: Sweep, server: Stack) -> None:
+def test_the_program_prints_the_address_of_the_sweep(sweep: Sweep, server: Stack) -> None:
     assert server.url in sweep.done.stdout
     assert sweep.done.stderr == ""
 
 
-def test_its_runs_are_those_of_the_user_who_logged_in(sweep: Sweep, ann: User) -> None:
+def test_the_runs_belong_to_the_user_who_logged_in(sweep: Sweep, ann: User) -> None:
     assert {run.data.tags["mlflow.user"] for run in (sweep.parent, *sweep.children.values())} == {ann.name}

@@ -1,4 +1,4 @@
-"""With docker/s3.yml, artifacts are in a bucket; whoever logs and reads them does not notice."""
+"""Tests of docker/s3.yml: artifacts are in a bucket, without a difference for users."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTINGS = {
     "S3_ACCESS_KEY_ID": "a-key",
     "S3_SECRET_ACCESS_KEY": "a-secret",
 }
-WITHIN = 120  # seconds, for a service that has started to answer
+WITHIN = 120  # seconds, until a started service answers
 
 CREATE = 'client.create_bucket(Bucket="runs")'
 LIST = """
@@ -42,19 +42,19 @@ class Logged:
 
     server: Stack
     run_id: str
-    written: dict[str, bytes]  # by the program, in its own folder
+    written: dict[str, bytes]  # artifacts in the folder of the run
     model: dict[str, bytes]
 
 
 @pytest.fixture(autouse=True)
 def _through_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As docs/server.md says for MLflow's own client: what it is signed addresses of is on no network of ours."""
+    """Set MLflow's client to download through the server, as in docs/server.md: it cannot reach the bucket itself."""
     monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
 
 
 @pytest.fixture(scope="module")
 def bucket(new_stack: NewStack) -> Iterator[Stack]:
-    """A server, and on its network moto, with a bucket."""
+    """A server, and a moto container with a bucket on its network."""
     server = new_stack(**SETTINGS)
     docker("build", "--quiet", "--tag", "cifar-exp-test-moto", "--file", str(MOTO), str(program.ROOT))
     server.up()
@@ -80,7 +80,7 @@ def logged(bucket: Stack, tmp_path_factory: pytest.TempPathFactory) -> Logged:
 
 
 def _boto3(server: Stack, code: str, check: bool = True) -> program.Done:
-    """Beside the server, with its own credentials, a line of boto3."""
+    """Run a line of boto3 in the server's container, with its credentials."""
     client = 'import boto3, os; client = boto3.client("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"])\n'
     return server.inside("mlflow", "python", "-c", client + code, check=check)
 
@@ -124,11 +124,11 @@ def test_backup_holds_the_database_and_leaves_the_bucket_alone(logged: Logged, t
 
 
 @pytest.mark.parametrize("missing", ["S3_BUCKET", "S3_ACCESS_KEY_ID"])
-def test_a_setting_that_is_missing_is_named(new_stack: NewStack, missing: str) -> None:
+def test_a_missing_setting_is_named(new_stack: NewStack, missing: str) -> None:
     settings = SETTINGS | {missing: ""}
     server = new_stack(**settings)
     done = server.make("up", check=False)
-    server.set(**SETTINGS)  # or it could not be taken down
+    server.set(**SETTINGS)  # without the settings the server could not be removed
     assert done.returncode != 0
     assert missing in done.stderr
     assert docker("ps", "--all", "--quiet", "--filter", f"name={server.name}").stdout == ""

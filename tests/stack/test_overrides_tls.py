@@ -1,4 +1,4 @@
-"""With docker/tls.yml, the server is reached over HTTPS, by its name alone."""
+"""Tests of docker/tls.yml: the server is reached over HTTPS, only by its name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEARCH = "/api/2.0/mlflow/experiments/search"
 NAME = "mlflow.test"  # no DNS knows it
 ROOT = "/data/caddy/pki/authorities/local/root.crt"
 FILES = "docker-compose.yml:docker/tls.yml"
-WITHIN = 120  # seconds, for a service that has started to answer
+WITHIN = 120  # seconds, until a started service answers
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Secure:
 
     server: Stack
     port: int
-    root: Path  # the certificate that its own is to be checked against
+    root: Path  # root certificate of the server's certificate
 
     def ask(self, name: str, user: User | None = None, **headers: str) -> urllib3.BaseHTTPResponse:
-        """A query to the server as one that is called by this name."""
+        """Send a query to the server under a name."""
         login = urllib3.make_headers(basic_auth=":".join(user.login)) if user else {}
         with urllib3.HTTPSConnectionPool(
             "127.0.0.1", self.port, ca_certs=str(self.root), server_hostname=name, assert_hostname=name, retries=False
@@ -41,7 +41,7 @@ class Secure:
 
 @pytest.fixture(scope="module")
 def secure(new_stack: NewStack, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Secure]:
-    """secure(NAME) -> a server that answers to this name with a certificate of its own making."""
+    """secure(NAME) -> a server with this name and a self-made certificate."""
 
     def make(name: str) -> Secure:
         port = stack.free_port()
@@ -79,13 +79,13 @@ def test_https_asks_for_a_login(named: Secure) -> None:
     assert named.ask(NAME, named.server.admin).status == 200
 
 
-def test_pages_of_its_own_may_use_it_and_others_may_not(named: Secure) -> None:
+def test_only_pages_of_the_server_itself_may_use_it(named: Secure) -> None:
     origins = {f"https://{NAME}:{named.port}": 200, f"https://{NAME}": 200, "https://evil.example": 403}
     for origin, status in origins.items():
         assert named.ask(NAME, named.server.admin, Origin=origin).status == status, origin
 
 
-def test_its_certificate_is_for_its_name_alone(named: Secure) -> None:
+def test_the_certificate_is_only_for_the_name_of_the_server(named: Secure) -> None:
     with pytest.raises(urllib3.exceptions.HTTPError):
         named.ask("evil.example", named.server.admin)
     assert named.ask(NAME, named.server.admin, Host="evil.example").status == 421
@@ -106,7 +106,7 @@ def test_run_is_logged_over_https(local: Secure, tmp_path: Path) -> None:
         assert program.artifacts(client, run.info.run_id) >= written
 
 
-def test_certificate_that_is_not_trusted_is_refused(local: Secure, tmp_path: Path) -> None:
+def test_an_untrusted_certificate_is_refused(local: Secure, tmp_path: Path) -> None:
     address = f"https://localhost:{local.port}"
     done = program.run(
         tmp_path, *RUN, **local.server.environment(local.server.admin) | {"MLFLOW_TRACKING_URI": address}
@@ -120,7 +120,7 @@ def test_certificate_that_is_not_trusted_is_refused(local: Secure, tmp_path: Pat
 def test_server_without_a_name_is_refused(new_stack: NewStack) -> None:
     server = new_stack(COMPOSE_FILE=FILES)
     done = server.make("up", check=False)
-    server.set(TLS_NAME=NAME)  # or it could not be taken down
+    server.set(TLS_NAME=NAME)  # without the settings the server could not be removed
     assert done.returncode != 0
     assert "TLS_NAME" in done.stderr
     assert docker("ps", "--all", "--quiet", "--filter", f"name={server.name}").stdout == ""

@@ -1,4 +1,4 @@
-"""Review and promotion by several people on the team's server, and past cifar-exp, with the plain client."""
+"""Tests of review and promotion by several people on the team's server, with cifar-exp and with MLflow's client."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def bob(server: Stack) -> User:
 
 @pytest.fixture(scope="module")
 def eve(server: Stack) -> User:
-    """A member like any other."""
+    """A member who is not an approver."""
     return server.add("eve_member")
 
 
@@ -36,7 +36,7 @@ def cli(server: Stack, user: User, folder: Path, *arguments: str) -> program.Don
     return program.execute([sys.executable, "-m", "cifar_exp.cli", *arguments], folder, server.environment(user))
 
 
-def test_two_people_lead_a_run_to_be_champion(
+def test_two_people_review_and_promote_a_run(
     server: Stack, sweep: Sweep, ann: User, bob: User, eve: User, tmp_path: Path
 ) -> None:
     run_id = sweep.children["bn-adam"].info.run_id
@@ -62,7 +62,7 @@ def test_two_people_lead_a_run_to_be_champion(
     assert refused.returncode == 2 and refused.stderr.endswith(f"user '{eve.name}' may not do that there (403)\n")
 
 
-def test_the_plain_client_moves_no_alias_but_an_approver_s(server: Stack, bob: User, eve: User) -> None:
+def test_only_approvers_can_move_an_alias_with_mlflows_client(server: Stack, bob: User, eve: User) -> None:
     with server.client(eve) as client:
         for forbidden in (
             lambda: client.set_registered_model_alias(MODEL, "champion", "1"),
@@ -99,9 +99,9 @@ def test_verdicts_at_the_same_moment_are_all_kept(server: Stack, sweep: Sweep, b
             assert (process.returncode, errors) == (0, "")
     with server.client(bob) as client:
         run = client.get_run(run_id)
-    said = verdicts.history(run)
+    history = verdicts.history(run)
     expected = {(user.name, f"{user.name}: {round_}") for user in people for round_ in range(EACH)}
-    assert len(said) == len(expected) and {(one.by, one.note) for one in said} == expected
+    assert len(history) == len(expected) and {(one.by, one.note) for one in history} == expected
     tags = run.data.tags
-    assert (tags["review.by"], tags["review.note"]) == (said[-1].by, said[-1].note)
-    assert all(one.note in tags["mlflow.note.content"] for one in said)
+    assert (tags["review.by"], tags["review.note"]) == (history[-1].by, history[-1].note)
+    assert all(one.note in tags["mlflow.note.content"] for one in history)

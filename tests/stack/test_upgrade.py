@@ -1,4 +1,4 @@
-"""What an older MLflow server has logged is there after the next `make up`, with its users."""
+"""Tests of upgrades: the runs and users of an older MLflow server are kept by the next `make up`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OLDER = {  # version -> where its users are: those of the first could not share 
     "3.0.1": "sqlite:////tmp/users.db",
     "3.8.1": DATABASE,
 }
-WITHIN = 240  # seconds, for a database to be made
+WITHIN = 240  # seconds, until a database is created
 SEARCH = "/api/2.0/mlflow/experiments/search"
 HEAD = """
 from alembic.script import ScriptDirectory
@@ -31,12 +31,12 @@ print(ScriptDirectory.from_config(_get_alembic_config("sqlite://")).get_current_
 
 @dataclass(frozen=True)
 class Upgraded:
-    """A server whose database and artifacts were begun by an older MLflow."""
+    """A server whose database and artifacts were created by an older MLflow."""
 
     server: Stack
-    ann: User  # added to the older one, where its users are in the database
-    logged: dict[str, Any]  # as the older one's client read it
-    revision: str  # of the older one's tables
+    ann: User  # added to the older server if its users are in the database
+    logged: dict[str, Any]  # as read by the older client
+    revision: str  # schema revision of the older tables
 
 
 @pytest.fixture(scope="module", params=OLDER)
@@ -45,7 +45,7 @@ def upgraded(request: pytest.FixtureRequest, new_stack: NewStack) -> Upgraded:
     image = _build(version)
     server = new_stack()
     server.compose("up", "--detach", "--build", "--no-deps", "db")
-    server.compose("run", "--rm", "--no-deps", "-T", "mlflow", "true")  # makes the volume, which is its user's
+    server.compose("run", "--rm", "--no-deps", "-T", "mlflow", "true")  # creates the volume with the right owner
     _wait_for_the_database(server)
     older = f"{server.name}_older"
     docker(
@@ -65,7 +65,7 @@ def upgraded(request: pytest.FixtureRequest, new_stack: NewStack) -> Upgraded:
 
 
 def _build(version: str) -> str:
-    """The image of an older server."""
+    """Build the image of an older server."""
     name = f"cifar-exp-test-mlflow:{version}"
     arguments = [f"--build-arg={key}={value}" for key, value in {"MLFLOW": version, "USERS": OLDER[version]}.items()]
     docker(
@@ -91,7 +91,7 @@ def _revision(server: Stack) -> str:
 
 
 def _dump(server: Stack) -> list[str]:
-    """All that the database holds, but for the key that pg_dump makes up for each dump."""
+    """Content of the database, without the key that pg_dump creates for each dump."""
     lines = server.inside("db", "pg_dump", "--username=mlflow", "mlflow").stdout.splitlines()
     return [line for line in lines if not line.startswith(("\\restrict", "\\unrestrict"))]
 
@@ -101,14 +101,14 @@ def _sha256(path: str) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def test_tables_become_those_of_this_mlflow(upgraded: Upgraded) -> None:
+def test_tables_are_upgraded_to_this_mlflow(upgraded: Upgraded) -> None:
     head = upgraded.server.inside("mlflow", "python", "-W", "ignore", "-c", HEAD).stdout.strip()
     assert head
     assert upgraded.revision != head
     assert _revision(upgraded.server) == head
 
 
-def test_runs_are_what_they_were(upgraded: Upgraded) -> None:
+def test_runs_are_unchanged(upgraded: Upgraded) -> None:
     logged = upgraded.logged
     with upgraded.server.client(upgraded.ann) as client:
         assert client.get_experiment_by_name("older").experiment_id == logged["experiment"]
@@ -127,7 +127,7 @@ def test_runs_are_what_they_were(upgraded: Upgraded) -> None:
     assert len(metrics["val/accuracy"]) == 5
 
 
-def test_artifacts_and_models_are_what_they_were(upgraded: Upgraded, tmp_path: Path) -> None:
+def test_artifacts_and_models_are_unchanged(upgraded: Upgraded, tmp_path: Path) -> None:
     logged, login = upgraded.logged, {"dst_path": str(tmp_path), "tracking_uri": upgraded.server.url}
     with upgraded.server.client(upgraded.ann) as client:
         log = download_artifacts(run_id=logged["run_id"], artifact_path="logs/run.log", **login)
@@ -137,7 +137,7 @@ def test_artifacts_and_models_are_what_they_were(upgraded: Upgraded, tmp_path: P
     assert (_sha256(log), _sha256(weights)) == (logged["log"], logged["weights"])
 
 
-def test_users_log_in_as_before_and_the_administrator_as_the_settings_say(upgraded: Upgraded) -> None:
+def test_users_keep_their_passwords_and_the_administrator_has_that_of_the_settings(upgraded: Upgraded) -> None:
     logins = {upgraded.ann: 200, upgraded.server.admin: 200, User("admin", "an-older-password"): 401}
     for user, status in logins.items():
         assert upgraded.server.ask(SEARCH, user, json={"max_results": 1}).status_code == status, user.name
@@ -163,5 +163,5 @@ def test_another_start_changes_nothing(upgraded: Upgraded) -> None:
 
 def test_users_are_members(upgraded: Upgraded) -> None:
     server, ann = upgraded.server, upgraded.ann
-    told = server.ask(f"/api/3.0/mlflow/users/roles/list?username={ann.name}", server.admin).json()
-    assert [role["name"] for role in told["roles"] if not role["name"].startswith("__user_")] == ["member"]
+    answer = server.ask(f"/api/3.0/mlflow/users/roles/list?username={ann.name}", server.admin).json()
+    assert [role["name"] for role in answer["roles"] if not role["name"].startswith("__user_")] == ["member"]

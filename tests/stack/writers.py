@@ -1,7 +1,7 @@
-"""Several clients that log to a server all the time, and know what it has acknowledged.
+"""Clients that log to a server all the time and remember what it has acknowledged.
 
-MLflow's client repeats a call whose connection was refused or closed, but not one whose answer breaks off half way. The
-run is then left as far as it had come, and its writer begins another.
+MLflow's client repeats a call whose connection was refused or closed, but not one whose answer was cut off. The run is
+then left incomplete, and its writer starts another.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 WRITERS, STEPS, METRICS, ARTIFACT_BYTES = 4, 5, 10, 20_000
-WITHIN = 180  # seconds, for runs to be finished
+WITHIN = 180  # seconds, until runs are finished
 PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "10", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
 
 
 @dataclass
 class Acknowledged:
-    """What the server has said yes to, of one run."""
+    """Data of one run that the server has acknowledged."""
 
     run_id: str
     steps: list[int] = field(default_factory=list)
-    artifact: str | None = None  # its SHA-256
+    artifact: str | None = None  # SHA-256 of the artifact
     finished: bool = False
 
 
 class Writers:
-    """As a context manager: they write from its beginning to its end."""
+    """Context manager in which several clients write to the server all the time."""
 
     def __init__(self, server: Stack, user: User, experiment: str, folder: Path) -> None:
         self.acknowledged: list[Acknowledged] = []
@@ -57,7 +57,7 @@ class Writers:
         return self
 
     def wait_for_more(self, runs: int) -> None:
-        """Until so many more runs are finished."""
+        """Wait until this number of further runs is finished."""
         wanted, until = self.finished + runs, time.monotonic() + WITHIN
         while self.finished < wanted:
             assert time.monotonic() < until, f"not {runs} more runs within {WITHIN} s: {self._gave_up[-WRITERS:]}"
@@ -65,7 +65,7 @@ class Writers:
 
     @property
     def finished(self) -> int:
-        """How many runs are."""
+        """Number of finished runs."""
         return sum(one.finished for one in self.acknowledged)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -100,7 +100,7 @@ class Writers:
 
 
 def everything_is_there(client: MlflowClient, acknowledged: list[Acknowledged], folder: Path) -> None:
-    """Each run, each point once, each artifact to the byte."""
+    """The server has each run, each point exactly once, and each artifact byte for byte."""
     for one in acknowledged:
         run = client.get_run(one.run_id)
         assert run.info.status == "FINISHED" or not one.finished

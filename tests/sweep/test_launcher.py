@@ -1,4 +1,4 @@
-"""hydra/launcher=parallel: what it takes, refuses and composes, without starting Ray."""
+"""Tests of hydra/launcher=parallel that do not start Ray: settings, errors and composed jobs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def settings(**changed: object) -> Settings:
 
 
 def tasks(*overrides: str, threads: int = 1) -> list[Task]:
-    """As Hydra's sweeper hands them over."""
+    """Compose jobs from overrides, as Hydra's sweeper hands them over."""
     plan = composition.plan([*overrides, "sweep.name=s"], multirun=True)
     with initialize_config_dir(str(composition.CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
@@ -43,14 +43,14 @@ def tasks(*overrides: str, threads: int = 1) -> list[Task]:
         return task.compose(loader, config, [[*job, *plan.arguments] for job in plan.overrides], 0, threads)
 
 
-def test_it_is_chosen_by_name_and_other_launchers_are_left_alone() -> None:
+def test_only_the_parallel_launcher_has_its_settings_checked() -> None:
     assert settings() == Settings(cpus_per_job=1, gpus_per_job=None, memory_per_job=None, address=None)
     for other in ([], ["hydra/launcher=basic"], ["hydra/launcher=slurm"]):
         assert launcher.chosen(composition.plan(["seed=1,2", *other], multirun=True).launcher) is None
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"cpus_per_job": 0}, "cpus_per_job: got 0, expected a number above 0"),
         ({"cpus_per_job": -1}, "cpus_per_job: got -1, expected a number above 0"),
@@ -65,14 +65,14 @@ def test_it_is_chosen_by_name_and_other_launchers_are_left_alone() -> None:
         ({"address": "nowhere"}, "address: got 'nowhere', expected HOST:PORT or ray://HOST:PORT"),
     ],
 )
-def test_what_no_job_could_run_with_is_refused(wrong: dict[str, object], said: str) -> None:
+def test_invalid_settings_are_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(UserError) as refused:
         settings(**wrong)
-    assert str(refused.value).startswith(f"hydra.launcher.{said}")
+    assert str(refused.value).startswith(f"hydra.launcher.{message}")
 
 
 def test_a_cluster_that_does_not_answer_is_refused() -> None:
-    with socket.socket() as taken:  # bound, and not listening
+    with socket.socket() as taken:  # bound but not listening
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(UserError, match=f"^hydra.launcher.address={address}: nobody answers there"):
@@ -90,7 +90,7 @@ def test_a_cluster_that_does_not_answer_is_refused() -> None:
         (1, 0.25, None, 4, {"CPU": 1, "GPU": 0.25}, 1),
     ],
 )
-def test_what_a_job_takes(
+def test_resources_of_a_job(
     cpus: float, gpus: float | None, memory: float | None, there: float, taken: dict[str, float], threads: int
 ) -> None:
     asked = Settings(cpus, gpus, memory, None)
@@ -107,29 +107,29 @@ def test_jobs_are_composed_with_their_names_numbers_and_folders() -> None:
     assert first.kind == second.kind
 
 
-def test_a_job_waits_for_those_whose_weights_it_goes_on_from() -> None:
+def test_a_job_waits_for_the_jobs_whose_weights_it_starts_from() -> None:
     jobs = tasks("name=a,b", "training.start_from=null,a")
     assert [job.after for job in jobs] == [frozenset(), frozenset({1}), frozenset(), frozenset({1, 2})]
 
 
-def test_jobs_that_change_a_process_for_good_do_not_share_one() -> None:
+def test_jobs_with_different_permanent_settings_do_not_share_a_process() -> None:
     jobs = tasks("training.deterministic=true,false", "training.device=cpu,auto")
     assert len({job.kind for job in jobs}) == 4
 
 
-def test_a_job_whose_threads_share_a_batch_and_one_whose_threads_cannot_do_not_share_a_process() -> None:
+def test_jobs_that_can_and_cannot_share_batches_between_cores_do_not_share_a_process() -> None:
     one, two = (tasks("model=baseline,bn,large", "training.device=cpu", threads=count) for count in (1, 2))
     assert [job.kind.shares_cores for job in one] == [False, False, False]
     assert [job.kind.shares_cores for job in two] == [True, False, True]
 
 
-def test_nothing_of_it_is_in_a_fingerprint() -> None:
+def test_launcher_settings_do_not_change_the_fingerprint() -> None:
     plans = [composition.plan(["seed=1,2", *more], True) for more in ([], [PARALLEL, "hydra.launcher.cpus_per_job=2"])]
     assert plans[0].jobs[0] == plans[1].jobs[0]
 
 
 @pytest.mark.parametrize("arguments", [["-m", PARALLEL, "hydra.launcher.cpus_per_job=0"], [PARALLEL, "--cfg", "job"]])
-def test_neither_a_refusal_nor_a_question_imports_ray(arguments: list[str]) -> None:
+def test_errors_and_help_do_not_import_ray(arguments: list[str]) -> None:
     program = f"""
 import sys
 from cifar_exp.__main__ import main
@@ -143,7 +143,7 @@ assert not {{"ray", "keras", "tensorflow", "mlflow"}} & set(sys.modules)
 
 
 @pytest.mark.parametrize(
-    ("without", "chosen", "said"),
+    ("without", "chosen", "message"),
     [
         ("ray", "parallel", "hydra/launcher=parallel needs ray: pip install 'cifar-exp[parallel]'"),
         (
@@ -153,7 +153,9 @@ assert not {{"ray", "keras", "tensorflow", "mlflow"}} & set(sys.modules)
         ),
     ],
 )
-def test_a_launcher_whose_package_is_missing_is_refused(tmp_path: Path, without: str, chosen: str, said: str) -> None:
+def test_a_launcher_whose_package_is_missing_is_refused(
+    tmp_path: Path, without: str, chosen: str, message: str
+) -> None:
     program = f"""
 import importlib.util, pkgutil, sys
 find_spec, walk = importlib.util.find_spec, pkgutil.walk_packages
@@ -164,33 +166,33 @@ sys.argv = ["cifar_exp", "-m", "seed=1,2", "hydra/launcher={chosen}"]
 sys.exit(main())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"cifar_exp: {said}\n")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"cifar_exp: {message}\n")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_images_are_written_down_where_they_are_found(small_cifar10: Path, tmp_path: Path) -> None:
+def test_sent_images_are_written_where_the_data_set_finds_them(small_cifar10: Path, tmp_path: Path) -> None:
     content = {path.name: path.read_bytes() for path in small_cifar10.iterdir()}
-    for _ in range(2):  # by two workers
+    for _ in range(2):  # once for each of two workers
         worker._write_images(tmp_path / "images", content)
         found = cifar10.find(str(tmp_path / "images"), verify="size")
         assert {path.name: path.read_bytes() for path in found.folder.iterdir()} == content
     assert {path.name for path in tmp_path.iterdir()} == {"small", "images"}
 
 
-def test_images_that_are_there_are_not_brought(small_cifar10: Path) -> None:
+def test_images_that_exist_are_not_sent(small_cifar10: Path) -> None:
     data = OmegaConf.create({"name": "cifar10", "dir": str(small_cifar10)})
     worker._bring_images(data, {str(small_cifar10): worker.Images("digest", None)})
     assert data.dir == str(small_cifar10)
 
 
-def test_a_run_that_is_lost_with_its_machine_is_told_killed(store: Store, tmp_path: Path) -> None:
+def test_a_run_lost_with_its_machine_is_set_to_killed(store: Store, tmp_path: Path) -> None:
     runs = []
     for sweep, number in (("lost", 1), ("lost", 2), ("other", 1)):
         tags = {"cifar_exp.sweep": sweep, "cifar_exp.job": str(number), "cifar_exp.outcome": "running"}
         run = Run.start(store, tmp_path / f"{sweep}{number}", "r", tags, {})
-        assert run.started() and run.wait(60)
+        assert run.wait_until_started() and run.wait(60)
         runs.append(run)
-    sync.lose(store, "lost", 1)
+    sync.record_lost_job(store, "lost", 1)
     found = [store.client.get_run(str(run.id)) for run in runs]
     assert [run.info.status for run in found] == ["KILLED", "RUNNING", "RUNNING"]
     assert [run.data.tags["cifar_exp.outcome"] for run in found] == ["interrupted", "running", "running"]

@@ -1,4 +1,4 @@
-"""What killed drivers leave in the temporary folder: it is found and removed, and nothing else is."""
+"""Tests of finding and removing what killed drivers leave in the temporary folder, and nothing else."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ with leftovers.temporary_folder("cifar-", sys.argv[1]) as folder:
 
 
 class Driver:
-    """A process with a temporary folder, and its watchdog."""
+    """Process with a temporary folder and a watchdog."""
 
     def __init__(self, root: Path) -> None:
         self.process = subprocess.Popen(
@@ -77,21 +77,21 @@ def found(root: Path) -> dict[Path, list[int]]:
     return {one.folder: [p.pid for p in one.processes] for one in leftovers.find() if one.folder.parent == root}
 
 
-def test_folder_of_a_driver_that_ends_is_gone_and_its_watchdog_too(driver: Driver) -> None:
+def test_a_driver_that_ends_removes_its_folder_and_ends_its_watchdog(driver: Driver) -> None:
     driver.end()
     assert not driver.folder.exists() and not driver.watchdog.is_running()
 
 
-def test_driver_that_is_killed_has_its_watchdog_clean_up(driver: Driver, root: Path) -> None:
-    assert found(root) == {}  # what belongs to one that lives is not left
-    assert os.getpgid(driver.watchdog.pid) == driver.watchdog.pid  # which Ctrl-C in the driver's group does not reach
+def test_the_watchdog_of_a_killed_driver_removes_its_leftovers(driver: Driver, root: Path) -> None:
+    assert found(root) == {}  # the folder of a running driver is not a leftover
+    assert os.getpgid(driver.watchdog.pid) == driver.watchdog.pid  # Ctrl-C does not reach the watchdog
     driver.kill()
     gone, _ = psutil.wait_procs([driver.watchdog, driver.started], timeout=60)
     assert len(gone) == 2 and not driver.folder.exists()
-    assert driver.looks.is_running()  # it is not Ray's
+    assert driver.looks.is_running()  # it is not a process of Ray
 
 
-def test_what_is_left_without_a_watchdog_is_found_and_removed(driver: Driver, root: Path) -> None:
+def test_leftovers_without_a_watchdog_are_found_and_removed(driver: Driver, root: Path) -> None:
     other = Driver(root)
     driver.watchdog.kill()
     driver.kill()
@@ -103,18 +103,18 @@ def test_what_is_left_without_a_watchdog_is_found_and_removed(driver: Driver, ro
     other.end()
 
 
-def test_folder_without_a_lock_is_left_once_it_is_old(root: Path) -> None:
+def test_an_old_folder_without_a_lock_is_a_leftover(root: Path) -> None:
     names = ("cifar-abcdefgh", f"cifar_exp-{os.getuid()}-0123.ab.part", f"cifar_exp-{os.getuid()}-0123456789abcdef")
     for name in names:
         (root / name).mkdir()
     assert found(root) == {}
     for name in names:
         os.utime(root / name, (0, 0))
-    assert found(root) == {root / name: [] for name in names[:2]}  # the last are images, for the next sweep
+    assert found(root) == {root / name: [] for name in names[:2]}  # the others are images, which later sweeps use
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder to another user")
-def test_what_belongs_to_another_user_is_left_alone(root: Path) -> None:
+def test_folders_of_other_users_are_left_alone(root: Path) -> None:
     theirs = root / "cifar-abcdefgh"
     theirs.mkdir()
     os.chown(theirs, 12345, 12345)

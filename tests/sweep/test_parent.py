@@ -1,4 +1,4 @@
-"""The parent run of a sweep: made first, given the results of its jobs last."""
+"""Tests of the parent run of a sweep."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def metrics(accuracy: float) -> dict[str, float]:
 
 @pytest.fixture
 def planned(store: Store, tmp_path: Path) -> Plan:
-    """A sweep of four jobs into the shared store."""
+    """Plan of a sweep of four jobs in the shared store."""
     overrides = [
         "optimizer=sgd,adam",
         "seed=1,2",
@@ -44,7 +44,7 @@ def planned(store: Store, tmp_path: Path) -> Plan:
 
 @pytest.fixture
 def jobs(planned: Plan, store: Store) -> list[JobResult]:
-    """Three of the four have left a result: two finished, one failed."""
+    """Results of the planned jobs: two finished, one failed, one has no result."""
     assert planned.folder is not None
     left = {
         0: JobResult("baseline-sgd-seed=1", "FINISHED", 12.34, "id0", metrics(0.5), HISTORY),
@@ -57,9 +57,9 @@ def jobs(planned: Plan, store: Store) -> list[JobResult]:
     return parent.results(planned)
 
 
-def test_the_parent_is_found_by_the_name_of_its_sweep(planned: Plan, store: Store) -> None:
+def test_the_parent_run_is_found_by_the_name_of_its_sweep(planned: Plan, store: Store) -> None:
     run = parent.start(planned, COMMAND)
-    assert run.started()
+    assert run.wait_until_started()
     found = store.find_sweep(planned.sweep_name)
     assert found is not None and found.info.run_id == run.id
     found = store.client.get_run(run.id)
@@ -73,7 +73,7 @@ def test_the_parent_is_found_by_the_name_of_its_sweep(planned: Plan, store: Stor
     run.finish("FINISHED")
 
 
-def test_a_result_survives_being_written_and_leaves_no_part(tmp_path: Path) -> None:
+def test_a_result_is_read_as_it_was_written_and_leaves_no_partial_file(tmp_path: Path) -> None:
     job = JobResult("n", "FINISHED", 1.5, "id", metrics(0.5), HISTORY)
     job.write(tmp_path)
     assert JobResult.read(tmp_path) == job
@@ -81,7 +81,7 @@ def test_a_result_survives_being_written_and_leaves_no_part(tmp_path: Path) -> N
     assert JobResult.read(tmp_path / "none") is None
 
 
-def test_results_are_of_every_job_in_order_also_of_those_that_left_none(jobs: list[JobResult]) -> None:
+def test_results_include_every_job_in_order(jobs: list[JobResult]) -> None:
     assert [(job.name, job.status) for job in jobs] == [
         ("baseline-sgd-seed=1", "FINISHED"),
         ("baseline-sgd-seed=2", "FAILED"),
@@ -90,8 +90,8 @@ def test_results_are_of_every_job_in_order_also_of_those_that_left_none(jobs: li
     ]
 
 
-def begun(planned: Plan) -> Plan:
-    """Started, and its process gone, in a folder that may be renamed."""
+def start_and_lose(planned: Plan) -> Plan:
+    """Plan of a sweep that was started and whose process is gone, in its own folder."""
     assert planned.folder is not None
     run = parent.start(planned, COMMAND)
     run.finish("KILLED")
@@ -101,38 +101,36 @@ def begun(planned: Plan) -> Plan:
     return planned
 
 
-def test_a_sweep_that_is_gone_on_with_is_the_same_run_with_its_results(
-    planned: Plan, store: Store, tmp_path: Path
-) -> None:
-    planned = begun(replace(planned, folder=tmp_path / "sweep"))
+def test_a_resumed_sweep_keeps_its_parent_run_and_results(planned: Plan, store: Store, tmp_path: Path) -> None:
+    planned = start_and_lose(replace(planned, folder=tmp_path / "sweep"))
     before = store.find_sweep(planned.sweep_name)
-    assert parent.begun(planned, COMMAND) == planned.sweep_name
-    assert parent.begun(planned, f"{COMMAND} seed=3") is None
+    assert parent.find_earlier(planned, COMMAND) == planned.sweep_name
+    assert parent.find_earlier(planned, f"{COMMAND} seed=3") is None
     run = parent.start(planned, COMMAND)
     with pytest.raises(UserError, match="this sweep is running, as sweep"):
-        parent.begun(planned, COMMAND)
+        parent.find_earlier(planned, COMMAND)
     assert [job.status for job in parent.results(planned)] == ["FINISHED", *[parent.NOT_RUN] * 3]
     run.finish("FINISHED")
     assert before is not None and run.id == before.info.run_id
     assert store.client.get_run(run.id).info.status == "FINISHED"
 
 
-def test_a_parent_that_was_deleted_is_said_and_its_jobs_are_nested_under_a_new_one(
+def test_a_deleted_parent_run_is_replaced_and_the_jobs_are_nested_under_the_new_one(
     planned: Plan, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     planned = replace(planned, folder=tmp_path / "sweep")
     first = parent.start(planned, COMMAND)
-    assert first.started()
+    assert first.wait_until_started()
 
     def job(number: int) -> Run:
-        """Of the sweep, that has finished."""
+        """Log a finished job of the sweep."""
         tags = {"cifar_exp.sweep": planned.sweep_name, "cifar_exp.job": str(number)}
         with Run.start(store, tmp_path / "sweep" / str(number), "job", tags, {}, planned.sweep_name, False, 1) as run:
             return run
 
     sent = job(0)
     store.client.delete_run(first.id)
-    waiting = job(1)  # it cannot be nested under anything
+    waiting = job(1)  # its events wait because its parent run is deleted
     assert waiting.id is None
     first._drain_seconds = 2
     first.finish("KILLED")
@@ -140,10 +138,10 @@ def test_a_parent_that_was_deleted_is_said_and_its_jobs_are_nested_under_a_new_o
 
     caplog.clear()
     second = parent.start(planned, COMMAND)
-    assert second.started() and second.id != first.id
+    assert second.wait_until_started() and second.id != first.id
     parent.take_in(second, planned.sweep_name)
-    said = [record.getMessage() for record in caplog.records]
-    assert f"The parent run of sweep {planned.sweep_name} was deleted: a new one takes its jobs in" in said
+    messages = [record.getMessage() for record in caplog.records]
+    assert f"The parent run of sweep {planned.sweep_name} was deleted: a new one takes its jobs in" in messages
     state = sync.send(tmp_path / "sweep" / "1")
     assert state.is_whole
     for run_id in (sent.id, state.run_id):
@@ -153,28 +151,28 @@ def test_a_parent_that_was_deleted_is_said_and_its_jobs_are_nested_under_a_new_o
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"surprise": 1}', b"\xff"])
-def test_a_result_that_is_damaged_is_none(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_result_is_ignored(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "result.json").write_bytes(content)
     assert JobResult.read(tmp_path) is None
 
 
-def test_a_sweep_that_starts_afresh_sets_the_earlier_of_its_name_aside(planned: Plan, tmp_path: Path) -> None:
-    planned = begun(replace(planned, folder=tmp_path / "sweep"))
+def test_a_new_sweep_sets_an_earlier_one_with_its_name_aside(planned: Plan, tmp_path: Path) -> None:
+    planned = start_and_lose(replace(planned, folder=tmp_path / "sweep"))
     afresh = replace(planned, jobs=tuple(replace(job, resume="never") for job in planned.jobs))
-    assert parent.begun(afresh, COMMAND) is None
+    assert parent.find_earlier(afresh, COMMAND) is None
     run = parent.start(afresh, COMMAND)
     assert [job.status for job in parent.results(afresh)] == [parent.NOT_RUN] * 4
     run.finish("FINISHED")
     assert (tmp_path / "sweep.1" / "0" / "result.json").exists()
 
 
-def test_varying_is_what_differs_between_jobs_with_its_value() -> None:
+def test_varying_selects_the_overrides_that_differ_between_jobs() -> None:
     overrides = ["optimizer=sgd", "+model.knob=a=b", "training.epochs=3", "~note"]
     assert varying(overrides, ["optimizer", "model.knob"]) == {"optimizer": "sgd", "model.knob": "a=b"}
     assert varying(overrides, ["seed"]) == {}
 
 
-def test_the_table_has_a_row_a_job(jobs: list[JobResult]) -> None:
+def test_the_table_has_a_row_for_each_job(jobs: list[JobResult]) -> None:
     frame = parent.table(jobs)
     assert list(frame.columns) == [
         "job", "name", "status", "test/accuracy", "test/loss", "val/best_accuracy", "parameters", "seconds", "run_id",
@@ -201,7 +199,7 @@ def test_the_table_is_shown_in_columns(jobs: list[JobResult]) -> None:
     assert shown[3].split() == ["3", "baseline-adam-seed=1", "FINISHED", "0.7500", "0.2500", "0.7500", "10"]
 
 
-def test_at_the_end_the_parent_holds_table_curves_best_result_and_note(
+def test_the_finished_parent_run_has_table_curves_best_result_and_description(
     planned: Plan, jobs: list[JobResult], store: Store, tmp_path: Path
 ) -> None:
     run = parent.start(planned, COMMAND)
@@ -228,7 +226,7 @@ def test_at_the_end_the_parent_holds_table_curves_best_result_and_note(
     assert f"`python -m cifar_exp {COMMAND}`" in note
 
 
-def test_a_sweep_of_which_nothing_finished_ends_without_curves_and_best(planned: Plan, store: Store) -> None:
+def test_a_sweep_without_finished_jobs_has_no_curves_and_no_best_result(planned: Plan, store: Store) -> None:
     run = parent.start(planned, COMMAND)
     none = parent.results(planned)
     parent.finish(run, none, parent.table(none), COMMAND)
@@ -239,12 +237,12 @@ def test_a_sweep_of_which_nothing_finished_ends_without_curves_and_best(planned:
     assert "side by side" not in found.data.tags["mlflow.note.content"]
 
 
-def test_a_report_that_cannot_be_drawn_costs_the_sweep_nothing_else(
+def test_everything_else_is_logged_if_the_report_cannot_be_drawn(
     planned: Plan, jobs: list[JobResult], store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert planned.folder is not None
     with Journal(planned.folder / "0") as journal:
-        journal.append("start", {"tags": {}})  # of a run without a name
+        journal.append("start", {"tags": {}})  # a run without a name
     run = parent.start(planned, COMMAND)
     parent.finish(run, jobs, parent.table(jobs), COMMAND)
     run.finish("FAILED")
@@ -253,7 +251,7 @@ def test_a_report_that_cannot_be_drawn_costs_the_sweep_nothing_else(
     assert "The report of the sweep could not be drawn: KeyError: 'name'" in caplog.text
 
 
-def test_a_sweep_whose_store_is_away_has_drawn_its_report(planned: Plan, tmp_path: Path) -> None:
+def test_the_report_is_drawn_while_the_store_is_away(planned: Plan, tmp_path: Path) -> None:
     assert planned.folder is not None
     away = replace(planned.jobs[0].tracking, uri="http://127.0.0.1:9", drain_seconds=0.0)
     planned = replace(planned, jobs=tuple(replace(job, tracking=away) for job in planned.jobs))

@@ -1,4 +1,4 @@
-"""A proxy that stands before a real server and misbehaves as it is told."""
+"""A proxy in front of a real server that simulates faults of the network and the server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODES = ("well", "500", "429", "slow", "cut before", "cut after", "cut half way"
 
 
 class Proxy:
-    """Its `mode` may be set at any time; `away` lets nobody connect."""
+    """HTTP proxy whose `mode` selects a fault and can be changed at any time."""
 
     def __init__(self, upstream: str) -> None:
         self.mode: str | Callable[[], str] = "well"
@@ -31,14 +31,14 @@ class Proxy:
         return f"http://127.0.0.1:{self._port}"
 
     def away(self) -> None:
-        """Nobody answers any more."""
+        """Stop listening."""
         if self._server:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
 
     def back(self) -> None:
-        """At the same address."""
+        """Listen again at the same address."""
         ThreadingHTTPServer.allow_reuse_address = True
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), self._handler())
         self._port = self._server.server_address[1]
@@ -66,7 +66,7 @@ class Proxy:
                 answer = upstream.getresponse()
                 body = answer.read()
                 upstream.close()
-                if mode == "cut after":  # it was done, and nobody learns of it
+                if mode == "cut after":  # the server has handled the request, but the client gets no answer
                     self.close_connection = True
                     self.connection.close()
                     return
@@ -90,7 +90,7 @@ class Proxy:
 
 @contextmanager
 def before(upstream: str) -> Iterator[Proxy]:
-    """A proxy that ends with the test."""
+    """Context manager that runs a proxy in front of a server."""
     proxy = Proxy(upstream)
     try:
         yield proxy

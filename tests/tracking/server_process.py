@@ -18,7 +18,7 @@ SERVER_STARTS_WITHIN = 120  # seconds
 
 @contextmanager
 def serve(folder: Path, *arguments: str, **variables: str) -> Iterator[str]:
-    """The address of an MLflow server that keeps all it has in this folder."""
+    """Context manager that runs an MLflow server with its data in a folder; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What was deleted in MLflow's UI is refused with the command that restores it, and what waits is sent after that."""
+"""Tests of deleted experiments and runs: they are refused, and events wait until they are restored."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ from cifar_exp.tracking.store import Store
 
 @pytest.fixture(params=["file", "server"])
 def uri(request: pytest.FixtureRequest) -> str:
-    """Of an SQLite store, and of a server."""
+    """Tracking URI of an SQLite store and of a server."""
     if request.param == "file":
         store: Store = request.getfixturevalue("store")
         return store.uri
     return str(request.getfixturevalue("mlflow_server"))
 
 
-def test_a_deleted_experiment_is_refused_wherever_it_is_asked_for(uri: str) -> None:
+def test_a_deleted_experiment_is_refused_by_every_check(uri: str) -> None:
     made = Store(uri, "refused?&'").experiment_id
     MlflowClient(uri).delete_experiment(made)
     store = Store(uri, "refused?&'")
-    said = re.escape(f"MLFLOW_TRACKING_URI={uri} {deleted.mlflow_program()} experiments restore --experiment-id {made}")
+    message = re.escape(
+        f"MLFLOW_TRACKING_URI={uri} {deleted.mlflow_program()} experiments restore --experiment-id {made}"
+    )
     for ask in (store.check, lambda: store.experiment_id, lambda: query.search(store), lambda: query.select(store)):
-        with pytest.raises(UserError, match=said) as refused:
+        with pytest.raises(UserError, match=message) as refused:
             ask()
         assert "\n" not in str(refused.value)
     finding = doctor_checks.tracking(store)
@@ -43,23 +45,23 @@ def test_a_deleted_experiment_is_refused_wherever_it_is_asked_for(uri: str) -> N
     assert doctor_checks.tracking(store).state == doctor_checks.OK
 
 
-def test_an_experiment_that_is_there_or_will_be_made_is_not_refused(uri: str) -> None:
+def test_an_existing_or_new_experiment_is_not_refused(uri: str) -> None:
     Store(uri, "there").check()
     assert Store(uri, "there").experiment_id
     Store(uri, "there").check()
 
 
-def test_a_file_that_is_none_of_mlflow_s_is_left_for_mlflow_to_refuse(tmp_path: Path) -> None:
+def test_a_file_in_another_format_is_left_to_mlflow_to_refuse(tmp_path: Path) -> None:
     (tmp_path / "other.db").write_text("not a database, and long enough to be looked at as one" * 20)
     assert Store(f"sqlite:///{tmp_path / 'other.db'}", "e").check() is None
 
 
 @pytest.mark.parametrize("what", ["experiment", "run"])
-def test_what_is_logged_while_it_is_deleted_waits_until_it_is_restored(uri: str, what: str, tmp_path: Path) -> None:
+def test_events_logged_after_a_deletion_are_sent_after_the_restoration(uri: str, what: str, tmp_path: Path) -> None:
     client = MlflowClient(uri)
     experiment = Store(uri, f"deleted {what} meanwhile").experiment_id
     with Run.start(Store(uri, f"deleted {what} meanwhile"), tmp_path, "a run", {}, {}, drain_seconds=0.1) as run:
-        assert run.started()
+        assert run.wait_until_started()
         if what == "run":
             client.delete_run(run.id)
         else:
@@ -73,7 +75,7 @@ def test_what_is_logged_while_it_is_deleted_waits_until_it_is_restored(uri: str,
     assert f"{what}s restore --{named}`" in str(state.away)
     command = re.search("`(.*?)`", str(state.away))
     assert command
-    if uri.startswith("sqlite"):  # as a person does
+    if uri.startswith("sqlite"):  # with the command of the message
         kept = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
         subprocess.run(command[1], shell=True, env=kept, check=True, capture_output=True, timeout=120)
     elif what == "run":
@@ -85,7 +87,7 @@ def test_what_is_logged_while_it_is_deleted_waits_until_it_is_restored(uri: str,
     assert (found.info.status, found.data.metrics) == ("FINISHED", {"train/loss": 1.0})
 
 
-def test_a_run_that_begins_after_its_experiment_was_deleted_waits_too(uri: str, tmp_path: Path) -> None:
+def test_a_run_that_starts_after_its_experiment_was_deleted_waits(uri: str, tmp_path: Path) -> None:
     client = MlflowClient(uri)
     experiment = Store(uri, "deleted before").experiment_id
     client.delete_experiment(experiment)
@@ -98,7 +100,7 @@ def test_a_run_that_begins_after_its_experiment_was_deleted_waits_too(uri: str, 
     assert client.get_run(state.run_id).data.metrics == {"train/loss": 1.0}
 
 
-def test_a_run_that_was_deleted_is_told_from_one_whose_experiment_was(uri: str) -> None:
+def test_a_deleted_run_is_distinguished_from_a_deleted_experiment(uri: str) -> None:
     client = MlflowClient(uri)
     store = Store(uri, "told apart")
     run = client.create_run(store.experiment_id)

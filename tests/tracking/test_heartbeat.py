@@ -1,4 +1,4 @@
-"""A run is RUNNING in the store only while its process lives, and is gone on with by one process."""
+"""Tests of heartbeats, dead runs, runs that two processes continue, and checkpoints in the store."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 from proxy import Proxy
 
 from cifar_exp.tracking import heartbeat, sync
-from cifar_exp.tracking.heartbeat import GONE_AFTER, HEARTBEAT, PROCESS, REASON
+from cifar_exp.tracking.heartbeat import DEAD_AFTER, HEARTBEAT, PROCESS, REASON
 from cifar_exp.tracking.replay import Replayer
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
 from cifar_exp.training.checkpoint import Checkpoint, Checkpoints
 
-LONG_AGO = datetime.now(UTC) - GONE_AFTER - timedelta(seconds=60)
+LONG_AGO = datetime.now(UTC) - DEAD_AFTER - timedelta(seconds=60)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def shaky(mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy
 
 @pytest.fixture
 def direct(mlflow_server: str, request: pytest.FixtureRequest) -> Store:
-    """Past the proxy; each test has an experiment of its own."""
+    """Store without the proxy; each test has its own experiment."""
     return Store(mlflow_server, request.node.name)
 
 
@@ -48,64 +48,64 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def silence(store: Store, run_id: str | None) -> None:
-    """As if its process had not been heard of for long."""
+    """Set the last heartbeat of a run to a time long ago."""
     store.client.set_tag(run_id, HEARTBEAT, f"{LONG_AGO:%Y-%m-%dT%H:%M:%SZ}")
 
 
-def test_a_run_says_which_process_it_is_of_and_again_and_again_that_it_lives(
+def test_a_run_names_its_process_and_repeats_its_heartbeat(
     direct: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cifar_exp.tracking.uploader._BEAT", 0.2)
     with begin(direct, tmp_path) as run:
-        assert run.started()
+        assert run.wait_until_started()
         assert run.id
 
         def tags() -> dict[str, str]:
             return dict(direct.client.get_run(run.id).data.tags)
 
-        assert tags()[PROCESS] == heartbeat.signature()[PROCESS]
+        assert tags()[PROCESS] == heartbeat.process_tags()[PROCESS]
         silence(direct, run.id)
-        wait_for(lambda: not heartbeat.is_gone(direct.client.get_run(run.id)))
+        wait_for(lambda: not heartbeat.is_dead(direct.client.get_run(run.id)))
 
 
-def test_a_run_of_which_nothing_was_heard_for_long_was_killed_and_no_other(direct: Store, tmp_path: Path) -> None:
+def test_only_runs_with_an_old_heartbeat_are_set_to_killed(direct: Store, tmp_path: Path) -> None:
     runs = {name: begin(direct, tmp_path / name) for name in ("gone", "lives")}
-    older = direct.client.create_run(direct.experiment_id).info.run_id  # of something that never tells
+    older = direct.client.create_run(direct.experiment_id).info.run_id  # a run without heartbeats
     (tmp_path / "gone" / "checkpoints").mkdir()
     (tmp_path / "gone" / "checkpoints" / "epoch-00003.checkpoint").write_bytes(b"state")
     runs["gone"]._checkpoint_seconds = 0
     runs["gone"].offer_checkpoint(tmp_path / "gone" / "checkpoints" / "epoch-00003.checkpoint")
-    assert all(run.started() and run.wait(60) for run in runs.values())
+    assert all(run.wait_until_started() and run.wait(60) for run in runs.values())
     silence(direct, runs["gone"].id)
-    (told,) = heartbeat.end_the_gone(direct)
-    assert runs["gone"].id and runs["gone"].id in told
+    (message,) = heartbeat.end_dead_runs(direct)
+    assert runs["gone"].id and runs["gone"].id in message
     found = direct.client.get_run(runs["gone"].id)
     assert (found.info.status, found.data.tags["cifar_exp.outcome"]) == ("KILLED", "interrupted")
     assert found.info.end_time == int(LONG_AGO.replace(microsecond=0).timestamp() * 1000)
     assert found.data.tags[REASON].endswith("; the same command goes on from its checkpoint")
     for alive in (runs["lives"].id, older):
         assert direct.client.get_run(alive).info.status == "RUNNING"
-    assert heartbeat.end_the_gone(direct) == []
+    assert heartbeat.end_dead_runs(direct) == []
     for run in runs.values():
         run.finish("KILLED")
 
 
-def test_a_store_without_the_experiment_stays_without_it(mlflow_server: str) -> None:
+def test_ending_dead_runs_does_not_create_an_experiment(mlflow_server: str) -> None:
     nowhere = Store(mlflow_server, "not there")
-    assert heartbeat.end_the_gone(nowhere) == []
+    assert heartbeat.end_dead_runs(nowhere) == []
     assert nowhere.client.get_experiment_by_name("not there") is None
 
 
-def test_a_run_that_was_taken_for_dead_runs_again_once_it_is_heard_of(
+def test_a_run_that_was_set_to_killed_is_running_again_after_its_next_event(
     shaky: Proxy, direct: Store, tmp_path: Path
 ) -> None:
     run = begin(Store(shaky.uri, direct.experiment), tmp_path)
-    assert run.started()
+    assert run.wait_until_started()
     shaky.away()
     run.log_metrics({"train/loss": 1.0}, 1)
-    wait_for(lambda: run._live.away is not None)
+    wait_for(lambda: run._uploader.away is not None)
     silence(direct, run.id)
-    assert len(heartbeat.end_the_gone(direct)) == 1
+    assert len(heartbeat.end_dead_runs(direct)) == 1
     shaky.back()
     wait_for(lambda: "train/loss" in direct.client.get_run(run.id).data.metrics)
     found = direct.client.get_run(run.id)
@@ -114,15 +114,15 @@ def test_a_run_that_was_taken_for_dead_runs_again_once_it_is_heard_of(
     assert direct.client.get_run(run.id).info.status == "FINISHED"
 
 
-def test_a_run_that_another_process_has_taken_over_is_left_to_it(shaky: Proxy, direct: Store, tmp_path: Path) -> None:
+def test_events_of_a_run_that_was_taken_over_are_not_sent(shaky: Proxy, direct: Store, tmp_path: Path) -> None:
     run = begin(Store(shaky.uri, direct.experiment), tmp_path, drain_seconds=1)
-    assert run.started()
+    assert run.wait_until_started()
     shaky.away()
     run.log_metrics({"train/loss": 1.0}, 1)
-    wait_for(lambda: run._live.away is not None)
+    wait_for(lambda: run._uploader.away is not None)
     direct.client.set_tag(run.id, PROCESS, "another")
     shaky.back()
-    wait_for(lambda: run._live.away == f"process another goes on with run {run.id}")
+    wait_for(lambda: run._uploader.away == f"process another goes on with run {run.id}")
     run.finish("FINISHED")
     found = direct.client.get_run(run.id)
     assert (found.info.status, found.data.metrics) == ("RUNNING", {})
@@ -142,16 +142,14 @@ def saved(run: Run, epoch: int) -> Path:
 
 
 def newest(store: Store, run: Run, folder: Path) -> int:
-    """The epoch that another machine would go on from."""
+    """Epoch from which another machine would resume the run."""
     there = Checkpoints(folder / f"elsewhere-{time.time_ns()}")
     for path in checkpoints(store, run):
         there.add(Path(store.artifacts(store.client.get_run(run.id)).download_artifacts(path, str(folder))))
     return there.epochs()[-1]
 
 
-def test_the_newest_checkpoint_is_in_the_store_and_none_once_the_run_has_finished(
-    direct: Store, tmp_path: Path
-) -> None:
+def test_the_store_has_the_newest_checkpoint_until_the_run_has_finished(direct: Store, tmp_path: Path) -> None:
     with begin(direct, tmp_path, checkpoint_seconds=0) as run:
         for epoch in (1, 2, 3):
             run.offer_checkpoint(saved(run, epoch))
@@ -159,7 +157,7 @@ def test_the_newest_checkpoint_is_in_the_store_and_none_once_the_run_has_finishe
             assert newest(direct, run, tmp_path) == epoch
         assert checkpoints(direct, run) == ["checkpoints/newest-0.checkpoint", "checkpoints/newest-1.checkpoint"]
         gone = saved(run, 4)
-        run._live.stop()  # what it would send has been superseded meanwhile
+        run._uploader.stop()  # otherwise it would send checkpoints that the test removes
         run.offer_checkpoint(gone)
         gone.unlink()
         Replayer(tmp_path, direct).send()
@@ -168,9 +166,7 @@ def test_the_newest_checkpoint_is_in_the_store_and_none_once_the_run_has_finishe
     assert checkpoints(direct, run) == []
 
 
-def test_between_two_checkpoints_time_passes_but_an_interruption_sends_the_newest(
-    direct: Store, tmp_path: Path
-) -> None:
+def test_checkpoints_are_sent_at_intervals_and_on_an_interruption(direct: Store, tmp_path: Path) -> None:
     run = begin(direct, tmp_path, checkpoint_seconds=1000)
     for epoch in (1, 2, 3):
         run.offer_checkpoint(saved(run, epoch))
@@ -179,7 +175,7 @@ def test_between_two_checkpoints_time_passes_but_an_interruption_sends_the_newes
     assert newest(direct, run, tmp_path) == 3
 
 
-def test_where_none_are_wanted_none_are_sent(direct: Store, tmp_path: Path) -> None:
+def test_no_checkpoint_is_sent_if_none_is_wanted(direct: Store, tmp_path: Path) -> None:
     run = begin(direct, tmp_path)
     run.offer_checkpoint(saved(run, 1))
     run.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)

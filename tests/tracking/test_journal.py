@@ -1,4 +1,4 @@
-"""The journal: every event is there as it was written, and what is damaged is told apart from what is not."""
+"""Tests of the journal: events are read back as they were written, and damaged lines are recognized."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def written(folder: Path, *steps: float) -> None:
 
 
 def steps(folder: Path) -> list[float | None]:
-    """Of the events; None for damage."""
+    """Steps of the events in a journal; None for a damaged line."""
     return [event.content["step"] if isinstance(event, Event) else None for event in journal.read(folder)]
 
 
-def test_events_come_back_as_they_were_written(tmp_path: Path) -> None:
+def test_events_are_read_as_they_were_written(tmp_path: Path) -> None:
     content = {"text": "ä\n\u2028", "values": {"a": 0.1, "b": 1e-300, "c": math.inf}, "none": None}
     with Journal(tmp_path) as one:
         one.append("tags", content)
@@ -49,20 +49,20 @@ def test_events_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert 1_700_000_000_000 < first.time <= second.time
 
 
-def test_a_number_that_is_none_comes_back_too(tmp_path: Path) -> None:
+def test_nan_is_read_as_it_was_written(tmp_path: Path) -> None:
     written(tmp_path, math.nan)
     (step,) = steps(tmp_path)
     assert step is not None and math.isnan(step)
 
 
-def test_it_is_gone_on_with_and_read_from_any_line(tmp_path: Path) -> None:
+def test_a_journal_can_be_continued_and_read_from_any_line(tmp_path: Path) -> None:
     written(tmp_path, 1, 2)
     written(tmp_path, 3)
     assert steps(tmp_path) == [1, 2, 3]
     assert [event.content["step"] for event in journal.read(tmp_path, 2) if isinstance(event, Event)] == [3]
 
 
-def test_only_one_process_writes_it_at_a_time(tmp_path: Path) -> None:
+def test_only_one_process_can_write_a_journal(tmp_path: Path) -> None:
     with Journal(tmp_path):
         assert journal.is_live(tmp_path)
         with pytest.raises(UserError, match="another process is writing this run"):
@@ -71,7 +71,7 @@ def test_only_one_process_writes_it_at_a_time(tmp_path: Path) -> None:
     written(tmp_path, 1)
 
 
-def test_a_flipped_bit_anywhere_is_found_and_costs_that_line_alone(tmp_path: Path) -> None:
+def test_a_flipped_bit_damages_only_its_line(tmp_path: Path) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -90,7 +90,7 @@ def test_a_flipped_bit_anywhere_is_found_and_costs_that_line_alone(tmp_path: Pat
     assert isinstance(damage, Damage) and damage.line == 2
 
 
-def test_a_line_without_an_end_is_left_alone_and_a_damaged_one_once_others_follow(tmp_path: Path) -> None:
+def test_a_partial_last_line_is_skipped_and_is_damage_once_others_follow(tmp_path: Path) -> None:
     written(tmp_path, 1, 2)
     whole = (tmp_path / FILE).read_bytes()
     (tmp_path / FILE).write_bytes(whole[:-10])
@@ -99,7 +99,7 @@ def test_a_line_without_an_end_is_left_alone_and_a_damaged_one_once_others_follo
     assert steps(tmp_path) == [1, None, 3]
 
 
-def test_what_a_killed_process_had_written_is_all_there(tmp_path: Path) -> None:
+def test_all_events_of_a_killed_process_are_read(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
@@ -112,7 +112,7 @@ def test_what_a_killed_process_had_written_is_all_there(tmp_path: Path) -> None:
     assert found == list(range(len(found)))
 
 
-def test_threads_may_write_at_once(tmp_path: Path) -> None:
+def test_threads_can_write_at_the_same_time(tmp_path: Path) -> None:
     with Journal(tmp_path) as one:
 
         def write(first: int) -> None:
@@ -127,10 +127,10 @@ def test_threads_may_write_at_once(tmp_path: Path) -> None:
     assert sorted(step for step in steps(tmp_path) if step is not None) == list(range(800))
 
 
-def test_the_reserve_is_held_while_it_is_open(tmp_path: Path) -> None:
+def test_space_is_reserved_while_the_journal_is_open(tmp_path: Path) -> None:
     with Journal(tmp_path) as one:
         assert sum(path.stat().st_blocks * 512 for path in tmp_path.iterdir()) >= 1 << 18
-        one.use_reserve()
+        one.release_reserve()
         assert [path.name for path in tmp_path.iterdir()] == [FILE]
     written(tmp_path, 1)
     assert [path.name for path in tmp_path.iterdir()] == [FILE]

@@ -1,4 +1,4 @@
-"""What an earlier process left in a folder decides whether its run is gone on with."""
+"""Tests of reading a run from its folder, and of the decision whether it can be resumed."""
 
 from __future__ import annotations
 
@@ -34,34 +34,34 @@ def left(folder: Path, *events: tuple[str, dict[str, object]]) -> LocalRun | Non
         ([START, ("finish", {"status": "KILLED"}), ("resume", {"cifar_exp.outcome": "running"})], True),
     ],
 )
-def test_what_was_interrupted_can_be_gone_on_with(
+def test_interrupted_runs_can_be_resumed(
     tmp_path: Path, events: list[tuple[str, dict[str, object]]], goes_on: bool
 ) -> None:
     run = left(tmp_path / "run", *events)
     assert run is not None
-    assert run.can_go_on() == goes_on
+    assert run.can_resume() == goes_on
     found = local_run.interrupted(tmp_path, STORE, **{"cifar_exp.fingerprint": "f"})
     assert (found.folder if found else None) == (tmp_path / "run" if goes_on else None)
     assert local_run.interrupted(tmp_path, STORE, **{"cifar_exp.fingerprint": "g"}) is None
     assert local_run.interrupted(tmp_path, Store(STORE.uri, "another"), **{"cifar_exp.fingerprint": "f"}) is None
 
 
-def test_what_another_process_writes_cannot(tmp_path: Path) -> None:
+def test_a_run_that_is_being_written_cannot_be_resumed(tmp_path: Path) -> None:
     with Journal(tmp_path / "run") as journal:
         journal.append(*START)
         run = LocalRun.read(tmp_path / "run")
-        assert run is not None and not run.can_go_on()
+        assert run is not None and not run.can_resume()
 
 
-def test_what_was_killed_on_its_way_out_is_not_over(tmp_path: Path) -> None:
+def test_a_finished_run_that_was_killed_before_it_closed_its_journal_can_be_resumed(tmp_path: Path) -> None:
     left(tmp_path, START, ("finish", {"status": "FINISHED"}))
     run = LocalRun.read(tmp_path)
-    assert run is not None and not run.can_go_on()
-    (tmp_path / "journal.reserve").touch()  # which a process gives up at its end
-    assert run.can_go_on()
+    assert run is not None and not run.can_resume()
+    (tmp_path / "journal.reserve").touch()  # a process removes it when it closes the journal
+    assert run.can_resume()
 
 
-def test_the_last_of_several_is_taken(tmp_path: Path) -> None:
+def test_the_latest_of_several_runs_is_resumed(tmp_path: Path) -> None:
     for name in ("b", "a"):
         left(tmp_path / name, START)
     runs = sorted(local_run.runs(tmp_path), key=lambda run: run.began)
@@ -69,12 +69,12 @@ def test_the_last_of_several_is_taken(tmp_path: Path) -> None:
     assert found is not None and found.began == runs[-1].began
 
 
-def test_a_folder_without_the_beginning_of_a_run_has_none(tmp_path: Path) -> None:
+def test_a_folder_without_a_start_event_has_no_run(tmp_path: Path) -> None:
     assert LocalRun.read(tmp_path) is None
     assert left(tmp_path, ("metrics", {"step": 1, "values": {}})) is None
 
 
-def test_what_is_set_aside_is_kept(tmp_path: Path) -> None:
+def test_set_aside_renames_a_folder(tmp_path: Path) -> None:
     for content in ("first", "second"):
         (tmp_path / "0").mkdir(exist_ok=True)
         (tmp_path / "0" / "file").write_text(content)
@@ -83,8 +83,8 @@ def test_what_is_set_aside_is_kept(tmp_path: Path) -> None:
     assert [(tmp_path / name / "file").read_text() for name in ("0.1", "0.2")] == ["first", "second"]
 
 
-def test_metrics_that_were_logged_are_known_by_name_and_step(tmp_path: Path) -> None:
+def test_logged_metrics_are_read_by_name_and_step(tmp_path: Path) -> None:
     events = [("metrics", {"step": step, "values": {"train/loss": 1.0, "val/loss": 2.0}}) for step in (1, 2)]
     left(tmp_path, START, *events, ("resume", {}), ("resume", {}))
     assert local_run.metrics(tmp_path) == {"train/loss": {1: 1.0, 2: 1.0}, "val/loss": {1: 2.0, 2: 2.0}}
-    assert local_run.resumed(tmp_path) == 2
+    assert local_run.count_resumes(tmp_path) == 2

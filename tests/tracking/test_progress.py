@@ -1,4 +1,4 @@
-"""How far a journal was sent: where that is damaged, the journal is sent again, and nothing is there twice."""
+"""Tests of the progress file: if it is damaged, the journal is sent again without duplicates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cifar_exp.tracking.store import Store
         b"",
         b'{"lines": 3',
         b"[]",
-        b'{"lines": 1000}',  # of another journal, or this one has lost its end
+        b'{"lines": 1000}',  # of another journal, or the end of this journal was lost
         b'{"lines": 3, "run_id": 7}',
         b'{"lines": 3, "refused": {"x": "why"}}',
         b'{"lines": 3, "refused": {"99": "why"}}',
@@ -26,7 +26,7 @@ from cifar_exp.tracking.store import Store
         b"\xff\xfe",
     ],
 )
-def test_a_damaged_file_costs_nothing(
+def test_a_journal_is_sent_again_without_duplicates_if_its_progress_is_damaged(
     store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
     with Run.start(store, tmp_path, "a run", {}, {"seed": 0}) as run:
@@ -40,7 +40,7 @@ def test_a_damaged_file_costs_nothing(
     assert Progress.read(tmp_path).lines == len(list(journal.read(tmp_path)))
 
 
-def test_what_is_logged_after_a_journal_has_lost_its_end_is_sent(store: Store, tmp_path: Path) -> None:
+def test_events_after_a_truncated_journal_are_sent(store: Store, tmp_path: Path) -> None:
     with Run.start(store, tmp_path, "a run", {}, {}) as run:
         for epoch in (1, 2, 3):
             run.log_metrics({"train/loss": 1 / epoch}, step=epoch)
@@ -53,7 +53,7 @@ def test_what_is_logged_after_a_journal_has_lost_its_end_is_sent(store: Store, t
     assert (found.info.status, found.data.metrics["val/loss"]) == ("FINISHED", 1.0)
 
 
-def test_what_was_sent_in_part_goes_whole_to_another_store_and_back(store: Store, tmp_path: Path) -> None:
+def test_a_partially_sent_journal_is_sent_completely_to_another_store(store: Store, tmp_path: Path) -> None:
     folder, other = tmp_path / "run", Store(f"sqlite:///{tmp_path / 'other.db'}", "elsewhere")
     with Run.start(store, folder, "a run", {}, {"seed": 0}) as run:
         run.log_metrics({"train/loss": 1.0}, step=1)
@@ -65,9 +65,9 @@ def test_what_was_sent_in_part_goes_whole_to_another_store_and_back(store: Store
     (found,) = other.client.search_runs([other.experiment_id])
     assert (found.info.run_id, found.info.status, found.data.params) == (state.run_id, "FINISHED", {"seed": "0"})
     assert [item.path for item in other.client.list_artifacts(found.info.run_id)] == ["figures"]
-    assert sync.send(folder).sent == 0  # it is whole where it was sent
+    assert sync.send(folder).sent == 0  # it was sent completely
 
-    with Run.resume(store, folder, {}) as resumed:  # the store that its journal names knows it still
+    with Run.resume(store, folder, {}) as resumed:  # the store that the journal names still has the run
         resumed.log_metrics({"train/loss": 0.5}, step=2)
     assert resumed.id == run.id
     assert [p.step for p in store.client.get_metric_history(run.id, "train/loss")] == [1, 2]

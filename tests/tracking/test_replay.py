@@ -1,4 +1,4 @@
-"""Whatever a real server and the network before it do, what a run logged arrives, and once."""
+"""Tests of sending a journal to a real server: all events arrive exactly once, whatever fails on the way."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ IMAGES = Split(np.zeros((2, 32, 32, 3), np.uint8), np.zeros(2, np.uint8))
 
 @pytest.fixture
 def shaky(mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """The server, behind a proxy that may be told to misbehave."""
+    """Server behind a proxy that simulates faults."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("cifar_exp.tracking.uploader._LONGEST_PAUSE", 1.0)
     with proxy.before(mlflow_server) as one:
@@ -53,7 +53,7 @@ def begin(uri: str, folder: Path, **how: Any) -> Run:
 
 
 def log(run: Run, classifier: keras.Model, pause: float = 0) -> None:
-    """All that a run does, and how long the longest call took."""
+    """Log everything that a run logs."""
     for epoch in range(1, EPOCHS + 1):
         run.log_metrics({"train/loss": 1 / epoch, "val/loss": math.nan if epoch == 3 else 2 / epoch}, step=epoch)
         time.sleep(pause)
@@ -67,7 +67,7 @@ def log(run: Run, classifier: keras.Model, pause: float = 0) -> None:
 
 
 def is_all_there_once(server: str, run: Run, folder: Path) -> None:
-    """Asked of the server itself."""
+    """Check, without the proxy, that the server has everything exactly once."""
     client = MlflowClient(server)
     (key,) = [event.content["key"] for event in journal.read(run.folder) if getattr(event, "kind", "") == "start"]
     experiment = client.get_experiment_by_name("replayed").experiment_id
@@ -91,7 +91,7 @@ def is_all_there_once(server: str, run: Run, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_server_that_always_misbehaves_in_one_way_for_a_while(
+def test_everything_arrives_after_a_period_of_one_fault(
     shaky: Proxy, mlflow_server: str, classifier: keras.Model, tmp_path: Path, mode: str
 ) -> None:
     shaky.mode = mode
@@ -101,7 +101,7 @@ def test_a_server_that_always_misbehaves_in_one_way_for_a_while(
     is_all_there_once(mlflow_server, run, tmp_path)
 
 
-def test_a_server_that_misbehaves_at_random(
+def test_everything_arrives_in_spite_of_random_faults(
     shaky: Proxy, mlflow_server: str, classifier: keras.Model, tmp_path: Path
 ) -> None:
     seed = random.randrange(2**32)
@@ -113,11 +113,11 @@ def test_a_server_that_misbehaves_at_random(
     is_all_there_once(mlflow_server, run, tmp_path)
 
 
-def test_a_server_that_goes_away_and_comes_back(
+def test_everything_arrives_after_the_server_was_away(
     shaky: Proxy, mlflow_server: str, classifier: keras.Model, tmp_path: Path
 ) -> None:
     with begin(shaky.uri, tmp_path / "run") as run:
-        assert run.started()
+        assert run.wait_until_started()
         shaky.away()
         began = time.monotonic()
         log(run, classifier)
@@ -127,7 +127,7 @@ def test_a_server_that_goes_away_and_comes_back(
     is_all_there_once(mlflow_server, run, tmp_path)
 
 
-def test_what_a_server_that_is_gone_for_good_did_not_take_is_synced_later_and_once(
+def test_sync_sends_later_what_the_server_did_not_get(
     shaky: Proxy,
     mlflow_server: str,
     classifier: keras.Model,
@@ -138,19 +138,19 @@ def test_what_a_server_that_is_gone_for_good_did_not_take_is_synced_later_and_on
     with begin(shaky.uri, tmp_path / "run", drain_seconds=0.5) as run:
         log(run, classifier)
     assert run.id is None
-    (said,) = [record.getMessage() for record in caplog.records if "events wait" in record.getMessage()]
-    assert f"15 events wait in {tmp_path / 'run'}; cifar-exp sync {tmp_path / 'run'} sends them" in said
-    assert "Connection refused" in said
+    (message,) = [record.getMessage() for record in caplog.records if "events wait" in record.getMessage()]
+    assert f"15 events wait in {tmp_path / 'run'}; cifar-exp sync {tmp_path / 'run'} sends them" in message
+    assert "Connection refused" in message
 
     (folder,) = sync.find([tmp_path])
-    assert sync.look(folder).waiting == 15
+    assert sync.state_of(folder).waiting == 15
     still = sync.send(folder)
     assert (still.waiting, still.sent, still.is_whole) == (15, 0, False)
     assert "Connection refused" in str(still.away)
 
     shaky.back()
     chance = random.Random(0)
-    shaky.mode = lambda: chance.choice(["cut after", "cut half way", "500"])  # what is resent arrives once
+    shaky.mode = lambda: chance.choice(["cut after", "cut half way", "500"])  # repeated requests have no further effect
     state = still
     for _ in range(200):
         state = sync.send(folder)
@@ -165,7 +165,7 @@ def test_what_a_server_that_is_gone_for_good_did_not_take_is_synced_later_and_on
     assert (again.waiting, again.sent, again.is_whole) == (0, 0, True)
 
 
-def test_what_the_server_refuses_is_told_and_does_not_hold_up_the_rest(mlflow_server: str, tmp_path: Path) -> None:
+def test_refused_events_are_reported_and_the_others_are_sent(mlflow_server: str, tmp_path: Path) -> None:
     with begin(mlflow_server, tmp_path / "run") as run:
         run.log_metrics({"not/a/../name\n": 1.0})
         run.log_metrics({"train/loss": 1.0}, step=1)
@@ -176,7 +176,7 @@ def test_what_the_server_refuses_is_told_and_does_not_hold_up_the_rest(mlflow_se
     assert MlflowClient(mlflow_server).get_run(run.id).data.metrics == {"train/loss": 1.0}
 
 
-def test_damage_costs_what_is_damaged_alone_and_is_named(
+def test_only_damaged_events_are_lost_and_they_are_reported(
     shaky: Proxy, mlflow_server: str, classifier: keras.Model, tmp_path: Path
 ) -> None:
     shaky.away()
@@ -200,7 +200,7 @@ def test_damage_costs_what_is_damaged_alone_and_is_named(
         f"line {len(lines)}",
     ]
     assert "checksum" in state.problems[0] and "1.bin is missing" in state.problems[1]
-    assert "2.bin is not what was written" in state.problems[2] and "is no event" in state.problems[3]
+    assert "2.bin is not what was written" in state.problems[2] and "is not an event" in state.problems[3]
     client = MlflowClient(mlflow_server)
     assert [p.step for p in client.get_metric_history(state.run_id, "train/loss")] == [1, 3, 4, 5, 6]
     names = {entry.path for entry in client.list_artifacts(state.run_id, "figures")}
@@ -209,13 +209,13 @@ def test_damage_costs_what_is_damaged_alone_and_is_named(
     assert run.id is None
 
 
-def test_a_run_whose_process_is_gone_is_told_to_be_killed(mlflow_server: str, tmp_path: Path) -> None:
+def test_a_run_whose_process_is_gone_is_set_to_killed(mlflow_server: str, tmp_path: Path) -> None:
     run = begin(mlflow_server, tmp_path)
     run.log_metrics({"train/loss": 1.0}, step=1)
-    assert sync.send(tmp_path).live  # by this process, which is not touched
+    assert sync.send(tmp_path).live  # this process is writing the journal, so it is left alone
     assert run.wait(30)
-    run._live.stop()
-    run._journal.close()  # as the end of a process does
+    run._uploader.stop()
+    run._journal.close()  # happens when a process ends
     state = sync.send(tmp_path)
     assert (state.sent, state.is_whole) == (2, True)
     found = MlflowClient(mlflow_server).get_run(run.id)
@@ -223,6 +223,6 @@ def test_a_run_whose_process_is_gone_is_told_to_be_killed(mlflow_server: str, tm
     assert sync.send(tmp_path).sent == 0
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         sync.find([tmp_path / "gone"])

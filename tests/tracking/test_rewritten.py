@@ -1,4 +1,4 @@
-"""Files that are written anew after they were logged: each arrives in its last form, and none is called damaged."""
+"""Tests of files that are written again after they were logged: the last version arrives and is not called damaged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def shaky(mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy
 
 @pytest.fixture
 def begin(shaky: Proxy, tmp_path: Path) -> Any:
-    """Start the run of a folder, or go on with it, in a process that does not wait for the server."""
+    """Start or resume the run of a folder, without waiting for the server at its end."""
 
     def start() -> Run:
         store = Store(shaky.uri, "rewritten")
@@ -43,8 +43,8 @@ def begin(shaky: Proxy, tmp_path: Path) -> Any:
 
 
 def die(run: Run) -> None:
-    """As a process does that is killed."""
-    run._live.stop()
+    """Leave the run in the state in which a killed process leaves it."""
+    run._uploader.stop()
     run._journal._file.close()
 
 
@@ -53,7 +53,7 @@ def logged(server: str, run_id: str | None, name: str, folder: Path) -> str:
     return Path(MlflowClient(server).download_artifacts(str(run_id), name, str(folder))).read_text()
 
 
-def test_what_a_resumed_run_writes_anew_while_the_server_is_away_arrives_in_its_last_form(
+def test_files_that_a_resumed_run_rewrites_arrive_in_their_last_version(
     shaky: Proxy, mlflow_server: str, begin: Any, tmp_path: Path
 ) -> None:
     shaky.away()
@@ -64,7 +64,7 @@ def test_what_a_resumed_run_writes_anew_while_the_server_is_away_arrives_in_its_
         raise KeyboardInterrupt
     with suppress(ValueError), begin() as run:
         run.write(LOG, "first and second")
-        run.write(FIGURE, "second")  # it does not come to log this one
+        run.write(FIGURE, "second")  # this version is not logged
         raise ValueError("second")
     with suppress(OSError), begin() as run:
         run.write(TABLE, "third")
@@ -79,7 +79,7 @@ def test_what_a_resumed_run_writes_anew_while_the_server_is_away_arrives_in_its_
     assert "OSError: third" in logged(mlflow_server, state.run_id, TRACEBACK, tmp_path / "back")
 
 
-def test_what_a_killed_process_had_written_and_not_logged_is_logged_once_it_is_known_to_be_gone(
+def test_files_that_a_killed_process_rewrote_without_logging_are_logged_by_sync(
     mlflow_server: str, begin: Any, tmp_path: Path
 ) -> None:
     with suppress(KeyboardInterrupt), begin() as run:
@@ -96,7 +96,7 @@ def test_what_a_killed_process_had_written_and_not_logged_is_logged_once_it_is_k
     assert sync.send(tmp_path).sent == 0
 
 
-def test_a_file_that_grows_before_it_is_sent_is_no_damage_once_it_is_logged_again(
+def test_a_file_that_grew_before_it_was_sent_is_not_damaged_if_it_is_logged_again(
     shaky: Proxy, mlflow_server: str, begin: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shaky.away()
@@ -105,7 +105,7 @@ def test_a_file_that_grows_before_it_is_sent_is_no_damage_once_it_is_logged_agai
         run.upload("logs")
         run.write(LOG, "first and second")
         shaky.back()
-        assert run.wait(30)  # refused: it is not what was written
+        assert run.wait(30)  # the first version is refused: the file has changed
         assert len(run._replayer.problems()) == 1
         run._drain_seconds = 30
     assert run._replayer.problems() == {}
@@ -114,7 +114,7 @@ def test_a_file_that_grows_before_it_is_sent_is_no_damage_once_it_is_logged_agai
     assert sync.send(tmp_path).is_whole
 
 
-def test_a_model_that_is_packaged_again_is_sent_as_it_is_now(
+def test_a_model_that_is_saved_again_is_sent_in_its_last_version(
     shaky: Proxy, mlflow_server: str, begin: Any, tmp_path: Path
 ) -> None:
     shaky.away()
@@ -135,7 +135,7 @@ def test_a_model_that_is_packaged_again_is_sent_as_it_is_now(
     assert Path(download_artifacts(uri, tracking_uri=mlflow_server)).read_text() == "second"
 
 
-def test_what_is_damaged_in_the_last_form_is_still_named(shaky: Proxy, begin: Any, tmp_path: Path) -> None:
+def test_damage_of_the_last_version_is_reported(shaky: Proxy, begin: Any, tmp_path: Path) -> None:
     shaky.away()
     with begin() as run:
         for content in ("first", "second"):

@@ -1,4 +1,4 @@
-"""A run as it is remembered, however it ends, read back with MLflow's own client."""
+"""Tests of logging a run, read back with MLflow's client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def start(store: Store, folder: Path, **how: Any) -> Run:
 
 
 def remembered(run: Run) -> Any:
-    assert run.started()
+    assert run.wait_until_started()
     return run.store.client.get_run(run.id)
 
 
@@ -32,7 +32,7 @@ def artifacts(run: Run, folder: str) -> list[str]:
     return sorted(item.path for item in run.store.client.list_artifacts(run.id, folder))
 
 
-def test_a_run_is_there_with_its_name_tags_and_params_from_its_start(store: Store, tmp_path: Path) -> None:
+def test_a_run_has_its_name_tags_and_params_from_its_start(store: Store, tmp_path: Path) -> None:
     run = start(store, tmp_path, tags={"cifar_exp.job": "3"}, params={"seed": 0, "note": None, "filters": [1, 2]})
     found = remembered(run)
     assert (found.info.run_name, found.info.status) == ("baseline-adam", "RUNNING")
@@ -42,16 +42,14 @@ def test_a_run_is_there_with_its_name_tags_and_params_from_its_start(store: Stor
     assert remembered(run).data.params == {"seed": "0", "note": "None", "filters": "[1, 2]"}
 
 
-def test_more_params_than_a_request_holds_all_arrive(store: Store, tmp_path: Path) -> None:
+def test_more_params_than_fit_in_a_request_are_logged(store: Store, tmp_path: Path) -> None:
     params = {f"model.knob_{i}": i for i in range(250)}
     run = start(store, tmp_path, params=params)
     run.finish("FINISHED")
     assert remembered(run).data.params == {key: str(value) for key, value in params.items()}
 
 
-def test_the_parameters_of_a_config_are_remembered_under_their_keys(
-    store: Store, tmp_path: Path, compose: Compose
-) -> None:
+def test_settings_of_a_config_are_logged_under_their_keys(store: Store, tmp_path: Path, compose: Compose) -> None:
     flat = flatten(compose())
     run = start(store, tmp_path, params=flat)
     run.finish("FINISHED")
@@ -61,7 +59,7 @@ def test_the_parameters_of_a_config_are_remembered_under_their_keys(
 def test_a_job_is_nested_under_its_parent(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     child = start(Store(store.uri, store.experiment), tmp_path / "child", sweep="s", drain_seconds=60)
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
-    assert not child.started()  # it has to wait for its parent
+    assert not child.wait_until_started()  # it waits until its parent run exists
     parent = start(store, tmp_path / "parent", tags={"cifar_exp.sweep": "s", "cifar_exp.kind": "sweep"})
     child.finish("FINISHED")
     assert remembered(child).data.tags["mlflow.parentRunId"] == parent.id
@@ -69,7 +67,7 @@ def test_a_job_is_nested_under_its_parent(store: Store, tmp_path: Path, monkeypa
     parent.finish("FINISHED")
 
 
-def test_metrics_are_remembered_at_their_steps(store: Store, tmp_path: Path) -> None:
+def test_metrics_are_logged_at_their_steps(store: Store, tmp_path: Path) -> None:
     with start(store, tmp_path) as run:
         for epoch in (1, 2, 3):
             run.log_metrics({"train/loss": 1 / epoch, "val/loss": 2 / epoch}, step=epoch)
@@ -80,21 +78,21 @@ def test_metrics_are_remembered_at_their_steps(store: Store, tmp_path: Path) -> 
     assert remembered(run).data.metrics == {"train/loss": 1 / 3, "val/loss": 2 / 3, "test/accuracy": 0.5}
 
 
-def test_a_metric_that_is_no_number_is_remembered_as_such(store: Store, tmp_path: Path) -> None:
+def test_nan_is_logged_as_nan(store: Store, tmp_path: Path) -> None:
     with start(store, tmp_path) as run:
         run.log_metrics({"train/loss": float("nan"), "val/loss": 1.0}, step=1)
     assert np.isnan(remembered(run).data.metrics["train/loss"])
     assert remembered(run).info.status == "FINISHED"
 
 
-def test_a_tag_may_be_set_anew(store: Store, tmp_path: Path) -> None:
+def test_a_tag_can_be_overwritten(store: Store, tmp_path: Path) -> None:
     with start(store, tmp_path, tags={"review.state": "unreviewed", "kept": "1"}) as run:
         run.set_tags({"review.state": "approved", "mlflow.note.content": "two\nlines"})
     tags = remembered(run).data.tags
     assert (tags["review.state"], tags["kept"], tags["mlflow.note.content"]) == ("approved", "1", "two\nlines")
 
 
-def test_artifacts_arrive_under_the_names_they_were_written_by(store: Store, tmp_path: Path) -> None:
+def test_artifacts_keep_their_names(store: Store, tmp_path: Path) -> None:
     with start(store, tmp_path) as run:
         run.write("config/config.yaml", "ä: 1\n")
         run.write("figures/curves.png", b"\x89PNG")
@@ -107,7 +105,7 @@ def test_artifacts_arrive_under_the_names_they_were_written_by(store: Store, tmp
     assert Path(back).read_text(encoding="utf-8") == "ä: 1\n"
 
 
-def test_a_normal_end_is_finished(store: Store, tmp_path: Path) -> None:
+def test_a_run_without_an_exception_is_finished(store: Store, tmp_path: Path) -> None:
     with start(store, tmp_path) as run:
         run.write("logs/run.log", "done")
     found = remembered(run)
@@ -116,7 +114,7 @@ def test_a_normal_end_is_finished(store: Store, tmp_path: Path) -> None:
     assert artifacts(run, "logs") == ["logs/run.log"]
 
 
-def test_an_exception_is_failed_with_its_traceback_and_goes_on(store: Store, tmp_path: Path) -> None:
+def test_a_run_with_an_exception_is_failed_with_its_traceback(store: Store, tmp_path: Path) -> None:
     run = start(store, tmp_path, tags={"cifar_exp.outcome": "running"})
     run.write("logs/run.log", "so far")
     with pytest.raises(ZeroDivisionError), run:
@@ -130,7 +128,7 @@ def test_an_exception_is_failed_with_its_traceback_and_goes_on(store: Store, tmp
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_is_killed_and_goes_on(store: Store, tmp_path: Path, stop: type[BaseException]) -> None:
+def test_an_interrupted_run_is_killed(store: Store, tmp_path: Path, stop: type[BaseException]) -> None:
     with pytest.raises(stop), start(store, tmp_path, tags={"cifar_exp.outcome": "running"}) as run:
         raise stop
     found = remembered(run)
@@ -138,7 +136,7 @@ def test_an_interrupt_is_killed_and_goes_on(store: Store, tmp_path: Path, stop: 
     assert artifacts(run, "logs") == []
 
 
-def test_an_error_is_told_even_where_its_log_cannot_be_sent(
+def test_the_exception_is_raised_even_if_its_log_cannot_be_written(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*groups: str) -> None:
@@ -151,7 +149,7 @@ def test_an_error_is_told_even_where_its_log_cannot_be_sent(
     assert remembered(run).info.status == "FAILED"
 
 
-def test_datasets_are_remembered_with_context_size_and_sha256(store: Store, tmp_path: Path) -> None:
+def test_datasets_are_logged_with_context_size_and_sha256(store: Store, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     splits = {
         context: Split(generator.integers(0, 256, (n, 32, 32, 3)).astype(np.uint8), np.zeros(n, np.uint8))
@@ -172,7 +170,7 @@ def test_datasets_are_remembered_with_context_size_and_sha256(store: Store, tmp_
         assert json.loads(item.dataset.source) == {"url": "https://host/cifar.tar.gz"}
 
 
-def test_the_same_images_are_one_dataset_of_many_runs(store: Store, tmp_path: Path) -> None:
+def test_runs_with_the_same_images_share_a_dataset(store: Store, tmp_path: Path) -> None:
     split = Split(np.zeros((2, 32, 32, 3), np.uint8), np.zeros(2, np.uint8))
     runs = []
     for number in range(2):

@@ -1,4 +1,4 @@
-"""A server that would not take a run is refused in one line that says what to do."""
+"""Tests of the check of a tracking server: an unusable server is refused with a message that says what to do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Answering = Callable[[int, str], str]
 
 @pytest.fixture
 def answering() -> Iterator[Answering]:
-    """answering(401, text) -> the address of a server that answers everything so."""
+    """answering(401, text) -> address of a server that gives this answer to every request."""
     running: list[HTTPServer] = []
 
     def start(status: int, text: str) -> str:
@@ -43,11 +43,11 @@ def answering() -> Iterator[Answering]:
         one.server_close()
 
 
-def test_one_that_answers_a_query_is_taken(answering: Answering) -> None:
+def test_a_server_that_answers_a_query_is_accepted(answering: Answering) -> None:
     assert server.check(answering(200, '{"experiments": []}')) is None
 
 
-def test_one_that_nobody_answers_for_is_away() -> None:
+def test_a_server_that_refuses_connections_is_away() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -60,7 +60,7 @@ def test_one_that_nobody_answers_for_is_away() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_one_that_cannot_answer_now_is_away(answering: Answering, status: int) -> None:
+def test_a_server_with_a_temporary_error_is_away(answering: Answering, status: int) -> None:
     assert str(status) in str(server.check(answering(status, "")))
 
 
@@ -79,7 +79,7 @@ def test_an_unknown_host_is_named() -> None:
         (200, "<html>", "no MLflow server"),
     ],
 )
-def test_what_a_server_answers_is_told_with_what_to_do(
+def test_the_message_has_the_answer_and_what_to_do(
     answering: Answering, monkeypatch: pytest.MonkeyPatch, status: int, text: str, says: str
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_USERNAME", raising=False)
@@ -87,7 +87,9 @@ def test_what_a_server_answers_is_told_with_what_to_do(
         server.check(answering(status, text))
 
 
-def test_the_user_whose_password_is_wrong_is_named(answering: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_names_the_user_with_a_wrong_password(
+    answering: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
     with pytest.raises(UserError, match=r"does not know user 'ann' with this password \(401") as refused:

@@ -1,4 +1,4 @@
-"""The store: which one, its experiments, and the addresses that a browser opens."""
+"""Tests of the store: its selection, its experiments and its web addresses."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from cifar_exp.tracking.store import EMBEDDED, Store
 
 
 def known(store: Store, experiment_id: str) -> Store:
-    """The store as it is once its experiment has been asked for."""
-    store.__dict__["experiment_id"] = experiment_id  # where cached_property keeps it
+    """Set the id of a store's experiment, as if it had been looked up."""
+    store.__dict__["experiment_id"] = experiment_id  # cached_property stores its value there
     return store
 
 
-def test_the_config_comes_before_the_environment_and_that_before_an_embedded_file(
+def test_the_config_overrides_the_environment_which_overrides_the_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert Store.of(TrackingConfig(experiment="e")) == Store(EMBEDDED, "e")
@@ -30,46 +30,46 @@ def test_the_config_comes_before_the_environment_and_that_before_an_embedded_fil
     assert Store.of(TrackingConfig(uri="http://from-config", experiment="e")).uri == "http://from-config"
 
 
-def test_an_experiment_is_made_once_and_found_again(store: Store) -> None:
+def test_an_experiment_is_created_once(store: Store) -> None:
     first = Store(store.uri, "found again").experiment_id
     assert Store(store.uri, "found again").experiment_id == first
     assert Store(store.uri, "another").experiment_id != first
     assert store.client.get_experiment(first).tags["mlflow.experimentKind"] == "custom_model_development"
 
 
-def test_an_experiment_that_another_process_makes_meanwhile_is_used(
+def test_an_experiment_that_another_process_creates_at_the_same_time_is_used(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = Store(store.uri, "contended").experiment_id
     second = Store(store.uri, "contended")
     found = second.client.get_experiment_by_name
-    answers = iter([None])  # not yet there when it is first asked for
+    answers = iter([None])  # the first look-up does not find it
     monkeypatch.setattr(second.client, "get_experiment_by_name", lambda name: next(answers, found(name)))
     assert second.experiment_id == made
 
 
-def test_a_deleted_experiment_is_refused_in_words(store: Store) -> None:
+def test_a_deleted_experiment_is_refused(store: Store) -> None:
     deleted = Store(store.uri, "deleted").experiment_id
     store.client.delete_experiment(deleted)
     with pytest.raises(UserError, match="deleted"):
         _ = Store(store.uri, "deleted").experiment_id
 
 
-def test_artifacts_of_an_embedded_store_lie_beside_its_file(store: Store) -> None:
+def test_artifacts_of_an_sqlite_store_are_beside_its_file(store: Store) -> None:
     folder = Path(store.uri.removeprefix("sqlite:///")).parent
     location = store.client.get_experiment(store.experiment_id).artifact_location
     assert location == (folder / "mlartifacts").as_uri()
 
 
 @pytest.mark.parametrize("uri", ["ftp://x/y", "mlruns", "sqllite:///x.db"])
-def test_a_store_of_no_kind_that_mlflow_knows_is_refused(uri: str, tmp_path: Path) -> None:
+def test_an_unsupported_tracking_uri_is_refused(uri: str, tmp_path: Path) -> None:
     uri = str(tmp_path / uri) if uri == "mlruns" else uri
     with pytest.raises(UserError, match="tracking store "):
         _ = Store(uri, "e").experiment_id
 
 
 @pytest.mark.parametrize("uri", ["http://host:5000", "http://host:5000/"])
-def test_addresses_have_the_form_that_the_ui_opens(uri: str) -> None:
+def test_web_addresses_have_the_format_of_the_ui(uri: str) -> None:
     store = known(Store(uri, "e"), "7")
     assert store.run_address("abc") == "http://host:5000/#/experiments/7/runs/abc?workflowType=machine_learning"
     assert store.sweep_address("abc") == (
@@ -83,20 +83,20 @@ def test_addresses_have_the_form_that_the_ui_opens(uri: str) -> None:
     )
 
 
-def test_an_embedded_store_is_shown_by_the_ui_that_a_command_starts(store: Store) -> None:
+def test_instructions_for_an_sqlite_store_contain_the_command_that_starts_the_ui(store: Store) -> None:
     assert store.run_address("abc").startswith(f"http://127.0.0.1:5000/#/experiments/{store.experiment_id}/runs/abc?")
     command = store.ui_command()
     assert command is not None
     assert command.endswith(f"mlflow ui --backend-store-uri {store.uri}")
 
 
-def test_a_server_needs_no_command() -> None:
+def test_instructions_for_a_server_contain_no_command() -> None:
     assert Store("https://host", "e").ui_command() is None
     assert Store("https://host", "e").is_server
     assert not Store(EMBEDDED, "e").is_server
 
 
-def test_a_sweep_is_found_by_its_name_and_only_its_parent(store: Store) -> None:
+def test_the_parent_run_of_a_sweep_is_found_by_its_name(store: Store) -> None:
     def create(**tags: str) -> str:
         named = {f"cifar_exp.{key}": value for key, value in tags.items()}
         return str(store.client.create_run(store.experiment_id, tags=named).info.run_id)
@@ -116,7 +116,7 @@ def test_a_run_id_in_the_environment_is_cleared(store: Store, monkeypatch: pytes
     assert "MLFLOW_RUN_ID" not in os.environ
 
 
-def test_a_process_that_is_killed_while_it_makes_a_store_leaves_none_that_is_half_made(tmp_path: Path) -> None:
+def test_a_process_killed_while_it_creates_a_store_leaves_no_partial_one(tmp_path: Path) -> None:
     code = "import sys; from cifar_exp.tracking.store import Store; Store(sys.argv[1], 'e').experiment_id"
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     process = subprocess.Popen([sys.executable, "-c", code, uri])
@@ -129,10 +129,10 @@ def test_a_process_that_is_killed_while_it_makes_a_store_leaves_none_that_is_hal
     assert Store(uri, "e").experiment_id == Store(uri, "e").experiment_id
 
 
-def test_processes_that_make_a_store_at_once_share_it(tmp_path: Path) -> None:
+def test_processes_that_create_a_store_at_the_same_time_share_it(tmp_path: Path) -> None:
     code = "import sys; from cifar_exp.tracking.store import Store; print(Store(sys.argv[1], 'e').experiment_id)"
     command = [sys.executable, "-c", code, f"sqlite:///{tmp_path / 'mlflow.db'}"]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = {process.communicate(timeout=120)[0] for process in processes}
-    assert len(said) == 1
+    outputs = {process.communicate(timeout=120)[0] for process in processes}
+    assert len(outputs) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db"]

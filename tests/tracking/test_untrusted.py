@@ -1,4 +1,4 @@
-"""YAML and JSON from a store: what could not have been logged is refused within a second."""
+"""Tests of the limits on YAML and JSON from a store."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ LAUGHS = "a0: &a0 [lol, lol]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}
         ("\x00", "special characters|unacceptable character|control characters"),
     ],
 )
-def test_yaml_that_no_run_has_written_is_refused_in_one_line(content: str, says: str) -> None:
+def test_yaml_beyond_the_limits_is_refused_in_one_line(content: str, says: str) -> None:
     with pytest.raises(ValueError, match=says) as refused:
         parse_yaml(content)
     assert "\n" not in str(refused.value)
 
 
-def test_every_model_of_the_project_is_written_in_a_form_that_is_read() -> None:
+def test_every_model_of_the_project_is_within_the_limits() -> None:
     models = sorted(path.stem for path in Path(composition.CONF, "model").glob("*.yaml"))
     for config in composition.plan([f"model={','.join(models)}"], multirun=True).jobs:
         content = _composable(config)
@@ -58,10 +58,10 @@ def test_every_model_of_the_project_is_written_in_a_form_that_is_read() -> None:
         ("{", "Expecting"),
     ],
 )
-def test_json_that_nobody_has_logged_is_refused(content: str | bytes, says: str) -> None:
+def test_json_beyond_the_limits_is_refused(content: str | bytes, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         parse_json(content)
 
 
-def test_json_within_the_bounds_is_read() -> None:
+def test_json_within_the_limits_is_parsed() -> None:
     assert parse_json('{"classes": ["a"], "matrix": [[1]]}') == {"classes": ["a"], "matrix": [[1]]}
