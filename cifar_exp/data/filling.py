@@ -79,7 +79,7 @@ def _fill(partial: cache.Partial, sources: Iterable[Source], decoder: Decoder) -
                 saved = time.monotonic()
             if now - said > _SAY_SECONDS:
                 said = now
-                console.say_progress(f"decoded {min(len(partial.done) * _BLOCK, images):,} of {images:,} images")
+                console.say(f"decoded {min(len(partial.done) * _BLOCK, images):,} of {images:,} images")
         partial.finish()
     except OSError as error:
         partial.close()
@@ -128,7 +128,7 @@ def _decoded(
 
 def _begin() -> None:
     """Let a worker end with its parent, and only with it."""
-    exits.leave_to_parent()
+    exits.ignore_group_signals()
     parent = multiprocessing.parent_process()
     assert parent is not None
 
