@@ -23,6 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pandas
 import program
 import pytest
 from PIL import Image
@@ -196,11 +197,24 @@ def check_pytest(arguments: list[str]) -> None:
         assert any(re.search(rf"def test_\w*{word}", (ROOT / one).read_text()) for one in named)
 
 
+def make_images(folder: Path) -> None:
+    """The image files that the commands of docs/data.md name."""
+    for name in ("photos/cat/0.png", "photos/dog/1.png", "images/0.png", "images/1.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64)).save(folder / name)
+    (folder / "labels.csv").write_text("id,label\n0,cat\n1,dog\n")
+    content = [(folder / "images" / f"{i}.png").read_bytes() for i in range(2)]
+    pandas.DataFrame({"image": content, "label": ["cat", "dog"]}).to_parquet(folder / "train.parquet")
+
+
 @pytest.mark.parametrize("command", [command for command in COMMANDS if not unchecked(command)])
 def test_a_printed_command_is_one_that_there_is(
     command: str, my_conf: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     said = words(command)
+    if {"data=folder", "data=csv", "data=parquet"} & set(said):
+        make_images(tmp_path)
+        monkeypatch.chdir(tmp_path)
     if "hydra/launcher=slurm" in said:
         pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra slurm")
     match said:

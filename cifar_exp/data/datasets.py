@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 
+from cifar_exp.data import splitting
 from cifar_exp.data.catalog import OFFICIAL
-from cifar_exp.data.schema import DataConfig, ImageShape
+from cifar_exp.data.listing import Listing
+from cifar_exp.data.mapped import MappedImages, StoredImages
+from cifar_exp.data.schema import FILES, DataConfig, ImageShape
 from cifar_exp.errors import UserError
-from cifar_exp.importing import importing
 from cifar_exp.setting import MISSING
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint8 | np.uint16]
 
 _DIGITS_SHAPE = (32, 32, 3)
+_IN_MEMORY = 1 << 28  # bytes of image files that are read into memory; an epoch takes a few times as much
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,11 @@ class Split:
     """Images with their labels.
 
     Attributes:
-        images: (N, H, W, C) uint8 in 0..255.
+        images: (N, H, W, C) uint8 in 0..255; those of a large data set stay in a file.
         labels: (N,) from 0 to the number of classes - 1; uint8 for up to 256 classes, otherwise uint16.
     """
 
-    images: Images
+    images: StoredImages
     labels: Labels
 
     def __len__(self) -> int:
@@ -38,12 +42,16 @@ class Split:
 
     def take(self, indices: npt.NDArray[np.intp]) -> Split:
         """Select images and labels by index, in the order of the indices."""
-        return Split(self.images[indices], self.labels[indices])
+        images = self.images.take(indices) if isinstance(self.images, MappedImages) else self.images[indices]
+        return Split(images, self.labels[indices])
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the bytes of the images and labels, in hexadecimal."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
+        """SHA-256 of the bytes of the images, or of the files they are made from, and of the labels, in hexadecimal."""
+        if isinstance(self.images, MappedImages):
+            digest = hashlib.sha256(self.images.sha256.encode())
+        else:
+            digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
         digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
 
@@ -73,6 +81,7 @@ class Splits:
         test: images of the final evaluation.
         classes: class names in the order of the labels.
         source: where the images come from: a URL, a path or a description.
+        files: the image files with their labels and splits, if the data set is made of such.
     """
 
     training: Split
@@ -80,6 +89,7 @@ class Splits:
     test: Split
     classes: tuple[str, ...]
     source: str
+    files: Listing | None = None
 
     @cached_property
     def sha256(self) -> str:
@@ -106,6 +116,8 @@ def load(config: DataConfig) -> Splits:
     for setting, own in (("image_shape", description.image_shape), ("classes", len(description.class_names))):
         if (stated := getattr(config, setting)) not in (MISSING, own):
             raise UserError(f"data.{setting}: got {stated}, expected {own}: it follows from data={config.name}")
+    if config.name in FILES:
+        return _image_files(config)
     if official := OFFICIAL.get(config.name):
         folder, source = official.release().find(config.dir, config.verify)
         train, test = (Split(*official.read(folder, config, is_test)) for is_test in (False, True))
@@ -132,6 +144,8 @@ def describe(config: DataConfig) -> Description:
         raise UserError(f"data.labels: got {config.labels}, expected null: only cifar100 has two kinds of labels")
     if official := OFFICIAL.get(config.name):
         return Description(official.image_shape, official.class_names(config), official.images)
+    if config.name in FILES:
+        return Description(*_own().describe(config))
     if config.name == "digits":
         return Description(_DIGITS_SHAPE, tuple("0123456789"), 1_437)
     names = DataConfig.__dataclass_fields__["name"].metadata["choices"]
@@ -175,32 +189,44 @@ def _digits() -> tuple[Split, Split]:
     return _stratified(all_digits, share=0.2, seed=0)
 
 
+def _image_files(config: DataConfig) -> Splits:
+    found = _own().load(config)
+    of_class = {name: label for label, name in enumerate(found.classes)}
+    labels: Labels = np.array([of_class[name] for name in found.listing.labels]).astype(label_type(len(of_class)))
+    everything, assigned = Split(found.images, labels), np.array(found.listing.splits)
+    parts = {name: everything.take(np.flatnonzero(assigned == name)) for name in ("training", "validation", "test")}
+    if config.validation == "test":
+        parts["validation"] = parts["test"]
+    if config.train_images is not None:
+        parts["training"] = _first_of_each_class(parts["training"], config.train_images, len(of_class))
+    if found.images.nbytes <= _IN_MEMORY:
+        parts = {name: Split(np.asarray(part.images), part.labels) for name, part in parts.items()}
+    return Splits(**parts, classes=found.classes, source=found.source, files=found.listing)
+
+
+def _own() -> ModuleType:
+    from cifar_exp.data import image_files  # imports Pillow
+
+    return image_files
+
+
 def _split(train: Split, test: Split, config: DataConfig) -> tuple[Split, Split]:
+    if config.folds is not None:
+        held_out = splitting.folds(train.labels, None, config.folds, config.fold, config.split_seed)
+        return train.take(np.setdiff1d(np.arange(len(train)), held_out)), train.take(held_out)
     if config.validation == "test":
         return train, test
-    if config.validation == "stratified":
+    if config.validation in ("stratified", "given"):
         return _stratified(train, config.validation_share, config.split_seed)
-    # Same rounding as Keras's validation_split: the last share, not shuffled.
-    first = int(len(train) * (1 - config.validation_share))
-    if not 0 < first < len(train):
-        share = f"data.validation_share={config.validation_share}"
-        raise UserError(f"{share} of {len(train)} images leaves none to train or none to validate")
+    first = splitting.last(len(train), config.validation_share)
     indices = np.arange(len(train))
     return train.take(indices[:first]), train.take(indices[first:])
 
 
 def _stratified(split: Split, share: float, seed: int) -> tuple[Split, Split]:
     """Split off the same share of each class, as (rest, share); both keep the original order."""
-    with importing("sklearn"):
-        from sklearn.model_selection import train_test_split
-
-    try:
-        rest, held_out = train_test_split(
-            np.arange(len(split)), test_size=share, stratify=split.labels, random_state=seed
-        )
-    except ValueError as error:
-        raise UserError(f"data.validation_share={share} of {len(split)} images: {error}") from None
-    return split.take(np.sort(rest)), split.take(np.sort(held_out))
+    rest, held_out = splitting.stratified(split.labels, share, seed, "validation_share")
+    return split.take(rest), split.take(held_out)
 
 
 def _first_of_each_class(split: Split, count: int, classes: int) -> Split:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from cifar_exp.setting import MISSING, setting
 
-DATA_SETS = ("cifar10", "cifar100", "digits", "fashion_mnist", "mnist")
+FILES = ("csv", "folder", "parquet")  # the data sets that are a user's own image files
+DATA_SETS = tuple(sorted(("cifar10", "cifar100", "digits", "fashion_mnist", "mnist", *FILES)))
 
 ImageShape = tuple[int, int, int]  # height, width, channels
 
@@ -17,7 +18,9 @@ class DataConfig:
 
     name: str = setting(MISSING, "Name of the data set. Choose it with `data=`.", choices=DATA_SETS)
     dir: str | None = setting(
-        None, "Folder of the official files. Default: `CIFAR_EXP_DATA`, else a folder in your cache folder."
+        None,
+        "Folder of the image files, or of the official files. Default for the latter: `CIFAR_EXP_DATA`, else a folder "
+        "in your cache folder; with `data=csv`: the folder of `data.file`.",
     )
     verify: str = setting(
         "md5",
@@ -33,8 +36,9 @@ class DataConfig:
     validation: str = setting(
         "stratified",
         "Validation images. `stratified`: a share of each class of the training images. `last`: the last share of the "
-        "training images. `test`: the test images; the run gets a warning tag.",
-        choices=("stratified", "last", "test"),
+        "training images. `test`: the test images; the run gets a warning tag. `given`: those of the validation folder "
+        "or of `data.split_column`, if there are some, else as `stratified`.",
+        choices=("stratified", "last", "test", "given"),
     )
     validation_share: float = setting(
         0.1, "Share of the training images that validates, unless the test images do.", above=0, below=1
@@ -47,7 +51,50 @@ class DataConfig:
         "Number of training images, a multiple of the number of classes: the first of each class. `null`: all.",
         at_least=1,
     )
+    file: str | None = setting(None, "The CSV or Parquet file of `data=csv` and `data=parquet`.")
+    size: tuple[int, int] | None = setting(
+        None, "Height and width that image files are resized to. `null`: all images have the same size."
+    )
+    resize: str = setting(
+        "stretch",
+        "`stretch`: ignore the aspect ratio. `crop`: cut off what is outside the center. `pad`: add white borders.",
+        choices=("stretch", "crop", "pad"),
+    )
+    color_mode: str = setting("rgb", "Channels of image files. `rgb`: 3. `grayscale`: 1.", choices=("rgb", "grayscale"))
+    bad_images: str = setting(
+        "refuse",
+        "Image files that cannot be read. `refuse`: name them and do not start. `skip`: log them and leave them out.",
+        choices=("refuse", "skip"),
+    )
+    duplicates: str = setting(
+        "refuse",
+        "Image files of the same content in several splits. `refuse`: name them and do not start. `allow`: log them.",
+        choices=("refuse", "allow"),
+    )
+    image_column: str | None = setting(
+        None, "Column of file names or images. Default: the first with a usual name, such as `id` or `image`."
+    )
+    label_column: str | None = setting(
+        None, "Column of labels. Default: the first with a usual name, such as `label` or `class`."
+    )
+    split_column: str | None = setting(None, "Column of `train`, `validation` and `test`.")
+    group: str | None = setting(None, "Column of groups, such as `patient`. No group is in two splits.")
+    test_share: float = setting(
+        0.2, "Share of the image files that is the test set, if none is given.", above=0, below=1
+    )
+    folds: int | None = setting(
+        None,
+        "Number of parts for cross-validation. The part `data.fold` validates if there are test images, else it is the "
+        "test set.",
+        at_least=2,
+    )
+    fold: int = setting(0, "Number of the part, from 0.", at_least=0)
     image_shape: tuple[int, int, int] = setting(
         MISSING, "Height, width and channels of an image. The data says it; models refer to it."
     )
     classes: int = setting(MISSING, "Number of classes. The data says it; models refer to it.", at_least=2)
+
+    def __post_init__(self) -> None:
+        """Make the settings hashable: a composed config holds lists."""
+        if isinstance(self.size, list):
+            object.__setattr__(self, "size", tuple(self.size))

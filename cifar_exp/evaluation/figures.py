@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from cifar_exp.data.mapped import StoredImages
 from cifar_exp.evaluation.pictures import as_rgb
 from cifar_exp.evaluation.style import (
     BLACK,
@@ -195,7 +196,7 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> 
 
 @styled
 def predictions(
-    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], count: int = 12
+    images: StoredImages, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], count: int = 12
 ) -> Figure:
     """Draw the most confident mistakes, then the least confident correct predictions.
 
@@ -207,7 +208,7 @@ def predictions(
         classes: class names in the order of the labels.
         count: number of images; three quarters are mistakes if there are enough.
     """
-    images, probabilities = as_rgb(images), np.nan_to_num(probabilities)
+    probabilities = np.nan_to_num(probabilities)
     classes = [_short(name) for name in classes]
     listed = min(len(classes), _LISTED_CLASSES)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
@@ -234,7 +235,7 @@ def predictions(
         caption = f"{true_name}, {verdict} ({percent(confidence[index])})"
         axes.text(left, top - 0.07, caption, color=BLUE if guess == true else RED, fontsize=8.5)
         high, wide = (side * length / max(images.shape[1:3]) for length in images.shape[1:3])
-        axes.imshow(images[index], extent=(left, left + wide, top + high, top), aspect="auto")
+        axes.imshow(as_rgb(images[index]), extent=(left, left + wide, top + high, top), aspect="auto")
         bars = _bars(probabilities[index], true, listed)
         colours = [BLUE if label == true else RED if label == guess else PALE for label in bars]
         middles = top + bar_height * (np.arange(listed) + 0.5)
@@ -258,7 +259,7 @@ def _bars(probabilities: np.ndarray, true: int, count: int) -> np.ndarray:
 
 @styled
 def samples(
-    images: np.ndarray,
+    images: StoredImages,
     labels: np.ndarray,
     classes: Sequence[str],
     first: int = 20,

@@ -248,6 +248,9 @@ def _log_inputs(run: Run, config: Config, job: Job, splits: Splits, summary: str
     run.write("config/overrides.yaml", yaml.safe_dump(list(job.overrides)))
     run.write("config/environment.txt", environment.describe(runtime.backend(), runtime.device()))
     run.write("model/summary.txt", summary)
+    if splits.files:
+        run.write("data/splits.parquet", splits.files.to_parquet())
+        run.upload("data")
     run.upload("config")
     run.log_datasets(
         config.data.name,

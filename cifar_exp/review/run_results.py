@@ -110,4 +110,5 @@ def shared_test_images(runs: Sequence[RunRecord]) -> tuple[Images | None, str]:
         )
     if digest is None or split.sha256[: len(digest)] != digest:
         return None, f"The images of {name} on the machine that made this page are not those of the test."
-    return split.images, ""
+    images: Images = split.images[:]
+    return images, ""

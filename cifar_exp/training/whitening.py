@@ -6,13 +6,13 @@ import keras
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from cifar_exp.data.datasets import Images
+from cifar_exp.data.mapped import StoredImages
 
 _IMAGES = 2000  # more change the filters little
 _EPSILON = 5e-4  # added to each variance: directions in which images hardly vary are noise
 
 
-def whiten(model: keras.Model, images: Images) -> None:
+def whiten(model: keras.Model, images: StoredImages) -> None:
     """Give the first convolution these filters, and train them no more.
 
     The filters are the principal components of the patches that it sees, largest variance first, each scaled to unit

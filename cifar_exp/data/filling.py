@@ -1,0 +1,167 @@
+"""Filling the cache: a pool of processes decodes, each image once on a machine."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cifar_exp import console, exits
+from cifar_exp.data import cache
+from cifar_exp.data.decoding import BadImage, Decoder
+from cifar_exp.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Source = Path | bytes | npt.NDArray[np.uint8]
+
+_BLOCK = 64  # images that a process decodes at a time
+_FEW = 512  # images that this process decodes itself: starting others takes longer
+_SAVE_SECONDS, _SAY_SECONDS = 2.0, 10.0
+
+
+def entry(
+    key: str, sources: Callable[[], Iterable[Source]], shape: tuple[int, int, int, int], decoder: Decoder
+) -> cache.Entry:
+    """Get an entry of the cache, decoding what it lacks.
+
+    Processes that need the same entry wait for the one that decodes.
+
+    Args:
+        key: a hash of what decides the pixels: contents, order and decoder.
+        sources: gives the images, in their order.
+        shape: (N, H, W, C) of all pixels.
+        decoder: gives (H, W, C) for each image. An image that has another shape is bad.
+
+    Raises:
+        UserError: if the disk or the limit of the cache has no room for the pixels.
+    """
+    if found := cache.find(key):
+        return found
+    try:
+        cache.folder().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{cache.folder()}: {error.strerror}; name another folder for decoded images with CIFAR_EXP_CACHE"
+        ) from error
+    with cache.locked(key):
+        if found := cache.find(key):  # by the process that had the lock
+            return found
+        _fill(cache.Partial(key, shape), sources(), decoder)
+    found = cache.find(key)
+    if found is None:
+        raise UserError(f"{cache.folder()}: the images that were just decoded have been removed; start again")
+    return found
+
+
+def _fill(partial: cache.Partial, sources: Iterable[Source], decoder: Decoder) -> None:
+    images = partial.shape[0]
+    missing = images - len(partial.done) * _BLOCK
+    log.info("decoding %s images into %s", f"{max(missing, 0):,}", cache.folder())
+    saved = said = time.monotonic()
+    try:
+        for block, digests, bad in _decoded(partial, _blocks(sources, partial.done), decoder):
+            partial.add(block, block * _BLOCK, digests, bad)
+            partial.done.add(block)
+            now = time.monotonic()
+            if now - saved > _SAVE_SECONDS:
+                partial.save()
+                saved = time.monotonic()
+            if now - said > _SAY_SECONDS:
+                said = now
+                console.say(f"decoded {min(len(partial.done) * _BLOCK, images):,} of {images:,} images")
+        partial.finish()
+    except OSError as error:
+        partial.close()
+        raise partial.refused(error) from error
+    except BaseException:
+        partial.save()  # what is decoded need not be decoded again
+        partial.close()
+        raise
+
+
+def _blocks(sources: Iterable[Source], done: set[int]) -> Iterator[tuple[int, list[Source]]]:
+    iterator, block = iter(sources), 0
+    while images := list(islice(iterator, _BLOCK)):
+        if block not in done:
+            yield block, images
+        block += 1
+
+
+_Decoded = tuple[int, bytes, dict[int, str]]  # block, digests, reasons of bad images
+
+
+def _decoded(
+    partial: cache.Partial, blocks: Iterator[tuple[int, list[Source]]], decoder: Decoder
+) -> Iterator[_Decoded]:
+    """Decode blocks, in this process if they are few. They come in the order in which they are ready."""
+    pixels, image_shape = partial.folder / cache.PIXELS, partial.shape[1:]
+    workers = len(os.sched_getaffinity(0))
+    if workers == 1 or partial.shape[0] - len(partial.done) * _BLOCK < _FEW:
+        for block, images in blocks:
+            yield _decode(pixels, block, images, decoder, image_shape)
+        return
+    # A fork is not safe beside the threads of TensorFlow.
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, spawn, initializer=_begin)
+    try:
+        running: set[Future[_Decoded]] = set()
+        for block, images in blocks:
+            running.add(pool.submit(_decode, pixels, block, images, decoder, image_shape))
+            if len(running) >= 3 * workers:
+                ready, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in ready)
+        yield from (future.result() for future in running)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """Let a worker end with its parent, and only with it."""
+    exits.ignore_group_signals()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _decode(pixels: Path, block: int, images: list[Source], decoder: Decoder, image_shape: tuple[int, ...]) -> _Decoded:
+    """Decode a block and write its pixels to its place in the file."""
+    decoded = np.zeros((len(images), *image_shape), np.uint8)
+    digests, bad = [], {}
+    for position, source in enumerate(images):
+        try:
+            content = _content(source)
+            digests.append(hashlib.sha256(content).digest())
+            image = decoder.decode(source if isinstance(source, np.ndarray) else content)
+            if image.shape != image_shape:
+                got, expected = (f"{shape[1]} x {shape[0]} pixels" for shape in (image.shape, image_shape))
+                raise BadImage(f"{got}, the first image has {expected}: set data.size")
+            decoded[position] = image
+        except (BadImage, OSError) as error:
+            reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+            bad[block * _BLOCK + position] = reason
+            digests += [bytes(32)] * (position + 1 - len(digests))
+    with pixels.open("r+b", buffering=0) as file:
+        os.pwrite(file.fileno(), decoded.data, block * _BLOCK * decoded[0].nbytes)
+    return block, b"".join(digests), bad
+
+
+def _content(source: Source) -> bytes:
+    if isinstance(source, Path):
+        return source.read_bytes()
+    return source if isinstance(source, bytes) else source.tobytes()

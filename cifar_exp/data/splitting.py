@@ -1,0 +1,166 @@
+"""Which images train, validate and test: a function of labels, groups and settings, the same on every machine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from cifar_exp.errors import UserError
+from cifar_exp.importing import importing
+
+if TYPE_CHECKING:
+    from cifar_exp.data.schema import DataConfig
+
+Indices = npt.NDArray[np.intp]
+Names = npt.NDArray[np.str_]
+
+
+def assign(labels: Names, given: Sequence[str], groups: Sequence[str], config: DataConfig) -> Names:
+    """Assign each image to a split.
+
+    Args:
+        labels: (N,) classes of the images.
+        given: split of each image as the folders or a column say; empty if nothing says so.
+        groups: of the images; empty if there are none. A group is in one split only.
+        config: its `validation`, shares, folds and `split_seed` decide the rest.
+
+    Returns:
+        (N,) of `"training"`, `"validation"` and `"test"`.
+
+    Raises:
+        UserError: if a class has too few images, or a group would be in two splits.
+    """
+    splits = np.array(given, dtype="<U10") if given else np.full(len(labels), "training", "<U10")
+    group_of = np.array(groups) if groups else None
+    if config.validation == "given" and "validation" in splits:
+        config_folds = None
+    else:
+        config_folds = config.folds
+        splits[splits == "validation"] = "training"
+    if "test" not in splits:
+        if config_folds is not None:
+            _move(splits, _fold(labels, splits, group_of, config), "test")
+            config_folds = None
+        else:
+            _move(splits, _share(labels, splits, group_of, config.test_share, config.split_seed, "test_share"), "test")
+    if config_folds is not None:
+        _move(splits, _fold(labels, splits, group_of, config), "validation")
+    elif "validation" not in splits and config.validation != "test":
+        rest = np.flatnonzero(splits == "training")
+        if config.validation == "last":
+            _move(splits, rest[last(len(rest), config.validation_share) :], "validation")
+        else:
+            held_out = _share(labels, splits, group_of, config.validation_share, config.split_seed, "validation_share")
+            _move(splits, held_out, "validation")
+    if group_of is not None:
+        _check_groups(splits, group_of)
+    return splits
+
+
+def stratified(labels: npt.NDArray[np.generic], share: float, seed: int, setting: str) -> tuple[Indices, Indices]:
+    """Divide images so that each class has the same share in both parts.
+
+    Args:
+        labels: (N,) classes of the images.
+        share: of the second part, between 0 and 1.
+        seed: decides which images it has.
+        setting: of the share, for the message of a refusal.
+
+    Returns:
+        Indices of the rest and of the share, both ascending.
+
+    Raises:
+        UserError: if a class has too few images.
+    """
+    with importing("sklearn"):
+        from sklearn.model_selection import train_test_split
+
+    try:
+        rest, held_out = train_test_split(np.arange(len(labels)), test_size=share, stratify=labels, random_state=seed)
+    except ValueError as error:
+        few = [str(label) for label, count in Counter(labels.tolist()).items() if count < 2]
+        of_classes = f" (one image only of class {', '.join(few[:10])})" if few else ""
+        raise UserError(f"data.{setting}={share} of {len(labels)} images: {error}{of_classes}") from None
+    return np.sort(rest), np.sort(held_out)
+
+
+def last(images: int, share: float) -> int:
+    """Index of the first image of the last share, rounded as Keras's `validation_split` does.
+
+    Raises:
+        UserError: if there is none before it, or none from it on.
+    """
+    first = int(images * (1 - share))
+    if not 0 < first < images:
+        raise UserError(f"data.validation_share={share} of {images} images leaves none to train or none to validate")
+    return first
+
+
+def folds(
+    labels: npt.NDArray[np.generic], groups: npt.NDArray[np.generic] | None, count: int, fold: int, seed: int
+) -> Indices:
+    """The images of one of `count` parts of about equal size, which have the same share of each class.
+
+    Args:
+        labels: (N,) classes of the images.
+        groups: (N,) of the images, each of which is in one part only; or `None`.
+        count: number of parts.
+        fold: number of the part, from 0.
+        seed: decides which images a part has.
+
+    Returns:
+        Indices of the images of the part, ascending.
+
+    Raises:
+        UserError: if there are too few images or groups.
+    """
+    with importing("sklearn"):
+        from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    if groups is not None and (distinct := len(set(groups.tolist()))) < count:
+        raise UserError(f"{count} parts of {distinct} groups, expected at least as many groups as parts")
+    rarest, fewest = min(Counter(labels.tolist()).items(), key=lambda item: item[1])
+    if groups is None and fewest < count:
+        raise UserError(
+            f"data.folds={count}: class {rarest} has {fewest} images, expected at least as many as there are folds"
+        )
+    parts = kind(count, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, groups)
+    for number, (_, held_out) in enumerate(parts):
+        if number == fold:
+            return np.sort(held_out)
+    raise UserError(f"data.fold: got {fold}, expected below data.folds, {count}")
+
+
+def _share(labels: Names, splits: Names, groups: Names | None, share: float, seed: int, setting: str) -> Indices:
+    """Images to be moved out of the training images: about this share, of each class and whole groups."""
+    rest = np.flatnonzero(splits == "training")
+    if groups is None:
+        return rest[stratified(labels[rest], share, seed, setting)[1]]
+    parts = max(2, round(1 / share))
+    return rest[folds(labels[rest], groups[rest], parts, 0, seed)]
+
+
+def _fold(labels: Names, splits: Names, groups: Names | None, config: DataConfig) -> Indices:
+    assert config.folds is not None
+    rest = np.flatnonzero(splits == "training")
+    in_group = None if groups is None else groups[rest]
+    return rest[folds(labels[rest], in_group, config.folds, config.fold, config.split_seed)]
+
+
+def _move(splits: Names, indices: Indices, split: str) -> None:
+    splits[indices] = split
+
+
+def _check_groups(splits: Names, groups: Names) -> None:
+    of_group: dict[str, str] = {}
+    for split, group in zip(splits.tolist(), groups.tolist(), strict=True):
+        if of_group.setdefault(group, split) != split:
+            raise UserError(
+                f"group {group!r} is in the {of_group[group]} and the {split} images, expected one of them; leave the "
+                "splits to data.group_column, or correct the given splits"
+            )

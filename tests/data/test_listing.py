@@ -1,0 +1,205 @@
+"""Tests of listing the images of folders and tables; only names are read, so the files hold nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from cifar_exp.data import tables
+from cifar_exp.data.listing import Listing, list_folder
+from cifar_exp.data.tables import Columns, list_csv, list_parquet, read_parquet
+from cifar_exp.errors import UserError
+
+
+def make(root: Path, *paths: str) -> Path:
+    """A folder that holds these files."""
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+    return root
+
+
+def refusal(listing: object, *arguments: object) -> str:
+    assert callable(listing)
+    with pytest.raises(UserError) as refused:
+        listing(*arguments)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_a_folder_for_each_class_is_listed_in_the_order_of_the_file_names(tmp_path: Path) -> None:
+    root = make(tmp_path, "dog/1.png", "dog/3.JPG", "cat/2.webp", "cat/more/0.gif", "cat/4.tiff")
+    listing = list_folder(root)
+    assert listing.paths == ("dog/1.png", "cat/2.webp", "dog/3.JPG", "cat/4.tiff", "cat/more/0.gif")
+    assert listing.labels == ("dog", "cat", "dog", "cat", "cat")
+    assert (listing.splits, listing.remarks, len(listing)) == ((), (), 5)
+    assert listing.take([2, 0]) == Listing(root, ("dog/3.JPG", "dog/1.png"), ("dog", "dog"))
+
+
+def test_folders_of_splits_are_taken_by_their_names(tmp_path: Path) -> None:
+    files = [f"{split}/{name}/{i}.png" for split in ("Train", "val", "test") for name in "ab" for i in range(2)]
+    listing = list_folder(make(tmp_path, *files))
+    assert listing.splits == ("training",) * 4 + ("validation",) * 4 + ("test",) * 4
+    assert listing.paths[:4] == ("Train/a/0.png", "Train/b/0.png", "Train/a/1.png", "Train/b/1.png")
+    assert listing.labels == ("a", "b") * 6
+    assert listing.remarks == ()
+
+
+def test_files_of_operating_systems_are_no_images_and_others_are_named(tmp_path: Path) -> None:
+    root = make(tmp_path, *(f"{name}/{i}.png" for name in "ab" for i in range(2)))
+    make(root, "a/.DS_Store", "b/Thumbs.db", "b/.hidden.png", ".git/x.png", "a/.thumbnails/0.png", "top.png")
+    assert list_folder(root).remarks == ()
+    make(root, "a/notes.txt")
+    listing = list_folder(root)
+    assert len(listing) == 4
+    assert listing.remarks == ("files without the extension of an image, left out: a/notes.txt",)
+
+
+def test_a_class_that_cannot_be_learned_or_tested_is_named(tmp_path: Path) -> None:
+    root = make(tmp_path, "train/a/1.png", "train/a/2.png", "train/b/1.png", "test/c/1.png", "test/c/2.png")
+    remarks = "; ".join(list_folder(root).remarks)
+    assert "one image only of class b" in remarks
+    assert "no training image of class c, which is in the test images" in remarks
+    assert "no test image of class a, b" in remarks
+
+
+def test_an_empty_class_is_refused_by_its_name(tmp_path: Path) -> None:
+    root = make(tmp_path, "a/1.png", "b/1.png")
+    (root / "lynx").mkdir()
+    assert "no image of class lynx; add images or remove the class" in refusal(list_folder, root)
+
+
+def test_folders_that_hold_no_classes_are_refused(tmp_path: Path) -> None:
+    assert "holds no folder" in refusal(list_folder, make(tmp_path / "flat", "1.png"))
+    assert "only the folder a" in refusal(list_folder, make(tmp_path / "one", "a/1.png"))
+    assert "No such file" in refusal(list_folder, tmp_path / "missing")
+    mixed = make(tmp_path / "mixed", "train/a/1.png", "train/b/1.png", "cat/1.png")
+    assert "cat beside train" in refusal(list_folder, mixed)
+    twice = make(tmp_path / "twice", "train/a/1.png", "training/b/1.png")
+    assert "expected one for each split" in refusal(list_folder, twice)
+
+
+def test_a_link_to_a_parent_folder_is_not_followed_and_a_link_to_a_class_is(tmp_path: Path) -> None:
+    root = make(tmp_path / "photos", "a/1.png", "a/2.png")
+    (root / "a" / "up").symlink_to(root)
+    (root / "b").symlink_to(make(tmp_path / "elsewhere", "3.png", "4.png"))
+    assert list_folder(root).paths == ("a/1.png", "a/2.png", "b/3.png", "b/4.png")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return make(tmp_path / "images", "1.png", "2.png", "3.jpg", "sub/4.png", ".DS_Store")
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_a_csv_names_files_with_and_without_extension(images: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "labels.csv", "id,label\n3,cat\n1.png,dog\n./2,dog\nsub/4,cat\n")
+    listing = list_csv(file, images, Columns())
+    assert listing.paths == ("3.jpg", "1.png", "2.png", "sub/4.png")
+    assert listing.labels == ("cat", "dog", "dog", "cat")
+    assert listing.remarks == ()
+    assert tables.csv_classes(file, Columns()) == ("cat", "dog")
+
+
+def test_columns_can_be_named_and_give_splits_and_groups(images: Path, tmp_path: Path) -> None:
+    text = "who,picture,kind,part\np1,1,10,train\np1,2,9,train\np2,3,10,val\np3,sub/4,9,test\n"
+    file = write(tmp_path / "labels.csv", text)
+    columns = Columns("picture", "kind", "part", "who")
+    listing = list_csv(file, images, columns)
+    assert listing.groups == ("p1", "p1", "p2", "p3")
+    assert listing.splits == ("training", "training", "validation", "test")
+    assert tables.csv_classes(file, columns) == ("9", "10")  # by value
+    assert "no column 'pict'; did you mean 'picture'?" in refusal(list_csv, file, images, Columns("pict", "kind"))
+    assert "set data.image_column (its columns: who, picture" in refusal(list_csv, file, images, Columns())
+    assert "got 'p1', 'p2', 'p3'" in refusal(list_csv, file, images, Columns("picture", "kind", "who"))
+
+
+def test_labels_without_a_file_are_refused_by_name_or_left_out(images: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "labels.csv", "id,label\n1,a\n2,a\n3,b\nsub/4,b\n99,a\n")
+    message = refusal(list_csv, file, images, Columns())
+    assert "1 labels without a file" in message and "99; data.bad_images=skip" in message
+    listing = list_csv(file, images, Columns(), skip_missing=True)
+    assert len(listing) == 4
+    assert "1 labels without a file" in listing.remarks[0]
+
+
+def test_files_without_a_label_are_left_out_with_a_remark(images: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "labels.csv", "id,label\n1,a\n2,a\n3,b\n")
+    remarks = list_csv(file, images, Columns()).remarks
+    assert remarks == ("1 files without a label, left out: sub/4.png", "one image only of class b: it cannot both "
+                       "train and be tested")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("id,label\n../../etc/passwd,a\n1,b\n", "line 2: got the image '../../etc/passwd'"),
+        ("id,label\n/etc/passwd,a\n1,b\n", "expected a file below data.dir"),
+        ("id,label\n,a\n1,b\n", "line 2: got the image ''"),
+        ("id,label\n1,\n2,b\n", "1 images without a label: 1"),
+        ("id,label\n1,a\n1.png,b\n2,a\n", "1 images have several rows: 1.png"),
+        ("id,label\n1,a\n2,a\n", "fewer than two classes"),
+        ("", "set data.image_column"),
+        ("id,label\n" + "x" * 5000 + ",a\n", "field larger than field limit"),
+        ("id,label\n\ud800,a\n", "expected a CSV file"),
+    ],
+)
+def test_a_wrong_csv_is_refused_in_one_line(images: Path, tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_bytes(text.encode(errors="surrogatepass"))
+    assert says in refusal(list_csv, file, images, Columns())
+
+
+def test_a_stem_with_two_files_is_refused(images: Path, tmp_path: Path) -> None:
+    make(images, "1.jpg")
+    file = write(tmp_path / "labels.csv", "id,label\n1,a\n2,b\n")
+    assert "1.jpg, 1.png; write it with its extension" in refusal(list_csv, file, images, Columns())
+
+
+def test_a_missing_csv_or_folder_is_refused(images: Path, tmp_path: Path) -> None:
+    assert "No such file" in refusal(list_csv, tmp_path / "none.csv", images, Columns())
+    file = write(tmp_path / "labels.csv", "id,label\n1,a\n2,b\n")
+    assert "no such folder" in refusal(list_csv, file, tmp_path / "none", Columns())
+
+
+STRUCT = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+
+
+def test_parquet_is_read_by_row_groups_in_each_form(tmp_path: Path) -> None:
+    file = tmp_path / "train.parquet"
+    pixels = np.arange(5 * 2 * 3, dtype=np.uint8).reshape(5, 2, 3)
+    forms = {
+        "bytes": pyarrow.array([bytes([i]) for i in range(5)]),
+        "struct": pyarrow.array([{"bytes": bytes([i]), "path": f"{i}.png"} for i in range(4)] + [None], STRUCT),
+        "array": pyarrow.array(pixels.tolist()),
+    }
+    table = pyarrow.table({**forms, "label": [1, 0, 1, 0, 1]})
+    pyarrow.parquet.write_table(table, file, row_group_size=2)
+    assert list(read_parquet(file, "bytes")) == [bytes([i]) for i in range(5)]
+    assert list(read_parquet(file, "struct")) == [b"\0", b"\1", b"\2", b"\3", b""]
+    assert np.array_equal(np.stack([np.asarray(image) for image in read_parquet(file, "array")]), pixels)
+    listing = list_parquet(file, Columns(image="bytes"))
+    assert (listing.paths, listing.labels) == (("0", "1", "2", "3", "4"), ("1", "0", "1", "0", "1"))
+    assert "set data.image_column" in refusal(list_parquet, file, Columns())
+
+
+def test_names_that_the_hub_keeps_of_its_labels_are_used(tmp_path: Path) -> None:
+    file = tmp_path / "hub.parquet"
+    feature = '{"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}'
+    table = pyarrow.table({"image": [b"0", b"1"], "label": [1, 0]})
+    pyarrow.parquet.write_table(table.replace_schema_metadata({"huggingface": feature}), file)
+    assert list_parquet(file, Columns()).labels == ("dog", "cat")
+
+
+def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "train.parquet", "id,label\n")
+    assert str(file) in refusal(list_parquet, file, Columns())
+    assert "none.parquet" in refusal(list_parquet, tmp_path / "none.parquet", Columns())

@@ -1,0 +1,72 @@
+"""Tests of the splits: shares of each class, whole groups, disjoint folds, the same ones each time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cifar_exp.data import splitting
+from cifar_exp.data.schema import DataConfig
+from cifar_exp.errors import UserError
+
+CONFIG = DataConfig("folder", validation="given")
+LABELS = np.array(["a", "b"] * 50 + ["b"] * 100)  # 50 of a, 150 of b
+
+
+def counts(splits: np.ndarray, split: str) -> Counter[str]:
+    return Counter(LABELS[splits == split].tolist())
+
+
+def test_each_class_has_its_share_in_each_split() -> None:
+    splits = splitting.assign(LABELS, (), (), CONFIG)
+    assert counts(splits, "test") == {"a": 10, "b": 30}
+    assert counts(splits, "validation") == {"a": 4, "b": 12}
+    assert counts(splits, "training") == {"a": 36, "b": 108}
+    assert np.array_equal(splits, splitting.assign(LABELS, (), (), CONFIG))
+    assert not np.array_equal(splits, splitting.assign(LABELS, (), (), replace(CONFIG, split_seed=1)))
+
+
+def test_given_splits_stay_as_they_are() -> None:
+    given = ("training",) * 150 + ("validation",) * 20 + ("test",) * 30
+    assert splitting.assign(LABELS, given, (), CONFIG).tolist() == list(given)
+    drawn = splitting.assign(LABELS, given, (), replace(CONFIG, validation="stratified"))
+    assert (drawn == "test").tolist() == [split == "test" for split in given]
+    assert (drawn == "validation").sum() == 17
+    last = splitting.assign(LABELS, given, (), replace(CONFIG, validation="last"))
+    assert np.flatnonzero(last == "validation").tolist() == list(range(153, 170))
+
+
+def test_no_group_is_in_two_splits() -> None:
+    groups = tuple(f"patient {i // 5}" for i in range(200))
+    splits = splitting.assign(LABELS, (), groups, CONFIG)
+    of_group: dict[str, set[str]] = {}
+    for group, split in zip(groups, splits.tolist(), strict=True):
+        of_group.setdefault(group, set()).add(split)
+    assert all(len(found) == 1 for found in of_group.values())
+    assert set(splits) == {"training", "validation", "test"}
+    given = ("training",) * 153 + ("test",) * 47
+    with pytest.raises(UserError, match="group 'patient 30' is in the"):
+        splitting.assign(LABELS, given, groups, CONFIG)
+
+
+@pytest.mark.parametrize("given", [(), ("training",) * 150 + ("test",) * 50])
+def test_folds_are_disjoint_and_cover_all_images(given: tuple[str, ...]) -> None:
+    held_out = "validation" if given else "test"
+    parts = [splitting.assign(LABELS, given, (), replace(CONFIG, folds=5, fold=fold)) == held_out for fold in range(5)]
+    covered = np.sum(parts, axis=0)
+    assert covered.tolist() == ([1] * 150 + [0] * 50 if given else [1] * 200)
+    with pytest.raises(UserError, match=r"data\.fold: got 5, expected below data\.folds, 5"):
+        splitting.assign(LABELS, given, (), replace(CONFIG, folds=5, fold=5))
+
+
+def test_too_few_images_or_groups_are_refused_by_name() -> None:
+    labels = np.array(["a"] * 20 + ["lynx"])
+    with pytest.raises(UserError, match="one image only of class lynx"):
+        splitting.assign(labels, (), (), CONFIG)
+    with pytest.raises(UserError, match=r"data\.folds=3: class lynx has 1 images"):
+        splitting.assign(labels, (), (), replace(CONFIG, folds=3))
+    with pytest.raises(UserError, match="expected at least as many groups"):
+        splitting.assign(LABELS, (), ("one",) * 200, CONFIG)
