@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from cifar_exp.setting import MISSING, setting
 
@@ -15,7 +16,10 @@ ImageShape = tuple[int, int, int]  # height, width, channels
 class DataConfig:
     """Which images train, validate and test."""
 
-    name: str = setting(MISSING, "Name of the data set. Choose it with `data=`.", choices=DATA_SETS)
+    name: str = setting(
+        MISSING,
+        f"Name of the data set: {', '.join(DATA_SETS)}, or that of an installed package. Choose it with `data=`.",
+    )
     dir: str | None = setting(
         None, "Folder of the official files. Default: `CIFAR_EXP_DATA`, else a folder in your cache folder."
     )
@@ -46,6 +50,15 @@ class DataConfig:
         None,
         "Number of training images, a multiple of the number of classes: the first of each class. `null`: all.",
         at_least=1,
+    )
+    class_weights: Any = field(
+        default="none",
+        hash=False,  # a mapping has none
+        metadata={
+            "doc": "Weight of each class in the training loss. `none`: all weigh 1. `balanced`: the weight falls with "
+            "the number of training images of the class. Or class names with their weights; other classes weigh 1. "
+            "Scores are not weighted."
+        },
     )
     image_shape: tuple[int, int, int] = setting(
         MISSING, "Height, width and channels of an image. The data says it; models refer to it."
