@@ -8,6 +8,8 @@ from cifar_exp.commands.parser import Commands, Parser, config_of
 from cifar_exp.errors import UserError
 from cifar_exp.exits import REFUSED
 
+_ANY_SHAPE = (1, 1, 3)  # before the model is known, only whether a file can be read matters
+
 
 def add(commands: Commands[Parser], store: Parser) -> None:
     """Define the command and its arguments."""
@@ -32,15 +34,26 @@ def run(arguments: argparse.Namespace) -> int:
     import json
     from pathlib import Path
 
-    import numpy as np
-
     from cifar_exp import console
     from cifar_exp.evaluation import pictures
-    from cifar_exp.review import logged_model, promotion, query
     from cifar_exp.tracking.store import Store
     from cifar_exp.training import runtime
 
     runtime.check_backend()
+    readable = []
+    for name in dict.fromkeys(arguments.images):
+        try:
+            pictures.read(Path(name), _ANY_SHAPE)
+            readable.append(name)
+        except UserError as error:
+            console.refuse(error)
+    code = 0 if len(readable) == len(set(arguments.images)) else REFUSED
+    if not readable:
+        return code
+
+    import numpy as np
+
+    from cifar_exp.review import logged_model, promotion, query
 
     config = config_of(arguments)
     store = Store.of(config.tracking)
@@ -49,15 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         name = promotion.model_name(store, config.review.model) if not arguments.model else ""
         classifier = logged_model.from_uri(store, arguments.model or f"models:/{name}@{promotion.CHAMPION}")
-    images = {}
-    for name in arguments.images:
-        try:
-            images[name] = pictures.read(Path(name), classifier.config.data.image_shape)
-        except UserError as error:
-            console.refuse(error)
-    code = 0 if len(images) == len(set(arguments.images)) else REFUSED
-    if not images:
-        return code
+    images = {name: pictures.read(Path(name), classifier.config.data.image_shape) for name in readable}
     probabilities = logged_model.probabilities(store, classifier, np.stack(list(images.values())))
     answers = []
     for name, row in zip(images, probabilities.tolist(), strict=True):

@@ -148,6 +148,11 @@ def sizes(layers: Sequence[Layer], where: str, input_shape: Shape) -> tuple[list
     return found, is_whole
 
 
+def kinds(layers: Sequence[Layer]) -> frozenset[str]:
+    """The names of all layers, those in Residuals included."""
+    return frozenset().union(*(kinds((*layer.layers, *layer.shortcut)) | {layer.kind} for layer in layers))
+
+
 def mixes_images(layers: Sequence[Layer]) -> bool:
     """Whether what training makes of an image depends on the others of its batch, or on how the batch is split."""
     return any(

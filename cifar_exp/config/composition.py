@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import entry_points
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from cifar_exp import plugins
 from cifar_exp.config import checks, from_data, overrides, schema, yaml_files
 from cifar_exp.config.loader import Loader
 from cifar_exp.config.schema import Config
@@ -40,6 +42,8 @@ _SWEEPER = "hydra_plugins.cifar_exp_sweeper.PlannedSweeper"
 _handed_over: list[list[str]] = []
 
 ConfigStore.instance().store(name="schema", node=schema.schema())
+for _entry in entry_points(group=plugins.DATASETS):  # data=NAME needs no file
+    ConfigStore.instance().store(group="data", name=_entry.name, node={"name": _entry.name})
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ast
 from functools import cache
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
 
+from cifar_exp import plugins
 from cifar_exp.errors import UserError
 
 # The parts of keras.src.layers that a model may use: layers of one tensor whose arguments are plain values. Others
@@ -43,22 +45,45 @@ def exports(namespace: str) -> dict[str, tuple[str, str]]:
 
 def defined_as(namespace: str, name: str) -> str:
     """The name of a class where Keras defines it: MaxPool2D is MaxPooling2D."""
-    return exports(namespace)[name][1]
+    return exports(namespace)[name][1] if name in exports(namespace) else name  # of an installed package
 
 
 @cache
 def usable_layers() -> frozenset[str]:
-    """The layers that a model may be made of."""
+    """The layers that a model may be made of: of Keras, and those that installed packages add."""
     prefixes = tuple(f"keras.src.layers.{part}." for part in _USABLE)
-    return frozenset(name for name, (module, _) in exports("layers").items() if f"{module}.".startswith(prefixes))
+    of_keras = {name for name, (module, _) in exports("layers").items() if f"{module}.".startswith(prefixes)}
+    return frozenset(of_keras | (plugins.installed(plugins.LAYERS).keys() - exports("layers").keys()))
 
 
 @cache
 def arguments(namespace: str, name: str) -> frozenset[str]:
     """The arguments of a class of keras.<namespace>, or none for a function such as an activation."""
+    if namespace == "layers" and name not in exports("layers"):
+        entry = plugins.installed(plugins.LAYERS)[name]
+        return _arguments_of(_source(entry), entry.attr, namespace)
     module, defined_as = exports(namespace)[name]
-    tree = ast.parse(_keras_folder().joinpath(*module.split(".")[1:]).with_suffix(".py").read_text())
-    for node in tree.body:
+    path = _keras_folder().joinpath(*module.split(".")[1:]).with_suffix(".py")
+    return _arguments_of(path, defined_as, namespace)
+
+
+def _source(entry: EntryPoint) -> Path:
+    """The file of the module that an entry point names, without importing it: it would import Keras."""
+    parts = entry.module.split(".")
+    for name in (Path(*parts).with_suffix(".py"), Path(*parts, "__init__.py")):
+        if entry.dist and (path := Path(str(entry.dist.locate_file(str(name))))).is_file():
+            return path
+    try:
+        spec = find_spec(entry.module)  # of an editable installation; this imports the packages around the module
+    except ImportError:
+        spec = None
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        raise UserError(f"layer {entry.name!r} of {plugins.package(entry)}: no source file of {entry.module}")
+    return Path(spec.origin)
+
+
+def _arguments_of(source: Path, defined_as: str, namespace: str) -> frozenset[str]:
+    for node in ast.parse(source.read_text()).body:
         if isinstance(node, ast.ClassDef) and node.name == defined_as:
             init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
             named = {a.arg for a in (*init.args.args[1:], *init.args.kwonlyargs)} if init else set()

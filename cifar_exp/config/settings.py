@@ -114,6 +114,8 @@ def _files(group: str) -> list[str]:
 
 
 def _type(hint: Any) -> str:
+    if hint is Any:
+        return "str or mapping"
     names = [_type(part) for part in get_args(hint)]
     if getattr(hint, "__origin__", None) in (list, tuple):
         return f"list of {names[0]}"

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from importlib.metadata import EntryPoint
 from types import ModuleType
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from cifar_exp import plugins
 from cifar_exp.data import splitting
 from cifar_exp.data.catalog import OFFICIAL
 from cifar_exp.data.listing import Listing
 from cifar_exp.data.mapped import MappedImages, StoredImages
-from cifar_exp.data.schema import FILES, DataConfig, ImageShape
-from cifar_exp.errors import UserError
+from cifar_exp.data.schema import DATA_SETS, FILES, DataConfig, ImageShape
+from cifar_exp.data.weights import class_weights
+from cifar_exp.errors import UserError, did_you_mean
 from cifar_exp.setting import MISSING
+
+T = TypeVar("T")
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint8 | np.uint16]
@@ -116,18 +122,49 @@ def load(config: DataConfig) -> Splits:
     for setting, own in (("image_shape", description.image_shape), ("classes", len(description.class_names))):
         if (stated := getattr(config, setting)) not in (MISSING, own):
             raise UserError(f"data.{setting}: got {stated}, expected {own}: it follows from data={config.name}")
+    splits = _load(config, description)
+    _check(splits, description, config.name)
+    if config.train_images is not None:
+        training = _first_of_each_class(splits.training, config.train_images, len(splits.classes))
+        splits = replace(splits, training=training)
+    class_weights(config.class_weights, splits.training.labels, splits.classes)  # refuses a class that there is not
+    return splits
+
+
+def _load(config: DataConfig, description: Description) -> Splits:
     if config.name in FILES:
         return _image_files(config)
     if official := OFFICIAL.get(config.name):
         folder, source = official.release().find(config.dir, config.verify)
         train, test = (Split(*official.read(folder, config, is_test)) for is_test in (False, True))
-    else:
+    elif config.name == "digits":
         source = "scikit-learn load_digits, upscaled to 32x32x3"
         train, test = _digits()
+    else:
+        entry = plugins.installed(plugins.DATASETS)[config.name]
+        return _instance(plugins.load(entry).load(config), Splits, entry)
     training, validation = _split(train, test, config)
-    if config.train_images is not None:
-        training = _first_of_each_class(training, config.train_images, len(description.class_names))
     return Splits(training, validation, test, description.class_names, source)
+
+
+def _check(splits: Splits, description: Description, name: str) -> None:
+    """Refuse arrays that are not as described: those of an installed package may be anything.
+
+    Raises:
+        UserError: naming the split, what it holds and what is expected.
+    """
+    for part in ("training", "validation", "test"):
+        split: Split = getattr(splits, part)
+        labels = description.class_names
+        shape = split.images.shape[1:]
+        if shape != description.image_shape or split.images.dtype != np.uint8 or not len(split):
+            said = f"got {split.images.shape} {split.images.dtype}, expected (N, *{description.image_shape}) uint8"
+            raise UserError(f"data={name}: images of {part}: {said}")
+        if split.labels.shape != (len(split.images),) or split.labels.dtype != label_type(len(labels)):
+            said = f"got {split.labels.shape} {split.labels.dtype}, expected ({len(split.images)},)"
+            raise UserError(f"data={name}: labels of {part}: {said} {np.dtype(label_type(len(labels)))}")
+        if split.labels.max() >= len(labels):
+            raise UserError(f"data={name}: labels of {part}: got {split.labels.max()}, expected 0 to {len(labels) - 1}")
 
 
 @lru_cache(maxsize=256)
@@ -148,8 +185,24 @@ def describe(config: DataConfig) -> Description:
         return Description(*_own().describe(config))
     if config.name == "digits":
         return Description(_DIGITS_SHAPE, tuple("0123456789"), 1_437)
-    names = DataConfig.__dataclass_fields__["name"].metadata["choices"]
-    raise UserError(f"data.name: got {config.name!r}, expected one of {', '.join(names)}")
+    installed = plugins.installed(plugins.DATASETS)
+    if entry := installed.get(config.name):
+        return _instance(plugins.load(entry).describe(config), Description, entry)
+    names = sorted({*DATA_SETS, *installed})
+    hint = did_you_mean(config.name, names)
+    raise UserError(f"data.name: got {config.name!r}, expected one of {', '.join(names)}{hint}")
+
+
+def _instance(made: object, expected: type[T], entry: EntryPoint) -> T:
+    """What a function of an installed package has returned.
+
+    Raises:
+        UserError: if it is of another type.
+    """
+    if not isinstance(made, expected):
+        where = f"data={entry.name} of {plugins.package(entry)}"
+        raise UserError(f"{where}: got {type(made).__name__}, expected cifar_exp.data.datasets.{expected.__name__}")
+    return made
 
 
 def label_type(classes: int) -> type[np.uint8 | np.uint16]:
@@ -197,8 +250,6 @@ def _image_files(config: DataConfig) -> Splits:
     parts = {name: everything.take(np.flatnonzero(assigned == name)) for name in ("training", "validation", "test")}
     if config.validation == "test":
         parts["validation"] = parts["test"]
-    if config.train_images is not None:
-        parts["training"] = _first_of_each_class(parts["training"], config.train_images, len(of_class))
     if found.images.nbytes <= _IN_MEMORY:
         parts = {name: Split(np.asarray(part.images), part.labels) for name, part in parts.items()}
     return Splits(**parts, classes=found.classes, source=found.source, files=found.listing)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from cifar_exp.setting import MISSING, setting
 
@@ -16,7 +17,10 @@ ImageShape = tuple[int, int, int]  # height, width, channels
 class DataConfig:
     """Which images train, validate and test."""
 
-    name: str = setting(MISSING, "Name of the data set. Choose it with `data=`.", choices=DATA_SETS)
+    name: str = setting(
+        MISSING,
+        f"Name of the data set: {', '.join(DATA_SETS)}, or that of an installed package. Choose it with `data=`.",
+    )
     dir: str | None = setting(
         None,
         "Folder of the image files, or of the official files. Default for the latter: `CIFAR_EXP_DATA`, else a folder "
@@ -89,6 +93,15 @@ class DataConfig:
         at_least=2,
     )
     fold: int = setting(0, "Number of the part, from 0.", at_least=0)
+    class_weights: Any = field(
+        default="none",
+        hash=False,  # a mapping has none
+        metadata={
+            "doc": "Weight of each class in the training loss. `none`: all weigh 1. `balanced`: the weight falls with "
+            "the number of training images of the class. Or class names with their weights; other classes weigh 1. "
+            "Scores are not weighted."
+        },
+    )
     image_shape: tuple[int, int, int] = setting(
         MISSING, "Height, width and channels of an image. The data says it; models refer to it."
     )

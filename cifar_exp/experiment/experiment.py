@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from cifar_exp import console
+from cifar_exp import console, plugins
 from cifar_exp.config import memory
-from cifar_exp.config.architecture import sizes
+from cifar_exp.config.architecture import kinds, sizes
 from cifar_exp.config.schema import Config, flatten, reported
 from cifar_exp.data import datasets
 from cifar_exp.data.datasets import Splits
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from cifar_exp.training.fit import History
 
 log = logging.getLogger(__name__)
+
+PACKAGES_TAG = "cifar_exp.packages"  # JSON: what the run uses of installed packages
 
 _REFERENCE_TAGS = ("accuracy", "loss", "parameters", "seconds", "source")
 
@@ -236,6 +238,8 @@ def _tags(config: Config, job: Job, splits: Splits, start: InitialWeights | None
         tags |= {"cifar_exp.sweep": config.sweep.name, "cifar_exp.job": str(job.number)}
     published = {name: getattr(reported(config), name) for name in _REFERENCE_TAGS}
     tags |= {f"reference.{name}": str(value) for name, value in published.items() if value is not None}
+    if used := plugins.used(config.data.name, kinds(config.model.layers)):
+        tags[PACKAGES_TAG] = json.dumps(used)
     if start:
         tags |= start.tags()
     if config.data.validation == "test":

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cifar_exp import plugins
 from cifar_exp.config import checks, schema
 from cifar_exp.config.schema import Config
 from cifar_exp.data import datasets
@@ -18,7 +19,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.experiment import experiment
 from cifar_exp.tracking import environment, fetch
 from cifar_exp.tracking.store import Store
-from cifar_exp.tracking.untrusted import YAML_BYTES, parse_yaml
+from cifar_exp.tracking.untrusted import YAML_BYTES, parse_json, parse_yaml
 
 _CONFIG = "config/config.yaml"
 _COMPARED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy", "test/f1_macro")
@@ -60,6 +61,7 @@ def read(store: Store, run_id: str, overrides: Sequence[str] = ()) -> Logged:
         UserError: if the run does not exist or its config is invalid.
     """
     run, content = fetch.run_and_artifact(store, run_id, _CONFIG, YAML_BYTES)
+    _check_packages(run.info.run_id, run.data.tags.get(experiment.PACKAGES_TAG))
     return Logged(
         run.info.run_id,
         run.info.run_name,
@@ -85,6 +87,17 @@ def again(logged: Logged, store: Store, folder: Path) -> Verdict:
     result = experiment.run(settings, job, folder)
     last = {name: values[-1] for name, values in result.history.items()}
     return _compare(logged, last | result.metrics, result.fingerprint, settings)
+
+
+def _check_packages(run_id: str, logged: str | None) -> None:
+    """Refuse a run that used a package that is not installed here, naming the package."""
+    try:
+        wanted = parse_json(logged) if logged else {}
+    except ValueError:
+        wanted = {}
+    named = [(what, of) for what, of in wanted.items() if isinstance(of, str)] if isinstance(wanted, dict) else []
+    if missing := plugins.missing(named):
+        raise UserError(f"run {run_id}: {missing}")
 
 
 def _config(content: str, where: str, overrides: Sequence[str]) -> Config:

@@ -13,6 +13,8 @@ import numpy as np
 from cifar_exp.config import architecture
 from cifar_exp.config.schema import AugmentationConfig, Config, EarlyStoppingConfig
 from cifar_exp.data.datasets import Splits
+from cifar_exp.data.weights import Weights as ClassWeights
+from cifar_exp.data.weights import class_weights
 from cifar_exp.errors import Diverged, UserError
 from cifar_exp.training import optimizers
 from cifar_exp.training.augmentation import Augment
@@ -53,7 +55,8 @@ def fit(
     """
     settings = config.training
     stopping, every = settings.early_stopping, settings.checkpoint.every
-    trained, fed = compiled(model, config, len(splits.training))
+    weights = class_weights(config.data.class_weights, splits.training.labels, splits.classes)
+    trained, fed = compiled(model, config, len(splits.training), weights)
     scored = _scored(model, len(splits.validation))
     history: History = {}
     best: Weights | None = None
@@ -91,9 +94,12 @@ def best_epoch(history: History) -> int:
     return accuracies.index(max(accuracies)) + 1
 
 
-def compiled(model: keras.Model, config: Config, images: int) -> tuple[keras.Model, int]:
+def compiled(
+    model: keras.Model, config: Config, images: int, weights: ClassWeights | None = None
+) -> tuple[keras.Model, int]:
     """The model, ready for the first step of a training on so many images, and how many of them `fit` is fed at once.
 
+    The loss of each image is multiplied by the weight of its class, if there are weights.
     The optimizer's variables are there, so that a checkpoint's can take their place.
     """
     settings = config.training
@@ -107,7 +113,7 @@ def compiled(model: keras.Model, config: Config, images: int) -> tuple[keras.Mod
         at_once = 1  # Keras refuses more on PyTorch, which returns to Python after each batch anyway
     trained.compile(
         optimizer=optimizers.build(config.optimizer, steps * settings.epochs),
-        loss=_smoothed(settings.label_smoothing) if settings.label_smoothing else _cross_entropy(),
+        loss=_training_loss(settings.label_smoothing, weights),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         steps_per_execution=at_once,
     )
@@ -138,12 +144,23 @@ def _cross_entropy() -> keras.losses.Loss:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-def _smoothed(share: float) -> Callable[[Any, Any], Any]:
-    """Cross-entropy with this share of each label spread over all classes; Keras has it for one-hot labels alone."""
+def _training_loss(smoothing: float, weights: ClassWeights | None) -> Any:
+    """Cross-entropy with this share of each label spread over all classes, times the weight of the class.
+
+    Keras has the first for one-hot labels alone. Its `class_weight` would come as a third part of each batch; here the
+    weights are constants of the loss, on every backend and in a `Loop`.
+    """
+    if not smoothing and weights is None:
+        return _cross_entropy()
 
     def loss(labels: Any, logits: Any) -> Any:
-        one_hot = keras.ops.one_hot(keras.ops.reshape(labels, (-1,)), logits.shape[-1])
-        return keras.losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=share)
+        labels = keras.ops.cast(keras.ops.reshape(labels, (-1,)), "int32")
+        if smoothing:
+            one_hot = keras.ops.one_hot(labels, logits.shape[-1])
+            losses = keras.losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=smoothing)
+        else:
+            losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        return losses if weights is None else losses * keras.ops.take(keras.ops.convert_to_tensor(weights), labels)
 
     return loss
 

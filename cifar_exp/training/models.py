@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import keras
 
+from cifar_exp import plugins
 from cifar_exp.config.architecture import RESIDUAL, Layer, LayerRow, LayerSize, detail, namespace_of
 from cifar_exp.config.schema import ModelConfig
 from cifar_exp.data.schema import ImageShape
@@ -138,7 +139,7 @@ def _apply(layers: Sequence[Layer], tensor: Any, where: str, rows: list[LayerRow
             tensor = keras.layers.Add()([inner, outer])
         else:
             try:
-                made = getattr(keras.layers, layer.kind)(**_resolve(layer))
+                made = _layer_class(layer.kind)(**_resolve(layer))
                 tensor = made(tensor)
             except (TypeError, ValueError) as error:
                 raise UserError(f"{here}: {_reason(error)}") from error
@@ -147,6 +148,11 @@ def _apply(layers: Sequence[Layer], tensor: Any, where: str, rows: list[LayerRow
         name = "Add" if layer.kind == RESIDUAL else layer.kind
         rows.append(LayerRow(name, detail(layer), shape, parameters, depth, shortcut))
     return tensor
+
+
+def _layer_class(kind: str) -> Any:
+    """The class of a layer of Keras, or of an installed package."""
+    return getattr(keras.layers, kind, None) or plugins.load(plugins.installed(plugins.LAYERS)[kind])
 
 
 def _reason(error: Exception) -> str:

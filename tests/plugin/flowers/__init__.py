@@ -1,0 +1,1 @@
+"""A data set and a layer for cifar_exp."""
