@@ -18,17 +18,20 @@ import numpy.typing as npt
 
 from cifar_exp.config.schema import Config
 from cifar_exp.data.datasets import Images, describe
+from cifar_exp.data.schema import FILES
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation import predict
 from cifar_exp.experiment import reproduce
 from cifar_exp.review import promotion
 from cifar_exp.tracking import fetch
 from cifar_exp.tracking.store import Store
+from cifar_exp.tracking.untrusted import parse_json
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _MODEL_ID = r"m-[0-9a-f]{32}"
+_MATRIX, _MATRIX_BYTES = "evaluation/confusion_matrix.json", 1 << 24
 _URI_FORMATS = "models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-... or runs:/RUN/model"
 
 
@@ -41,17 +44,14 @@ class Classifier:
         run_id: of the run that logged the model.
         model_id: MLflow's id of the logged model.
         config: of that run.
+        classes: class names in the order of the probabilities.
     """
 
     name: str
     run_id: str
     model_id: str
     config: Config
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the probabilities."""
-        return describe(self.config.data).class_names
+    classes: tuple[str, ...]
 
 
 def from_run(store: Store, run: Run) -> Classifier:
@@ -109,7 +109,22 @@ def _from_model_id(store: Store, model_id: str, prefix: str) -> Classifier:
 
 def _classifier(store: Store, model_id: str, run_id: str, prefix: str) -> Classifier:
     logged = reproduce.read(store, run_id)
-    return Classifier(f"{prefix}run {logged.name} ({run_id})", run_id, model_id, logged.config)
+    classes = _class_names(store, run_id, logged.config)
+    return Classifier(f"{prefix}run {logged.name} ({run_id})", run_id, model_id, logged.config, classes)
+
+
+def _class_names(store: Store, run_id: str, config: Config) -> tuple[str, ...]:
+    """Those of the data set; for image files, which need not be on this machine, those that the run logged."""
+    if config.data.name not in FILES:
+        return describe(config.data).class_names
+    _, content = fetch.run_and_artifact(store, run_id, _MATRIX, _MATRIX_BYTES)
+    try:
+        names = parse_json(content, _MATRIX_BYTES)["classes"]
+        if len(names) != config.data.classes or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"expected {config.data.classes} class names")
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"run {run_id}, {_MATRIX}: {error}") from error
+    return tuple(names)
 
 
 def probabilities(store: Store, classifier: Classifier, images: Images) -> npt.NDArray[np.float32]:

@@ -1,0 +1,111 @@
+"""A user's own images: the digits as a built-in data set, as folders of PNG files, as a CSV and as a Parquet file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import program
+import pytest
+from mlflow.entities import Run
+from PIL import Image
+
+from cifar_exp.data import datasets
+from cifar_exp.data.schema import DataConfig
+
+TRAINING = (
+    *(
+        "model=dense",
+        "model.layers=[Flatten,{Dense:{units:${data.classes}}}]",
+        "training.epochs=2",
+        "training.device=cpu",
+    ),
+    *("training.deterministic=true", "data.validation=stratified", "tracking.system_metrics=false"),
+)
+MEASURED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy")
+FORMS = {
+    "digits": ("data=digits",),
+    "folder": ("data=folder", "data.dir=photos"),
+    "csv": ("data=csv", "data.file=labels.csv", "data.dir=images", "data.split_column=split"),
+    "parquet": ("data=parquet", "data.file=digits.parquet", "data.split_column=split"),
+}
+
+
+def write_images(folder: Path) -> None:
+    """Every digit three times: photos/<split>/<class>/<number>.png, images/<number>.png, and in a Parquet file."""
+    digits = datasets.load(DataConfig("digits", validation="test"))
+    rows = []
+    for split, part in (("train", digits.training), ("test", digits.test)):
+        for pixels, label in zip(part.images, part.labels, strict=True):
+            name = f"{len(rows):05}.png"
+            for file in (folder / "photos" / split / str(label) / name, folder / "images" / name):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(file)
+            content = (folder / "images" / name).read_bytes()
+            rows.append({"id": name, "label": f"{label}", "split": split, "image": {"bytes": content, "path": name}})
+    frame = pd.DataFrame(rows)
+    frame[["id", "label", "split"]].to_csv(folder / "labels.csv", index=False)
+    frame[["image", "label", "split"]].to_parquet(folder / "digits.parquet", index=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the images, and a finished run on each form of them."""
+    folder = tmp_path_factory.mktemp("own_images")
+    write_images(folder)
+    for name, data in FORMS.items():
+        cache = {"CIFAR_EXP_CACHE": str(folder / "cache")}
+        allowed = () if name == "digits" else ("data.duplicates=allow",)
+        done = program.run(folder, *data, *allowed, *TRAINING, f"name={name}", **cache)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(folder: Path) -> dict[str, Run]:
+    return {run.info.run_name: run for run in program.runs(program.client(folder))}
+
+
+@pytest.mark.parametrize("form", ["folder", "csv", "parquet"])
+def test_the_same_images_in_files_train_to_the_same_bits(form: str, folder: Path, runs: dict[str, Run]) -> None:
+    client = program.client(folder)
+    for name in MEASURED:
+        points = [program.points(client, runs[run].info.run_id, name) for run in ("digits", form)]
+        assert points[0] == points[1] != {}, name
+
+
+@pytest.mark.parametrize("form", ["folder", "csv", "parquet"])
+def test_the_split_of_every_image_is_logged(form: str, folder: Path, runs: dict[str, Run]) -> None:
+    file = program.artifact(program.client(folder), runs[form].info.run_id, "data/splits.parquet", folder / form)
+    frame = pd.read_parquet(file)
+    assert sorted(frame["split"].unique()) == ["test", "training", "validation"]
+    assert len(frame) == 1797 and set(frame["label"]) == set("0123456789")
+
+
+def test_a_run_on_a_folder_is_used_as_any_other(folder: Path, runs: dict[str, Run]) -> None:
+    command = (*program.COMMAND, "predict", "images/00000.png", "--json", "--run", runs["folder"].info.run_id)
+    done = program.execute([*command], folder)
+    assert done.returncode == 0, done.stderr
+    again = (*program.COMMAND, "reproduce", runs["folder"].info.run_id)
+    refused = program.execute([*again], folder)
+    assert refused.returncode == 2 and "data.dir=PATH" in refused.stderr
+    reproduced = program.execute([*again, "data.dir=photos"], folder)
+    assert reproduced.returncode == 0, reproduced.stderr
+    assert "Equal to the last bit." in reproduced.stdout
+
+
+def test_a_changed_image_is_noticed(folder: Path, runs: dict[str, Run]) -> None:
+    file = (
+        folder
+        / "photos"
+        / "train"
+        / "0"
+        / sorted(path.name for path in (folder / "photos" / "train" / "0").iterdir())[0]
+    )
+    Image.fromarray(255 - np.asarray(Image.open(file))).save(file)
+    cache = {"CIFAR_EXP_CACHE": str(folder / "cache")}
+    again = program.run(folder, *FORMS["folder"], "data.duplicates=allow", *TRAINING, "name=changed", **cache)
+    assert again.returncode == 0, again.stderr
+    (changed,) = (run for run in program.runs(program.client(folder)) if run.info.run_name == "changed")
+    assert changed.data.tags["cifar_exp.fingerprint"] != runs["folder"].data.tags["cifar_exp.fingerprint"]
