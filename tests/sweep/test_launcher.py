@@ -173,7 +173,7 @@ sys.exit(main())
 def test_sent_images_are_written_where_the_data_set_finds_them(small_cifar10: Path, tmp_path: Path) -> None:
     content = {path.name: path.read_bytes() for path in small_cifar10.iterdir()}
     for _ in range(2):  # once for each of two workers
-        worker._write_images(tmp_path / "images", content)
+        worker._write_images(tmp_path / "images", cifar10.FOLDER, content)
         found = cifar10.find(str(tmp_path / "images"), verify="size")
         assert {path.name: path.read_bytes() for path in found.folder.iterdir()} == content
     assert {path.name for path in tmp_path.iterdir()} == {"small", "images"}
@@ -181,7 +181,7 @@ def test_sent_images_are_written_where_the_data_set_finds_them(small_cifar10: Pa
 
 def test_images_that_exist_are_not_sent(small_cifar10: Path) -> None:
     data = OmegaConf.create({"name": "cifar10", "dir": str(small_cifar10)})
-    worker._bring_images(data, {str(small_cifar10): worker.Images("digest", None)})
+    worker._bring_images(data, {("cifar10", str(small_cifar10)): worker.Images("digest", None)})
     assert data.dir == str(small_cifar10)
 
 
