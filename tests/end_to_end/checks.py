@@ -31,13 +31,14 @@ PER_EPOCH = {
 AT_THE_END = {
     "test/loss",
     "test/accuracy",
+    "test/balanced_accuracy",
     "test/f1_macro",
     "val/best_accuracy",
     "val/best_epoch",
     "train/seconds",
     "model/parameters",
 }
-PER_CLASS = ("recall", "precision", "f1")
+PER_CLASS = ("recall", "precision", "f1", "support")
 PARAMETERS = {
     "model.name",
     "optimizer.name",
@@ -294,7 +295,9 @@ def evaluation_agrees_with_itself(sweep: Sweep, name: str) -> None:
         assert matrix[row, row] / matrix[row].sum() == metrics[f"test/recall/{label}"] == report[label]["recall"]
         assert metrics[f"test/precision/{label}"] == report[label]["precision"]
         assert metrics[f"test/f1/{label}"] == report[label]["f1-score"]
+        assert metrics[f"test/support/{label}"] == matrix[row].sum()
     assert metrics["test/f1_macro"] == report["macro avg"]["f1-score"]
+    assert np.isclose(metrics["test/balanced_accuracy"], report["macro avg"]["recall"])
     likelihood = probabilities[np.arange(size), frame["label"]].astype(float)
     if likelihood.min() > 1e-30:  # smaller ones are too inaccurate in float32; the loss uses logits
         assert np.isclose(-np.log(likelihood).mean(), metrics["test/loss"], rtol=1e-4)
