@@ -50,7 +50,7 @@ def modules(done: program.Done) -> set[str]:
         pytest.param(["trainig.epochs=3"], ["trainig.epochs", "did you mean 'training.epochs'?"], id="unknown key"),
         pytest.param(["training.epochs=ten"], ["training.epochs", "'ten'", "Integer"], id="wrong type"),
         pytest.param(["training.epochs=-1"], ["training.epochs", "got -1", "at least 1"], id="out of range"),
-        pytest.param(["data=digits", "data.name=mnist"], ["data.name", "'mnist'", "digits"], id="no choice"),
+        pytest.param(["data=digits", "data.name=imagenet"], ["data.name", "'imagenet'", "digits"], id="no choice"),
         pytest.param(["optimizer.momentum=0.9"], ["optimizer.momentum", "adam"], id="another optimizer's argument"),
         pytest.param(
             ["model.pool_size=[8,8]"], ["model 'baseline'", "layer 4 (MaxPooling2D)", "8x8", "1x1"], id="large window"
