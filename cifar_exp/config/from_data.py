@@ -35,5 +35,5 @@ def refusal(error: BaseException) -> UserError | None:
     """The refusal of a data set that OmegaConf has wrapped in an error of its own, or `None`."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, UserError):
-        cause = cause.__cause__
+        cause = cause.__cause__ or cause.__context__  # OmegaConf names no cause
     return cause

@@ -11,6 +11,7 @@ from hydra import initialize_config_dir
 
 from cifar_exp.config.composition import CONF, plan
 from cifar_exp.config.schema import OPTIMIZER_ARGUMENTS, SCHEDULE_ARGUMENTS, Config
+from cifar_exp.data.schema import FILES
 from cifar_exp.errors import UserError
 
 Compose = Callable[..., Config]
@@ -51,6 +52,12 @@ def choices(group: str) -> Sequence[str]:
 def test_every_choice_of_a_group_composes_under_its_own_name(compose: Compose, group: str) -> None:
     assert choices(group)
     for choice in choices(group):
+        if group == "data" and choice in FILES:
+            with pytest.raises(
+                UserError, match=rf"^data\.(dir|file): data={choice} needs the "
+            ):  # nothing can be read without
+                compose(f"data={choice}")
+            continue
         node = getattr(compose(f"{group}={choice}"), group)
         assert getattr(node, "name", choice) == choice
 
@@ -146,7 +153,10 @@ def test_a_wrong_key_names_the_nearest(override: str, said: str) -> None:
             "model 'lrge' not found; did you mean 'large'? (conf/model holds: baseline, blocks, bn, bn_deep, ",
         ),
         ("optimizer=sdg", "optimizer 'sdg' not found; did you mean 'sgd'? (conf/optimizer holds: adadelta, "),
-        ("data=digts", "data 'digts' not found; did you mean 'digits'? (conf/data holds: cifar10, digits)"),
+        (
+            "data=digts",
+            "data 'digts' not found; did you mean 'digits'? (conf/data holds: cifar10, cifar100, csv, digits,",
+        ),
         (
             "optimizer/schedule=cosin",
             "optimizer/schedule 'cosin' not found; did you mean 'cosine'? (conf/optimizer/sch",
