@@ -61,7 +61,7 @@ def test_smoothing_spreads_a_share_of_each_label_over_all_classes() -> None:
     logits = np.array([[2.0, 1.0, *[0.0] * 8]], np.float32)
     log_p = logits[0] - np.log(np.exp(logits[0]).sum())
     wanted = -((0.8 + 0.02) * log_p[1] + 0.02 * np.delete(log_p, 1).sum())
-    loss = fitting._smoothed(0.2)(np.array([1], np.uint8), logits)
+    loss = fitting._training_loss(0.2, None)(np.array([1], np.uint8), logits)
     assert float(keras.ops.mean(loss)) == pytest.approx(wanted, rel=1e-5)
 
 
