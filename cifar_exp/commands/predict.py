@@ -16,7 +16,7 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     summary = "classify image files with the champion or another model"
     predict = commands.add_parser("predict", parents=[store], help=summary, description=f"{summary.capitalize()}.")
     predict.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="image file: PNG, JPEG, WebP, BMP or GIF, of any size"
+        "images", nargs="+", metavar="IMAGE", help="image file: PNG, JPEG, WebP, BMP, TIFF or GIF, of any size"
     )
     model = predict.add_mutually_exclusive_group()
     model.add_argument("--model", metavar="URI", help="models:/NAME@ALIAS, models:/NAME/VERSION or models:/m-...")
@@ -62,7 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         name = promotion.model_name(store, config.review.model) if not arguments.model else ""
         classifier = logged_model.from_uri(store, arguments.model or f"models:/{name}@{promotion.CHAMPION}")
-    images = {name: pictures.read(Path(name), classifier.config.data.image_shape) for name in readable}
+    data = classifier.config.data
+    images = {name: pictures.read(Path(name), data.image_shape, data.resize) for name in readable}
     probabilities = logged_model.probabilities(store, classifier, np.stack(list(images.values())))
     answers = []
     for name, row in zip(images, probabilities.tolist(), strict=True):

@@ -28,7 +28,7 @@ from cifar_exp.config import from_data
 _TEMPLATES = 256  # compositions kept: a few hundred kilobytes each
 _REFERENCE = re.compile(r"\$\{(\w+(?:[.\[][^{}:$]*)?)\}")  # ${model.filters[0]}: no resolver, not nested, not relative
 
-Path = tuple[str, ...]
+KeyPath = tuple[str, ...]
 
 
 class NotCovered(Exception):
@@ -128,9 +128,9 @@ class Template:
 
     def __init__(self, composed: DictConfig) -> None:
         self._composed = composed
-        self._resolved: dict[Path, Any] = {}  # contents that no override so far has changed
+        self._resolved: dict[KeyPath, Any] = {}  # contents that no override so far has changed
         self._changed: dict[
-            frozenset[Path], dict[Path, bool]
+            frozenset[KeyPath], dict[KeyPath, bool]
         ] = {}  # by the paths of overrides: which nodes they change
 
     @cached_property
@@ -142,7 +142,7 @@ class Template:
         return working
 
     @cached_property
-    def _references(self) -> dict[Path, frozenset[Path] | None]:
+    def _references(self) -> dict[KeyPath, frozenset[KeyPath] | None]:
         return _references(OmegaConf.to_container(self._composed))
 
     def composed_with(self, values: Sequence[Override], overrides: Sequence[str]) -> DictConfig:
@@ -179,7 +179,7 @@ class Template:
                 put_back()
 
     def _content(
-        self, parent: Any, key: Any, path: Path, overridden: frozenset[Path], changed: dict[Path, bool]
+        self, parent: Any, key: Any, path: KeyPath, overridden: frozenset[KeyPath], changed: dict[KeyPath, bool]
     ) -> Any:
         """The resolved content of a node.
 
@@ -204,9 +204,9 @@ class Template:
             return [self._content(node, n, (*path, str(n)), overridden, changed) for n in range(len(children))]
         return _content(parent, key)
 
-    def _is_changed(self, path: Path, overridden: Collection[Path]) -> bool:
+    def _is_changed(self, path: KeyPath, overridden: Collection[KeyPath]) -> bool:
         """Whether overrides at these paths change the content at `path`, itself or through what it refers to."""
-        waiting, reached = [path], set[Path]()
+        waiting, reached = [path], set[KeyPath]()
         while waiting:
             place = waiting.pop()
             if any(_within(place, other) or _within(other, place) for other in overridden):
@@ -272,21 +272,21 @@ def _content(parent: Any, key: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True) if isinstance(node, Container) else node._value()
 
 
-def _changed_path(override: Override) -> Path:
+def _changed_path(override: Override) -> KeyPath:
     """Where the content changes: with a key that comes or goes, the content of the node that holds it."""
     path = _path(override.key_or_group)
     return path[:-1] if override.is_delete() or override.is_add() or override.is_force_add() else path
 
 
-def _path(key: str) -> Path:
+def _path(key: str) -> KeyPath:
     return tuple(str(part) for part in split_key(key))
 
 
-def _within(path: Path, other: Path) -> bool:
+def _within(path: KeyPath, other: KeyPath) -> bool:
     return path[: len(other)] == other
 
 
-def _references(content: Any, path: Path = ()) -> dict[Path, frozenset[Path] | None]:
+def _references(content: Any, path: KeyPath = ()) -> dict[KeyPath, frozenset[KeyPath] | None]:
     """For each text with interpolations, by its path: the paths that it refers to; None: they cannot be told."""
     if isinstance(content, dict | list):
         children = content.items() if isinstance(content, dict) else enumerate(content)

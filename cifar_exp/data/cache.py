@@ -185,7 +185,7 @@ class Partial:
 
 @dataclass(frozen=True)
 class Summary:
-    """An entry of the cache, as `cifar-exp data --cache` lists it."""
+    """An entry of the cache, whole or being filled."""
 
     key: str
     images: int

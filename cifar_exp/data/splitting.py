@@ -36,26 +36,26 @@ def assign(labels: Names, given: Sequence[str], groups: Sequence[str], config: D
     """
     splits = np.array(given, dtype="<U10") if given else np.full(len(labels), "training", "<U10")
     group_of = np.array(groups) if groups else None
-    if config.validation == "given" and "validation" in splits:
-        config_folds = None
-    else:
-        config_folds = config.folds
+    validation_is_given = config.validation == "given" and "validation" in splits
+    if not validation_is_given:
         splits[splits == "validation"] = "training"
+    folds_left = config.folds is not None and not validation_is_given  # a fold is used once: it tests, or it validates
     if "test" not in splits:
-        if config_folds is not None:
-            _move(splits, _fold(labels, splits, group_of, config), "test")
-            config_folds = None
+        if folds_left:
+            test = _fold(labels, splits, group_of, config)
+            folds_left = False
         else:
-            _move(splits, _share(labels, splits, group_of, config.test_share, config.split_seed, "test_share"), "test")
-    if config_folds is not None:
-        _move(splits, _fold(labels, splits, group_of, config), "validation")
-    elif "validation" not in splits and config.validation != "test":
+            test = _share(labels, splits, group_of, config.test_share, config.split_seed, "test_share")
+        splits[test] = "test"
+    if folds_left:
+        splits[_fold(labels, splits, group_of, config)] = "validation"
+    elif not validation_is_given and config.validation != "test":
         rest = np.flatnonzero(splits == "training")
         if config.validation == "last":
-            _move(splits, rest[last(len(rest), config.validation_share) :], "validation")
+            held_out = rest[last(len(rest), config.validation_share) :]
         else:
             held_out = _share(labels, splits, group_of, config.validation_share, config.split_seed, "validation_share")
-            _move(splits, held_out, "validation")
+        splits[held_out] = "validation"
     if group_of is not None:
         _check_groups(splits, group_of)
     return splits
@@ -152,15 +152,11 @@ def _fold(labels: Names, splits: Names, groups: Names | None, config: DataConfig
     return rest[folds(labels[rest], in_group, config.folds, config.fold, config.split_seed)]
 
 
-def _move(splits: Names, indices: Indices, split: str) -> None:
-    splits[indices] = split
-
-
 def _check_groups(splits: Names, groups: Names) -> None:
     of_group: dict[str, str] = {}
     for split, group in zip(splits.tolist(), groups.tolist(), strict=True):
         if of_group.setdefault(group, split) != split:
             raise UserError(
                 f"group {group!r} is in the {of_group[group]} and the {split} images, expected one of them; leave the "
-                "splits to data.group_column, or correct the given splits"
+                "splits to data.group alone, or correct the given splits"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -90,7 +91,7 @@ def list_csv(file: Path, folder: Path, columns: Columns, skip_missing: bool = Fa
         if not skip_missing:
             raise UserError(f"{line}; data.bad_images=skip leaves them out")
         remarks.append(line)
-    if twice := sorted({path for path, count in _counts(paths).items() if count > 1}):
+    if twice := sorted({path for path, count in Counter(paths).items() if count > 1}):
         raise UserError(f"{file}: {len(twice):,} images have several rows: {first_of(twice)}")
     if unlabelled := sorted(known - set(paths)):
         remarks.append(f"{len(unlabelled):,} files without a label, left out: {first_of(unlabelled)}")
@@ -260,10 +261,3 @@ def _sorted(labels: Sequence[str] | Iterator[str]) -> tuple[str, ...]:
     return tuple(
         sorted(set(labels), key=lambda label: (not label.isdecimal(), int(label) if label.isdecimal() else 0, label))
     )
-
-
-def _counts(paths: Sequence[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for path in paths:
-        counts[path] = counts.get(path, 0) + 1
-    return counts

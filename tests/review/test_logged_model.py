@@ -196,7 +196,7 @@ def test_a_file_that_is_not_an_image_is_named(tmp_path: Path) -> None:
             pictures.read(tmp_path / name, (32, 32, 3))
     bomb = Image.new("1", (20_000, 20_000))
     bomb.save(tmp_path / "bomb.png")
-    with pytest.raises(UserError, match=r"bomb.png: .*decompression bomb"):
+    with pytest.raises(UserError, match=r"bomb.png: more than [\d,]+ pixels, the limit of Pillow"):
         pictures.read(tmp_path / "bomb.png", (32, 32, 3))
 
 

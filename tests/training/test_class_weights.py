@@ -68,7 +68,7 @@ print(json.dumps(answers))
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_loss_of_each_image_is_weighted_by_its_class(backend: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
+        pytest.skip(f"{backend} is not installed: pip install 'cifar-exp[{backend}]'")
     environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
