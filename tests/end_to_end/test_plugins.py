@@ -48,10 +48,11 @@ def trained(site: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 
 
 def run(folder: Path, module: str, *arguments: str, site: Path | None = None) -> subprocess.CompletedProcess[str]:
-    paths = [program.ROOT, *([site] if site else [])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
-    command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    return program.execute([sys.executable, "-m", module, *arguments], folder, paths(site), seconds=600)
+
+
+def paths(site: Path | None) -> dict[str, str]:
+    return {"PYTHONPATH": os.pathsep.join(map(str, filter(None, [program.ROOT, site])))}
 
 
 def test_a_run_uses_its_data_set_and_its_layer(trained: tuple[Path, str]) -> None:
@@ -65,12 +66,9 @@ def test_a_run_uses_its_data_set_and_its_layer(trained: tuple[Path, str]) -> Non
 
 def test_its_logged_model_takes_its_images(trained: tuple[Path, str], site: Path) -> None:
     folder, run_id = trained
-    environment = os.environ | {
-        "PYTHONPATH": f"{program.ROOT}{os.pathsep}{site}",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
-    }
+    variables = paths(site) | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
     command = [sys.executable, "-c", f"import flowers.layers\n{PREDICT}", run_id]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    done = program.execute(command, folder, variables, seconds=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("(-1, 12, 16, 1) (2, 3)")
 
