@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -33,7 +34,7 @@ def reason(error: BaseException) -> str:
         error = wrapped
         candidates = (getattr(error, "reason", None), *error.args)
         wrapped = next((candidate for candidate in candidates if isinstance(candidate, BaseException)), None)
-    line = next(iter(str(error).splitlines()), type(error).__name__)
+    line = re.sub(r"^\[Errno \d+\] ", "", next(iter(str(error).splitlines()), type(error).__name__))
     return line.partition("): ")[2] or line
 
 

@@ -82,7 +82,21 @@ def explain(error: OverrideParseException) -> str:
 
 
 def explain_value(message: str) -> str:
-    """A refusal of a value, with what to write if a file holds several values in the form of a command line."""
+    """Say more plainly why OmegaConf refuses a value.
+
+    Args:
+        message: `key: ` and the first line of OmegaConf's message.
+    """
+    if refused := re.fullmatch(
+        r"(.*?): .*Error trying to access (\S+): node `(\S+)` is not a container and.*", message
+    ):
+        user, element, key = refused.groups()
+        return f"{key}: got one value, expected a list or a mapping: {user} uses {element}"
+    if refused := re.fullmatch(
+        r"(.*?)([\w.]+): Invalid value assigned: (\w+) is not a ListConfig, list or tuple\.", message
+    ):
+        where, key, kind = refused.groups()
+        return f"{where}{key}: got one {kind}, expected a list: {key}=[VALUE,VALUE]"
     if re.search(rf"Value '(?:{'|'.join(_RANGES)})\(", message):
         return (
             f"{message}; a setting in a file holds one value: write several on the command line, key=1,2 with -m, "

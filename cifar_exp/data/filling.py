@@ -29,6 +29,8 @@ _BLOCK = 64  # images that a process decodes at a time
 _FEW = 512  # images that this process decodes itself: starting others takes longer
 _SAVE_SECONDS, _SAY_SECONDS = 2.0, 10.0
 
+OTHER_SIZE = "the first image has"
+
 
 def entry(
     key: str, sources: Callable[[], Iterable[Source]], shape: tuple[int, int, int, int], decoder: Decoder
@@ -150,7 +152,7 @@ def _decode(pixels: Path, block: int, images: list[Source], decoder: Decoder, im
             image = decoder.decode(source if isinstance(source, np.ndarray) else content)
             if image.shape != image_shape:
                 got, expected = (f"{shape[1]} x {shape[0]} pixels" for shape in (image.shape, image_shape))
-                raise BadImage(f"{got}, the first image has {expected}: set data.size")
+                raise BadImage(f"{got}, {OTHER_SIZE} {expected}")
             decoded[position] = image
         except (BadImage, OSError) as error:
             reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

@@ -126,9 +126,13 @@ def _report_bad(found: Listing, bad: dict[int, str], skip: bool) -> None:
     """Name the bad images, in the log or in a refusal."""
     rows = "row " if found.root.is_file() else ""
     named = [f"{rows}{found.paths[i]} ({reason})" for i, reason in sorted(bad.items())]
-    count = f"{len(bad):,} of {len(found):,} images cannot be read"
+    count = f"{len(bad):,} of {len(found):,} images cannot be used"
     if not skip:
-        raise UserError(f"{found.root}: {count}: {listing.first_of(named)}; data.bad_images=skip leaves them out")
+        differ = any(filling.OTHER_SIZE in reason for reason in bad.values())
+        remedy = (
+            "data.size=[HEIGHT,WIDTH] resizes all to one size" if differ else "data.bad_images=skip leaves them out"
+        )
+        raise UserError(f"{found.root}: {count}: {listing.first_of(named)}; {remedy}")
     log.warning("%s: %s and are left out: %s", found.root, count, ", ".join(named))
 
 

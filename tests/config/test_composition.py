@@ -132,6 +132,12 @@ def test_a_sweep_of_one_value_is_a_sweep_of_one_job() -> None:
             "optimizer.learning_rat=1",
             "optimizer.learning_rat: no such setting; did you mean 'optimizer.learning_rate'?",
         ),
+        (
+            "model.filters=32",
+            "model.filters: got one value, expected a list or a mapping: model.layers[0].Conv2D.filters uses "
+            "model.filters[0]",
+        ),
+        ("data.size=32", "data.size: got one int, expected a list: data.size=[VALUE,VALUE]"),
         ("optimzer=sgd", "optimzer: no such setting; did you mean 'optimizer'?"),
         ("optimiser/schedule=cosine", "optimiser/schedule: no such setting; did you mean 'optimizer/schedule'?"),
         ("sed=1", "sed: no such setting; did you mean 'seed'?"),

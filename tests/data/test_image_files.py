@@ -110,7 +110,7 @@ def test_images_larger_than_memory_stay_in_their_file(folder: DataConfig, monkey
 
 def test_sizes_are_refused_unless_all_are_the_same_or_one_is_chosen(folder: DataConfig, photos: Path) -> None:
     Image.new("RGB", (20, 10)).save(photos / "dog" / "99.png")
-    assert "dog/99.png (20 x 10 pixels, the first image has 8 x 6 pixels: set data.size)" in refusal(folder)
+    assert "dog/99.png (20 x 10 pixels, the first image has 8 x 6 pixels); data.size=[HEIGHT,WIDTH]" in refusal(folder)
     sized = DataConfig("folder", dir=str(photos), validation="given", size=(4, 4), color_mode="grayscale")
     assert load(sized).training.images.shape[1:] == (4, 4, 1)
     assert "data.size: got [0, 4]" in refusal(replace(folder, size=(0, 4)))
@@ -122,7 +122,7 @@ def test_bad_images_are_refused_by_name_or_left_out(
     for i in range(0, 36, 3):
         (photos / "cat" / f"{i:02}.png").write_text("text")
     message = refusal(folder)
-    assert "12 of 60 images cannot be read: cat/00.png (not an image in PNG" in message
+    assert "12 of 60 images cannot be used: cat/00.png (not an image in PNG" in message
     assert "and 2 more; data.bad_images=skip leaves them out" in message
     with caplog.at_level(logging.WARNING, "cifar_exp"):
         splits = load(replace(folder, bad_images="skip"))
