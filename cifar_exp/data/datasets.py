@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint
 from types import ModuleType
@@ -17,7 +17,7 @@ from cifar_exp.data import splitting
 from cifar_exp.data.catalog import OFFICIAL
 from cifar_exp.data.listing import Listing
 from cifar_exp.data.mapped import MappedImages, StoredImages
-from cifar_exp.data.schema import DATA_SETS, FILES, DataConfig, ImageShape
+from cifar_exp.data.schema import DATA_SETS, FILES, USED_BY, DataConfig, ImageShape
 from cifar_exp.data.weights import class_weights
 from cifar_exp.errors import UserError, did_you_mean
 from cifar_exp.setting import MISSING
@@ -177,8 +177,7 @@ def describe(config: DataConfig) -> Description:
     Raises:
         UserError: if there is no such data set.
     """
-    if config.labels and config.name != "cifar100":
-        raise UserError(f"data.labels: got {config.labels}, expected null: only cifar100 has two kinds of labels")
+    _check_settings(config)
     if official := OFFICIAL.get(config.name):
         return Description(official.image_shape, official.class_names(config), official.images)
     if config.name in FILES:
@@ -191,6 +190,26 @@ def describe(config: DataConfig) -> Description:
     names = sorted({*DATA_SETS, *installed})
     hint = did_you_mean(config.name, names)
     raise UserError(f"data.name: got {config.name!r}, expected one of {', '.join(names)}{hint}")
+
+
+def _check_settings(config: DataConfig) -> None:
+    """Refuse settings that the data set does not use: the user expects another data set, or another split.
+
+    Raises:
+        UserError: naming the setting and the data sets that use it.
+    """
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if value == field.default:
+            continue
+        if (choices := field.metadata.get("choices")) and value not in choices:
+            hint = did_you_mean(str(value), choices)
+            raise UserError(f"data.{field.name}: got {value!r}, expected one of {', '.join(choices)}{hint}")
+        used_by = USED_BY.get(field.name, (config.name,))
+        if config.name in DATA_SETS and config.name not in used_by:
+            raise UserError(f"data.{field.name}: data={config.name} does not use it; of use for {', '.join(used_by)}")
+    if config.fold and config.folds is None:
+        raise UserError(f"data.fold: got {config.fold}, which needs data.folds, the number of parts")
 
 
 def _instance(made: object, expected: type[T], entry: EntryPoint) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,14 @@ from cifar_exp.setting import MISSING, setting
 
 FILES = ("csv", "folder", "parquet")  # the data sets that are a user's own image files
 DATA_SETS = tuple(sorted(("cifar10", "cifar100", "digits", "fashion_mnist", "mnist", *FILES)))
+
+# Settings that not every data set uses -> those that do, of the ones above.
+USED_BY: Mapping[str, tuple[str, ...]] = {
+    "labels": ("cifar100",),
+    "dir": tuple(name for name in DATA_SETS if name not in ("digits", "parquet")),
+    **dict.fromkeys(("file", "image_column", "label_column", "split_column", "group"), ("csv", "parquet")),
+    **dict.fromkeys(("size", "resize", "color_mode", "bad_images", "duplicates", "test_share"), FILES),
+}
 
 ImageShape = tuple[int, int, int]  # height, width, channels
 

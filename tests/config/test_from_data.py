@@ -48,7 +48,12 @@ def test_the_two_are_no_parameters_because_they_follow_from_the_data(compose: Co
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["data=mnist", "data.labels=fine"], "data.labels: got fine, expected null: only cifar100"),
+        (["data=mnist", "data.labels=fine"], "data.labels: data=mnist does not use it; of use for cifar100"),
+        (["data=digits", "data.group=patient"], "data.group: data=digits does not use it; of use for csv, parquet"),
+        (["data=digits", "data.dir=photos"], "data.dir: data=digits does not use it; of use for cifar10, cifar100, "),
+        (["data=cifar10", "data.size=[64,64]"], "data.size: data=cifar10 does not use it; of use for csv, folder, "),
+        (["data=cifar100", "data.labels=fin"], "data.labels: got 'fin', expected one of fine, coarse; did you mean"),
+        (["data.fold=2"], "data.fold: got 2, which needs data.folds, the number of parts"),
         (["data=cifar100", "data.train_images=150"], "data.train_images: got 150, expected a multiple of 100"),
         (["data=mnist", "augmentation.crop=15"], "augmentation.crop: got 15, expected at most 14"),
         (["model.layers=[Flatten,{Dense:{units:7}}]"], "ends in shape (7,), expected (10,)"),

@@ -66,5 +66,5 @@ def test_the_names_are_those_of_the_release() -> None:
 
 
 def test_labels_of_another_data_set_are_refused() -> None:
-    with pytest.raises(UserError, match=r"^data.labels: got fine, expected null: only cifar100"):
+    with pytest.raises(UserError, match=r"^data.labels: data=\w+ does not use it; of use for cifar100"):
         datasets.describe(DataConfig("digits", labels="fine"))
