@@ -112,7 +112,7 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         if interrupted
         else Run.start(store, folder, name, tags, flatten(config), config.sweep.name, **logging_options) as logged,
         console.log_file(folder / ARTIFACTS / "logs" / "run.log"),
-        out_of_memory.told(),
+        out_of_memory.translate_errors(),
     ):
         image_shape = config.data.image_shape
         _, sizes_are_whole = sizes(config.model.layers, "model", image_shape)
