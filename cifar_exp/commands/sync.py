@@ -9,7 +9,7 @@ from cifar_exp.commands.parser import Commands, Parser, store_of
 
 def add(commands: Commands[Parser], store: Parser) -> None:
     """Define the command and its arguments."""
-    summary = "send what runs logged while the tracking server was away, and end runs whose process is gone"
+    summary = "send what runs logged while the server was away, and mark runs whose process is gone as killed"
     sync = commands.add_parser("sync", parents=[store], help=summary, description=f"{summary.capitalize()}.")
     sync.add_argument("--status", action="store_true", help="only list what waits to be sent")
     sync.add_argument("folders", nargs="*", metavar="DIR", help="folder with runs (default: outputs)")
