@@ -100,7 +100,7 @@ def profile(data_folder: Path, epochs: int) -> dict[str, float]:
 def _time_keras_calls(clock: Clock) -> None:
     import keras
 
-    from cifar_exp.evaluation import figures, style
+    from cifar_exp.evaluation import image_grids, plots, style
     from cifar_exp.tracking.journal import Journal
     from cifar_exp.tracking.run import Run
     from cifar_exp.training.checkpoint import Checkpoints
@@ -110,8 +110,9 @@ def _time_keras_calls(clock: Clock) -> None:
     clock.around(Journal, "append", "journal")
     clock.around(Run, "finish", "waiting for what is being sent, at the end")
     clock.around(Checkpoints, "save", "checkpoints")
-    for name in ("curves", "confusion_matrix", "predictions"):
-        clock.around(figures, name, "drawing")
+    clock.around(plots, "curves", "drawing")
+    clock.around(plots, "confusion_matrix", "drawing")
+    clock.around(image_grids, "predictions", "drawing")
     clock.around(style, "to_png", "drawing")
 
 

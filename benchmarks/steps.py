@@ -50,20 +50,20 @@ def main() -> None:
 
     without: dict[str, AbstractContextManager[object]] = {
         "adam": mock.patch.dict(optimizers.FUSED, clear=True),
-        "loop": mock.patch.object(fit, "looped", lambda model, batch_size: model),
-        "normalization": mock.patch.object(fit, "fused", lambda model: model),
+        "loop": mock.patch.object(fit, "loop_over_batches", lambda model, batch_size: model),
+        "normalization": mock.patch.object(fit, "fuse_batch_normalization", lambda model: model),
         "nothing": nullcontext(),
     }
-    compared = [fit.compiled(models.build(config.model, config.data.image_shape)[0], config, len(images))]
+    compared = [fit.compile_model(models.build(config.model, config.data.image_shape)[0], config, len(images))]
     with without[arguments.without]:
-        compared.append(fit.compiled(models.build(config.model, config.data.image_shape)[0], config, len(images)))
+        compared.append(fit.compile_model(models.build(config.model, config.data.image_shape)[0], config, len(images)))
 
     subset = images.take(np.arange(arguments.steps * config.training.batch_size) % len(images))
 
     def speed(number: int) -> float:
-        trained, fed = compared[number]
+        trained, images_per_call = compared[number]
         began = time.perf_counter()
-        trained.fit(**feeding.batches(fed, subset.images, subset.labels), shuffle=False, verbose=0)
+        trained.fit(**feeding.batches(images_per_call, subset.images, subset.labels), shuffle=False, verbose=0)
         return len(subset) / (time.perf_counter() - began)
 
     for number in (0, 1):

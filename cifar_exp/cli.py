@@ -64,7 +64,7 @@ def _parsed() -> argparse.Namespace:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="cifar-exp", description="What is done with logged runs. python -m cifar_exp makes them.")
+    parser = Parser(prog="cifar-exp", description="Commands for logged runs. `python -m cifar_exp` creates runs.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     store = store_options()
     for command in _COMMANDS:

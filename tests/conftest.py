@@ -46,7 +46,7 @@ LONGEST = (
     "tests/end_to_end/test_backends.py",
     "tests/review/",
     "tests/end_to_end/",
-    "tests/test_docs",
+    "tests/docs/",
     "tests/test_cli.py",
 )
 

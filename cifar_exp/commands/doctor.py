@@ -1,4 +1,4 @@
-"""cifar-exp doctor: could a run start here now?"""
+"""cifar-exp doctor: check whether a run could start on this machine."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ _MARKS = {"ok": "ok", "note": "--", "problem": "!!"}
 
 
 def add(commands: Commands[Parser], store: Parser) -> None:
-    """What it takes."""
-    said = "what is configured and working here, and what to do where something is not"
-    doctor = commands.add_parser("doctor", parents=[store], help=said, description=f"Says {said}.")
-    doctor.add_argument("--quick", action="store_true", help="without asking Keras for a GPU, which takes seconds")
+    """Define the command and its arguments."""
+    summary = "check whether a run could start on this machine, and tell what to do if it could not"
+    doctor = commands.add_parser("doctor", parents=[store], help=summary, description=f"{summary.capitalize()}.")
+    doctor.add_argument("--quick", action="store_true", help="do not ask Keras for a GPU, which takes seconds")
     doctor.add_argument("--clean", action="store_true", help="remove what killed parallel sweeps have left")
     doctor.add_argument("--json", action="store_true", help="print JSON")
-    doctor.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the run in question: data=digits, say")
+    doctor.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of the run, such as data=digits")
     doctor.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 if a run could start, 1 if not."""
+    """Print the findings.
+
+    Returns:
+        Exit code: 0 if a run could start, otherwise 1.
+    """
     import json
     from dataclasses import asdict
 
@@ -29,14 +33,15 @@ def run(arguments: argparse.Namespace) -> int:
     from cifar_exp.commands import doctor_checks
 
     config = config_of(arguments, arguments.overrides)
-    found = []
-    for one in doctor_checks.findings(config, gpu=not arguments.quick, clean=arguments.clean):
-        found.append(one)
+    findings = []
+    for finding in doctor_checks.findings(config, gpu=not arguments.quick, clean=arguments.clean):
+        findings.append(finding)
         if not arguments.json:
-            console.say(f"{_MARKS[one.state]}  {one.about:9} {one.said}" + (f" -> {one.todo}" if one.todo else ""))
-    problems = [one.about for one in found if one.state == doctor_checks.PROBLEM]
+            advice = f" -> {finding.todo}" if finding.todo else ""
+            console.say(f"{_MARKS[finding.state]}  {finding.about:9} {finding.said}{advice}")
+    problems = [finding.about for finding in findings if finding.state == doctor_checks.PROBLEM]
     if arguments.json:
-        print(json.dumps([asdict(one) for one in found], indent=2))
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
     elif problems:
         console.say(f"\nA run could not start: {', '.join(problems)}.")
     else:

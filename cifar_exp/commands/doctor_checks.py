@@ -1,4 +1,4 @@
-"""Whether a run could start here now, and what stands beside it: a line each, and what to do about what is wrong."""
+"""Checks of cifar-exp doctor: one finding for each part that a run needs, with advice if something is wrong."""
 
 from __future__ import annotations
 
@@ -27,34 +27,41 @@ OK, NOTE, PROBLEM = "ok", "note", "problem"
 OUTPUTS = Path("outputs")
 
 _PACKAGES = ("keras", "hydra-core", "mlflow")
-_GPU_WITHIN = 120  # seconds, of a Keras that is imported to be asked
-_DOCKER_WITHIN = 10
-_DOWNLOAD_WITHIN = 5
-_SPACE = 1 << 30  # bytes: a sweep's checkpoints, pictures and models
+# Timeouts in seconds.
+_DEVICE_TIMEOUT = 120  # Keras is imported
+_DOCKER_TIMEOUT = 10
+_DOWNLOAD_TIMEOUT = 5
+_SPACE = 1 << 30  # bytes, for the checkpoints, figures and models of a sweep
 _GIB = 1 << 30
 _DEVICE = "from cifar_exp.training import runtime; print(runtime.device())"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one thing."""
+    """Result of one check.
+
+    Attributes:
+        about: what was checked.
+        state: `OK`, `NOTE` (a run could start nevertheless) or `PROBLEM` (a run could not start).
+        said: what was found, in one line.
+        todo: what to do about it; may be empty.
+    """
 
     about: str
     state: str
-    """OK; NOTE: a run could start nevertheless; PROBLEM: it could not."""
     said: str
     todo: str = ""
 
 
 def findings(config: Config, gpu: bool = True, clean: bool = False) -> Iterator[Finding]:
-    """Everything that a run of this config needs, the quick ones first.
+    """Check everything that a run needs, the quick checks first.
 
     Args:
         config: of the run.
-        gpu: whether to ask Keras for one, which takes as long as importing it.
+        gpu: whether to ask Keras for a GPU, which takes as long as importing Keras.
         clean: whether to remove what killed sweeps have left.
     """
-    device = _ask_for_device() if gpu else None  # in a process of its own, while the others are looked at
+    device = _start_device_query() if gpu else None  # a process that runs during the other checks
     store = Store.of(config.tracking)
     try:
         yield versions()
@@ -74,7 +81,7 @@ def findings(config: Config, gpu: bool = True, clean: bool = False) -> Iterator[
 
 
 def versions() -> Finding:
-    """Of Python and the packages that matter; whether they are those that this version was made for."""
+    """Check that the most important packages are installed, and list their versions."""
     found = [f"cifar_exp {cifar_exp.__version__}", f"Python {sys.version.split()[0]}"]
     missing = [name for name in _PACKAGES if _version(name) is None]
     found += [f"{name} {_version(name)}" for name in _PACKAGES if name not in missing]
@@ -84,7 +91,7 @@ def versions() -> Finding:
 
 
 def backend() -> Finding:
-    """What Keras computes on."""
+    """Check the backend of Keras."""
     try:
         runtime.check_backend()
     except UserError as error:
@@ -95,11 +102,11 @@ def backend() -> Finding:
 
 
 def data(config: Config) -> Finding:
-    """Whether the images are there, whole, and the official ones."""
+    """Check that the images are available, complete and those of the official release."""
     if config.data.name == "digits":
         return Finding("data", OK, "digits, which come with scikit-learn")
     if config.data.name not in OFFICIAL:
-        return Finding("data", OK, f"{config.data.name}, which a run looks at when it starts")
+        return Finding("data", OK, f"{config.data.name}, which a run checks when it starts")
     release, folder = OFFICIAL[config.data.name].release(), config.data.dir
     title, where = release.title, data_folder(folder)
     if not release.is_available(folder):
@@ -117,26 +124,26 @@ def data(config: Config) -> Finding:
 
 
 def space(config: Config) -> Finding:
-    """On the disks of outputs/ and of an SQLite store."""
+    """Check the free space on the disks of outputs/ and of an SQLite store."""
     store = Store.of(config.tracking)
     folders = {"outputs": _existing(OUTPUTS), "the store": _existing(store.file) if store.file else None}
-    said, problems = [], []
+    free_spaces, problems = [], []
     for what, folder in folders.items():
         if folder is None:
             continue
         free = shutil.disk_usage(folder).free
-        said.append(f"{free / _GIB:,.1f} GiB free for {what}")
+        free_spaces.append(f"{free / _GIB:,.1f} GiB free for {what}")
         if free < _SPACE:
             problems.append(f"{what} needs {_SPACE / _GIB:.0f} GiB on the disk of {folder.resolve()}")
         if not os.access(folder, os.W_OK):
             problems.append(f"{folder.resolve()} cannot be written to")
     if problems:
-        return Finding("disk", PROBLEM, ", ".join(said), "; ".join(problems))
-    return Finding("disk", OK, ", ".join(said))
+        return Finding("disk", PROBLEM, ", ".join(free_spaces), "; ".join(problems))
+    return Finding("disk", OK, ", ".join(free_spaces))
 
 
 def docker() -> Finding:
-    """Whether an engine answers; only the team's server needs one."""
+    """Check whether Docker's engine answers. Only the team's server needs it."""
     if shutil.which("docker") is None:
         return Finding("docker", NOTE, "not installed; only the team's server needs it")
     done = _run(["docker", "version", "--format", "{{.Server.Version}}"])
@@ -146,14 +153,14 @@ def docker() -> Finding:
 
 
 def stack() -> Finding:
-    """Whether the team's server runs in this checkout's containers."""
+    """Check whether the team's server runs in the containers of this checkout."""
     root = Path(cifar_exp.__file__).parent.parent
     compose = root / "docker" / "compose"
     if not compose.exists() or not (root / ".env").exists():
         return Finding("stack", OK, "not set up here (make env up starts the team's server)")
     done = _run([str(compose), "ps", "-q", "mlflow"])
     if done is None or done.returncode:
-        return Finding("stack", NOTE, "cannot be asked", "docker/compose ps says more")
+        return Finding("stack", NOTE, "its state is unknown", "docker/compose ps shows the error")
     container = done.stdout.strip()
     shown = _run(["docker", "inspect", "--format", "{{.State.Health.Status}}", container]) if container else None
     if shown is None or shown.returncode:
@@ -163,33 +170,37 @@ def stack() -> Finding:
 
 
 def journals() -> Finding:
-    """What runs have logged and no store has taken."""
-    found = sync.find([OUTPUTS]) if OUTPUTS.is_dir() else []
-    states = [sync.state_of(folder) for folder in found]
-    live, waiting = sum(one.live for one in states), [one for one in states if not one.is_whole]
+    """Count the events of runs in outputs/ that have not been sent to a store."""
+    folders = sync.find([OUTPUTS]) if OUTPUTS.is_dir() else []
+    states = [sync.state_of(folder) for folder in folders]
+    live, waiting = sum(state.live for state in states), [state for state in states if not state.is_whole]
     if waiting:
-        events = sum(one.waiting for one in waiting)
+        events = sum(state.waiting for state in waiting)
         return Finding("journals", NOTE, f"{events} events of {len(waiting)} runs wait", "cifar-exp sync sends them")
     return Finding("journals", OK, f"{len(states)} runs in {OUTPUTS}, nothing waits" + (f"; {live} live" * bool(live)))
 
 
 def killed(clean: bool = False) -> Finding:
-    """Folders and processes that parallel sweeps have left whose driver was killed; with `clean` they are removed."""
+    """Find folders and processes that killed parallel sweeps have left.
+
+    Args:
+        clean: whether to remove them.
+    """
     found = leftovers.find()
     if not found:
         return Finding("leftovers", OK, "nothing of killed sweeps")
-    processes = ", ".join(str(process.pid) for one in found for process in one.processes)
-    said = ", ".join(str(one.folder) for one in found) + (f", processes {processes}" if processes else "")
+    processes = ", ".join(str(process.pid) for leftover in found for process in leftover.processes)
+    names = ", ".join(str(leftover.folder) for leftover in found) + (f", processes {processes}" if processes else "")
     if not clean:
-        return Finding("leftovers", NOTE, f"of killed sweeps: {said}", "cifar-exp doctor --clean removes them")
-    kept = [str(one.folder) for one in found if not leftovers.remove(one.folder)]
+        return Finding("leftovers", NOTE, f"of killed sweeps: {names}", "cifar-exp doctor --clean removes them")
+    kept = [str(leftover.folder) for leftover in found if not leftovers.remove(leftover.folder)]
     if kept:
         return Finding("leftovers", NOTE, f"could not be removed: {', '.join(kept)}")
-    return Finding("leftovers", OK, f"removed of killed sweeps: {said}")
+    return Finding("leftovers", OK, f"removed of killed sweeps: {names}")
 
 
 def tracking(store: Store) -> Finding:
-    """Whether the store takes runs, and from whom."""
+    """Check whether the store accepts runs, and tell the name of the user."""
     if not store.is_server:
         if not store.exists():
             return Finding("tracking", OK, f"{store.uri}, made by the first run")
@@ -200,7 +211,7 @@ def tracking(store: Store) -> Finding:
         try:
             with store.connected() as client:
                 count = len(client.search_experiments())
-        except Exception as error:  # of a file that is none of MLflow's, or an older one's, there are many
+        except Exception as error:  # many types, for files of older versions or other programs
             todo = "mlflow db upgrade, if an older MLflow made it; or another one with MLFLOW_TRACKING_URI"
             return Finding("tracking", PROBLEM, f"{store.uri}: {reason(error)}", todo)
         return Finding("tracking", OK, f"{store.uri}, {count} experiments")
@@ -216,14 +227,20 @@ def tracking(store: Store) -> Finding:
     return Finding("tracking", OK, f"{store.uri}: MLflow {server.version(store.uri) or 'of unknown version'}, {login}")
 
 
-def compute(config: Config, asked: subprocess.Popen[str]) -> Finding:
-    """What Keras computes on."""
+def compute(config: Config, query: subprocess.Popen[str]) -> Finding:
+    """Check the device that Keras computes on.
+
+    Args:
+        config: of the run.
+        query: process that prints the device.
+    """
     try:
-        out, err = asked.communicate(timeout=_GPU_WITHIN)
+        out, err = query.communicate(timeout=_DEVICE_TIMEOUT)
     except subprocess.TimeoutExpired:
-        return Finding("device", PROBLEM, f"Keras did not say within {_GPU_WITHIN} s", "python -c 'import keras'")
-    if asked.returncode:
-        last = next(iter(reversed(err.strip().splitlines())), f"exit code {asked.returncode}")
+        said = f"Keras did not start within {_DEVICE_TIMEOUT} s"
+        return Finding("device", PROBLEM, said, "python -c 'import keras'")
+    if query.returncode:
+        last = next(iter(reversed(err.strip().splitlines())), f"exit code {query.returncode}")
         return Finding("device", PROBLEM, f"Keras cannot be imported: {last}", "pip install cifar-exp")
     device = out.strip()
     if config.training.device == "gpu" and not device.startswith("GPU"):
@@ -231,36 +248,40 @@ def compute(config: Config, asked: subprocess.Popen[str]) -> Finding:
     return Finding("device", OK, device)
 
 
-def _ask_for_device() -> subprocess.Popen[str]:
+def _start_device_query() -> subprocess.Popen[str]:
+    """Start a process that prints the device of Keras."""
     return subprocess.Popen([sys.executable, "-c", _DEVICE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def _unreachable(url: str) -> str | None:
-    """Why it cannot be downloaded."""
+    """Return why an address cannot be downloaded, or None if it can."""
     import requests
 
     try:
-        answer = requests.head(url, timeout=_DOWNLOAD_WITHIN, allow_redirects=True)
+        answer = requests.head(url, timeout=_DOWNLOAD_TIMEOUT, allow_redirects=True)
     except requests.RequestException as error:
         return reason(error)
     return None if answer.status_code == HTTPStatus.OK else f"{answer.status_code} {answer.reason}"
 
 
 def _existing(path: Path) -> Path:
-    """The nearest folder above it that is there."""
+    """Return a folder, or the nearest of its parents that exists."""
     path = path.absolute()
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str] | None:
-    """None if it did not end in time."""
+    """Run a command; None if it cannot be started or does not end in time."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=_DOCKER_WITHIN, stdin=subprocess.DEVNULL)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=_DOCKER_TIMEOUT, stdin=subprocess.DEVNULL
+        )
     except (subprocess.TimeoutExpired, OSError):
         return None
 
 
 def _version(package: str) -> str | None:
+    """Return the version of a package, or None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""cifar-exp sync: send what waits."""
+"""cifar-exp sync: send logged events that are not in the tracking store yet."""
 
 from __future__ import annotations
 
@@ -8,38 +8,41 @@ from cifar_exp.commands.parser import Commands, Parser, store_of
 
 
 def add(commands: Commands[Parser], store: Parser) -> None:
-    """What it takes."""
-    said = "send what runs could not while the tracking server was away, and tell of runs whose process is gone"
-    sync = commands.add_parser("sync", parents=[store], help=said, description=f"{said.capitalize()}.")
-    sync.add_argument("--status", action="store_true", help="only list what waits")
-    sync.add_argument("folders", nargs="*", metavar="DIR", help="with runs in it (default: outputs)")
+    """Define the command and its arguments."""
+    summary = "send what runs logged while the server was away, and mark runs whose process is gone as killed"
+    sync = commands.add_parser("sync", parents=[store], help=summary, description=f"{summary.capitalize()}.")
+    sync.add_argument("--status", action="store_true", help="only list what waits to be sent")
+    sync.add_argument("folders", nargs="*", metavar="DIR", help="folder with runs (default: outputs)")
     sync.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 if nothing waits any more."""
+    """Send the events of all runs in the folders, or list what waits to be sent.
+
+    Returns:
+        Exit code: 0 if nothing waits any longer, otherwise 1.
+    """
     from pathlib import Path
 
     from cifar_exp import console
     from cifar_exp.tracking import heartbeat, sync
 
-    found = sync.find(Path(folder) for folder in arguments.folders or ["outputs"])
     states = []
-    for folder in found:
+    for folder in sync.find(Path(folder) for folder in arguments.folders or ["outputs"]):
         state = sync.state_of(folder) if arguments.status else sync.send(folder, arguments.uri, arguments.experiment)
         states.append(state)
-        said = "is being written, and sent by its own process" if state.live else f"{state.waiting} events wait"
+        status = "is being written, and sent by its own process" if state.live else f"{state.waiting} events wait"
         if state.sent:
-            said = f"{state.sent} events sent to run {state.run_id}" + (f", {said}" if state.waiting else "")
+            status = f"{state.sent} events sent to run {state.run_id}" + (f", {status}" if state.waiting else "")
         if state.live or state.waiting or state.sent or state.problems:
-            console.say(f"{folder}  {state.name}  {said}" + (f": {state.away}" if state.away else ""))
+            console.say(f"{folder}  {state.name}  {status}" + (f": {state.away}" if state.away else ""))
         for problem in state.problems:
             console.refuse(f"{folder}: {problem}")
     store = store_of(arguments)
     if not arguments.status and store.exists() and not store.away():
         with store.translate_errors():
-            for told in heartbeat.end_dead_runs(store):
-                console.say(told)
+            for message in heartbeat.end_dead_runs(store):
+                console.say(message)
     if not any(state.live or state.waiting or state.sent or state.problems for state in states):
         console.say(f"Nothing waits: {len(states)} runs, all sent.")
     return 0 if all(state.is_whole for state in states) else 1

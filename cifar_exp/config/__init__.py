@@ -1,1 +1,1 @@
-"""What a user may choose: the schema, its checks, and the composition of conf/."""
+"""Configuration: the schema, its checks, and the composition of conf/."""

@@ -1,9 +1,9 @@
-"""A model as a list of Keras layers, read and checked without importing Keras.
+"""Models as lists of Keras layers, parsed and checked without importing Keras.
 
-A config may come back from a shared server when a run is reproduced, so a layer list is data: a layer is named
-by its class in keras.layers, its arguments are numbers, strings and lists, and an initializer, regularizer or
-constraint is a name or {Name: {argument: value}} of its Keras namespace. Nothing in it can name a Python path,
-and layers that run code of their own are refused.
+A list of layers is data, because the config of a run to be reproduced comes from a shared server. A layer is named by
+its class in keras.layers. Its arguments are numbers, strings and lists; an initializer, regularizer or constraint is a
+name from its Keras namespace, or {Name: {argument: value}}. Nothing can name a Python path, and layers that run
+arbitrary code are refused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ _NAMESPACES = {
 
 @dataclass(frozen=True)
 class Layer:
-    """One entry of the list. A Residual holds lists of its own: `layers`, and `shortcut` where shapes differ."""
+    """Entry of a list of layers.
+
+    Attributes:
+        kind: class in keras.layers, name of a layer of an installed package, or `RESIDUAL`.
+        arguments: of its constructor.
+        layers: layers of a Residual.
+        shortcut: layers that the input of a Residual passes before it is added; none if the shapes are equal.
+    """
 
     kind: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -37,21 +44,33 @@ class Layer:
 
 
 class LayerSize(NamedTuple):
-    """What one layer of a checked list holds."""
+    """Size of a layer.
+
+    Attributes:
+        where: which layer it is, for error messages.
+        parameters: number of parameters.
+        trainable: number of trainable parameters.
+        values: number of values that it computes for one image.
+    """
 
     where: str
     parameters: int
     trainable: int
-    """Of the parameters."""
     values: int
-    """That it gives for one image."""
 
 
 class LayerRow(NamedTuple):
-    """One layer of a built model as a diagram shows it; `depth` counts the Residuals it lies in.
+    """Layer of a built model, as the diagram shows it.
 
-    A Residual's rows are its layers, its shortcut and the Add of both, which tells how many of the rows above it are
-    its shortcut: 0 if it adds what the Residual was given.
+    A Residual has rows for its layers, its shortcut and the Add of both.
+
+    Attributes:
+        name: kind of the layer.
+        detail: its arguments.
+        shape: its output shape without the batch axis.
+        parameters: number of parameters.
+        depth: number of Residuals that contain it.
+        shortcut: for an Add, the number of rows before it that are its shortcut; 0 if it adds the Residual's input.
     """
 
     name: str
@@ -63,29 +82,33 @@ class LayerRow(NamedTuple):
 
 
 def detail(layer: Layer) -> str:
-    """The arguments in a few words: `32 filters 3x3, same, relu`."""
+    """Format the arguments of a layer: `32 filters 3x3, same, relu`."""
     rest, words = dict(layer.arguments), []
     if "filters" in rest:
-        words.append(f"{rest.pop('filters')} filters {'x'.join(map(str, shapes.both(rest.pop('kernel_size', '?'))))}")
+        words.append(f"{rest.pop('filters')} filters {'x'.join(map(str, shapes.pair(rest.pop('kernel_size', '?'))))}")
     if "pool_size" in rest:
-        words.append("x".join(map(str, shapes.both(rest.pop("pool_size")))))
+        words.append("x".join(map(str, shapes.pair(rest.pop("pool_size")))))
     for name, value in rest.items():
         if isinstance(value, dict):
-            value = " ".join(str(word) for kind, of in value.items() for word in (kind, *(of or {}).values()))
+            value = " ".join(str(word) for kind, given in value.items() for word in (kind, *(given or {}).values()))
         words.append(value if isinstance(value, str) else f"{name} {value}")
     return ", ".join(words)
 
 
 def namespace_of(argument: str) -> str | None:
-    """The Keras namespace that an argument's value is looked up in: kernel_initializer -> initializers."""
+    """Return the Keras namespace for the value of an argument: `initializers` for `kernel_initializer`."""
     return _NAMESPACES.get(argument.rpartition("_")[2])
 
 
 def parse(entries: Any, where: str) -> tuple[Layer, ...]:
-    """YAML's `[{Conv2D: {filters: 32}}, Flatten]` as layers.
+    """Parse a list of layers, such as `[{Conv2D: {filters: 32}}, Flatten]` in YAML.
+
+    Args:
+        entries: the list from a config.
+        where: which list it is, for error messages.
 
     Raises:
-        UserError: for an entry of another form.
+        UserError: if the list or an entry has another form.
     """
     if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
         raise UserError(f"{where}: layers: got {entries!r}, expected a list of layers")
@@ -114,7 +137,7 @@ def _parse_entry(entry: Any, where: str) -> Layer:
 
 
 def to_entries(layers: Sequence[Layer]) -> list[Any]:
-    """The inverse of `parse`."""
+    """Convert layers to the entries of a config; the inverse of `parse`."""
     entries: list[Any] = []
     for layer in layers:
         arguments: dict[str, Any] = dict(layer.arguments)
@@ -127,10 +150,17 @@ def to_entries(layers: Sequence[Layer]) -> list[Any]:
 
 
 def check(layers: Sequence[Layer], where: str, input_shape: Shape, classes: int) -> None:
-    """Refuse what Keras would refuse to build, as far as names, arguments and the usual shapes tell.
+    """Check a list of layers, as far as that is possible without Keras: names, arguments, shapes of common layers.
+
+    Args:
+        layers: of the model.
+        where: which list it is, for error messages.
+        input_shape: (H, W, C) of one image.
+        classes: number of classes.
 
     Raises:
-        UserError: naming the layer by its position.
+        UserError: if Keras would refuse a layer, or the list does not end in logits. The message has the position of
+            the layer.
     """
     shape = _follow(layers, where, input_shape, [])
     if shape is not None and shape != (classes,):
@@ -139,22 +169,28 @@ def check(layers: Sequence[Layer], where: str, input_shape: Shape, classes: int)
 
 
 def sizes(layers: Sequence[Layer], where: str, input_shape: Shape) -> tuple[list[LayerSize], bool]:
-    """What each layer of a checked list holds, those of Residuals included, and whether these are all layers.
+    """Compute the sizes of the layers of a checked list, including those in Residuals.
 
-    They are not where a layer of a less usual kind is among them.
+    Args:
+        layers: of the model.
+        where: which list it is, for error messages.
+        input_shape: (H, W, C) of one image.
+
+    Returns:
+        The sizes, and whether they are complete. They end at a layer whose output shape is unknown without Keras.
     """
-    found: list[LayerSize] = []
-    is_whole = _follow(layers, where, input_shape, found) is not None
-    return found, is_whole
+    known_sizes: list[LayerSize] = []
+    is_complete = _follow(layers, where, input_shape, known_sizes) is not None
+    return known_sizes, is_complete
 
 
 def kinds(layers: Sequence[Layer]) -> frozenset[str]:
-    """The names of all layers, those in Residuals included."""
+    """Return the kinds of all layers, including those in Residuals."""
     return frozenset().union(*(kinds((*layer.layers, *layer.shortcut)) | {layer.kind} for layer in layers))
 
 
 def mixes_images(layers: Sequence[Layer]) -> bool:
-    """Whether what training makes of an image depends on the others of its batch, or on how the batch is split."""
+    """Whether the training result of an image depends on other images of its batch, or on how the batch is split."""
     return any(
         layer.kind in _MIXES_IMAGES
         or layer.arguments.get("activity_regularizer") is not None
@@ -163,63 +199,73 @@ def mixes_images(layers: Sequence[Layer]) -> bool:
     )
 
 
-def _follow(layers: Sequence[Layer], where: str, shape: Shape | None, found: list[LayerSize]) -> Shape | None:
-    """The shape after these layers, which are added to `found`; None once a layer of a less usual kind has been passed.
+def _follow(layers: Sequence[Layer], where: str, shape: Shape | None, sizes: list[LayerSize]) -> Shape | None:
+    """Check layers and compute the shape after them.
+
+    Args:
+        layers: to check, in order.
+        where: which list it is, for error messages.
+        shape: input of the first layer, without the batch axis; None if it is unknown.
+        sizes: the size of each layer of known shape is appended.
+
+    Returns:
+        The output shape of the last layer, or None if it is unknown without Keras.
 
     Raises:
-        UserError: for a layer that Keras would refuse.
+        UserError: if Keras would refuse a layer.
     """
     for position, layer in enumerate(layers, 1):
-        here = f"{where}, layer {position} ({layer.kind})"
+        name = f"{where}, layer {position} ({layer.kind})"
         if layer.kind == RESIDUAL:
-            inner, outer = (_follow(part, here, shape, found) for part in (layer.layers, layer.shortcut))
+            inner, outer = (_follow(branch, name, shape, sizes) for branch in (layer.layers, layer.shortcut))
             if inner is not None and outer is not None and inner != outer:
-                raise UserError(f"{here}: adds shape {inner} to {outer}: give it a shortcut that makes them equal")
+                raise UserError(f"{name}: adds shape {inner} to {outer}: give it a shortcut that makes them equal")
             shape = inner
         else:
-            _check_arguments(layer, here)
-            before = shape
-            shape = shapes.after(layer.kind, layer.arguments, here, before) if before is not None else None
-            if before is not None and shape is not None:
-                found.append(_size(layer, here, before, shape))
+            _check_arguments(layer, name)
+            inputs = shape
+            shape = shapes.output_shape(layer.kind, layer.arguments, name, inputs) if inputs is not None else None
+            if inputs is not None and shape is not None:
+                sizes.append(_size(layer, name, inputs, shape))
     return shape
 
 
-def _size(layer: Layer, here: str, shape: Shape, given: Shape) -> LayerSize:
-    parameters = shapes.parameters(layer.kind, layer.arguments, shape, given)
-    untrained = 2 * shape[-1] if keras_names.defined_as("layers", layer.kind) == "BatchNormalization" else 0
+def _size(layer: Layer, where: str, inputs: Shape, outputs: Shape) -> LayerSize:
+    parameters = shapes.count_parameters(layer.kind, layer.arguments, inputs, outputs)
+    untrained = 2 * inputs[-1] if keras_names.defined_as("layers", layer.kind) == "BatchNormalization" else 0
     trainable = parameters - untrained if layer.arguments.get("trainable", True) else 0
-    return LayerSize(here, parameters, trainable, shapes.values(layer.kind, layer.arguments, shape, given))
+    return LayerSize(where, parameters, trainable, shapes.count_values(layer.kind, layer.arguments, inputs, outputs))
 
 
-def _check_arguments(layer: Layer, here: str) -> None:
+def _check_arguments(layer: Layer, where: str) -> None:
     if layer.kind not in (usable := keras_names.usable_layers()):
-        refused = "may not be used in a model" if layer.kind in keras_names.exports("layers") else "is no Keras layer"
-        raise UserError(f"{here}: {layer.kind!r} {refused}{did_you_mean(layer.kind, usable | {RESIDUAL})}")
+        is_known = layer.kind in keras_names.exports("layers")
+        problem = "may not be used in a model" if is_known else "is not a Keras layer"
+        raise UserError(f"{where}: {layer.kind!r} {problem}{did_you_mean(layer.kind, usable | {RESIDUAL})}")
     takes = keras_names.arguments("layers", layer.kind)
     for name, value in layer.arguments.items():
         if name not in takes:
             raise UserError(
-                f"{here}: no argument {name!r}{did_you_mean(name, takes)} (it takes {', '.join(sorted(takes))})"
+                f"{where}: no argument {name!r}{did_you_mean(name, takes)} (it takes {', '.join(sorted(takes))})"
             )
         if (namespace := namespace_of(name)) and value is not None:
-            _check_object(namespace, name, value, here)
+            _check_object(namespace, name, value, where)
         elif not _is_plain(value):
-            raise UserError(f"{here}: {name}: got {value!r}, expected a number, a string or a list of them")
+            raise UserError(f"{where}: {name}: got {value!r}, expected a number, a string or a list of them")
 
 
-def _check_object(namespace: str, argument: str, value: Any, here: str) -> None:
-    """`relu`, or {MaxNorm: {max_value: 3}}."""
+def _check_object(namespace: str, argument: str, value: Any, where: str) -> None:
+    """Check an activation, initializer, regularizer or constraint: `relu`, or {MaxNorm: {max_value: 3}}."""
     name, arguments = value, None
     if isinstance(value, Mapping) and len(value) == 1:
         name, arguments = next(iter(value.items()))
     known = keras_names.exports(namespace)
     if not isinstance(name, str) or name not in known or not isinstance(arguments or {}, Mapping):
         hint = did_you_mean(str(name), known)
-        raise UserError(f"{here}: {argument}: got {value!r}, expected a name from keras.{namespace}{hint}")
+        raise UserError(f"{where}: {argument}: got {value!r}, expected a name from keras.{namespace}{hint}")
     for key, item in (arguments or {}).items():
         if key not in keras_names.arguments(namespace, name) or not _is_plain(item):
-            raise UserError(f"{here}: {argument}: {name} takes no {key}={item!r}")
+            raise UserError(f"{where}: {argument}: {name} takes no {key}={item!r}")
 
 
 def _is_plain(value: Any) -> bool:

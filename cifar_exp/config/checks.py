@@ -1,6 +1,7 @@
-"""A composed config -> checked dataclasses: what has the right type but cannot run is refused here.
+"""Conversion of a composed config to checked dataclasses.
 
-`config` says for each setting which values it takes; what crosses settings is checked below.
+Hydra checks the types. This module checks the allowed values of each setting, which `schema` defines, and conditions
+that involve several settings.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from cifar_exp.errors import UserError, did_you_mean
 
 
 def from_composed(composed: DictConfig) -> Config:
-    """A composed config as checked dataclasses.
+    """Convert a composed config to checked dataclasses.
 
     Raises:
-        UserError: for a value that cannot run.
+        UserError: if a value is not allowed.
     """
     try:
         content: Any = OmegaConf.to_container(composed, resolve=True)
@@ -39,13 +40,13 @@ def from_composed(composed: DictConfig) -> Config:
 
 
 def from_content(content: Mapping[str, Any]) -> Config:
-    """The resolved content of a config as checked dataclasses.
+    """Convert the resolved content of a config to checked dataclasses.
 
     Args:
         content: plain containers; they are not changed.
 
     Raises:
-        UserError: for a value that cannot run.
+        UserError: if a value is not allowed.
     """
     values = dict(content)
     model = values.pop("model", None)
@@ -62,7 +63,16 @@ def from_content(content: Mapping[str, Any]) -> Config:
 
 
 def _build(cls: type, values: Mapping[str, Any], path: str) -> Any:
-    """The dataclass with its nested dataclasses, from plain containers of the right types."""
+    """Build a dataclass and its nested dataclasses from plain containers.
+
+    Args:
+        cls: the dataclass.
+        values: of its fields, with the right types.
+        path: dotted key of the dataclass in the config with a dot at its end, for error messages.
+
+    Raises:
+        UserError: if a key is not a field.
+    """
     known = {f.name: f for f in fields(cls)}
     for key in values:
         if key not in known:
@@ -78,7 +88,7 @@ def _build(cls: type, values: Mapping[str, Any], path: str) -> Any:
 
 
 def _reported(setting: str, values: Any) -> ReportedConfig:
-    """What is reported of one setting, checked here: Hydra cannot fill a mapping of frozen dataclasses."""
+    """Build and check what is reported of one value of a key, because Hydra cannot fill mappings of dataclasses."""
     where = f"reference.reported.{setting}"
     if not isinstance(values, dict):
         raise UserError(f"{where}: got {values!r}, expected {{accuracy: ..., loss: ...}}")
@@ -91,10 +101,10 @@ def _reported(setting: str, values: Any) -> ReportedConfig:
 
 
 def check(config: Config) -> None:
-    """Refuse what has the right type but cannot run.
+    """Check a config whose values have the right types.
 
     Raises:
-        UserError: naming the field, what it holds and what it takes.
+        UserError: if a run with it would fail. The message has the setting, its value and what is allowed.
     """
     for problem in _out_of_range(config, ""):
         raise UserError(problem)
@@ -143,10 +153,10 @@ def _check_whitening(config: Config) -> None:
 
 
 def check_sweep(name: str, retries: int) -> None:
-    """Refuse a name that could not be a folder's, and a count that is none.
+    """Check the settings of a sweep.
 
     Raises:
-        UserError: saying what it may be.
+        UserError: if the name cannot be the name of a folder, or the number of retries is negative.
     """
     if retries < 0:
         raise UserError(f"sweep.retries: got {retries}, expected at least 0")
@@ -155,6 +165,7 @@ def check_sweep(name: str, retries: int) -> None:
 
 
 def _out_of_range(node: Any, path: str) -> Iterator[str]:
+    """Describe each value of a dataclass that is missing or not allowed; `path` is the beginning of its keys."""
     for f in fields(node):
         value, key = getattr(node, f.name), f"{path}{f.name}"
         if is_dataclass(value):
@@ -181,6 +192,14 @@ def _out_of_range(node: Any, path: str) -> Iterator[str]:
 
 
 def _check_arguments(path: str, node: Any, arguments: Mapping[str, frozenset[str]], common: set[str]) -> None:
+    """Check that an optimizer or a schedule has values for exactly its own arguments.
+
+    Args:
+        path: dotted key of its settings.
+        node: its settings; `name` selects the arguments.
+        arguments: required arguments by name.
+        common: optional arguments that all of them have.
+    """
     takes = arguments[node.name] | common
     for f in fields(node):
         if f.name not in ("name", "schedule") and f.name not in takes and getattr(node, f.name) is not None:

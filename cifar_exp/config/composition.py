@@ -1,4 +1,4 @@
-"""Composing conf/ before Hydra runs anything: every job of a command line, checked, errors in one line each."""
+"""Composition of all jobs of a command line from conf/, checked before Hydra runs the first one."""
 
 from __future__ import annotations
 
@@ -36,32 +36,39 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-_SAID_EVERY = 2.0  # seconds
-_FEW = 20  # jobs take less than that to check
+_SAID_EVERY = 2.0  # seconds between two lines about the progress of the checks
+_FEW = 20  # jobs that are checked in less time than that
 _SWEEPER = "hydra_plugins.cifar_exp_sweeper.PlannedSweeper"
 _handed_over: list[list[str]] = []
 
 ConfigStore.instance().store(name="schema", node=schema.schema())
-for _entry in entry_points(group=plugins.DATASETS):  # data=NAME needs no file
+for _entry in entry_points(group=plugins.DATASETS):  # so that data=NAME needs no file
     ConfigStore.instance().store(group="data", name=_entry.name, node={"name": _entry.name})
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line will run: one job, or the jobs of a sweep in their order."""
+    """The jobs of a command line: a single one, or those of a sweep in their order."""
 
     jobs: tuple[Config, ...]
     overrides: tuple[tuple[str, ...], ...]  # of each job
-    folder: Path | None = None  # of the sweep, if it is one
+    folder: Path | None = None  # of the sweep; None for a single job
     sweep_name: str = ""
-    varies: tuple[str, ...] = ()  # the keys that differ between jobs
-    is_named: bool = False  # by whoever started it
-    launcher: DictConfig | None = None  # Hydra's choice of what runs them
-    is_basic: bool = False  # Hydra's own sweeper, in place of which the planned jobs are handed to the launcher
-    of_the_sweep: tuple[str, ...] = ()  # overrides that every job is given as well: sweep.retries=2
+    varies: tuple[str, ...] = ()  # keys that differ between the jobs
+    is_named: bool = False  # whether the user named the sweep
+    launcher: DictConfig | None = None  # config of Hydra's launcher
+    is_basic: bool = False  # whether the sweeper is Hydra's default, which is replaced by one that runs these jobs
+    of_the_sweep: tuple[str, ...] = ()  # overrides of sweep settings for all jobs, such as sweep.retries=2
 
     def check(self, check: Callable[[Config, Collection[str]], None]) -> None:
-        """Let `check` refuse any job, given the names of those before it; its refusal then names the job."""
+        """Check all jobs.
+
+        Args:
+            check: called with each job and the names of the jobs before it.
+
+        Raises:
+            UserError: if `check` refuses a job. In a sweep, the message begins with the job.
+        """
         earlier: set[str] = set()
         for number, job in _announced(self.jobs):
             try:
@@ -73,10 +80,10 @@ class Plan:
                 earlier.add(job.name)
 
     def hand_over(self) -> list[str]:
-        """Have Hydra run these very jobs.
+        """Make Hydra run these jobs instead of composing them again.
 
         Returns:
-            What to add to the command line of Hydra.
+            Overrides to add to the command line of Hydra.
         """
         if not self.is_basic:
             return self.arguments
@@ -85,7 +92,7 @@ class Plan:
 
     @property
     def arguments(self) -> list[str]:
-        """What tells every job, in whatever process it runs, which sweep it is part of."""
+        """Return the overrides that tell each job which sweep it belongs to; none for a single job."""
         if self.folder is None:
             return []
         varies = ",".join(f"'{key}'" for key in self.varies)
@@ -93,20 +100,20 @@ class Plan:
 
 
 def plan(arguments: Sequence[str], multirun: bool, config_dir: str | None = None) -> Plan:
-    """Compose and check every job of this command line.
+    """Compose and check all jobs of a command line.
 
     Args:
         arguments: the overrides.
         multirun: whether -m was given.
-        config_dir: a folder of further choices, from --config-dir.
+        config_dir: folder with additional choices, from --config-dir.
 
     Raises:
-        UserError: for the first job that cannot run, naming the job and the field.
+        UserError: if a job cannot run. The message has the job and the setting.
     """
     with initialize_config_dir(str(CONF), version_base="1.3"):
         search = [f"hydra.searchpath=['file://{_folder(config_dir)}']"] if config_dir else []
         parsed = _parse(arguments)
-        # Without the knobs of a model: in a sweep they may be those of the swept models alone.
+        # Without settings of a model: in a sweep, they may exist only in the models of the sweep.
         fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
         base = _compose([*search, *(o for o in fixed if not o.lstrip("+~").startswith("model."))])
         if multirun or base.hydra.mode == RunMode.MULTIRUN:
@@ -120,7 +127,7 @@ def plan(arguments: Sequence[str], multirun: bool, config_dir: str | None = None
 
 
 def handed_over() -> list[list[str]]:
-    """The overrides of each job of the sweep that Hydra runs."""
+    """Return the overrides of each job of the sweep that `Plan.hand_over` has handed to Hydra."""
     return _handed_over
 
 
@@ -134,7 +141,7 @@ def _plan_sweep(parsed: list[Override], base: DictConfig, search: list[str]) -> 
     if not is_named:  # hydra.sweep.dir refers to it
         base.sweep.name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{uuid4().hex[:4]}"
     checks.check_sweep(base.sweep.name, base.sweep.retries)
-    # As Hydra's own sweeper does: a key that is given twice has its last values, at its first place.
+    # Like Hydra's sweeper: a key that is given twice has its last values and its first position.
     lists = {o.get_key_element(): [f"{o.get_key_element()}={v}" for v in overrides.values(o)] for o in parsed}
     jobs = tuple(_of_a_job(job) for job in product(*lists.values()))
     checked = []
@@ -158,7 +165,7 @@ def _plan_sweep(parsed: list[Override], base: DictConfig, search: list[str]) -> 
 
 
 def _announced(jobs: Sequence[T]) -> Iterator[tuple[int, T]]:
-    """The jobs with their numbers from 1; every two seconds a line tells how many of many have been checked."""
+    """Yield jobs with their numbers, from 1. If there are many, log every two seconds how many have been checked."""
     said = time.monotonic()
     for number, job in enumerate(jobs, 1):
         yield number, job
@@ -174,11 +181,13 @@ def _folder(config_dir: str) -> Path:
     return folder
 
 
-def _where(number: int, of: int, job: Sequence[str]) -> str:
-    return f"job {number} of {of} ({' '.join(job)}): "
+def _where(number: int, total: int, job: Sequence[str]) -> str:
+    """Format the beginning of the error message of a job of a sweep."""
+    return f"job {number} of {total} ({' '.join(job)}): "
 
 
 def _of_a_job(job: Sequence[str]) -> tuple[str, ...]:
+    """Remove overrides of Hydra and of the sweep."""
     return tuple(o for o in job if not o.lstrip("+~").startswith(("hydra", "sweep.")))
 
 
@@ -193,7 +202,7 @@ def _parse(arguments: Sequence[str]) -> list[Override]:
 
 
 def _compose(job: Sequence[str]) -> DictConfig:
-    """With Hydra's part."""
+    """Compose a config, including Hydra's own settings."""
     try:
         composed: DictConfig = compose("config", list(job), return_hydra_config=True)
         return composed
@@ -202,6 +211,7 @@ def _compose(job: Sequence[str]) -> DictConfig:
 
 
 def _checked(job: Sequence[str]) -> Config:
+    """Compose and check a job."""
     try:
         loader = GlobalHydra.instance().config_loader()
         assert isinstance(loader, Loader)
@@ -213,12 +223,12 @@ def _checked(job: Sequence[str]) -> Config:
 
 
 def explain(error: BaseException) -> str:
-    """A composition error of Hydra or OmegaConf in one line that names the nearest right name."""
+    """Describe a composition error of Hydra or OmegaConf in one line, with the most similar valid name."""
     if refused := from_data.refusal(error):
         return str(refused)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        if choice.startswith("submitit_"):  # conf/hydra/launcher/slurm.yaml builds on it
+        if choice.startswith("submitit_"):  # a default of conf/hydra/launcher/slurm.yaml
             return f"{group} {choice!r} needs hydra-submitit-launcher: pip install 'cifar-exp[slurm]'"
         options = [str(option) for option in error.options or []]
         return f"{group} {choice!r} not found{did_you_mean(choice, options)} (conf/{group} holds: {', '.join(options)})"
@@ -241,7 +251,7 @@ def explain(error: BaseException) -> str:
 
 
 def _known_keys() -> set[str]:
-    """Every setting and every group of the default config."""
+    """Return all settings and groups of the default config."""
 
     def walk(node: Any, path: str) -> set[str]:
         found = set()

@@ -1,6 +1,6 @@
-"""The names and arguments of the installed Keras, read off its source text.
+"""Names and arguments of the installed Keras, parsed from its source code.
 
-Importing Keras costs seconds; a config with a misspelt layer is to be refused in milliseconds.
+Importing Keras takes seconds; a misspelled layer should be refused in milliseconds.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 from cifar_exp import plugins
 from cifar_exp.errors import UserError
 
-# The parts of keras.src.layers that a model may use: layers of one tensor whose arguments are plain values. Others
-# run code of their own (Lambda), load it (TFSMLayer) or read files (StringLookup).
+# Parts of keras.src.layers that a model may use: layers with one input and plain values as arguments. Other layers run
+# arbitrary code (Lambda), load it (TFSMLayer) or read files (StringLookup).
 _USABLE = (
     "activations", "convolutional", "core.dense", "core.einsum_dense", "core.identity", "normalization", "pooling",
     "preprocessing.rescaling", "regularization", "reshaping",
 )  # fmt: skip
-_OF_EVERY_LAYER = {"name", "dtype", "trainable", "autocast", "activity_regularizer"}
+_COMMON_ARGUMENTS = {"name", "dtype", "trainable", "autocast", "activity_regularizer"}
 
 
 def _keras_folder() -> Path:
@@ -32,7 +32,7 @@ def _keras_folder() -> Path:
 
 @cache
 def exports(namespace: str) -> dict[str, tuple[str, str]]:
-    """The public names of keras.<namespace>, each with the module that defines it and its name there."""
+    """Return the public names of keras.<namespace>, each with its defining module and its name in that module."""
     tree = ast.parse((_keras_folder() / namespace / "__init__.py").read_text())
     return {
         alias.asname or alias.name: (node.module or "", alias.name)
@@ -44,13 +44,13 @@ def exports(namespace: str) -> dict[str, tuple[str, str]]:
 
 
 def defined_as(namespace: str, name: str) -> str:
-    """The name of a class where Keras defines it: MaxPool2D is MaxPooling2D."""
-    return exports(namespace)[name][1] if name in exports(namespace) else name  # of an installed package
+    """Resolve an alias of Keras: MaxPool2D is MaxPooling2D. Names of installed packages are returned as they are."""
+    return exports(namespace)[name][1] if name in exports(namespace) else name
 
 
 @cache
 def usable_layers() -> frozenset[str]:
-    """The layers that a model may be made of: of Keras, and those that installed packages add."""
+    """Return the layers that a model may use: those of Keras, and those that installed packages add."""
     prefixes = tuple(f"keras.src.layers.{part}." for part in _USABLE)
     of_keras = {name for name, (module, _) in exports("layers").items() if f"{module}.".startswith(prefixes)}
     return frozenset(of_keras | (plugins.installed(plugins.LAYERS).keys() - exports("layers").keys()))
@@ -58,7 +58,7 @@ def usable_layers() -> frozenset[str]:
 
 @cache
 def arguments(namespace: str, name: str) -> frozenset[str]:
-    """The arguments of a class of keras.<namespace>, or none for a function such as an activation."""
+    """Return the arguments of a class of keras.<namespace>; functions, such as activations, have none."""
     if namespace == "layers" and name not in exports("layers"):
         entry = plugins.installed(plugins.LAYERS)[name]
         return _arguments_of(_source(entry), entry.attr, namespace)
@@ -68,13 +68,13 @@ def arguments(namespace: str, name: str) -> frozenset[str]:
 
 
 def _source(entry: EntryPoint) -> Path:
-    """The file of the module that an entry point names, without importing it: it would import Keras."""
+    """Return the file of the module that an entry point names, without importing it, because it imports Keras."""
     parts = entry.module.split(".")
     for name in (Path(*parts).with_suffix(".py"), Path(*parts, "__init__.py")):
         if entry.dist and (path := Path(str(entry.dist.locate_file(str(name))))).is_file():
             return path
     try:
-        spec = find_spec(entry.module)  # of an editable installation; this imports the packages around the module
+        spec = find_spec(entry.module)  # for an editable installation; it imports the parent packages
     except ImportError:
         spec = None
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
@@ -83,10 +83,11 @@ def _source(entry: EntryPoint) -> Path:
 
 
 def _arguments_of(source: Path, defined_as: str, namespace: str) -> frozenset[str]:
+    """Return the arguments of the constructor of a class in a source file."""
     for node in ast.parse(source.read_text()).body:
         if isinstance(node, ast.ClassDef) and node.name == defined_as:
             init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
             named = {a.arg for a in (*init.args.args[1:], *init.args.kwonlyargs)} if init else set()
             takes_more = init is None or init.args.kwarg is not None
-            return frozenset(named | (_OF_EVERY_LAYER if takes_more and namespace == "layers" else set()))
+            return frozenset(named | (_COMMON_ARGUMENTS if takes_more and namespace == "layers" else set()))
     return frozenset()

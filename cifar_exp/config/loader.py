@@ -59,7 +59,7 @@ class Loader(ConfigLoaderImpl):  # type: ignore[misc]
             try:
                 template, values = self._template(config_name, overrides)
                 return template.composed_with(values, overrides)
-            except Exception:  # Hydra then says what is wrong
+            except Exception:  # Hydra's own composition below raises the error
                 pass
         composed: DictConfig = super().load_configuration(
             config_name, overrides, run_mode, from_shell, validate_sweep_overrides
@@ -85,7 +85,14 @@ class Loader(ConfigLoaderImpl):  # type: ignore[misc]
             return dict(resolved)
 
     def _template(self, config_name: str | None, overrides: Sequence[str]) -> tuple[Template, list[Override]]:
-        """The composition of what decides which files are read, and the value overrides to apply to it."""
+        """Compose the overrides that decide which files are read.
+
+        Returns:
+            The composition, and the value overrides to apply to it.
+
+        Raises:
+            NotCovered: if an override needs Hydra's own composition.
+        """
         parsed = [_parse(override) for override in overrides]
         search = tuple(str(o.input_line) for o in parsed if o.key_or_group == "hydra.searchpath")
         structure: list[str] = []
@@ -135,7 +142,7 @@ class Template:
 
     @cached_property
     def _working(self) -> DictConfig:
-        """A copy without Hydra's part, whose nodes are exchanged while overrides are applied."""
+        """A copy without Hydra's part, whose nodes are replaced while overrides are applied."""
         working = copy.deepcopy(self._composed)
         with open_dict(working):
             del working["hydra"]
@@ -146,7 +153,12 @@ class Template:
         return _references(OmegaConf.to_container(self._composed))
 
     def composed_with(self, values: Sequence[Override], overrides: Sequence[str]) -> DictConfig:
-        """A copy with these values; `overrides` are all overrides of the job, which Hydra's part lists."""
+        """Return a copy with overridden values.
+
+        Args:
+            values: the value overrides to apply.
+            overrides: all overrides of the job; Hydra's part of the config lists them.
+        """
         composed = copy.deepcopy(self._composed)
         ConfigLoaderImpl._apply_overrides_to_config(values, composed)
         parsed = [_parse(override) for override in overrides]
@@ -164,7 +176,7 @@ class Template:
         return composed
 
     def resolved_with(self, values: Sequence[Override]) -> dict[str, Any]:
-        """Its content with these values, resolved; only what the values can change is resolved anew."""
+        """Return the resolved content with overridden values; only what they can change is resolved again."""
         restore: list[Callable[[], None]] = []
         try:
             for override in values:
@@ -181,14 +193,14 @@ class Template:
     def _content(
         self, parent: Any, key: Any, path: KeyPath, overridden: frozenset[KeyPath], changed: dict[KeyPath, bool]
     ) -> Any:
-        """The resolved content of a node.
+        """Return the resolved content of a node.
 
         Args:
             parent: the container that holds the node.
             key: of the node in it.
             path: of the node from the root.
             overridden: paths of the overrides.
-            changed: for nodes that were asked for before, whether the overrides change their content.
+            changed: whether the overrides change the content of a node, by its path; filled as needed.
         """
         if path not in changed:
             changed[path] = self._is_changed(path, overridden)
@@ -227,9 +239,9 @@ class Template:
         """
         path = split_key(override.key_or_group)
         if override.is_delete() or override.is_add() or override.is_force_add():
-            path = path[:-1]  # what changes is the node that holds it
+            path = path[:-1]  # the parent node changes
         if not path:
-            raise NotCovered(override.input_line)  # a key of the root comes or goes
+            raise NotCovered(override.input_line)  # the root gains or loses a key
         holder: Any = self._working
         for position, part in enumerate(path):
             children = _children(holder)
@@ -273,7 +285,7 @@ def _content(parent: Any, key: Any) -> Any:
 
 
 def _changed_path(override: Override) -> KeyPath:
-    """Where the content changes: with a key that comes or goes, the content of the node that holds it."""
+    """Return the path whose content an override changes: that of the parent node if it adds or deletes a key."""
     path = _path(override.key_or_group)
     return path[:-1] if override.is_delete() or override.is_add() or override.is_force_add() else path
 
@@ -287,7 +299,7 @@ def _within(path: KeyPath, other: KeyPath) -> bool:
 
 
 def _references(content: Any, path: KeyPath = ()) -> dict[KeyPath, frozenset[KeyPath] | None]:
-    """For each text with interpolations, by its path: the paths that it refers to; None: they cannot be told."""
+    """Return the paths that each string with interpolations refers to, by its own path; None if they are unknown."""
     if isinstance(content, dict | list):
         children = content.items() if isinstance(content, dict) else enumerate(content)
         return {place: to for key, child in children for place, to in _references(child, (*path, str(key))).items()}

@@ -1,7 +1,7 @@
-"""What a layer list ends in must be logits: one number of any value for each class.
+"""Check that a list of layers ends in logits: one unbounded number for each class.
 
-The program adds the softmax itself, in the loss and in the logged classifier. A model that ends in a softmax, a ReLU
-or a dropout trains without an error, and worse.
+The program adds the softmax itself, in the loss and in the logged classifier. A model that ends in a softmax, a ReLU or
+a dropout would train without an error, but worse.
 """
 
 from __future__ import annotations
@@ -21,69 +21,94 @@ _ACTIVATION_LAYERS = {"ELU", "LeakyReLU", "PReLU", "ReLU", "Softmax"}
 
 
 class _Flaw(NamedTuple):
-    """Why what a layer gives is no logits, and whether its values are bounded, which no pooling changes."""
+    """Why the output of a layer cannot be logits.
+
+    Attributes:
+        reason: message for the user.
+        bounded: whether the values are bounded. Then they stay bounded after other layers, such as pooling.
+    """
 
     reason: str
     bounded: bool
 
 
 def check(layers: Sequence[Layer], where: str) -> None:
-    """Refuse a list whose last values are bounded, random or normalized.
+    """Refuse a list of layers whose output is bounded, random or normalized.
+
+    Args:
+        layers: of the model.
+        where: which list it is, for error messages.
 
     Raises:
-        UserError: naming the layer and what to drop.
+        UserError: with the layer and what to drop.
     """
     if flaw := _follow(layers, where, None):
         raise UserError(flaw.reason)
 
 
 def _follow(layers: Sequence[Layer], where: str, flaw: _Flaw | None) -> _Flaw | None:
-    """The flaw of what these layers give, if they are given values of this flaw."""
+    """Return the flaw of the output of layers.
+
+    Args:
+        layers: in order.
+        where: which list it is, for error messages.
+        flaw: of the input of the first layer.
+    """
     for position, layer in enumerate(layers, 1):
-        here = f"{where}, layer {position} ({layer.kind})"
-        if layer.layers:  # a Residual: a sum has the flaw that both of its parts have
-            inner, outer = _follow(layer.layers, here, flaw), _follow(layer.shortcut, here, flaw)
+        name = f"{where}, layer {position} ({layer.kind})"
+        if layer.layers:  # a Residual: a sum is flawed only if both branches are
+            inner, outer = _follow(layer.layers, name, flaw), _follow(layer.shortcut, name, flaw)
             flaw = inner if outer else None
         else:
-            flaw = _after(layer, here, flaw)
+            flaw = _output_flaw(layer, name, flaw)
     return flaw
 
 
-def _after(layer: Layer, here: str, flaw: _Flaw | None) -> _Flaw | None:
+def _output_flaw(layer: Layer, where: str, flaw: _Flaw | None) -> _Flaw | None:
+    """Return the flaw of the output of a layer whose input has this flaw."""
     kind = keras_names.defined_as("layers", layer.kind)
     if kind in _ACTIVATION_LAYERS or kind == "Activation":
         activation = _activation(layer) if kind == "Activation" else kind
-        return _activated(here, activation, f"drop the {layer.kind} layer", _is_bounded(layer, kind), flaw)
+        return _activation_flaw(where, activation, f"drop the {layer.kind} layer", _is_bounded(layer, kind), flaw)
     if kind == "Dense" or "Conv" in kind or kind == "EinsumDense":
-        return _activated(here, _activation(layer), "drop the activation", _is_bounded(layer, kind), None)
+        return _activation_flaw(where, _activation(layer), "drop the activation", _is_bounded(layer, kind), None)
     if flaw and flaw.bounded and not kind.endswith("Normalization"):
         return flaw
     if "Dropout" in kind or "Noise" in kind:
-        return _flawed(here, "changes the logits at random in training", f"drop the {layer.kind} layer", False)
+        return _flaw(where, "changes the logits at random in training", f"drop the {layer.kind} layer", False)
     if kind.endswith("Normalization"):
-        return _flawed(here, "normalizes the logits", f"drop the {layer.kind} layer", kind == "UnitNormalization")
+        return _flaw(where, "normalizes the logits", f"drop the {layer.kind} layer", kind == "UnitNormalization")
     return None if "Pooling" in kind else flaw
 
 
-def _activated(here: str, activation: str, mend: str, bounded: bool, flaw: _Flaw | None) -> _Flaw | None:
+def _activation_flaw(where: str, activation: str, advice: str, bounded: bool, flaw: _Flaw | None) -> _Flaw | None:
+    """Return the flaw of values after an activation.
+
+    Args:
+        where: which layer it is, for error messages.
+        activation: name of the activation.
+        advice: what to do about it.
+        bounded: whether the activation has an upper or a lower bound.
+        flaw: of the values before it.
+    """
     if activation == "linear" or (flaw and flaw.bounded and not bounded):
         return flaw
-    return _flawed(here, f"applies {activation} to the logits", mend, bounded)
+    return _flaw(where, f"applies {activation} to the logits", advice, bounded)
 
 
-def _flawed(here: str, what: str, mend: str, bounded: bool) -> _Flaw:
+def _flaw(where: str, problem: str, advice: str, bounded: bool) -> _Flaw:
     expected = "the list must end in logits, one number of any value for each class; the program adds the softmax"
-    return _Flaw(f"{here}: {what}: {expected}; {mend}", bounded)
+    return _Flaw(f"{where}: {problem}: {expected}; {advice}", bounded)
 
 
 def _activation(layer: Layer) -> str:
-    """The activation of a layer; `linear` if it has none."""
+    """Return the activation of a layer; `linear` if it has none."""
     value = layer.arguments.get("activation")
     return str(next(iter(value), "linear") if isinstance(value, dict) else value or "linear")
 
 
 def _is_bounded(layer: Layer, kind: str) -> bool:
-    """Whether its activation has an upper or a lower bound."""
+    """Whether the activation of a layer has an upper or a lower bound."""
     slope = layer.arguments.get("negative_slope")
     if kind == "ReLU":
         return not slope or layer.arguments.get("max_value") is not None

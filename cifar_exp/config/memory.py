@@ -1,4 +1,4 @@
-"""Whether a training can fit in a machine's memory, counted without Keras: what surely does not is refused."""
+"""Check whether a training can fit in the memory of the machine, without importing Keras."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from cifar_exp.config.schema import Config, OptimizerConfig
 from cifar_exp.data import datasets
 from cifar_exp.errors import UserError
 
-_FLOAT = 4  # bytes; Keras keeps variables in float32 in mixed precision too
-# Values that an optimizer keeps for each that it trains, whatever its settings.
+_FLOAT = 4  # bytes; Keras keeps variables in float32, also with mixed precision
+# Values that an optimizer keeps per trainable parameter, with any settings.
 _SLOTS = {"sgd": 0, "adam": 2, "adamw": 2, "nadam": 2, "rmsprop": 1, "adagrad": 1, "adadelta": 2, "adamax": 2}
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -22,23 +22,24 @@ _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.lim
 def check(config: Config, on_gpu: bool, sizes: Sequence[LayerSize] | None = None) -> None:
     """Refuse a training that cannot fit in the memory of this machine.
 
-    The estimate is low, so that what could run is not refused: every value is held once, and a layer whose shape is
-    not followed counts as nothing.
+    The estimate is a lower bound, so that no training is refused that could run: every value is counted once, and
+    layers of unknown shape are not counted.
 
     Args:
-        config: checked.
-        on_gpu: whether it computes on a GPU: only the copies of its state are in the machine's memory then.
-        sizes: of its layers, where they are known better than from the config.
+        config: of the run, checked.
+        on_gpu: whether it computes on a GPU. Only copies of the state are then in the memory of the machine.
+        sizes: sizes of all layers; default: computed from the config.
 
     Raises:
-        UserError: with the parameters, the bytes needed and there, and the largest layer.
+        UserError: if it cannot fit. The message has the number of parameters, the bytes needed and available, and the
+            largest layer.
     """
     if sizes is None:
         where = f"model {config.model.name!r}"
         sizes, _ = architecture.sizes(config.model.layers, where, config.data.image_shape)
     if not sizes:
         return
-    there = total()
+    available = total()
     parameters, trainable = sum(size.parameters for size in sizes), sum(size.trainable for size in sizes)
     optimizer = trainable * _slots(config.optimizer)
     stopping = config.training.early_stopping
@@ -50,47 +51,48 @@ def check(config: Config, on_gpu: bool, sizes: Sequence[LayerSize] | None = None
         "checkpoint": parameters + optimizer if config.training.checkpoint.every else 0,
     }
     needed = _FLOAT * sum(needs.values())
-    if needed > there:
+    if needed > available:
         largest = max(sizes, key=lambda size: size.parameters)
         parts = ", ".join(f"{part} {_bytes(_FLOAT * count)}" for part, count in needs.items() if count)
         raise UserError(
             f"{largest.where}: too large to train: the model has {parameters:,} parameters, {largest.parameters:,} of "
-            f"them in this layer; needs at least {_bytes(needed)} ({parts}), expected at most the {_bytes(there)} "
-            "there; use a smaller layer"
+            f"them in this layer; needs at least {_bytes(needed)} ({parts}), expected at most the {_bytes(available)} "
+            "available; use a smaller layer"
         )
     if on_gpu:
         return
     batch, value = _batch(config), _FLOAT if config.training.precision == "float32" else _FLOAT // 2
     largest = max(sizes, key=lambda size: size.values)
     kept = sum(size.values for size in sizes if size.parameters)  # the backward pass needs them
-    of_batch = value * batch * max(kept, largest.values)
-    if needed + of_batch > there:
+    batch_bytes = value * batch * max(kept, largest.values)
+    if needed + batch_bytes > available:
         raise UserError(
             f"{largest.where}: too large to train in batches of {batch:,} images: their values need at least "
-            f"{_bytes(of_batch)}, {_bytes(value * batch * largest.values)} of it in this layer, and the model "
-            f"{_bytes(needed)}; expected at most the {_bytes(there)} there; set a smaller training.batch_size or use "
-            "smaller layers"
+            f"{_bytes(batch_bytes)}, {_bytes(value * batch * largest.values)} of it in this layer, and the model "
+            f"{_bytes(needed)}; expected at most the {_bytes(available)} available; set a smaller "
+            "training.batch_size or use smaller layers"
         )
 
 
 def total() -> int:
-    """Bytes of memory that this process may ever use: of the machine, or less where a limit is set."""
+    """Return the bytes of memory that this process may use: those of the machine, or less if a limit is set."""
     import psutil
 
     limits = [int(psutil.virtual_memory().total)]
-    said = [file.read_text().strip() for file in map(Path, _CGROUP_LIMITS) if file.exists()]
-    limits += [int(limit) for limit in said if limit.isdecimal()]  # `max` where there is none
+    of_cgroup = [file.read_text().strip() for file in map(Path, _CGROUP_LIMITS) if file.exists()]
+    limits += [int(limit) for limit in of_cgroup if limit.isdecimal()]  # `max`: no limit
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     return min(limits if limit == resource.RLIM_INFINITY else [*limits, limit])
 
 
 def _slots(optimizer: OptimizerConfig) -> int:
-    of_momentum = optimizer.name in ("sgd", "rmsprop") and bool(optimizer.momentum)
-    return _SLOTS[optimizer.name] + of_momentum + bool(optimizer.amsgrad) + bool(optimizer.centered)
+    """Return the number of values that an optimizer keeps per trainable parameter."""
+    has_momentum = optimizer.name in ("sgd", "rmsprop") and bool(optimizer.momentum)
+    return _SLOTS[optimizer.name] + has_momentum + bool(optimizer.amsgrad) + bool(optimizer.centered)
 
 
 def _batch(config: Config) -> int:
-    """Images in a batch: those of all, at most."""
+    """Return the number of images in a batch, which may be all training images."""
     data = config.data
     images = data.train_images or datasets.describe(data).images
     if images is None:
@@ -101,7 +103,7 @@ def _batch(config: Config) -> int:
 
 
 def _bytes(count: int) -> str:
-    """`1.2 GB`."""
+    """Format a number of bytes: `1.2 GB`."""
     power = min((len(str(int(count))) - 1) // 3, len(_UNITS) - 1)
     size = count / 1000**power
     return f"{size:,.0f} {_UNITS[power]}" if size >= 1000 else f"{size:.4g} {_UNITS[power]}"

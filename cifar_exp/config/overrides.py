@@ -1,4 +1,4 @@
-"""The overrides of a command line: read by Hydra's grammar, refused in one line that tells how to write them."""
+"""Parsing of command line overrides with Hydra's grammar, with error messages that tell how to write them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def parse(overrides: Sequence[str], loader: object = None) -> list[Override]:
         loader: Hydra's config loader, which knows the choices of the groups.
 
     Raises:
-        UserError: for what is not of Hydra's grammar, and for ranges that only a search can use.
+        UserError: if Hydra's grammar does not allow an override, or it is an interval, which only a search can use.
     """
     try:
         parsed: list[Override] = OverridesParser.create(loader).parse_overrides(list(overrides))
@@ -43,10 +43,10 @@ def parse(overrides: Sequence[str], loader: object = None) -> list[Override]:
 
 
 def values(override: Override) -> list[str]:
-    """Every value of an override, as it is written in the override of one job.
+    """List the values of an override, each as it is written in the override of a job.
 
     Raises:
-        UserError: for values that cannot be listed, or if there are none.
+        UserError: if the values cannot be listed, or there are none.
     """
     if not override.is_sweep_override():
         return [override.get_value_element_as_str()]
@@ -60,11 +60,11 @@ def values(override: Override) -> list[str]:
 
 
 def explain(error: OverrideParseException) -> str:
-    """An override that Hydra's grammar refuses, in one line that tells how to quote it in a shell."""
+    """Describe an override that Hydra's grammar does not allow, in one line that tells how to quote it in a shell."""
     override = str(error.override)
     key, equals, value = override.partition("=")
     lines = [line.strip() for line in str(error).splitlines() if not line.startswith(("See http", "Error parsing"))]
-    if "while evaluating" in str(error) and "Unknown function" not in str(error):  # of a function: its own words
+    if "while evaluating" in str(error) and "Unknown function" not in str(error):  # an error of a function
         return f"{override!r}: {' '.join(lines)}"
     escaped = value.replace("\\", "\\\\").replace('"', r"\"")
     quoted = f'{key}="{escaped}"'

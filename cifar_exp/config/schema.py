@@ -1,6 +1,6 @@
-"""The schema: frozen dataclasses that mirror conf/.
+"""Schema of the config: frozen dataclasses that mirror conf/.
 
-The metadata of a field holds its description and the values it takes beyond its type: docs/settings.md lists both.
+The metadata of a field has its description and its allowed values; docs/settings.md lists both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cifar_exp.config import architecture, from_data
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.setting import MISSING, setting
 
-# What each optimizer takes beside learning_rate, weight_decay, clipnorm and schedule.
+# Arguments of each optimizer in addition to learning_rate, weight_decay, clipnorm and schedule.
 OPTIMIZER_ARGUMENTS: Mapping[str, frozenset[str]] = {
     "sgd": frozenset({"momentum", "nesterov"}),
     "adam": frozenset({"beta_1", "beta_2", "epsilon", "amsgrad"}),
@@ -36,7 +36,13 @@ SCHEDULE_ARGUMENTS: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A model: its layers by Keras name, and the knobs that its layers refer to as ${model.<knob>}."""
+    """A model.
+
+    Attributes:
+        name: of the model.
+        layers: parsed and checked.
+        knobs: further settings of the model, which its layers refer to as ${model.<knob>}.
+    """
 
     name: str
     layers: tuple[architecture.Layer, ...]
@@ -132,7 +138,7 @@ class TrainingConfig:
         "Initial weights: the id or fingerprint of a run, the name of an experiment (its latest finished run), or a "
         "`.keras` file. `null`: random weights.",
     )
-    # that every backend can count to
+    # the limit is the largest size that all backends support
     batch_size: int = setting(MISSING, "Images per batch.", at_least=1, at_most=2**31 - 1)
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -222,7 +228,7 @@ class ReferenceConfig(ReportedConfig):
 
     source: str | None = setting(None, "Where the experiment was published. Without it, it is not listed.")
     varies: str | None = setting(None, "Key that the source varies, if the experiment is a sweep.")
-    # setting of that key -> ReportedConfig, once checked
+    # value of that key -> ReportedConfig after the check
     reported: dict[str, Any] = field(
         default_factory=dict, metadata={"doc": "What is reported of each setting of that key."}
     )
@@ -230,9 +236,9 @@ class ReferenceConfig(ReportedConfig):
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides a run, and what it is compared with."""
+    """All settings of a run."""
 
-    # a mapping while Hydra composes (a model may name any knobs), then a ModelConfig
+    # a mapping while Hydra composes, because models have different knobs; a ModelConfig after the check
     model: Any = field(default=MISSING, metadata={"doc": "Name, layers and knobs of the model."})
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -255,18 +261,25 @@ class Config:
     note: str | None = setting(None, "Text for the description of the run in MLflow.")
 
     def run_name(self, varying: Mapping[str, str]) -> str:
-        """`large-sgd`, or its own name, then what else the sweep varies: `large-sgd-batch_size=64`."""
-        said = {"experiment", "name"} if self.name else {"model", "optimizer", "experiment", "name"}
+        """Return the name of the run: its `name`, else model and optimizer, then the other settings that vary.
+
+        Args:
+            varying: keys that differ between the jobs of its sweep -> their values for this run.
+
+        Returns:
+            For example `large-sgd-batch_size=64`.
+        """
+        in_name = {"experiment", "name"} if self.name else {"model", "optimizer", "experiment", "name"}
         parts = [self.name or f"{self.model.name}-{self.optimizer.name}"]
-        parts += [f"{key.rpartition('.')[2]}={value}" for key, value in varying.items() if key not in said]
+        parts += [f"{key.rpartition('.')[2]}={value}" for key, value in varying.items() if key not in in_name]
         return "-".join(parts)
 
 
 def schema() -> DictConfig:
-    """The dataclasses as the node that Hydra merges conf/ into, writable until it is composed."""
+    """Return the schema as an OmegaConf node, into which Hydra merges conf/."""
 
     def unlock(node: DictConfig) -> DictConfig:
-        OmegaConf.set_readonly(node, None)  # frozen dataclasses arrive read-only
+        OmegaConf.set_readonly(node, None)  # OmegaConf makes frozen dataclasses read-only
         for key in node:
             if not OmegaConf.is_missing(node, key) and OmegaConf.is_dict(child := node._get_node(key)):
                 unlock(child)  # type: ignore[arg-type]
@@ -278,10 +291,11 @@ def schema() -> DictConfig:
 
 
 def flatten(config: Config) -> dict[str, Any]:
-    """What is logged as parameters: dotted key -> value, the same keys for every run of a model.
+    """Flatten a config to the parameters that are logged: dotted key -> value.
 
-    A model's layers are left out: they are in config/config.yaml, and a parameter holds 6,000 characters. So are shape
-    and number of classes, which follow from the data.
+    All runs of a model have the same keys. The layers are left out, because a parameter has at most 6,000 characters;
+    they are in config/config.yaml. Image shape and number of classes are left out too, because they follow from the
+    data.
     """
     content = asdict(config)
     model = content.pop("model")
@@ -303,7 +317,10 @@ def flatten(config: Config) -> dict[str, Any]:
 
 
 def reported(config: Config) -> ReferenceConfig:
-    """The reference of this very run: in a published sweep, with what the source reports of the run's setting."""
+    """Return what the source of a published experiment reports of this run.
+
+    If the experiment is a sweep, this includes what is reported of the run's value of the key that the sweep varies.
+    """
     reference = config.reference
     if reference.varies is None:
         return reference

@@ -39,13 +39,13 @@ Settings of the parallel launcher are in [sweeps](sweeps.md#parallel-jobs).
 
 
 def page() -> str:
-    """The whole page as Markdown: a section per group, a table row per setting."""
+    """Generate the page as Markdown: a section for each group, a table row for each setting."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         default = compose("config")
         choices = {
             key: {choice: compose("config", [f"{group}={choice}"]) for choice in _files(group)}
             for key, group in GROUPS.items()
-            if key != "model"  # a model's knobs are its own
+            if key != "model"  # each model has its own settings
         }
     lines = [INTRODUCTION, *_section("General", "", Config, default, {})]
     lines += _model_section()
@@ -56,7 +56,7 @@ def page() -> str:
 
 
 def _sections(key: str, schema: type, default: DictConfig, choices: Mapping[str, Any]) -> Iterator[str]:
-    """The section of a group, then those of the groups in it."""
+    """Generate the section of a group, then those of its subgroups."""
     yield from _section(key, key, schema, default, choices.get(key, {}))
     for setting in fields(schema):
         if is_dataclass(setting.default_factory):
@@ -66,6 +66,7 @@ def _sections(key: str, schema: type, default: DictConfig, choices: Mapping[str,
 def _section(
     title: str, key: str, schema: type, default: DictConfig, choices: Mapping[str, DictConfig]
 ) -> Iterator[str]:
+    """Generate a section: heading, description, choices of the group, table of settings."""
     yield f"## {title}\n"
     if key:
         yield f"{schema.__doc__}\n"
@@ -76,7 +77,7 @@ def _section(
     types = get_type_hints(schema)
     for setting in fields(schema):
         path = f"{key}.{setting.name}" if key else setting.name
-        if is_dataclass(setting.default_factory) or path == "model":  # each has a section
+        if is_dataclass(setting.default_factory) or path == "model":  # these have their own sections
             continue
         cells = (
             f"`{path}`",
@@ -99,7 +100,7 @@ def _model_section() -> Iterator[str]:
 
 
 def _choices(group: str) -> Iterator[str]:
-    """The files of a group, each with the sentences that its first lines hold."""
+    """Generate the table of the choices of a group, each with the comment at the top of its file."""
     yield f"| `{group}=` | |"
     yield "| --- | --- |"
     for choice in _files(group):
@@ -114,6 +115,7 @@ def _files(group: str) -> list[str]:
 
 
 def _type(hint: Any) -> str:
+    """Format a type hint: `float or null`."""
     if hint is Any:
         return "str or mapping"
     names = [_type(part) for part in get_args(hint)]
@@ -125,7 +127,7 @@ def _type(hint: Any) -> str:
 
 
 def _default(path: str, default: DictConfig, choices: Mapping[str, DictConfig]) -> str:
-    """The value of the default config, then every other value with the choices that set it."""
+    """Format the value in the default config, then other values with the choices that set them."""
     if path.removeprefix("data.") in from_data.INTERPOLATIONS:
         return "from the data"
     value = OmegaConf.select(default, path)
@@ -142,7 +144,7 @@ def _literal(value: Any) -> str:
 
 
 def _values(setting: Field[Any]) -> str:
-    """The choices or the limits of a setting."""
+    """Format the choices or the limits of a setting."""
     if choices := setting.metadata.get("choices"):
         return ", ".join(f"`{choice}`" for choice in choices)
     limits = {name: bound for name, bound in setting.metadata.items() if name not in ("doc", "choices")}

@@ -1,4 +1,4 @@
-"""The shape that a layer gives and the parameters that it has, by Keras's name and arguments, without Keras."""
+"""Output shape, parameters and values of a Keras layer, from its name and arguments, without importing Keras."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cifar_exp.errors import UserError
 Shape = tuple[int, ...]
 Arguments = Mapping[str, Any]
 
-_MOST = 2**31 - 1  # that every backend can count with
+_MAX_SIZE = 2**31 - 1  # largest size that all backends support
 _WINDOWS = {"Conv2D", "SeparableConv2D", "DepthwiseConv2D", "MaxPooling2D", "AveragePooling2D"}
 _SAME_SHAPE = {
     "Activation", "ActivityRegularization", "AlphaDropout", "BatchNormalization", "Dropout", "ELU", "GaussianDropout",
@@ -21,121 +21,127 @@ _SAME_SHAPE = {
 }  # fmt: skip
 
 
-def after(name: str, arguments: Arguments, here: str, shape: Shape) -> Shape | None:
-    """The shape that a layer gives for one of this shape; None for a layer of a less usual kind.
+def output_shape(name: str, arguments: Arguments, where: str, inputs: Shape) -> Shape | None:
+    """Return the output shape of a layer.
 
     Args:
         name: of the layer in keras.layers.
-        arguments: it is made with.
-        here: where it stands, for a refusal.
-        shape: that it is given, without the batch.
+        arguments: of its constructor.
+        where: which layer it is, for error messages.
+        inputs: shape of its input, without the batch axis.
+
+    Returns:
+        The shape without the batch axis; None for layers that this module does not know.
 
     Raises:
-        UserError: for a size that is no whole number of at least 1, or a window that does not fit.
+        UserError: if a size is not a whole number of at least 1, or a window is larger than its input.
     """
     kind = keras_names.defined_as("layers", name)
     if kind in _WINDOWS:
-        return _slide(kind, arguments, here, shape)
+        return _window_output(kind, arguments, where, inputs)
     if kind == "Flatten":
-        return (math.prod(shape),)
+        return (math.prod(inputs),)
     if kind == "Dense":
-        return (*shape[:-1], _positive(arguments.get("units"), "units", here))
+        return (*inputs[:-1], _check_size(arguments.get("units"), "units", where))
     if kind in ("GlobalAveragePooling2D", "GlobalMaxPooling2D") and not arguments.get("keepdims"):
-        return shape[-1:]
-    return shape if kind in _SAME_SHAPE else None
+        return inputs[-1:]
+    return inputs if kind in _SAME_SHAPE else None
 
 
-def parameters(name: str, arguments: Arguments, shape: Shape, given: Shape) -> int:
-    """How many parameters a layer has, those that are not trained included.
+def count_parameters(name: str, arguments: Arguments, inputs: Shape, outputs: Shape) -> int:
+    """Return the number of parameters of a layer, including those that are not trained.
 
     Args:
         name: of the layer in keras.layers.
-        arguments: it is made with.
-        shape: that it is given, without the batch.
-        given: the shape that `after` says it gives.
+        arguments: of its constructor.
+        inputs: shape of its input, without the batch axis.
+        outputs: its output shape, from `output_shape`.
     """
     kind = keras_names.defined_as("layers", name)
-    bias = given[-1] if arguments.get("use_bias", True) else 0
+    bias = outputs[-1] if arguments.get("use_bias", True) else 0
     if kind == "Dense":
-        return shape[-1] * given[-1] + bias
+        return inputs[-1] * outputs[-1] + bias
     if kind in ("Conv2D", "SeparableConv2D", "DepthwiseConv2D"):
-        window, deep = int(math.prod(both(arguments["kernel_size"]))), int(arguments.get("depth_multiplier", 1))
+        window, depth = int(math.prod(pair(arguments["kernel_size"]))), int(arguments.get("depth_multiplier", 1))
         if kind == "Conv2D":
-            return window * shape[-1] // int(arguments.get("groups", 1)) * given[-1] + bias
-        of_maps = window * shape[-1] * deep
-        return of_maps + bias + (shape[-1] * deep * given[-1] if kind == "SeparableConv2D" else 0)
+            return window * inputs[-1] // int(arguments.get("groups", 1)) * outputs[-1] + bias
+        depthwise = window * inputs[-1] * depth
+        return depthwise + bias + (inputs[-1] * depth * outputs[-1] if kind == "SeparableConv2D" else 0)
     if kind == "PReLU":
         shared = arguments.get("shared_axes") or ()
         axes = shared if isinstance(shared, list) else [shared] if shared else []
-        return math.prod(size for axis, size in enumerate(shape, 1) if axis not in axes)
+        return math.prod(size for axis, size in enumerate(inputs, 1) if axis not in axes)
     if kind in ("BatchNormalization", "GroupNormalization", "LayerNormalization"):
-        sets = sum(arguments.get(name, True) is not False for name in ("center", "scale"))
-        return shape[-1] * (sets + 2 * (kind == "BatchNormalization"))
-    return shape[-1] if kind == "RMSNormalization" else 0
+        trained = sum(arguments.get(name, True) is not False for name in ("center", "scale"))
+        return inputs[-1] * (trained + 2 * (kind == "BatchNormalization"))
+    return inputs[-1] if kind == "RMSNormalization" else 0
 
 
-def values(name: str, arguments: Arguments, shape: Shape, given: Shape) -> int:
-    """How many values a layer makes of one image, those between its two convolutions included if it has two.
+def count_values(name: str, arguments: Arguments, inputs: Shape, outputs: Shape) -> int:
+    """Return the number of values that a layer computes for one image.
+
+    A SeparableConv2D consists of two convolutions; the values between them are included.
 
     Args:
         name: of the layer in keras.layers.
-        arguments: it is made with.
-        shape: that it is given, without the batch.
-        given: the shape that `after` says it gives.
+        arguments: of its constructor.
+        inputs: shape of its input, without the batch axis.
+        outputs: its output shape, from `output_shape`.
     """
-    made = math.prod(given)
+    values = math.prod(outputs)
     if keras_names.defined_as("layers", name) == "SeparableConv2D":
-        made += math.prod(given[:-1]) * shape[-1] * int(arguments.get("depth_multiplier", 1))
-    return made
+        values += math.prod(outputs[:-1]) * inputs[-1] * int(arguments.get("depth_multiplier", 1))
+    return values
 
 
-def both(value: Any) -> list[Any]:
-    """One size for height and width, or one for each."""
+def pair(value: Any) -> list[Any]:
+    """Return a size as [height, width]; a single number is the size of both."""
     return list(value) if isinstance(value, list | tuple) else [value, value]
 
 
-def _slide(kind: str, arguments: Arguments, here: str, shape: Shape) -> Shape | None:
-    """The shape after a convolution or pooling window has slid over (height, width, channels)."""
-    if len(shape) != 3:
-        raise UserError(f"{here}: got shape {shape}, expected (height, width, channels)")
+def _window_output(kind: str, arguments: Arguments, where: str, inputs: Shape) -> Shape | None:
+    """Return the output shape of a convolution or pooling layer for an input (height, width, channels)."""
+    if len(inputs) != 3:
+        raise UserError(f"{where}: got shape {inputs}, expected (height, width, channels)")
     pooling = kind.endswith("Pooling2D")
     if "data_format" in arguments:
         return None
     size = arguments.get("pool_size", 2) if pooling else arguments.get("kernel_size")
-    window = _pair(size, "pool_size" if pooling else "kernel_size", here)
-    spread = _pair(arguments.get("dilation_rate", 1), "dilation_rate", here)
-    window = (window[0] - 1) * spread[0] + 1, (window[1] - 1) * spread[1] + 1
+    window = _check_pair(size, "pool_size" if pooling else "kernel_size", where)
+    dilation = _check_pair(arguments.get("dilation_rate", 1), "dilation_rate", where)
+    window = (window[0] - 1) * dilation[0] + 1, (window[1] - 1) * dilation[1] + 1
     for name in ("groups", "depth_multiplier"):
-        _positive(arguments.get(name, 1), name, here)
-    given = arguments.get("strides")
-    strides = _pair((window if pooling else 1) if given is None else given, "strides", here)
+        _check_size(arguments.get(name, 1), name, where)
+    strides = arguments.get("strides")
+    strides = _check_pair((window if pooling else 1) if strides is None else strides, "strides", where)
     padding = str(arguments.get("padding", "valid")).lower()
     if padding not in ("valid", "same"):
-        raise UserError(f"{here}: padding: got {padding!r}, expected valid or same")
-    if padding == "valid" and (window[0] > shape[0] or window[1] > shape[1]):
+        raise UserError(f"{where}: padding: got {padding!r}, expected valid or same")
+    if padding == "valid" and (window[0] > inputs[0] or window[1] > inputs[1]):
         raise UserError(
-            f"{here}: its {window[0]}x{window[1]} window is larger than its {shape[0]}x{shape[1]} input; use "
+            f"{where}: its {window[0]}x{window[1]} window is larger than its {inputs[0]}x{inputs[1]} input; use "
             f"padding: same, or pool less before it"
         )
-    less = window if padding == "valid" else (1, 1)
-    height, width = ((shape[i] - less[i]) // strides[i] + 1 for i in (0, 1))
+    covered = window if padding == "valid" else (1, 1)
+    height, width = ((inputs[i] - covered[i]) // strides[i] + 1 for i in (0, 1))
     if pooling:
-        return (height, width, shape[2])
+        return (height, width, inputs[2])
     if kind == "DepthwiseConv2D":
-        return (height, width, shape[2] * arguments.get("depth_multiplier", 1))
-    return (height, width, _positive(arguments.get("filters"), "filters", here))
+        return (height, width, inputs[2] * arguments.get("depth_multiplier", 1))
+    return (height, width, _check_size(arguments.get("filters"), "filters", where))
 
 
-def _positive(value: Any, name: str, here: str) -> int:
+def _check_size(value: Any, name: str, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"{here}: {name}: got {value!r}, expected a whole number of at least 1")
+        raise UserError(f"{where}: {name}: got {value!r}, expected a whole number of at least 1")
     return value
 
 
-def _pair(value: Any, name: str, here: str) -> tuple[int, int]:
-    pair = both(value)
-    if len(pair) != 2:
-        raise UserError(f"{here}: {name}: got {value!r}, expected one whole number or two")
-    if max(sizes := (_positive(pair[0], name, here), _positive(pair[1], name, here))) > _MOST:
-        raise UserError(f"{here}: {name}: got {value!r}, expected at most {_MOST}")
-    return sizes
+def _check_pair(value: Any, name: str, where: str) -> tuple[int, int]:
+    sizes = pair(value)
+    if len(sizes) != 2:
+        raise UserError(f"{where}: {name}: got {value!r}, expected one whole number or two")
+    height, width = (_check_size(size, name, where) for size in sizes)
+    if max(height, width) > _MAX_SIZE:
+        raise UserError(f"{where}: {name}: got {value!r}, expected at most {_MAX_SIZE}")
+    return height, width

@@ -1,4 +1,4 @@
-"""Modules that need their assert statements, also where Python leaves them out (PYTHONOPTIMIZE, python -O)."""
+"""Modules that need their assert statements even if Python drops them (PYTHONOPTIMIZE, python -O)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from types import ModuleType
 
 
 def reload(module: ModuleType) -> None:
-    """Execute a module again with its assert statements, if Python left them out.
+    """Execute a module again with its assert statements, if Python dropped them.
 
-    Hydra's parser reads tokens of a function or a mapping inside of asserts: `range(1,3)` and `{a: 1}` fail without.
+    Hydra's parser consumes tokens of functions and mappings in assert statements. Without them, `range(1,3)` and
+    `{a: 1}` fail.
     """
     if __debug__ or module.__file__ is None or module.__spec__ is None:
         return

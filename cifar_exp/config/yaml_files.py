@@ -1,4 +1,4 @@
-"""What is wrong in a YAML file of conf/ or --config-dir, by file and line."""
+"""Errors in YAML files of conf/ or --config-dir, with file and line."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import yaml
 
 
 def problem(error: BaseException) -> str | None:
-    """Describe an error that came up while Hydra read a YAML file.
+    """Describe an error that Hydra raised while it read a YAML file.
 
     Returns:
-        File, line and what was found there, in one line; None for other errors.
+        One line with the file, the line number and what was found; None for other errors.
     """
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark or error.context_mark):
         found = " ".join(f"{error.problem or error.context}".split())
@@ -27,7 +27,7 @@ def problem(error: BaseException) -> str | None:
 
 
 def _file(error: BaseException) -> Path | None:
-    """The file that Hydra was reading: errors about bytes and characters do not name it."""
+    """Return the file that Hydra was reading, which errors about bytes and characters do not name."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_name == "load_config" and isinstance(path := frame.f_locals.get("full_path"), str):
             return Path(path)
@@ -35,6 +35,7 @@ def _file(error: BaseException) -> Path | None:
 
 
 def _undecodable(content: bytes) -> str:
+    """Describe the first byte that is not UTF-8."""
     try:
         content.decode()
     except UnicodeDecodeError as error:

@@ -108,7 +108,7 @@ class Evaluation:
 
 
 def metric_name(class_name: str) -> str:
-    """The class name with `_` for each character that MLflow refuses in a metric's name, or that splits it."""
+    """Replace each character that MLflow does not allow in the name of a metric, or that splits it, by `_`."""
     return re.sub(r"[^\w.\- ]", "_", class_name)
 
 
@@ -127,8 +127,8 @@ def evaluate(model: keras.Model, classifier: keras.Model, split: Split, classes:
     true_class = np.arange(len(split)), split.labels
     images = batches(SERVED_BATCH, split.images)
     if classifier.input is model.input:
-        both = keras.Model(model.input, [model.output, classifier.output])
-        logits, probabilities = both.predict(**images, verbose=0)
+        combined = keras.Model(model.input, [model.output, classifier.output])
+        logits, probabilities = combined.predict(**images, verbose=0)
         log_likelihood = log_softmax(logits.astype(np.float64), axis=1)[true_class]
     else:  # a mean over several views of an image has no logits
         probabilities = classifier.predict(**images, verbose=0)

@@ -78,6 +78,11 @@ def page(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def shorten(name: str, characters: int = 24) -> str:
+    """Cut a class name to this number of characters."""
+    return name if len(name) <= characters else f"{name[: characters - 1]}…"
+
+
 def percent(share: float, decimals: int = 0) -> str:
     """Format a share in 0..1 as a percentage: `0.5` as `"50 %"`."""
     return f"{100 * share:.{decimals}f} %"

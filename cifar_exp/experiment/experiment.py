@@ -112,7 +112,7 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         if interrupted
         else Run.start(store, folder, name, tags, flatten(config), config.sweep.name, **logging_options) as logged,
         console.log_file(folder / ARTIFACTS / "logs" / "run.log"),
-        out_of_memory.told(),
+        out_of_memory.translate_errors(),
     ):
         image_shape = config.data.image_shape
         _, sizes_are_whole = sizes(config.model.layers, "model", image_shape)
@@ -264,23 +264,23 @@ def _log_inputs(run: Run, config: Config, job: Job, splits: Splits, summary: str
 
 
 def _draw_inputs(run: Run, model: str, splits: Splits, rows: list[LayerRow]) -> None:
-    from cifar_exp.evaluation import diagram, figures, style
+    from cifar_exp.evaluation import diagram, image_grids, style
 
     title = f"{model}: {sum(row.parameters for row in rows):,} parameters"
     run.write("model/diagram.svg", style.to_svg(diagram.diagram(rows, title)))
-    samples = figures.samples(splits.training.images, splits.training.labels, splits.classes)
+    samples = image_grids.samples(splits.training.images, splits.training.labels, splits.classes)
     run.write("figures/samples.png", style.to_png(samples))
     run.upload("model", "figures")
 
 
 def _draw_curves(run: Run, name: str, history: History) -> None:
-    from cifar_exp.evaluation import figures, style
+    from cifar_exp.evaluation import plots, style
 
-    run.write("figures/curves.png", style.to_png(figures.curves(history, name)))
+    run.write("figures/curves.png", style.to_png(plots.curves(history, name)))
 
 
 def _log_results(run: Run, name: str, splits: Splits, result: Evaluation) -> None:
-    from cifar_exp.evaluation import figures, style
+    from cifar_exp.evaluation import image_grids, plots, style
 
     matrix = {"classes": list(result.classes), "matrix": result.confusion_matrix.tolist()}
     run.write("evaluation/confusion_matrix.json", json.dumps(matrix))
@@ -288,8 +288,8 @@ def _log_results(run: Run, name: str, splits: Splits, result: Evaluation) -> Non
     run.write("evaluation/predictions.parquet", result.predictions().to_parquet(index=False))
     run.write("evaluation/predictions.csv", result.submission().to_csv(index=False))
     drawings = {
-        "confusion_matrix": figures.confusion_matrix(result.confusion_matrix, result.classes, f"{name}: test images"),
-        "predictions": figures.predictions(splits.test.images, result.labels, result.probabilities, result.classes),
+        "confusion_matrix": plots.confusion_matrix(result.confusion_matrix, result.classes, f"{name}: test images"),
+        "predictions": image_grids.predictions(splits.test.images, result.labels, result.probabilities, result.classes),
     }
     for name_of_figure, figure in drawings.items():
         run.write(f"figures/{name_of_figure}.png", style.to_png(figure))

@@ -193,12 +193,12 @@ def finish(run: Run, jobs: Sequence[JobResult], frame: pd.DataFrame, command: st
         frame: their `table`.
         command: the arguments of the command line.
     """
-    from cifar_exp.evaluation import figures, style
+    from cifar_exp.evaluation import plots, style
 
     run.write("sweep/results.csv", frame.to_csv(index=False))
     histories = {f"{number} {job.name}": job.history for number, job in enumerate(jobs, 1) if job.history}
     if histories:
-        run.write("sweep/curves.png", style.to_png(figures.overlaid_curves(histories)))
+        run.write("sweep/curves.png", style.to_png(plots.overlaid_curves(histories)))
     _report(run, len(jobs))
     run.upload("sweep")
     best = frame["test/accuracy"].max()

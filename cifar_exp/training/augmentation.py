@@ -1,8 +1,8 @@
-"""Random flips, zooms, shifts and crops as matrix products, so that XLA compiles them into the step.
+"""Random flips, zooms, shifts and crops as matrix products, which XLA can compile.
 
-Keras's own RandomZoom, RandomTranslation and RandomCrop take XLA away from the whole step. Each change here is
-one along the rows and one along the columns, and resampling one axis is a product with a square matrix of
-interpolation weights: out = R @ image @ C^T.
+With Keras's own RandomZoom, RandomTranslation and RandomCrop, XLA is switched off for the whole training step. All
+these changes can be made along the rows and along the columns separately. Resampling along one axis is a product with a
+square matrix of interpolation weights: out = R @ image @ C^T.
 """
 
 from __future__ import annotations
@@ -16,27 +16,41 @@ from cifar_exp.config.schema import AugmentationConfig
 
 
 class Augment(keras.layers.Layer):  # type: ignore[misc]
-    """(N, H, W, C) in, the same shape and range out; the identity outside training.
+    """Layer that changes each training image at random. Outside training it returns its input.
 
-    An output pixel at p samples the input at s = zoom * (p - c) + c + shift, c the centre of the axis (15.5 of 32),
-    mirrored first where the image is flipped, with linear interpolation. Under fill: nearest, the default, that is
-    the image that Keras's ImageDataGenerator makes of the same parameters, and they are drawn as it draws them
-    (keras/src/legacy/preprocessing/image.py of Keras 3): zoom_range, height_shift_range and width_shift_range for
-    each axis on its own, horizontal_flip for every other image.
+    Along each axis, the output pixel at p is sampled from the input at s = zoom * (p - c) + c + shift with linear
+    interpolation; c is the centre of the axis (15.5 for 32 pixels). A flipped image is mirrored first.
 
-    Two things differ. Keras-Preprocessing up to 1.1.2 took c = 16.5, so that its zoomed images lie (zoom - 1) pixels
-    further to one side: a mean of 2 in 255 on CIFAR-10 at zoom: 0.2, which itself changes them by 15. And the fills
-    constant and reflect are those of a padded image, as crops take them (numpy.pad): black interpolated into the
-    border and no edge pixel repeated, where the generator cuts off and repeats it.
+    With `fill: nearest`, the default, the result equals that of Keras's ImageDataGenerator for the same parameters, and
+    they are drawn from the same distributions (keras/src/legacy/preprocessing/image.py in Keras 3): zoom_range,
+    height_shift_range and width_shift_range for each axis separately, horizontal_flip for half of the images.
+
+    There are two differences. Keras-Preprocessing up to 1.1.2 uses c = 16.5, which moves zoomed images by (zoom - 1)
+    pixels. On CIFAR-10 with `zoom: 0.2` pixels differ by 2 of 255 on average; the zoom itself changes them by 15. The
+    fills `constant` and `reflect` are those of `numpy.pad`, as for crops: values between the edge and the black border
+    are interpolated, and a reflection does not repeat the edge pixel. ImageDataGenerator does not interpolate there,
+    and repeats it.
+
+    Args:
+        config: which changes to make, and their ranges.
+        seed: of the random changes.
     """
 
     def __init__(self, config: AugmentationConfig, seed: int, **kwargs: Any) -> None:
-        super().__init__(dtype="float32", **kwargs)  # positions in half precision would blur the image
+        super().__init__(dtype="float32", **kwargs)  # half precision is too coarse for positions and blurs the image
         self.settings = config
         self.random = keras.random.SeedGenerator(seed)
 
     def call(self, images: Any, training: bool = False) -> Any:
-        """Change every image its own way."""
+        """Augment a batch; each image gets its own random parameters.
+
+        Args:
+            images: (N, H, W, C), any numeric dtype.
+            training: whether to change the images.
+
+        Returns:
+            (N, H, W, C) float32 in the range of the input; the input itself outside training.
+        """
         if not training:
             return images
         images = ops.cast(images, "float32")
@@ -49,11 +63,20 @@ class Augment(keras.layers.Layer):  # type: ignore[misc]
         return ops.einsum("nij,nhjc->nhic", columns, images)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """The input's."""
+        """Return the input shape."""
         return input_shape
 
     def _weights(self, count: Any, size: int, flip: bool) -> Any:
-        """(count, size, size): the weight of each input position in each output position of one axis."""
+        """Draw the interpolation weights of one axis.
+
+        Args:
+            count: number of images.
+            size: of the axis in pixels.
+            flip: whether to mirror half of the images along this axis.
+
+        Returns:
+            (count, size, size) float32: for each image and output position, the weight of each input position.
+        """
         positions = ops.arange(size, dtype="float32")
         centre = (size - 1) / 2
         source = ops.broadcast_to(positions[None, :] - centre, (count, size))
@@ -70,8 +93,9 @@ class Augment(keras.layers.Layer):  # type: ignore[misc]
             source = ops.clip(source, 0, size - 1)
         elif self.settings.fill == "reflect":  # ... 2 1 0 1 2 ... n-2 n-1 n-2 ...
             source = (size - 1) - ops.abs((size - 1) - ops.mod(source, 2 * (size - 1)))
-        # Linear interpolation: a hat around each position. Outside the image every hat is zero: black.
+        # Linear interpolation: a triangular kernel around each position. Outside the image all weights are 0: black.
         return ops.relu(1 - ops.abs(source[:, :, None] - positions[None, None, :]))
 
     def _uniform(self, count: Any, limit: float) -> Any:
+        """Draw one value in [-limit, limit) for each image, (count, 1) float32."""
         return keras.random.uniform((count, 1), -limit, limit, seed=self.random)

@@ -1,7 +1,8 @@
-"""The state of a training after an epoch, in files that are whole or are not used; neither pickle nor Keras.
+"""Checkpoints: the state of a training after an epoch, in a file format without pickle or Keras.
 
-A file is three parts: a line with the format's name and the SHA-256 of all that follows; a line of JSON,
-`{"history": {metric: [value, ...]}, "arrays": [[name, dtype, shape], ...]}`; the arrays' bytes, one after another.
+A file has three parts: a line with the name of the format and the SHA-256 of everything after it; a line of JSON,
+`{"history": {metric: [value, ...]}, "arrays": [[name, dtype, shape], ...]}`; the bytes of the arrays in this order.
+Files with a wrong checksum are not used.
 """
 
 from __future__ import annotations
@@ -27,37 +28,42 @@ log = logging.getLogger(__name__)
 
 _FORMAT = b"cifar_exp checkpoint 1 "
 _NAME = re.compile(r"epoch-(\d{5,})\.checkpoint")
-# Little-endian, as numpy writes them; a file may come from anywhere, so that it may name no others.
+# Plain little-endian numbers. A file may come from a shared server, so other dtypes, such as objects, are refused.
 _DTYPES = frozenset({"|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8"})
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
-class Damaged(Exception):
-    """A file that is no whole checkpoint."""
+class DamagedCheckpoint(Exception):
+    """Raised for a file that is incomplete, changed or not a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a training goes on from."""
+    """State of a training after an epoch.
+
+    Attributes:
+        history: metric name -> value of each epoch, from epoch 1.
+        arrays: weights, optimizer and random states by name, as `state.capture` returns them.
+        file: the file that it was read from, if any.
+    """
 
     history: dict[str, list[float]]
-    """Each metric's value at each epoch so far, from epoch 1."""
     arrays: Arrays
-    """Weights, optimizer and random states, under the names that training_state gives them."""
     file: Path | None = None
-    """It was read from."""
 
     @property
     def epoch(self) -> int:
-        """The last that it holds, from 1."""
+        """Number of the last trained epoch, from 1."""
         return len(self.history["val/accuracy"])
 
     def write(self, path: Path) -> None:
-        """Under this name there is what was there before, or the whole checkpoint, even if the machine goes down.
+        """Write the checkpoint to a file, atomically.
+
+        If the process is killed or the machine fails, `path` has its previous content or the whole checkpoint.
 
         Raises:
-            OSError: naming the file, for a full disk or a folder that may not be written.
+            OSError: if it cannot be written, for example because the disk is full. The message names the file.
         """
         described = [[name, array.dtype.str, array.shape] for name, array in self.arrays.items()]
         header = json.dumps({"history": self.history, "arrays": described}, allow_nan=False).encode() + b"\n"
@@ -76,86 +82,90 @@ class Checkpoint:
             partial.replace(path)
             _sync(path.parent)
         except OSError as error:
-            partial.unlink(missing_ok=True)  # gives a full disk its room back
+            partial.unlink(missing_ok=True)  # free its space on a full disk
             raise OSError(error.errno, f"checkpoint not written: {error.strerror}", str(path)) from error
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
-        """The checkpoint in this file.
+        """Read the checkpoint in a file.
 
         Raises:
-            Damaged: if it is not whole, or was never a checkpoint.
+            DamagedCheckpoint: if the file is incomplete, changed, not a checkpoint or cannot be read.
         """
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise Damaged(reason(error)) from error
+            raise DamagedCheckpoint(reason(error)) from error
         first, _, body = content.partition(b"\n")
         if not first.startswith(_FORMAT):
-            raise Damaged("it does not begin as a checkpoint does")
+            raise DamagedCheckpoint("it is not a checkpoint: it begins differently")
         if first != _FORMAT + hashlib.sha256(body).hexdigest().encode():
-            raise Damaged("its content is not what its checksum says")
+            raise DamagedCheckpoint("its content does not match its checksum")
         try:
             end = body.index(b"\n") + 1
             header = json.loads(body[:end])
             return cls(_history(header["history"]), _arrays(header["arrays"], body, end), path)
         except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise Damaged(f"its header makes no sense: {reason(error)}") from error
+            raise DamagedCheckpoint(f"its header is not valid: {reason(error)}") from error
 
 
 class Checkpoints:
-    """A folder with those of one training: the newest, the one before it, and the one of the best val/accuracy."""
+    """Checkpoints of one training: the newest, the one before it, and the one with the best validation accuracy.
+
+    Args:
+        folder: of the files; it is created when the first checkpoint is saved.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def newest(self) -> Checkpoint | None:
-        """The newest that is whole; None if there is none."""
+        """Read the newest checkpoint that is not damaged; None if there is none."""
         for epoch in reversed(self.epochs()):
             try:
                 return Checkpoint.read(self._file(epoch))
-            except Damaged as damage:
+            except DamagedCheckpoint as damage:
                 log.warning("%s is not used: %s", self._file(epoch), damage)
         return None
 
     def latest(self) -> Path | None:
-        """The file of the newest, whole or not."""
+        """Return the file of the newest checkpoint, which may be damaged; None if there is none."""
         epochs = self.epochs()
         return self._file(epochs[-1]) if epochs else None
 
     def epochs(self) -> list[int]:
-        """Those there are files of, whole or not, in order."""
+        """Return the epochs of all files, including damaged ones, in ascending order."""
         names = (_NAME.fullmatch(path.name) for path in self.folder.glob("epoch-*"))
         return sorted(int(name[1]) for name in names if name)
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write it, and only then remove what it makes superfluous.
+        """Write a checkpoint, then remove the files that are no longer kept.
 
         Raises:
-            OSError: as Checkpoint.write does; those before it are untouched.
+            OSError: if it cannot be written; earlier checkpoints are unchanged.
         """
         checkpoint.write(self._file(checkpoint.epoch))
         accuracies = checkpoint.history["val/accuracy"]
-        # Later ones are left over: they were damaged, or the training would have gone on from them.
+        # Files of later epochs are damaged: otherwise the training would have resumed from them.
         earlier = [epoch for epoch in self.epochs() if epoch <= checkpoint.epoch]
         best = max(earlier, key=lambda epoch: (accuracies[epoch - 1], -epoch))
         for epoch in set(self.epochs()) - {*earlier[-2:], best}:
             self._file(epoch).unlink(missing_ok=True)
-        for left in self.folder.glob(".epoch-*.partial"):  # of a process that was killed
-            left.unlink(missing_ok=True)
+        for partial in self.folder.glob(".epoch-*.partial"):  # of a killed process
+            partial.unlink(missing_ok=True)
 
     def add(self, file: Path) -> None:
-        """Take in a file from elsewhere, if it is whole."""
+        """Move a checkpoint file from elsewhere into the folder; a damaged file is logged and left where it is."""
         try:
             epoch = Checkpoint.read(file).epoch
-        except Damaged as damage:
+        except DamagedCheckpoint as damage:
             log.warning("%s is not used: %s", file.name, damage)
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         file.replace(self._file(epoch))
 
     def remove(self) -> None:
-        """Nobody goes on from them any more."""
+        """Remove all checkpoints, after the training has finished."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _file(self, epoch: int) -> Path:
@@ -163,32 +173,45 @@ class Checkpoints:
 
 
 def _history(content: Any) -> dict[str, list[float]]:
-    """Raises ValueError unless every metric has a finite number for each of the same epochs."""
+    """Check the history of a header.
+
+    Raises:
+        ValueError: unless every metric has a finite number for every epoch.
+    """
     lengths = {len(values) for values in content.values()}
     if "val/accuracy" not in content or len(lengths) != 1 or lengths == {0}:
         raise ValueError("not every metric has a value for every epoch")
     for value in (value for values in content.values() for value in values):
         if not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"{value!r} is no finite number")
+            raise ValueError(f"{value!r} is not a finite number")
     return {name: [float(value) for value in values] for name, values in content.items()}
 
 
 def _arrays(described: Any, body: bytes, offset: int) -> Arrays:
-    """Raises ValueError unless they are exactly the rest of the file, from this offset on."""
+    """Read the arrays of a file.
+
+    Args:
+        described: [name, dtype, shape] of each array, from the header.
+        body: content of the file after its first line.
+        offset: of the first array in `body`, in bytes.
+
+    Raises:
+        ValueError: if a description is not valid, or the arrays do not take exactly the rest of the file.
+    """
     arrays = {}
     for name, dtype, shape in described:
-        sized = all(isinstance(size, int) and size >= 0 for size in shape)
-        if not isinstance(name, str) or dtype not in _DTYPES or not sized:
+        is_shape = all(isinstance(size, int) and size >= 0 for size in shape)
+        if not isinstance(name, str) or dtype not in _DTYPES or not is_shape:
             raise ValueError(f"array {name!r} is {dtype} {shape}")
         arrays[name] = array = np.ndarray(shape, dtype, body, offset)
         offset += array.nbytes
     if offset != len(body):
-        raise ValueError(f"{len(body) - offset} bytes are left over")
+        raise ValueError(f"{len(body) - offset} bytes follow the arrays")
     return arrays
 
 
 def _sync(folder: Path) -> None:
-    """A new name is safe only once its folder is written too."""
+    """Sync a folder to disk, so that a renamed file keeps its new name after a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

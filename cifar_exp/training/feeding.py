@@ -1,4 +1,4 @@
-"""Arrays -> the batches that `fit`, `evaluate` and `predict` of a Keras model take."""
+"""Batches of images and labels for `fit`, `evaluate` and `predict` of a Keras model."""
 
 from __future__ import annotations
 
@@ -12,48 +12,51 @@ from cifar_exp.data.mapped import MappedImages, StoredImages
 
 
 def batches(size: int, images: StoredImages, labels: Labels | None = None) -> dict[str, Any]:
-    """The arguments that feed these images, and labels if any, in their order.
+    """Build the keyword arguments of `fit`, `evaluate` or `predict` for these images, in their order.
 
-    TensorFlow tunes an input pipeline in a thread of its own, which sleeps for as long as it has run before. Where that
-    thread misses that the pipeline is done, its end waits for it, and an epoch takes up to twice its time. Keras makes
-    such a pipeline of arrays; there is nothing to tune in it.
+    On TensorFlow they contain a `tf.data.Dataset` without autotuning. The pipeline that Keras builds for arrays is
+    tuned by a background thread, which sleeps for as long as it has run before. If that thread misses the end of the
+    pipeline, the pipeline waits for it, and an epoch takes up to twice as long. There is nothing to tune here.
 
-    Images that stay in a file are read while the device computes, a batch ahead.
+    Images in a file are read one batch ahead, while the device computes.
 
     Args:
-        size: images a batch; the last batch may have fewer.
-        images: (N, H, W, C) uint8, in memory or in a file.
-        labels: (N,) uint8 or uint16.
+        size: images per batch; the last batch may be smaller.
+        images: (N, H, W, C) uint8, in memory or mapped from a file.
+        labels: (N,) uint8 or uint16; None for `predict`.
+
+    Returns:
+        Keyword arguments: `x`, and `y` and `batch_size` if `x` is an array.
     """
-    if labels is not None and labels.dtype == np.uint16:  # PyTorch can hardly compute with it
+    if labels is not None and labels.dtype == np.uint16:  # PyTorch supports hardly any operation on uint16
         labels = labels.astype(np.int64)
     if keras.backend.backend() != "tensorflow":
         if isinstance(images, MappedImages):
             return {"x": _Batches(size, images, labels)}
         return {"x": images, "batch_size": size} | ({} if labels is None else {"y": labels})
-    import tensorflow as tf  # Keras has no call for it
+    import tensorflow as tf  # Keras has no API for this
 
-    untuned = tf.data.Options()
-    untuned.autotune.enabled = False
+    options = tf.data.Options()
+    options.autotune.enabled = False
     starts = tf.data.Dataset.range(0, len(images), size)
     if isinstance(images, MappedImages):
 
         def read(start: int) -> Any:
             return images[start : start + size]
 
-        def mapped(start: Any) -> tuple[Any, ...]:
-            read_images = tf.ensure_shape(tf.numpy_function(read, [start], tf.uint8), (None, *images.shape[1:]))
-            return (read_images,) if labels is None else (read_images, tf.constant(labels)[start : start + size])
+        def read_batch(start: Any) -> tuple[Any, ...]:
+            batch = tf.ensure_shape(tf.numpy_function(read, [start], tf.uint8), (None, *images.shape[1:]))
+            return (batch,) if labels is None else (batch, tf.constant(labels)[start : start + size])
 
-        return {"x": starts.map(mapped).prefetch(1).with_options(untuned)}
-    with tf.device("CPU"):  # where pipelines run
+        return {"x": starts.map(read_batch).prefetch(1).with_options(options)}
+    with tf.device("CPU"):  # input pipelines run on the CPU
         arrays = [tf.constant(array) for array in (images, labels) if array is not None]
-    sliced = starts.map(lambda start: tuple(array[start : start + size] for array in arrays))
-    return {"x": sliced.prefetch(1).with_options(untuned)}
+    dataset = starts.map(lambda start: tuple(array[start : start + size] for array in arrays))
+    return {"x": dataset.prefetch(1).with_options(options)}
 
 
 class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Batches of images that stay in a file, as Keras takes them on JAX and PyTorch."""
+    """Batches of images in a file, for Keras on JAX and PyTorch."""
 
     def __init__(self, size: int, images: MappedImages, labels: Labels | None) -> None:
         super().__init__()
@@ -63,5 +66,5 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
         return -(-len(self._images) // self._size)
 
     def __getitem__(self, batch: int) -> Any:
-        part = slice(batch * self._size, (batch + 1) * self._size)
-        return (self._images[part],) if self._labels is None else (self._images[part], self._labels[part])
+        indices = slice(batch * self._size, (batch + 1) * self._size)
+        return (self._images[indices],) if self._labels is None else (self._images[indices], self._labels[indices])

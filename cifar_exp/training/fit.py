@@ -1,4 +1,4 @@
-"""fit: a model, its data and its config in; a trained model and its history out."""
+"""Training of a model: epochs, early stopping, resuming from checkpoints."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from cifar_exp.training import optimizers
 from cifar_exp.training.augmentation import Augment
 from cifar_exp.training.checkpoint import Checkpoint, Checkpoints
 from cifar_exp.training.feeding import batches
-from cifar_exp.training.loop import Loop, looped
-from cifar_exp.training.normalization import fused
-from cifar_exp.training.shards import sharded, side_by_side
+from cifar_exp.training.loop import Loop, loop_over_batches
+from cifar_exp.training.normalization import fuse_batch_normalization
+from cifar_exp.training.shards import shard_count, split_into_shards
 from cifar_exp.training.state import Weights, capture, restore
 
 EVALUATION_BATCH = 500
 
-# metric name -> its value at each epoch, from epoch 1
+# metric name -> value of each epoch, from epoch 1
 History = dict[str, list[float]]
 OnEpoch = Callable[[int, dict[str, float]], None]
 
@@ -35,28 +35,30 @@ OnEpoch = Callable[[int, dict[str, float]], None]
 def fit(
     model: keras.Model, splits: Splits, config: Config, on_epoch: OnEpoch, checkpoints: Checkpoints | None = None
 ) -> History:
-    """Train the model in place.
+    """Train a model in place.
 
     Args:
-        model: takes pixels in 0..255, gives logits (N, classes).
-        splits: training and validation images, uint8.
-        config: its training, optimizer and augmentation decide how.
-        on_epoch: called after each epoch, from 1, with that epoch's metrics.
-        checkpoints: of this very training, which goes on from the newest; `on_epoch` hears of the further epochs only.
-            An epoch is saved before it is told: what was not heard of is in the history.
+        model: takes images (N, H, W, C) with pixels in 0..255 and returns logits (N, classes).
+        splits: training and validation images (N, H, W, C) uint8 with their labels.
+        config: its training, optimizer, augmentation and seed are used.
+        on_epoch: called after each epoch with its number, from 1, and its metrics.
+        checkpoints: of this training. It resumes from the newest one, and `on_epoch` is called for later epochs only.
+            An epoch is saved before `on_epoch` is called. If a process is killed in between, `on_epoch` is never called
+            for that epoch, but the returned history contains it.
 
     Returns:
-        The history of all epochs, those before an interruption included.
+        The metrics of all epochs, including those before an interruption.
 
     Raises:
         Diverged: after the first epoch whose loss is not finite.
-        UserError: for a checkpoint of another model or optimizer, or a batch too small for its ghost batches.
+        UserError: if a checkpoint does not fit the model and optimizer, or the last batch is smaller than the number of
+            ghost batches.
         OSError: if a checkpoint cannot be written.
     """
     settings = config.training
     stopping, every = settings.early_stopping, settings.checkpoint.every
     weights = class_weights(config.data.class_weights, splits.training.labels, splits.classes)
-    trained, fed = compiled(model, config, len(splits.training), weights)
+    trained, images_per_call = compile_model(model, config, len(splits.training), weights)
     scored = _scored(model, len(splits.validation))
     history: History = {}
     best: Weights | None = None
@@ -68,7 +70,7 @@ def fit(
     epoch = len(history.get("val/accuracy", ()))
     while epoch < settings.epochs and not _stops(history, stopping):
         epoch += 1
-        metrics = _train(trained, fed, scored, splits, config.seed, epoch)
+        metrics = _train(trained, images_per_call, scored, splits, config.seed, epoch)
         for name, value in metrics.items():
             history.setdefault(name, []).append(value)
         infinite = next((name for name in ("train/loss", "val/loss") if not math.isfinite(metrics[name])), None)
@@ -89,28 +91,39 @@ def fit(
 
 
 def best_epoch(history: History) -> int:
-    """The epoch, from 1, of the highest validation accuracy; the first of equals."""
+    """Return the epoch with the highest validation accuracy, from 1; the first one of equals."""
     accuracies = history["val/accuracy"]
     return accuracies.index(max(accuracies)) + 1
 
 
-def compiled(
+def compile_model(
     model: keras.Model, config: Config, images: int, weights: ClassWeights | None = None
 ) -> tuple[keras.Model, int]:
-    """The model, ready for the first step of a training on so many images, and how many of them `fit` is fed at once.
+    """Build and compile the model that is trained: the given one with augmentation and faster training steps.
 
-    The loss of each image is multiplied by the weight of its class, if there are weights.
-    The optimizer's variables are there, so that a checkpoint's can take their place.
+    The variables of its optimizer are created, so that the values of a checkpoint can be assigned to them.
+
+    Args:
+        model: takes pixels in 0..255 and returns logits; its weights are shared with the result.
+        config: its training, optimizer, augmentation and seed are used.
+        images: number of training images.
+        weights: weight of each class; the loss of an image is multiplied by that of its class.
+
+    Returns:
+        The compiled model, and the number of images to pass to its `fit` per batch of the input pipeline.
+
+    Raises:
+        UserError: if the last batch is smaller than the number of ghost batches.
     """
     settings = config.training
-    whole = sharded(_augmented(fused(model), config.augmentation, config.seed), _shards(config, images))
-    trained = looped(whole, settings.batch_size)
+    augmented = _augmented(fuse_batch_normalization(model), config.augmentation, config.seed)
+    trained = loop_over_batches(split_into_shards(augmented, _shards(config, images)), settings.batch_size)
     steps = math.ceil(images / settings.batch_size)
-    at_once, fed = min(settings.steps_per_execution, steps), settings.batch_size
+    at_once, images_per_call = min(settings.steps_per_execution, steps), settings.batch_size
     if isinstance(trained, Loop):
-        at_once, fed = 1, at_once * settings.batch_size
+        at_once, images_per_call = 1, at_once * settings.batch_size
     elif keras.backend.backend() == "torch":
-        at_once = 1  # Keras refuses more on PyTorch, which returns to Python after each batch anyway
+        at_once = 1  # Keras allows only 1 on PyTorch, which returns to Python after each batch anyway
     trained.compile(
         optimizer=optimizers.build(config.optimizer, steps * settings.epochs),
         loss=_training_loss(settings.label_smoothing, weights),
@@ -118,13 +131,14 @@ def compiled(
         steps_per_execution=at_once,
     )
     trained.optimizer.build(trained.trainable_variables)
-    return trained, fed
+    return trained, images_per_call
 
 
 def _shards(config: Config, images: int) -> int:
+    """Return the number of shards per batch: the ghost batches, or as many as this process computes in parallel."""
     size, ghosts = config.training.batch_size, config.training.ghost_batches
     if ghosts == 1:
-        return 1 if architecture.mixes_images(config.model.layers) else side_by_side(images, size)
+        return 1 if architecture.mixes_images(config.model.layers) else shard_count(images, size)
     if 0 < (rest := images % size) < ghosts:
         raise UserError(
             f"training.ghost_batches: got {ghosts}, and the last of the batches of {images} images has {rest}: choose "
@@ -134,8 +148,8 @@ def _shards(config: Config, images: int) -> int:
 
 
 def _scored(model: keras.Model, images: int) -> keras.Model:
-    """The same weights, for the validation: by what is wanted of them, whatever the training does to get there."""
-    scored = sharded(keras.Model(model.input, model.output), side_by_side(images, EVALUATION_BATCH))
+    """Compile a model with the same weights for validation: no augmentation, label smoothing or class weights."""
+    scored = split_into_shards(keras.Model(model.input, model.output), shard_count(images, EVALUATION_BATCH))
     scored.compile(loss=_cross_entropy(), metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")])
     return scored
 
@@ -145,10 +159,10 @@ def _cross_entropy() -> keras.losses.Loss:
 
 
 def _training_loss(smoothing: float, weights: ClassWeights | None) -> Any:
-    """Cross-entropy with this share of each label spread over all classes, times the weight of the class.
+    """Return the cross-entropy with label smoothing and class weights.
 
-    Keras has the first for one-hot labels alone. Its `class_weight` would come as a third part of each batch; here the
-    weights are constants of the loss, on every backend and in a `Loop`.
+    Keras has label smoothing for one-hot labels only. Its `class_weight` adds a third array to each batch; here the
+    weights are constants of the loss, which works on all backends and in a `Loop`.
     """
     if not smoothing and weights is None:
         return _cross_entropy()
@@ -166,28 +180,31 @@ def _training_loss(smoothing: float, weights: ClassWeights | None) -> Any:
 
 
 def _augmented(model: keras.Model, config: AugmentationConfig, seed: int) -> keras.Model:
-    """The model behind its augmentation, weights shared: only training sees changed images."""
+    """Put the augmentation, if there is any, before the model; the weights are shared."""
     if not (config.horizontal_flip or config.zoom or config.shift or config.crop):
         return model
     return keras.Sequential([keras.Input(model.input_shape[1:]), Augment(config, seed), model])
 
 
 def _train(
-    model: keras.Model, fed: int, scored: keras.Model, splits: Splits, seed: int, epoch: int
+    model: keras.Model, images_per_call: int, scored: keras.Model, splits: Splits, seed: int, epoch: int
 ) -> dict[str, float]:
-    """One epoch, and its metrics.
+    """Train and validate for one epoch.
 
-    Keras shuffles from a state that cannot be saved, a different one on each backend. Here the order is a function of
-    seed and epoch, and one `fit` is one epoch: the state between two is in variables alone. No hook on batches: it
-    would make JAX wait for each one.
+    Keras shuffles with a state that cannot be saved and that differs between backends. Here the order of the images is
+    a function of seed and epoch, and each epoch is one call of `fit`. So between two epochs, the whole state is in
+    variables. There is no callback for batches: JAX would wait for each batch.
+
+    Returns:
+        The metrics of the epoch by name.
     """
     began = time.perf_counter()
     generator = np.random.default_rng((seed, epoch))
     shuffled = splits.training.take(generator.permutation(len(splits.training)))
-    # Dropout on PyTorch draws from PyTorch's own state, not from that of its layer; so does the first fit's set-up.
+    # On PyTorch, dropout uses the global random state instead of that of its layer; so does the first `fit`'s setup.
     own_state = int(generator.integers(2**32))
     seeding = keras.callbacks.LambdaCallback(on_epoch_begin=lambda _, logs: keras.utils.set_random_seed(own_state))
-    images = batches(fed, shuffled.images, shuffled.labels)
+    images = batches(images_per_call, shuffled.images, shuffled.labels)
     logs = model.fit(**images, shuffle=False, callbacks=[seeding], verbose=0).history
     seconds = time.perf_counter() - began
     validation = batches(EVALUATION_BATCH, splits.validation.images, splits.validation.labels)
@@ -203,21 +220,22 @@ def _train(
     }
 
 
-# Early stopping decides as Keras's callback does, but from the history: it has no state that could be lost.
+# Early stopping decides like Keras's callback, but from the history, so that it has no state to save.
 
 
 def _restores(config: EarlyStoppingConfig) -> bool:
+    """Whether the training ends with the weights of the best epoch."""
     return config.patience is not None and config.restore_best
 
 
 def _best(history: History, config: EarlyStoppingConfig) -> int:
-    """The epoch, from 1, of the best value of the monitored metric; the first of equals."""
+    """Return the epoch with the best value of the monitored metric, from 1; the first one of equals."""
     values = history[config.monitor]
     return values.index(max(values) if config.monitor.endswith("accuracy") else min(values)) + 1
 
 
 def _stops(history: History, config: EarlyStoppingConfig) -> bool:
-    """Whether the last `patience` epochs brought nothing better."""
+    """Whether the monitored metric has not improved in the last `patience` epochs."""
     return (
         bool(history)
         and config.patience is not None

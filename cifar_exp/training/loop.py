@@ -1,4 +1,4 @@
-"""Many steps of a training in one call of TensorFlow."""
+"""Many training steps in one call of TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,26 +10,43 @@ from keras import ops
 from cifar_exp.training import runtime
 
 
-def looped(model: keras.Model, batch_size: int) -> keras.Model:
-    """The same model, as a Loop where one can be: a compiler could not cut batches of unknown size."""
+def loop_over_batches(model: keras.Model, batch_size: int) -> keras.Model:
+    """Wrap a model in a `Loop` on a CPU with TensorFlow; elsewhere, return the model itself.
+
+    Elsewhere a compiler needs batches of a fixed size, which a loop over slices does not have.
+
+    Args:
+        model: to be compiled and trained.
+        batch_size: images per training step.
+    """
     return Loop(model, batch_size) if runtime.is_tensorflow_on_cpu() else model
 
 
 class Loop(keras.Model):  # type: ignore[misc]
-    """The same model; `fit` is fed many batches at once, and takes a step for each.
+    """Model whose `fit` gets the images of many batches at once and makes one training step per batch.
 
-    Keras has `steps_per_execution` for that, which asks the input pipeline for each batch: two changes of thread, for
-    which a small step waits.
+    Keras's `steps_per_execution` does the same, but requests each batch from the input pipeline. Each request switches
+    threads twice, and small steps wait for it.
+
+    Args:
+        model: that computes the outputs; the weights are shared.
+        batch_size: images per training step; the last batch of a call may be smaller.
     """
 
     def __init__(self, model: keras.Model, batch_size: int) -> None:
-        """Batches of so many images, the last of what is fed may have fewer."""
         inputs = keras.Input(model.input_shape[1:])
         super().__init__(inputs, model(inputs))
         self.batch_size = batch_size
 
     def train_step(self, data: Any) -> Any:
-        """As many steps as there are batches in these images and labels; the metrics after the last."""
+        """Make one training step for each batch.
+
+        Args:
+            data: images (N, H, W, C) and labels (N,) of any number of batches.
+
+        Returns:
+            The metrics after the last step.
+        """
         images, labels = data
         count, step = ops.shape(images)[0], super().train_step
 

@@ -1,4 +1,4 @@
-"""A list of layers -> keras.Model."""
+"""Keras models from lists of layers, and their saved weights."""
 
 from __future__ import annotations
 
@@ -20,35 +20,43 @@ from cifar_exp.config.schema import ModelConfig
 from cifar_exp.data.schema import ImageShape
 from cifar_exp.errors import UserError
 
-_IN_FLIPPED = "layers/functional/"  # where the weights are of a classifier that looks at mirror images too
+_IN_FLIPPED = "layers/functional/"  # prefix of the weights in the file of a classifier with `flip`
 
 
 def build(config: ModelConfig, image_shape: ImageShape) -> tuple[keras.Model, list[LayerRow]]:
-    """The model, (N, H, W, C) pixels in 0..255 to (N, classes) float32 logits, and its layers as configured.
+    """Build a model.
+
+    Args:
+        config: name and layers of the model.
+        image_shape: (H, W, C) of one image.
+
+    Returns:
+        The model, which takes pixels (N, H, W, C) in 0..255 and returns logits (N, classes) float32, and its layers for
+        the diagram.
+
+    Raises:
+        UserError: if Keras refuses a layer.
+    """
+    rows: list[LayerRow] = []
+    inputs = keras.Input(image_shape, name="images")
+    pixels = keras.layers.Rescaling(1 / 255, name="pixels")(inputs)
+    logits = _apply(config.layers, pixels, f"model {config.name!r}", rows, 0)
+    # Softmax and loss are not accurate enough in half precision.
+    logits = keras.layers.Activation("linear", dtype="float32", name="logits")(logits)
+    return keras.Model(inputs, logits, name="model"), rows
+
+
+def sizes(config: ModelConfig, image_shape: ImageShape) -> list[LayerSize]:
+    """Return the size of each layer as Keras builds it, without allocating weights.
+
+    This changes Keras's counters of names and its random states. Call `runtime.prepare` again before building a model.
 
     Args:
         config: name and layers of the model.
         image_shape: (H, W, C) of one image.
 
     Raises:
-        UserError: naming the layer that Keras refuses.
-    """
-    rows: list[LayerRow] = []
-    inputs = keras.Input(image_shape, name="images")
-    pixels = keras.layers.Rescaling(1 / 255, name="pixels")(inputs)
-    logits = _apply(config.layers, pixels, f"model {config.name!r}", rows, 0)
-    # Softmax and the loss lose too much in half precision.
-    logits = keras.layers.Activation("linear", dtype="float32", name="logits")(logits)
-    return keras.Model(inputs, logits, name="model"), rows
-
-
-def sizes(config: ModelConfig, image_shape: ImageShape) -> list[LayerSize]:
-    """What each layer of the model holds, as Keras would build it: no weight is made.
-
-    It leaves Keras's names and random states changed: prepare the process anew before a model is built.
-
-    Raises:
-        UserError: naming the layer that Keras refuses.
+        UserError: if Keras refuses a layer.
     """
     with keras.StatelessScope(initialize_variables=False):
         model, _ = build(config, image_shape)
@@ -64,11 +72,11 @@ def sizes(config: ModelConfig, image_shape: ImageShape) -> list[LayerSize]:
 
 
 def classifier(model: keras.Model, flip: bool = False) -> keras.Model:
-    """The same model, giving class probabilities (N, classes) float32: what is logged and served.
+    """Build the model that is logged and served: it returns class probabilities (N, classes) float32.
 
     Args:
-        model: as `build` makes it.
-        flip: give the mean of what it says of an image and of its mirror image.
+        model: from `build`; its weights are shared with the result.
+        flip: average the probabilities of each image and of its mirror image.
     """
     softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
     if not flip:
@@ -79,39 +87,40 @@ def classifier(model: keras.Model, flip: bool = False) -> keras.Model:
 
 
 def load_weights(model: keras.Model, file: Path, where: str) -> None:
-    """Give the model the weights of a .keras file: of those alone, since its config could name any code.
+    """Load the weights of a .keras file into a model. Its config is not read, because it could name any code.
 
     Args:
-        model: as `build` makes it.
-        file: of that model or its classifier, saved with these layers.
-        where: the weights come from, for a refusal.
+        model: from `build`.
+        file: saved from such a model or its classifier, with the same layers.
+        where: where the weights come from, for error messages.
 
     Raises:
-        UserError: naming the first layer whose weights do not fit.
+        UserError: if the file is incomplete or its weights do not fit. The message names the first such layer.
     """
     try:
         with zipfile.ZipFile(file) as saved:
-            found = _shapes(saved.read("model.weights.h5"))
+            in_file = _shapes(saved.read("model.weights.h5"))
     except (zipfile.BadZipFile, KeyError, OSError) as error:
-        raise UserError(f"{where} is no whole .keras file: {error}") from error
-    if any(weight.startswith(_IN_FLIPPED) for weight in found):
+        raise UserError(f"{where} is not a complete .keras file: {error}") from error
+    if any(weight.startswith(_IN_FLIPPED) for weight in in_file):
         model = classifier(model, flip=True)
     with tempfile.TemporaryDirectory() as folder:
-        own = Path(folder) / "own.weights.h5"
-        model.save_weights(own)
-        expected = _shapes(own.read_bytes())
-    # A trained model that stands within another brings its optimizer's state, which is not used.
-    found = {name: shape for name, shape in found.items() if not name.startswith(f"{_IN_FLIPPED}optimizer/")}
-    for weight in sorted(expected.keys() | found.keys()):
-        if expected.get(weight) != found.get(weight):
+        current = Path(folder) / "current.weights.h5"
+        model.save_weights(current)
+        in_model = _shapes(current.read_bytes())
+    # The file of a trained model within another one also contains the state of its optimizer, which is not used.
+    in_file = {name: shape for name, shape in in_file.items() if not name.startswith(f"{_IN_FLIPPED}optimizer/")}
+    for weight in sorted(in_model.keys() | in_file.keys()):
+        if in_model.get(weight) != in_file.get(weight):
             layer, _, number = weight.removeprefix(_IN_FLIPPED).removeprefix("layers/").partition("/vars/")
-            has, takes = (_shape(shapes.get(weight)) for shapes in (found, expected))
-            raise UserError(f"{where} does not fit: weight {number} of layer {layer!r} is {has} there and {takes} here")
+            got, wanted = (_describe(shapes.get(weight)) for shapes in (in_file, in_model))
+            what = f"weight {number} of layer {layer!r}"
+            raise UserError(f"{where} does not fit: {what} is {got} in the file and {wanted} in the model")
     model.load_weights(file)
 
 
 def _shapes(content: bytes) -> dict[str, tuple[int, ...]]:
-    """Of the weights in a Keras HDF5 file, by their paths: layers/conv2d_1/vars/0."""
+    """Return the shapes of the weights in a Keras HDF5 file, by path, such as `layers/conv2d_1/vars/0`."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def add(name: str, node: object) -> None:
@@ -123,47 +132,59 @@ def _shapes(content: bytes) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _shape(shape: tuple[int, ...] | None) -> str:
+def _describe(shape: tuple[int, ...] | None) -> str:
     return " x ".join(map(str, shape)) or "a number" if shape is not None else "missing"
 
 
 def _apply(layers: Sequence[Layer], tensor: Any, where: str, rows: list[LayerRow], depth: int) -> Any:
+    """Build layers and apply them to a tensor.
+
+    Args:
+        layers: to build, in order.
+        tensor: input of the first layer.
+        where: which list of layers this is, for error messages.
+        rows: a row for each layer is appended.
+        depth: number of Residuals that contain the layers.
+
+    Returns:
+        The output of the last layer.
+    """
     for position, layer in enumerate(layers, 1):
-        here = f"{where}, layer {position} ({layer.kind})"
+        name = f"{where}, layer {position} ({layer.kind})"
         parameters = shortcut = 0
         if layer.kind == RESIDUAL:
-            inner = _apply(layer.layers, tensor, here, rows, depth + 1)
+            inner = _apply(layer.layers, tensor, name, rows, depth + 1)
             shortcut = -len(rows)
-            outer = _apply(layer.shortcut, tensor, f"{here} shortcut", rows, depth + 1)
+            outer = _apply(layer.shortcut, tensor, f"{name} shortcut", rows, depth + 1)
             shortcut += len(rows)
             tensor = keras.layers.Add()([inner, outer])
         else:
             try:
-                made = _layer_class(layer.kind)(**_resolve(layer))
-                tensor = made(tensor)
+                keras_layer = _layer_class(layer.kind)(**_resolve(layer))
+                tensor = keras_layer(tensor)
             except (TypeError, ValueError) as error:
-                raise UserError(f"{here}: {_reason(error)}") from error
-            parameters = made.count_params()
+                raise UserError(f"{name}: {_reason(error)}") from error
+            parameters = keras_layer.count_params()
         shape = " x ".join(map(str, tensor.shape[1:]))
-        name = "Add" if layer.kind == RESIDUAL else layer.kind
-        rows.append(LayerRow(name, detail(layer), shape, parameters, depth, shortcut))
+        shown_kind = "Add" if layer.kind == RESIDUAL else layer.kind
+        rows.append(LayerRow(shown_kind, detail(layer), shape, parameters, depth, shortcut))
     return tensor
 
 
 def _layer_class(kind: str) -> Any:
-    """The class of a layer of Keras, or of an installed package."""
+    """Return the class of a layer, from Keras or an installed package."""
     return getattr(keras.layers, kind, None) or plugins.load(plugins.installed(plugins.LAYERS)[kind])
 
 
 def _reason(error: Exception) -> str:
-    """The line that says what is wrong: Keras puts one about its call before it, and colours it for a terminal."""
+    """Return the line of an error of Keras that tells the reason, without terminal colours and the line before it."""
     lines = [line for line in re.sub("\x1b\\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
-    said = [line for line in lines if not line.startswith("Exception encountered when calling")]
-    return (said or lines or [type(error).__name__])[0]
+    reasons = [line for line in lines if not line.startswith("Exception encountered when calling")]
+    return (reasons or lines or [type(error).__name__])[0]
 
 
 def _resolve(layer: Layer) -> dict[str, Any]:
-    """The arguments, with {MaxNorm: {max_value: 3}} made into keras.constraints.MaxNorm(max_value=3)."""
+    """Return the arguments of a layer; {MaxNorm: {max_value: 3}} becomes keras.constraints.MaxNorm(max_value=3)."""
     resolved = dict(layer.arguments)
     for name, value in resolved.items():
         if isinstance(value, dict):
@@ -173,7 +194,7 @@ def _resolve(layer: Layer) -> dict[str, Any]:
 
 
 def summary(model: keras.Model) -> str:
-    """Keras's own table of layers, shapes and parameters."""
+    """Return Keras's table of layers, shapes and parameters."""
     lines: list[str] = []
     model.summary(line_length=100, print_fn=lambda line, line_break=True: lines.append(line))
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Optimizer config -> keras optimizer with its schedule."""
+"""Keras optimizers and learning rate schedules from their config."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _CLASSES = {
 
 
 def _adam_step(self: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
-    """What Keras computes in a dozen operations, and TensorFlow in one."""
-    import tensorflow as tf  # Keras has no call for it
+    """`update_step` of Adam as one TensorFlow operation instead of Keras's dozen."""
+    import tensorflow as tf  # Keras has no API for this
 
     index = self._get_variable_index(variable)
     step = ops.cast(self.iterations + 1, "float32")
@@ -52,19 +52,26 @@ class _AdamW(keras.optimizers.AdamW):  # type: ignore[misc]
 
 
 FUSED = {"adam": _Adam, "adamw": _AdamW}
+"""Faster optimizers for TensorFlow on a CPU, by name; they give the same results."""
 
 
 def build(config: OptimizerConfig, steps: int) -> keras.Optimizer:
-    """The optimizer for a training of this many steps (batches) in all."""
+    """Build an optimizer with its learning rate schedule.
+
+    Args:
+        config: name and arguments of the optimizer and of the schedule.
+        steps: number of steps (batches) of the whole training.
+    """
     arguments = {name: value for name, value in asdict(config).items() if value is not None}
     del arguments["name"], arguments["schedule"]
     arguments["learning_rate"] = _schedule(config, steps)
     can_fuse = runtime.is_tensorflow_on_cpu() and not config.amsgrad
-    made = (FUSED if can_fuse else {}).get(config.name, _CLASSES[config.name])
-    return made(name=config.name, **arguments)
+    optimizer_class = (FUSED if can_fuse else {}).get(config.name, _CLASSES[config.name])
+    return optimizer_class(name=config.name, **arguments)
 
 
 def _schedule(config: OptimizerConfig, steps: int) -> Any:
+    """Return the schedule as Keras takes it: a `LearningRateSchedule`, or a constant rate."""
     schedule, rate = config.schedule, config.learning_rate
     if schedule.name == "inverse_time":
         return keras.optimizers.schedules.InverseTimeDecay(rate, decay_steps=1, decay_rate=schedule.decay)
@@ -83,14 +90,21 @@ def _schedule(config: OptimizerConfig, steps: int) -> Any:
 
 
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """Straight up to `peak` over the first `warmup` of `steps`, straight down to `final * peak` over the rest."""
+    """Schedule that rises linearly from 0 to `peak` and then falls linearly to `final * peak`.
+
+    Args:
+        peak: highest learning rate.
+        steps: number of steps of the training.
+        warmup: share of the steps in which the rate rises, in 0..1.
+        final: last learning rate as a share of `peak`.
+    """
 
     def __init__(self, peak: float, steps: int, warmup: float, final: float) -> None:
         self.peak, self.steps, self.warmup, self.final = peak, steps, warmup, final
 
     def __call__(self, step: Any) -> Any:
-        """The learning rate, a float32 scalar, of this step, counted from 0."""
-        done = ops.minimum(ops.cast(step, "float32") / max(1, self.steps - 1), 1.0)
-        up = done / max(self.warmup, 1e-9)
-        down = 1 - (1 - self.final) * (done - self.warmup) / (1 - self.warmup)
-        return self.peak * ops.clip(ops.minimum(up, down) if self.warmup else down, 0.0, 1.0)
+        """Return the learning rate of a step, counted from 0, as a float32 scalar."""
+        progress = ops.minimum(ops.cast(step, "float32") / max(1, self.steps - 1), 1.0)
+        rising = progress / max(self.warmup, 1e-9)
+        falling = 1 - (1 - self.final) * (progress - self.warmup) / (1 - self.warmup)
+        return self.peak * ops.clip(ops.minimum(rising, falling) if self.warmup else falling, 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""An allocation that failed, in whatever words Keras's backend has for it, as one error."""
+"""One error for failed allocations of all backends."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from cifar_exp.errors import OutOfMemory, UserError
 
-# In the name or the text of an exception: of TensorFlow, of JAX, of PyTorch on a GPU, and on a CPU a RuntimeError.
-_SIGNS = (
+# Parts of the type or message of an exception: TensorFlow, JAX, PyTorch on a GPU, PyTorch on a CPU (a RuntimeError).
+_PATTERNS = (
     "ResourceExhaustedError",
     "RESOURCE_EXHAUSTED",
     "OutOfMemoryError",
@@ -20,29 +20,29 @@ _SIGNS = (
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Raise OutOfMemory in place of what NumPy, TensorFlow, JAX or PyTorch raise when an allocation fails."""
+def translate_errors() -> Iterator[None]:
+    """Context manager that raises `OutOfMemory` if an allocation of NumPy, TensorFlow, JAX or PyTorch fails."""
     try:
         yield
     except Exception as error:
         if not _is_out_of_memory(error):
             raise
         raise OutOfMemory(
-            f"out of memory: {_line(error)}; set a smaller training.batch_size or use a smaller model"
+            f"out of memory: {_summary(error)}; set a smaller training.batch_size or use a smaller model"
         ) from error
 
 
-def _line(error: Exception) -> str:
-    """What could not be allocated, without the places in a graph that TensorFlow puts around it."""
+def _summary(error: Exception) -> str:
+    """Extract what could not be allocated, without the graph nodes that TensorFlow adds to the message."""
     lines = [
         line.strip() for line in re.sub(r"\{\{.*?\}\}|\[Op:.*|\[\[.*", "", str(error)).splitlines() if line.strip()
     ]
-    telling = (line for line in lines if re.search("alloc|memory|OOM", line))
-    return next(telling, lines[0] if lines else type(error).__name__)
+    matching = (line for line in lines if re.search("alloc|memory|OOM", line))
+    return next(matching, lines[0] if lines else type(error).__name__)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, UserError | OSError):
         return getattr(error, "errno", None) == errno.ENOMEM
-    said = f"{type(error).__name__}: {error}"
-    return isinstance(error, MemoryError) or any(sign in said for sign in _SIGNS)
+    text = f"{type(error).__name__}: {error}"
+    return isinstance(error, MemoryError) or any(pattern in text for pattern in _PATTERNS)

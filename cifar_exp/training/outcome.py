@@ -1,4 +1,4 @@
-"""What a finished training came to: whether it learned anything, and what its curves say."""
+"""Outcome of a finished training: whether the model learned anything, and remarks on its curves."""
 
 from __future__ import annotations
 
@@ -11,23 +11,38 @@ from cifar_exp.data.datasets import Labels, Split, Splits
 
 COMPLETED, COLLAPSED = "completed", "collapsed"
 
-_STANDARD_ERRORS = 3  # above chance, before it counts as learned
-_LOSS_RISE = 1.1  # times its lowest, before a rising validation loss is worth a note
-_GAP_GROWTH = 0.05  # of accuracy
+_STANDARD_ERRORS = 3  # above chance that an accuracy must be to count as learned
+_LOSS_RISE = 1.1  # last validation loss / lowest one, from which it gets a remark
+_GAP_GROWTH = 0.05  # growth of training accuracy - validation accuracy, from which it gets a remark
 
 
 def chance(labels: Labels, classes: int) -> float:
-    """The accuracy of always answering the most frequent class of these labels: 1 / classes if they are balanced."""
+    """Return the accuracy of always predicting the most frequent class: 1 / classes if the labels are balanced.
+
+    Args:
+        labels: (N,) uint8 or uint16.
+        classes: number of classes.
+    """
     return float(np.bincount(labels, minlength=classes).max() / len(labels))
 
 
 def outcome(
     history: Mapping[str, Sequence[float]], splits: Splits, test_accuracy: float, test_balanced_accuracy: float
 ) -> str:
-    """`collapsed` for a model that ended no better than chance, on the validation and the test images; `completed`.
+    """Decide whether a training collapsed: whether its accuracy at the end is not significantly better than chance.
 
-    On the test images this must hold for the balanced accuracy as well: of imbalanced classes, a model that tells them
-    apart may have a lower accuracy than one that always answers the most frequent class.
+    It must be so on the validation images and on the test images. On the test images the balanced accuracy must be at
+    chance as well: if classes are imbalanced, a model that distinguishes them can have a lower accuracy than always
+    predicting the most frequent class.
+
+    Args:
+        history: metric name -> value of each epoch.
+        splits: with the validation and test labels.
+        test_accuracy: of the trained model, in 0..1.
+        test_balanced_accuracy: mean recall of the classes, in 0..1.
+
+    Returns:
+        `COLLAPSED` or `COMPLETED`.
     """
     classes = len(splits.classes)
     at_chance = (
@@ -39,12 +54,15 @@ def outcome(
 
 
 def remarks(history: Mapping[str, Sequence[float]], outcome: str, chance: float) -> list[str]:
-    """What a reader of the curves would say, a sentence each.
+    """Describe what is notable about the curves of a training.
 
     Args:
-        history: of the training.
+        history: metric name -> value of each epoch.
         outcome: of the training.
         chance: accuracy of chance on the test images.
+
+    Returns:
+        One sentence per remark; may be empty.
     """
     if outcome == COLLAPSED:
         return [f"Collapsed: it ended with the accuracy of chance, {chance:.4f}"]
@@ -66,7 +84,7 @@ def _is_chance(accuracy: float, split: Split, classes: int) -> bool:
 
 
 def _is_balanced_chance(accuracy: float, split: Split, classes: int) -> bool:
-    """The mean recall of a constant or random answer is 1 / (classes present), whatever their sizes."""
+    """Whether a balanced accuracy is at chance: a constant or random prediction has 1 / (classes with images)."""
     counts = np.bincount(split.labels, minlength=classes)
     counts = counts[counts > 0]
     level = 1 / len(counts)

@@ -1,4 +1,4 @@
-"""What must be set before Keras is imported, and what a process is set to before each run."""
+"""Setup of a process: settings that must precede the import of Keras, and the state that every run starts from."""
 
 from __future__ import annotations
 
@@ -20,16 +20,22 @@ from cifar_exp.importing import importing
 BACKENDS = ("tensorflow", "jax", "torch")
 
 _TENSORFLOW_THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-# NPROC is what XLA on a CPU, and so JAX, sizes its pool of threads by.
+# XLA, which JAX uses, starts NPROC threads on a CPU.
 _THREADS = (*_TENSORFLOW_THREADS, "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
-_LEAST_SHARD = 16  # images; fewer at once make a core slower
+_MIN_SHARD = 16  # images; smaller shards use a core less efficiently
 
 
 def prepare(training: TrainingConfig, seed: int) -> None:
-    """Bring this process into the state that a run of this config starts from, whatever ran in it before.
+    """Prepare this process for a run, independently of what ran in it before.
+
+    This imports Keras, sets device, determinism and precision, and seeds all random states.
+
+    Args:
+        training: of the run.
+        seed: of the run.
 
     Raises:
-        UserError: if the device or the backend asked for is not there.
+        UserError: if the device or the backend of the run is not available.
     """
     check_backend()
     _set_environment(training.device)
@@ -50,12 +56,12 @@ def prepare(training: TrainingConfig, seed: int) -> None:
 
 
 def backend_name() -> str:
-    """The package that Keras runs on, or will once it is imported: tensorflow, jax or torch."""
+    """Return the backend that Keras will use, without importing it: tensorflow, jax or torch."""
     return os.environ.get("KERAS_BACKEND") or BACKENDS[0]
 
 
 def check_backend() -> None:
-    """Check that Keras can run on the chosen backend, without importing either.
+    """Check that Keras can run on the chosen backend, without importing them.
 
     Raises:
         UserError: if KERAS_BACKEND names no known backend, or its package is not installed.
@@ -69,33 +75,40 @@ def check_backend() -> None:
 
 
 def use_threads(count: int) -> None:
-    """Let what computes in this process use so many threads; without effect once Keras is imported."""
+    """Set the number of threads of all numeric libraries. It has no effect once Keras is imported."""
     for name in _THREADS:
         os.environ[name] = str(count)
 
 
 def threads_are_set() -> bool:
-    """Whether the user has said how many TensorFlow is to take."""
+    """Whether the user has set TensorFlow's number of threads."""
     return any(os.environ.get(name) for name in _TENSORFLOW_THREADS)
 
 
 def share_cores(jobs: Sequence[Config], count: int) -> None:
-    """Let this process compute shards of a batch side by side on so many cores, if all it will run can: see `shards`.
+    """Let this process compute shards of a batch in parallel, one per core, if all of its jobs allow it: see `shards`.
 
-    TensorFlow spreads an operation over the cores, and all wait for the last of them: at 32 images of 32 x 32 pixels
-    two cores take a fifth longer than with an operation, and half of the batch, each.
+    By default TensorFlow spreads each operation over the cores, which then wait for the slowest one. With batches of 32
+    images of 32 x 32 pixels on two cores, that takes a fifth longer than half of the batch on each core.
+
+    Args:
+        jobs: all jobs that this process will run.
+        count: number of cores.
     """
     if all(can_share_cores(job, count) for job in jobs):
         os.environ |= dict(zip(_TENSORFLOW_THREADS, ("1", str(count)), strict=True))
 
 
 def can_share_cores(job: Config, count: int) -> bool:
-    """Whether the job computes the same, up to rounding and what it draws at random, in a shard a core."""
+    """Whether a job can split its batches into one shard per core.
+
+    The results must be the same up to rounding and random numbers.
+    """
     training = job.training
     if backend_name() != "tensorflow":
         return False
     on_cpu = training.device == "cpu" or (training.device == "auto" and not gpu_count())
-    if count == 1 or training.deterministic or not on_cpu or training.batch_size // count < _LEAST_SHARD:
+    if count == 1 or training.deterministic or not on_cpu or training.batch_size // count < _MIN_SHARD:
         return False
     return training.ghost_batches == count or not (
         training.ghost_batches > 1 or architecture.mixes_images(job.model.layers)
@@ -103,7 +116,10 @@ def can_share_cores(job: Config, count: int) -> bool:
 
 
 def shards() -> int:
-    """How many parts of a batch this process computes side by side: a core each, or 1 where operations share cores."""
+    """Return the number of shards of a batch that this process computes in parallel, one per core.
+
+    It is 1 unless `share_cores` has changed the number of threads.
+    """
     if backend_name() != "tensorflow":
         return 1
     within, between = (int(os.environ.get(name) or 0) for name in _TENSORFLOW_THREADS)
@@ -111,24 +127,28 @@ def shards() -> int:
 
 
 def cores() -> int:
-    """That this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpu_count() -> int:
-    """That this process may use, counted without importing Keras, which would take them."""
+    """Return the number of GPUs that this process may use, without importing Keras, which would reserve them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    there = sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in Path("/dev").glob("nvidia*"))
-    return there if visible is None else min(there, sum(number not in ("", "-1") for number in visible.split(",")))
+    found = sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in Path("/dev").glob("nvidia*"))
+    return found if visible is None else min(found, sum(number not in ("", "-1") for number in visible.split(",")))
 
 
 def may_use_gpu(device: str) -> bool:
-    """Whether a run with this `training.device` may compute on a GPU, told without importing Keras."""
+    """Whether a run with this `training.device` may compute on a GPU, without importing Keras."""
     return device == "gpu" or (device == "auto" and gpu_count() > 0)
 
 
 def require_gpu() -> None:
-    """Raises UserError where Keras sees none."""
+    """Check that Keras can use a GPU.
+
+    Raises:
+        UserError: if it cannot.
+    """
     _set_environment("gpu")
     with _silenced_stderr():
         found = gpus()
@@ -140,32 +160,32 @@ def require_gpu() -> None:
 
 @contextmanager
 def _silenced_stderr() -> Iterator[None]:
-    """TensorFlow's C++ tells stderr about oneDNN and CUDA while it loads, before its log level counts."""
+    """Discard stderr: while it loads, TensorFlow writes about oneDNN and CUDA to it, whatever its log level is."""
     sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    original = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(original, 2)
+        os.close(original)
+        os.close(null)
 
 
 def _set_environment(device: str) -> None:
-    """Only what the user has not set; without effect once Keras is imported, which the first run of a sweep does."""
-    os.environ["KERAS_BACKEND"] = backend_name()  # set: Keras would ask ~/.keras/keras.json otherwise
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # even "no CUDA here" is an error to it
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default without AVX-512; twice as fast
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX: GPU memory grows as needed
+    """Set environment variables that the user has not set. They have no effect once Keras is imported."""
+    os.environ["KERAS_BACKEND"] = backend_name()  # otherwise Keras reads it from ~/.keras/keras.json
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs a missing CUDA as an error
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # twice as fast; off by default without AVX-512
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX: allocate GPU memory as needed
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
 def _prepare_tensorflow(deterministic: bool) -> None:
-    import tensorflow as tf  # Keras has no call for any of these
+    import tensorflow as tf  # Keras has no API for these
 
     tf.get_logger().setLevel("ERROR")
     for gpu in tf.config.list_physical_devices("GPU"):
@@ -176,7 +196,7 @@ def _prepare_tensorflow(deterministic: bool) -> None:
 
 
 def _ask_gpu_libraries_for_determinism() -> None:
-    """Without effect once they are in use."""
+    """Make GPU libraries deterministic. It has no effect once they are in use."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # PyTorch refuses to be deterministic without it
     flag = "--xla_gpu_deterministic_ops=true"
     if backend_name() == "jax" and flag not in os.environ.get("XLA_FLAGS", ""):
@@ -184,14 +204,14 @@ def _ask_gpu_libraries_for_determinism() -> None:
 
 
 def _prepare_torch(deterministic: bool) -> None:
-    import torch  # Keras has no call for either
+    import torch  # Keras has no API for these
 
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = False
 
 
 def gpus() -> list[str]:
-    """Names of the GPUs that Keras can use."""
+    """Return the names of the GPUs that Keras can use."""
     if backend_package() == "tensorflow":
         import tensorflow as tf
 
@@ -209,12 +229,12 @@ def gpus() -> list[str]:
 
 
 def is_tensorflow_on_cpu() -> bool:
-    """Whether operations run one by one, as TensorFlow has them: elsewhere a compiler joins what Keras says."""
+    """Whether Keras runs on TensorFlow on a CPU, where no compiler fuses its operations."""
     return backend_package() == "tensorflow" and not gpus()
 
 
 def device() -> str:
-    """What the run computes on: `GPU: NVIDIA H100`, or `CPU: AMD EPYC, 2 cores`."""
+    """Describe the device of a run: `GPU: NVIDIA H100` or `CPU: AMD EPYC, 2 cores`."""
     _set_environment("auto")
     if found := gpus():
         return f"GPU: {', '.join(found)}"
@@ -222,14 +242,14 @@ def device() -> str:
 
 
 def backend_package() -> str:
-    """The package that Keras runs on: tensorflow, jax or torch."""
+    """Return the backend that Keras uses: tensorflow, jax or torch."""
     import keras
 
     return str(keras.backend.backend())
 
 
 def backend() -> str:
-    """`tensorflow 2.21.0`."""
+    """Return name and version of the backend: `tensorflow 2.21.0`."""
     name = backend_package()
     return f"{name} {importlib.metadata.version(name)}"
 

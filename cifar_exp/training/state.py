@@ -1,7 +1,8 @@
-"""What the next step of a training depends on <-> named arrays.
+"""The state of a training as named arrays, to save it in a checkpoint and to restore it.
 
-These are all variables of the model, the states of its random layers among them, and all of its optimizer, on every
-backend. The order of the images depends on seed and epoch alone, and early stopping on the history.
+On every backend the state consists of all variables of the model, including the states of its random layers, and all
+variables of its optimizer. Nothing else is needed: the order of the images depends only on seed and epoch, and early
+stopping on the history.
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ import numpy.typing as npt
 from cifar_exp.errors import UserError
 from cifar_exp.training.checkpoint import Arrays, Checkpoint
 
-Weights = list[npt.NDArray[Any]]  # as keras.Model.get_weights gives them
+Weights = list[npt.NDArray[Any]]  # as keras.Model.get_weights returns them
 
 
 def capture(model: keras.Model, best: Weights | None) -> dict[str, npt.NDArray[Any]]:
-    """The state of a compiled and built model between two epochs.
+    """Copy the state of a training between two epochs.
 
     Args:
-        model: what is trained, its augmentation included.
-        best: weights that early stopping may restore, unless they are the present ones.
+        model: the model that is trained, compiled and built, including its augmentation.
+        best: weights that early stopping may restore; None if they are the current ones.
+
+    Returns:
+        Arrays by name.
     """
     arrays = {name: _bits(variable) for name, variable in _variables(model).items()}
     if best is not None:
@@ -34,15 +38,18 @@ def capture(model: keras.Model, best: Weights | None) -> dict[str, npt.NDArray[A
 
 
 def restore(model: keras.Model, checkpoint: Checkpoint, with_best: bool) -> Weights | None:
-    """Bring a compiled and built model into the state of the checkpoint.
+    """Restore the state of a training from a checkpoint.
 
     Args:
-        model: as it was made for the training that the checkpoint is of.
-        checkpoint: its epoch is the last that was trained.
-        with_best: whether it must hold weights for early stopping to restore, and they are what is given back.
+        model: compiled and built in the same way as the model whose state was captured.
+        checkpoint: of the last trained epoch.
+        with_best: whether the checkpoint must contain weights that early stopping may restore.
+
+    Returns:
+        These weights, or None without `with_best`.
 
     Raises:
-        UserError: naming the first weight that does not fit; the model is unchanged.
+        UserError: if an array is missing or has another shape or dtype. The model is then unchanged.
     """
     variables = _variables(model)
     expected = {name: _bits(variable) for name, variable in variables.items()}
@@ -50,22 +57,22 @@ def restore(model: keras.Model, checkpoint: Checkpoint, with_best: bool) -> Weig
     expected |= dict(zip(best_names, map(_plain, model.get_weights()), strict=False))
     _check(checkpoint, expected)
     for name, variable in variables.items():
-        variable.assign(_of_bits(checkpoint.arrays[name], variable))
+        variable.assign(_from_bits(checkpoint.arrays[name], variable))
     if not with_best:
         return None
-    return [_of_bits(checkpoint.arrays[name], weight) for name, weight in zip(best_names, model.weights, strict=True)]
+    return [_from_bits(checkpoint.arrays[name], weight) for name, weight in zip(best_names, model.weights, strict=True)]
 
 
 def _variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """Everything that a step changes: weights, random states, then slots and step count of the optimizer."""
+    """Return all variables that a step changes, by name: weights, random states and those of the optimizer."""
     optimizer = model.optimizer
-    of_optimizer = list(optimizer.variables)
-    # Keras does not list Nadam's product of momentums where the loss scale of half precision is wrapped around it.
+    optimizer_variables = list(optimizer.variables)
+    # Keras does not list the momentum product of a Nadam that is wrapped for the loss scale of half precision.
     for value in vars(getattr(optimizer, "inner_optimizer", optimizer)).values():
-        if isinstance(value, keras.Variable) and not any(value is variable for variable in of_optimizer):
-            of_optimizer.append(value)
+        if isinstance(value, keras.Variable) and not any(value is variable for variable in optimizer_variables):
+            optimizer_variables.append(value)
     named = zip(_names("model", model.variables), model.variables, strict=True)
-    return dict(named) | dict(zip(_names("optimizer", of_optimizer), of_optimizer, strict=True))
+    return dict(named) | dict(zip(_names("optimizer", optimizer_variables), optimizer_variables, strict=True))
 
 
 def _best_names(model: keras.Model) -> list[str]:
@@ -73,20 +80,25 @@ def _best_names(model: keras.Model) -> list[str]:
 
 
 def _names(kind: str, variables: Sequence[keras.Variable]) -> list[str]:
-    """`model/2/conv2d/kernel`: Keras's path without its count of layers in this process, and the place in the list."""
+    """Name variables by kind, index and path, such as `model/2/conv2d/kernel`.
+
+    Numbers are removed from Keras's path, because they count the layers of the process.
+    """
     return [f"{kind}/{n}/{re.sub(r'_[0-9]+(?=[/_]|$)', '', variable.path)}" for n, variable in enumerate(variables)]
 
 
 def _check(checkpoint: Checkpoint, expected: Arrays) -> None:
-    found = checkpoint.arrays
-    names = [*expected, *(name for name in found if name not in expected)]
-    for name in sorted(names, key=lambda name: not name.startswith("model/")):  # a layer says more than its optimizer
-        there, here = _described(found.get(name)), _described(expected.get(name))
-        if there != here:
-            raise UserError(f"checkpoint {checkpoint.file} does not fit: {name} is {there} there and {here} here")
+    saved = checkpoint.arrays
+    names = [*expected, *(name for name in saved if name not in expected)]
+    # Weights first: their names tell more than those of the optimizer.
+    for name in sorted(names, key=lambda name: not name.startswith("model/")):
+        got, wanted = _describe(saved.get(name)), _describe(expected.get(name))
+        if got != wanted:
+            problem = f"{name} is {got} in the checkpoint and {wanted} in the model"
+            raise UserError(f"checkpoint {checkpoint.file} does not fit: {problem}")
 
 
-def _described(array: npt.NDArray[Any] | None) -> str:
+def _describe(array: npt.NDArray[Any] | None) -> str:
     if array is None:
         return "missing"
     return f"{' x '.join(map(str, array.shape)) or 'a number'} {array.dtype}"
@@ -97,10 +109,11 @@ def _bits(variable: keras.Variable) -> npt.NDArray[Any]:
 
 
 def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """bfloat16 is none of numpy's own types: its bits as integers."""
+    """Return bfloat16 arrays as integers with the same bits, since NumPy has no bfloat16; others unchanged."""
     return array.view(f"u{array.itemsize}") if array.dtype.kind == "V" else np.asarray(array)
 
 
-def _of_bits(array: npt.NDArray[Any], variable: keras.Variable) -> npt.NDArray[Any]:
-    own = keras.ops.convert_to_numpy(variable).dtype
-    return array.view(own) if own.kind == "V" else array
+def _from_bits(array: npt.NDArray[Any], variable: keras.Variable) -> npt.NDArray[Any]:
+    """Reverse `_plain` for the dtype of a variable."""
+    dtype = keras.ops.convert_to_numpy(variable).dtype
+    return array.view(dtype) if dtype.kind == "V" else array

@@ -164,7 +164,7 @@ def test_an_entry_of_another_form_is_refused_by_its_position(entry: Any, said: s
 
 def test_unknown_layer_names_the_position_and_the_nearest_layer() -> None:
     said = refusal(["Flatten", {"Dens": {"units": 10}}])
-    assert said == "model 'm', layer 2 (Dens): 'Dens' is no Keras layer; did you mean 'Dense'?"
+    assert said == "model 'm', layer 2 (Dens): 'Dens' is not a Keras layer; did you mean 'Dense'?"
 
 
 def test_unknown_layer_inside_a_residual_is_named_with_both_positions() -> None:

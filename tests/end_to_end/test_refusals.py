@@ -80,7 +80,7 @@ def test_wrong_configurations_are_refused(tmp_path: Path, arguments: list[str], 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("unknown_layer", ["layer 1 (Conv2d)", "is no Keras layer", "did you mean 'Conv2D'?"]),
+        ("unknown_layer", ["layer 1 (Conv2d)", "is not a Keras layer", "did you mean 'Conv2D'?"]),
         ("unknown_argument", ["layer 1 (Conv2D)", "no argument 'filter'", "did you mean 'filters'?"]),
         ("wrong_argument", ["layer 1 (Conv2D)", "filters", "'many'"]),
     ],

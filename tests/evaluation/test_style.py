@@ -9,11 +9,11 @@ import matplotlib
 import numpy as np
 from drawn import CLASSES, ROWS, history, png_size
 
-from cifar_exp.evaluation import diagram, figures, style
+from cifar_exp.evaluation import diagram, plots, style
 
 
 def test_png_has_the_size_of_the_figure() -> None:
-    width, height = png_size(style.to_png(figures.curves(history(3), "a run")))
+    width, height = png_size(style.to_png(plots.curves(history(3), "a run")))
     assert 800 <= width <= 1000 and 300 <= height <= 600
 
 
@@ -26,7 +26,7 @@ def test_svg_keeps_text_as_text() -> None:
 
 def test_svg_is_the_same_each_time() -> None:
     matrix = np.arange(100).reshape(10, 10)
-    first, second = (figures.confusion_matrix(matrix, CLASSES, "") for _ in range(2))
+    first, second = (plots.confusion_matrix(matrix, CLASSES, "") for _ in range(2))
     svg = style.to_svg(first)
     assert svg == style.to_svg(second) == style.to_svg(first)
 
@@ -34,7 +34,7 @@ def test_svg_is_the_same_each_time() -> None:
 def test_drawing_leaves_the_parameters_of_others_alone() -> None:
     before = dict(matplotlib.rcParams)
     jobs = (
-        lambda: style.to_png(figures.curves(history(3), "")),
+        lambda: style.to_png(plots.curves(history(3), "")),
         lambda: style.to_svg(diagram.diagram(ROWS, "")),
     )
     threads = [threading.Thread(target=job) for job in jobs * 4]

@@ -136,11 +136,11 @@ def test_weights_that_are_cut_short_are_refused(own_store: Store, log_trained: L
     file = model_file(own_store, run)
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"is no whole \.keras file"):
+    with pytest.raises(UserError, match=r"is not a complete \.keras file"):
         logged_model.probabilities(own_store, logged_model.from_run(own_store, run), DIGITS.images[:1])
     file.write_bytes(whole)
     rewrite(file, "model.weights.h5", lambda content: content[:2000])
-    with pytest.raises(UserError, match=r"is no whole \.keras file"):
+    with pytest.raises(UserError, match=r"is not a complete \.keras file"):
         logged_model.probabilities(own_store, logged_model.from_run(own_store, run), DIGITS.images[:1])
 
 

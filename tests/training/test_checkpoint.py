@@ -20,7 +20,7 @@ import pytest
 from cifar_exp.config.schema import Config
 from cifar_exp.data import datasets
 from cifar_exp.tracking import fingerprint
-from cifar_exp.training.checkpoint import Checkpoint, Checkpoints, Damaged
+from cifar_exp.training.checkpoint import Checkpoint, Checkpoints, DamagedCheckpoint
 
 ARRAYS = {
     "weights": np.arange(6, dtype=np.float32).reshape(2, 3) / 7,
@@ -125,11 +125,11 @@ def test_every_single_changed_byte_is_recognised(tmp_path: Path) -> None:
     content = path.read_bytes()
     for position in range(0, len(content), 7):
         path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
-        with pytest.raises(Damaged):
+        with pytest.raises(DamagedCheckpoint):
             Checkpoint.read(path)
     for wrong in (content + b"\0", b"", b"PK\x03\x04", b"\x80\x04N."):
         path.write_bytes(wrong)
-        with pytest.raises(Damaged):
+        with pytest.raises(DamagedCheckpoint):
             Checkpoint.read(path)
 
 
@@ -167,7 +167,7 @@ def test_a_header_that_makes_no_sense_is_refused_though_its_checksum_is_right(tm
     path = tmp_path / "file"
     body = json.dumps(header).encode() + b"\n\0\0\0\0"
     path.write_bytes(whole(body))
-    with pytest.raises(Damaged, match="makes no sense"):
+    with pytest.raises(DamagedCheckpoint, match="its header is not valid"):
         Checkpoint.read(path)
 
 
@@ -175,7 +175,7 @@ def test_no_header_and_an_endless_one_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
     for body in (b"", b"no line", b"[" * 100_000 + b"\n", b"\xff\n"):
         path.write_bytes(whole(body))
-        with pytest.raises(Damaged):
+        with pytest.raises(DamagedCheckpoint):
             Checkpoint.read(path)
 
 

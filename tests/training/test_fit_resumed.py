@@ -111,11 +111,11 @@ def test_a_checkpoint_of_another_model_or_optimizer_is_refused(tmp_path: Path) -
     for override, name in (
         (
             "model.layers=[Flatten,{Dropout:{rate:0.3}},{Dense:{units:10,use_bias:false}}]",
-            "dense/bias is 10 float32 there and missing here",
+            "dense/bias is 10 float32 in the checkpoint and missing in the model",
         ),
-        ("optimizer=adam", "/adam/iteration is missing there"),
-        ("augmentation=flip_zoom", "seed_generator_state is missing there"),
-        ("training.early_stopping.patience=1", "/dense/kernel is missing there"),
+        ("optimizer=adam", "/adam/iteration is missing in the checkpoint"),
+        ("augmentation=flip_zoom", "seed_generator_state is missing in the checkpoint"),
+        ("training.early_stopping.patience=1", "/dense/kernel is missing in the checkpoint"),
     ):
         # The best epoch is not the last one: what is missing then is its weights.
         checkpoint = Checkpoints(tmp_path).newest()

@@ -11,7 +11,7 @@ from trained import fit, go_on, measured
 
 from cifar_exp.training import fit as fitting
 from cifar_exp.training import runtime
-from cifar_exp.training.loop import looped
+from cifar_exp.training.loop import loop_over_batches
 
 pytestmark = pytest.mark.skipif(not runtime.is_tensorflow_on_cpu(), reason="TensorFlow on a CPU has it alone")
 
@@ -32,7 +32,7 @@ def keras_own(model: keras.Model, batch_size: int) -> keras.Model:
 def test_training_is_that_of_keras(monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...]) -> None:
     overrides = ("augmentation=flip_zoom", "optimizer/schedule=one_cycle", *overrides)
     in_loop = fit(*overrides)
-    monkeypatch.setattr(fitting, "looped", keras_own)
+    monkeypatch.setattr(fitting, "loop_over_batches", keras_own)
     plain = go_on(overrides)
     for name, values in measured(in_loop.history).items():
         assert values == pytest.approx(plain.history[name], rel=1e-4), name
@@ -42,12 +42,12 @@ def test_training_is_that_of_keras(monkeypatch: pytest.MonkeyPatch, overrides: t
 
 def test_a_checkpoint_goes_on_with_and_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     overrides = ("optimizer.momentum=0.9", "augmentation=flip_zoom")
-    for first, second in ((looped, keras_own), (keras_own, looped)):
+    for first, second in ((loop_over_batches, keras_own), (keras_own, loop_over_batches)):
         folder = tmp_path / first.__name__
-        monkeypatch.setattr(fitting, "looped", first)
+        monkeypatch.setattr(fitting, "loop_over_batches", first)
         with pytest.raises(KeyboardInterrupt):
             go_on(overrides, folder, stop_after=1)
-        monkeypatch.setattr(fitting, "looped", second)
+        monkeypatch.setattr(fitting, "loop_over_batches", second)
         resumed = go_on(overrides, folder)
         assert [epoch for epoch, _ in resumed.told] == [2, 3]
         assert resumed.history["train/loss"] == pytest.approx(fit(*overrides).history["train/loss"], rel=1e-4)
@@ -56,4 +56,4 @@ def test_a_checkpoint_goes_on_with_and_without(monkeypatch: pytest.MonkeyPatch, 
 def test_a_compiler_gets_what_it_can_compile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "gpus", lambda: ["NVIDIA"])
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    assert looped(model, 32) is model
+    assert loop_over_batches(model, 32) is model

@@ -11,7 +11,7 @@ from trained import go_on
 
 from cifar_exp.config.composition import plan
 from cifar_exp.training import fit, models, runtime
-from cifar_exp.training.normalization import fused
+from cifar_exp.training.normalization import fuse_batch_normalization
 
 # With and without what TensorFlow has no one operation for.
 LAYERS = (
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not runtime.is_tensorflow_on_cpu(), reason="Tens
 
 def replaced(model: keras.Model) -> list[str]:
     own = {id(layer) for layer in model.layers}
-    return [layer.layer.name for layer in fused(model).layers[1:] if id(layer) not in own]
+    return [layer.layer.name for layer in fuse_batch_normalization(model).layers[1:] if id(layer) not in own]
 
 
 def test_only_what_is_the_same_is_replaced() -> None:
@@ -34,15 +34,15 @@ def test_only_what_is_the_same_is_replaced() -> None:
     assert replaced(model) == ["batch_normalization"]
     renormalizes = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.BatchNormalization(renorm=True)])
     first_axis = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.BatchNormalization(axis=1)])
-    assert fused(renormalizes) is renormalizes
-    assert fused(first_axis) is first_axis
+    assert fuse_batch_normalization(renormalizes) is renormalizes
+    assert fuse_batch_normalization(first_axis) is first_axis
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_training_comes_to_the_same_but_for_rounding(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
     overrides = (LAYERS, f"training.precision={precision}", "training.epochs=2")
     one_operation = go_on(overrides)
-    monkeypatch.setattr(fit, "fused", lambda model: model)
+    monkeypatch.setattr(fit, "fuse_batch_normalization", lambda model: model)
     many = go_on(overrides)
     close = 1e-3 if precision == "float32" else 0.05
     for name in ("train/loss", "val/loss"):
@@ -54,7 +54,7 @@ def test_training_comes_to_the_same_but_for_rounding(monkeypatch: pytest.MonkeyP
 def test_a_step_is_that_of_keras() -> None:
     images = np.random.default_rng(0).normal(3, 2, (8, 5, 6, 2)).astype("float32")
     states = []
-    for made in (fused, lambda model: model):
+    for made in (fuse_batch_normalization, lambda model: model):
         normalization = keras.layers.BatchNormalization(momentum=0.7, epsilon=0.1, beta_initializer="ones")
         model = keras.Sequential([keras.Input((5, 6, 2)), normalization])
         outputs = made(model)(images, training=True)
@@ -66,7 +66,7 @@ def test_a_step_is_that_of_keras() -> None:
 def test_a_checkpoint_goes_on_with_and_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         go_on((LAYERS,), tmp_path, stop_after=1)
-    monkeypatch.setattr(fit, "fused", lambda model: model)
+    monkeypatch.setattr(fit, "fuse_batch_normalization", lambda model: model)
     assert [epoch for epoch, _ in go_on((LAYERS,), tmp_path).told] == [2, 3]
 
 
@@ -75,6 +75,6 @@ def test_a_frozen_one_uses_and_keeps_its_moving_mean() -> None:
     model = keras.Sequential([keras.Input((4, 4, 3)), normalization])
     normalization.trainable = False
     images = np.full((2, 4, 4, 3), 5, "float32")
-    outputs = fused(model)(images, training=True)
+    outputs = fuse_batch_normalization(model)(images, training=True)
     assert np.allclose(keras.ops.convert_to_numpy(outputs), 5 / np.sqrt(1.001))
     assert not np.any(keras.ops.convert_to_numpy(normalization.moving_mean))

@@ -14,7 +14,7 @@ from cifar_exp.config.composition import plan
 from cifar_exp.errors import UserError
 from cifar_exp.training import runtime
 from cifar_exp.training.checkpoint import Checkpoints
-from cifar_exp.training.shards import sharded
+from cifar_exp.training.shards import split_into_shards
 
 CONVOLVES = "model.layers=[{Conv2D:{filters:4,kernel_size:3}},{MaxPooling2D:{pool_size:4}},Flatten,{Dense:{units:10}}]"
 NORMALIZES = "model.layers=[{BatchNormalization:{momentum:0.5}},Flatten,{Dense:{units:10}}]"
@@ -38,7 +38,7 @@ def test_training_in_shards_is_the_same_but_for_rounding(monkeypatch: pytest.Mon
 
 def test_each_shard_draws_its_own_dropout() -> None:
     dropout = keras.Sequential([keras.Input((1000,)), keras.layers.Dropout(0.5)])
-    dropped = keras.ops.convert_to_numpy(sharded(dropout, 2)(np.ones((2, 1000)), training=True)) == 0
+    dropped = keras.ops.convert_to_numpy(split_into_shards(dropout, 2)(np.ones((2, 1000)), training=True)) == 0
     assert 0.4 < dropped.mean() < 0.6
     assert not np.array_equal(*dropped)
 
@@ -72,7 +72,7 @@ def test_a_ghost_batch_is_normalized_by_its_own_images() -> None:
     images = np.random.default_rng(0).normal(5, 3, (7, 4)).astype("float32")
     normalization = keras.layers.BatchNormalization(epsilon=1e-6)
     model = keras.Sequential([keras.Input((4,)), normalization])
-    outputs = keras.ops.convert_to_numpy(sharded(model, 2)(images, training=True))
+    outputs = keras.ops.convert_to_numpy(split_into_shards(model, 2)(images, training=True))
     for ghost in (slice(0, 3), slice(3, 7)):
         expected = (images[ghost] - images[ghost].mean(0)) / images[ghost].std(0)
         assert np.allclose(outputs[ghost], expected, atol=1e-4)

@@ -64,11 +64,27 @@ Build = Callable[[], keras.Model]
 @pytest.mark.parametrize(
     ("build", "with_best", "wrong"),
     [
-        (lambda: network(Layers.Dense(2)), False, "dense/kernel is 4 x 1 float32 there and 4 x 2 float32 here"),
-        (lambda: network(Layers.Dense(1), Layers.Dense(1)), False, "dense/kernel is missing there and 1 x 1"),
-        (lambda: network(Layers.Dense(1, use_bias=False)), False, "dense/bias is 1 float32 there and missing"),
-        (lambda: network(Layers.Dense(1), optimizer="sgd"), False, "is missing there and a number"),
-        (lambda: network(Layers.Dense(1)), True, "dense/kernel is missing there and 4 x 1 float32 here"),
+        (
+            lambda: network(Layers.Dense(2)),
+            False,
+            "dense/kernel is 4 x 1 float32 in the checkpoint and 4 x 2 float32 in the model",
+        ),
+        (
+            lambda: network(Layers.Dense(1), Layers.Dense(1)),
+            False,
+            "dense/kernel is missing in the checkpoint and 1 x 1",
+        ),
+        (
+            lambda: network(Layers.Dense(1, use_bias=False)),
+            False,
+            "dense/bias is 1 float32 in the checkpoint and missing",
+        ),
+        (lambda: network(Layers.Dense(1), optimizer="sgd"), False, "is missing in the checkpoint and a number"),
+        (
+            lambda: network(Layers.Dense(1)),
+            True,
+            "dense/kernel is missing in the checkpoint and 4 x 1 float32 in the model",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name_and_changes_nothing(build: Build, with_best: bool, wrong: str) -> None:

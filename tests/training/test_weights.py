@@ -37,7 +37,9 @@ def test_weights_come_back_from_either_classifier(tmp_path: Path, flip: bool) ->
     models.load_weights(model, tmp_path / "saved.keras", "here")
     assert all(np.array_equal(one, other) for one, other in zip(weights, model.get_weights(), strict=True))
     larger = [{"Conv2D": {"filters": 2, "kernel_size": 5}}, *SMALL[1:]]
-    with pytest.raises(UserError, match="weight 0 of layer 'conv2d' is 3 x 3 x 3 x 2 there and 5 x 5 x 3 x 2 here"):
+    with pytest.raises(
+        UserError, match="weight 0 of layer 'conv2d' is 3 x 3 x 3 x 2 in the file and 5 x 5 x 3 x 2 in the model"
+    ):
         models.load_weights(built(larger), tmp_path / "saved.keras", "here")
 
 
@@ -49,21 +51,21 @@ SMALL = [{"Conv2D": {"filters": 2, "kernel_size": 3}}, "BatchNormalization", "Fl
     [
         (
             [{"Conv2D": {"filters": 2, "kernel_size": 5}}, *SMALL[1:]],
-            "weight 0 of layer 'conv2d' is 5 x 5 x 3 x 2 there and 3 x 3 x 3 x 2 here",
+            "weight 0 of layer 'conv2d' is 5 x 5 x 3 x 2 in the file and 3 x 3 x 3 x 2 in the model",
         ),
         (
             [*SMALL[:-1], {"Dense": {"units": 10, "use_bias": False}}],
-            "weight 1 of layer 'dense' is missing there and 10",
+            "weight 1 of layer 'dense' is missing in the file and 10",
         ),
         (
             [*SMALL[:-1], {"Dense": {"units": 1800}}, SMALL[-1]],
-            "weight 0 of layer 'dense' is 1800 x 1800 there and 1800",
+            "weight 0 of layer 'dense' is 1800 x 1800 in the file and 1800",
         ),
         (
             [*SMALL[:2], {"Conv2D": {"filters": 2, "kernel_size": 3, "padding": "same"}}, *SMALL[2:]],
-            "weight 0 of layer 'conv2d_1' is 3 x 3 x 2 x 2 there and missing here",
+            "weight 0 of layer 'conv2d_1' is 3 x 3 x 2 x 2 in the file and missing in the model",
         ),
-        ([SMALL[0], *SMALL[2:]], "weight 0 of layer 'batch_normalization' is missing there and 2 here"),
+        ([SMALL[0], *SMALL[2:]], "weight 0 of layer 'batch_normalization' is missing in the file and 2 in the model"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_the_name_of_their_layer(
@@ -94,7 +96,7 @@ def test_weights_of_branches_are_loaded_too(tmp_path: Path) -> None:
 def test_a_damaged_file_of_weights_is_refused(tmp_path: Path, content: bytes | None) -> None:
     file = saved(tmp_path, SMALL)
     file.write_bytes(file.read_bytes()[:-100] if content is None else content)
-    with pytest.raises(UserError, match=r"^here is no whole \.keras file: "):
+    with pytest.raises(UserError, match=r"^here is not a complete \.keras file: "):
         models.load_weights(built(SMALL), file, "here")
 
 

@@ -14,7 +14,7 @@ from cifar_exp.config.composition import CONF, Plan, plan
 from cifar_exp.errors import UserError
 from cifar_exp.training import models
 
-PAGE = Path(__file__).parent.parent / "docs" / "models.md"
+PAGE = program.ROOT / "docs" / "models.md"
 SECTION = "Add a model: a residual network"
 NAME = "my_resnet"
 
