@@ -103,17 +103,18 @@ def locked(key: str, wait: bool = True) -> Iterator[bool]:
 class Partial:
     """An entry that is being filled, by the process that holds its lock."""
 
-    def __init__(self, key: str, shape: tuple[int, ...]) -> None:
+    def __init__(self, key: str, shape: tuple[int, ...], source: str) -> None:
         """Go on with what an earlier process has left, or begin.
 
         Args:
             key: of the entry.
             shape: (N, H, W, C) of its pixels.
+            source: the folder or file that the images are made from, as it is listed.
 
         Raises:
             UserError: if the disk or the limit of the cache has no room for it.
         """
-        self.key, self.shape = key, shape
+        self.key, self.shape, self.source = key, shape, source
         self.folder = folder() / f"{key}.partial"
         self.bad: dict[int, str] = {}
         self.done: set[int] = set()
@@ -152,7 +153,7 @@ class Partial:
     def finish(self) -> None:
         """Give the whole entry its name."""
         self.save()
-        content = {"shape": self.shape, "bad": self.bad}
+        content = {"shape": self.shape, "bad": self.bad, "source": self.source}
         (self.folder / ENTRY).write_text(json.dumps(content))
         self.close()
         (self.folder / BLOCKS).unlink()
@@ -185,13 +186,23 @@ class Partial:
 
 @dataclass(frozen=True)
 class Summary:
-    """An entry of the cache, whole or being filled."""
+    """An entry of the cache, whole or being filled.
+
+    Attributes:
+        key: of the entry.
+        images: number of its images.
+        size: of their pixels, in bytes.
+        used: when it was last used, in seconds since 1970.
+        whole: whether all images are there.
+        source: the folder or file that they were first made from; empty until it is whole.
+    """
 
     key: str
     images: int
     size: int
     used: float
     whole: bool
+    source: str
 
 
 def entries() -> list[Summary]:
@@ -204,9 +215,10 @@ def entries() -> list[Summary]:
                 used = (path / (ENTRY if whole else PIXELS)).stat().st_mtime
                 size = (path / PIXELS).stat().st_size
                 images = (path / DIGESTS).stat().st_size // _DIGEST_BYTES
+                source = json.loads((path / ENTRY).read_bytes()).get("source", "") if whole else ""
             except FileNotFoundError:
                 continue
-            found.append(Summary(path.name.removesuffix(".partial"), images, size, used, whole))
+            found.append(Summary(path.name.removesuffix(".partial"), images, size, used, whole, source))
     return sorted(found, key=lambda entry: entry.used)
 
 

@@ -274,6 +274,29 @@ def _image_files(config: DataConfig) -> Splits:
     return Splits(**parts, classes=found.classes, source=found.source, files=found.listing)
 
 
+def inspect(config: DataConfig) -> tuple[dict[str, Split], tuple[str, ...], str, Listing, list[str]]:
+    """Load what can be read of a user's own images.
+
+    Args:
+        config: selects the images: `data=folder`, `csv` or `parquet`.
+
+    Returns:
+        Split -> images and labels, all under `"unassigned"` if they cannot be split; the class names; the source; the
+        files; and why a run would be refused.
+
+    Raises:
+        UserError: if nothing can be read, or if labels or files are missing.
+    """
+    found, refusals = _own().inspect(config)
+    of_class = {name: label for label, name in enumerate(found.classes)}
+    labels: Labels = np.array([of_class[name] for name in found.listing.labels]).astype(label_type(len(of_class)))
+    assigned = np.array(found.listing.splits or ["unassigned"] * len(labels))
+    names = dict.fromkeys(("training", "validation", "test", "unassigned"))
+    everything = Split(found.images, labels)
+    parts = {name: everything.take(np.flatnonzero(assigned == name)) for name in names if name in assigned}
+    return parts, found.classes, found.source, found.listing, refusals
+
+
 def _own() -> ModuleType:
     from cifar_exp.data import image_files  # imports Pillow
 

@@ -130,11 +130,12 @@ class Decoder:
         return padded
 
 
-def header(source: Path | bytes | npt.NDArray[np.uint8]) -> tuple[int, int, str, str]:
+def header(source: Path | bytes | npt.NDArray[np.uint8], thorough: bool = True) -> tuple[int, int, str, str]:
     """Read height, width, format and mode of an image, without decoding it.
 
     Args:
         source: the file or its bytes.
+        thorough: whether to find an EXIF rotation that stands behind the pixels of a PNG, for which it is decoded.
 
     Returns:
         Height and width in pixels after the EXIF rotation, the format (`"PNG"`) and the mode of Pillow (`"RGB"`).
@@ -142,12 +143,15 @@ def header(source: Path | bytes | npt.NDArray[np.uint8]) -> tuple[int, int, str,
     Raises:
         BadImage: as `Decoder.decode` does, unless the damage is behind the header.
     """
+    from PIL import Image
+
     with warnings.catch_warnings():
         _set_filters()
         try:
             with _open(source) as opened:
                 height, width = opened.height, opened.width
-                if opened.getexif().get(_EXIF_ORIENTATION, 1) >= _FIRST_TURNED:
+                exif = opened.getexif() if thorough else Image.Image.getexif(opened)  # that of a PNG decodes it
+                if exif.get(_EXIF_ORIENTATION, 1) >= _FIRST_TURNED:
                     height, width = width, height
                 return height, width, opened.format or "", opened.mode
         except BadImage:

@@ -33,7 +33,11 @@ OTHER_SIZE = "the first image has"
 
 
 def entry(
-    key: str, sources: Callable[[], Iterable[Source]], shape: tuple[int, int, int, int], decoder: Decoder
+    key: str,
+    sources: Callable[[], Iterable[Source]],
+    shape: tuple[int, int, int, int],
+    decoder: Decoder,
+    source: str = "",
 ) -> cache.Entry:
     """Get an entry of the cache, decoding what it lacks.
 
@@ -44,6 +48,7 @@ def entry(
         sources: gives the images, in their order.
         shape: (N, H, W, C) of all pixels.
         decoder: gives (H, W, C) for each image. An image that has another shape is bad.
+        source: the folder or file of the images, for the list of the cache.
 
     Raises:
         UserError: if the disk or the limit of the cache has no room for the pixels.
@@ -59,7 +64,7 @@ def entry(
     with cache.locked(key):
         if found := cache.find(key):  # by the process that had the lock
             return found
-        _fill(cache.Partial(key, shape), sources(), decoder)
+        _fill(cache.Partial(key, shape, source), sources(), decoder)
     found = cache.find(key)
     if found is None:
         raise UserError(f"{cache.folder()}: the images that were just decoded have been removed; start again")

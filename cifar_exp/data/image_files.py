@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from cifar_exp.data import cache, contents, duplicates, filling, listing, splitting, tables
 from cifar_exp.data.decoding import BadImage, Decoder, header
@@ -23,6 +25,7 @@ from cifar_exp.errors import UserError
 
 log = logging.getLogger(__name__)
 
+_INSPECTED_SIZE = (64, 64)
 _DECODER_VERSION = 1  # raise it when `Decoder` gives other pixels
 
 
@@ -77,40 +80,103 @@ def load(config: DataConfig) -> ImageFiles:
     found = _list(config)
     for remark in found.remarks:
         log.warning("%s", remark)
-    decoder = _decoder(config)
-    sources: Callable[[], Iterable[Source]]
-    if config.name == "parquet":
-        file = _path(config, "file")
-        hashes, bad = contents.digests(file.parent, [file.name], cache.folder())
-        if bad:
-            raise UserError(f"data.file={file}: {bad[0]}")
-        column = tables.image_column(file, _columns(config))
-        hashes.append(column)
-        sources = partial(tables.read_parquet, file, column)
-    else:
-        hashes, bad = contents.digests(found.root, found.paths, cache.folder())
-        sources = partial(_files, found)
-    made_by = [_DECODER_VERSION, decoder.size, decoder.resize, decoder.color_mode, shape]
-    key = hashlib.sha256(json.dumps([made_by, hashes]).encode()).hexdigest()[:32]
-    entry = filling.entry(key, sources, (len(found), *shape), decoder)
-    bad = entry.bad | bad
-    if bad:
-        _report_bad(found, bad, config.bad_images == "skip")
-    kept = np.array([i for i in range(len(found)) if i not in bad], np.intp)
-    remaining = found.take(kept.tolist()) if bad else found
-    if bad:
+    remaining, images, digests = _decode(config, found, shape)
+    if remaining.bad:
+        _report_bad(found, remaining, config.bad_images == "skip")
         remaining = listing.check_classes(remaining, classes)
     splits = splitting.assign(np.array(remaining.labels), remaining.splits, remaining.groups, config)
-    assigned = Listing(
-        remaining.root, remaining.paths, remaining.labels, tuple(splits.tolist()), remaining.groups, remaining.remarks
-    )
-    duplicates.check(assigned, entry.digests[kept], config.duplicates == "allow")
-    images = MappedImages(entry.pixels, entry.digests, json.dumps(made_by), kept)
+    assigned = replace(remaining, splits=tuple(splits.tolist()))
+    duplicates.check(assigned, digests, config.duplicates == "allow")
     return ImageFiles(images, assigned, classes, str(found.root.resolve()))
 
 
-def _files(found: Listing) -> Iterator[Path]:
+def inspect(config: DataConfig) -> tuple[ImageFiles, list[str]]:
+    """Decode what can be decoded, and say why a run would be refused.
+
+    Images of different sizes are cropped and scaled to 64 x 64 if the config chooses no size.
+
+    Args:
+        config: as for `load`.
+
+    Returns:
+        The images that can be read, without splits if they cannot be assigned; and the refusals for other reasons than
+        unreadable images.
+
+    Raises:
+        UserError: if nothing can be read, or if labels or files are missing.
+    """
+    refusals = []
+    config = replace(config, bad_images="skip")
+    found = _list(config)
+    if config.size is None and _have_several_sizes(config, found):
+        config = replace(config, size=_INSPECTED_SIZE, resize="crop")
+        refusals.append(
+            "the images have several sizes (here they are cropped to 64 x 64): set data.size=[HEIGHT,WIDTH]"
+        )
+    shape, classes = describe(config)
+    remaining, images, digests = _decode(config, found, shape)
+    if not len(remaining):
+        raise UserError(f"{found.root}: no image can be read: {listing.first_of(_named(remaining))}")
+    splits: tuple[str, ...] = ()
+    try:
+        remaining = listing.check_classes(remaining, classes)
+        assigned = splitting.assign(np.array(remaining.labels), remaining.splits, remaining.groups, config)
+        splits = tuple(assigned.tolist())
+        duplicates.check(replace(remaining, splits=splits), digests, config.duplicates == "allow")
+    except UserError as error:
+        refusals.append(str(error))
+    return ImageFiles(images, replace(remaining, splits=splits), classes, str(found.root.resolve())), refusals
+
+
+def sources(config: DataConfig) -> Iterable[Source]:
+    """The files, or the contents of the rows, of all images that the config selects, in their order."""
+    return _sources(config, _list(config))
+
+
+def _sources(config: DataConfig, found: Listing) -> Iterable[Source]:
+    if config.name == "parquet":
+        return tables.read_parquet(found.root, tables.image_column(found.root, _columns(config)))
     return (found.root / path for path in found.paths)
+
+
+def _decode(
+    config: DataConfig, found: Listing, shape: tuple[int, int, int]
+) -> tuple[Listing, MappedImages, npt.NDArray[np.uint8]]:
+    """The images that can be decoded, their pixels, and the SHA-256 of the content of each, (N, 32) uint8."""
+    decoder = _decoder(config)
+    if config.name == "parquet":
+        file = found.root
+        hashes, bad = contents.digests(file.parent, [file.name], cache.folder())
+        if bad:
+            raise UserError(f"data.file={file}: {bad[0]}")
+        hashes.append(tables.image_column(file, _columns(config)))
+    else:
+        hashes, bad = contents.digests(found.root, found.paths, cache.folder())
+    made_by = [_DECODER_VERSION, decoder.size, decoder.resize, decoder.color_mode, shape]
+    key = hashlib.sha256(json.dumps([made_by, hashes]).encode()).hexdigest()[:32]
+    source = str(found.root.resolve())
+    entry = filling.entry(key, partial(_sources, config, found), (len(found), *shape), decoder, source)
+    bad = entry.bad | bad
+    kept = np.array([i for i in range(len(found)) if i not in bad], np.intp)
+    images = MappedImages(entry.pixels, entry.digests, json.dumps(made_by), kept)
+    if not bad:
+        return found, images, entry.digests
+    reasons = tuple((found.paths[i], reason) for i, reason in sorted(bad.items()))
+    return replace(found.take(kept.tolist()), bad=reasons), images, entry.digests[kept]
+
+
+def _have_several_sizes(config: DataConfig, found: Listing) -> bool:
+    """Whether two images differ in size. This reads headers only, up to the first that differs."""
+    first = None
+    for source in _sources(config, found):
+        try:
+            size = header(source, thorough=False)[:2]
+        except (BadImage, OSError):
+            continue
+        first = first or size
+        if size != first:
+            return True
+    return False
 
 
 def _list(config: DataConfig) -> Listing:
@@ -122,18 +188,22 @@ def _list(config: DataConfig) -> Listing:
     return tables.list_parquet(file, columns)
 
 
-def _report_bad(found: Listing, bad: dict[int, str], skip: bool) -> None:
+def _report_bad(found: Listing, remaining: Listing, skip: bool) -> None:
     """Name the bad images, in the log or in a refusal."""
-    rows = "row " if found.root.is_file() else ""
-    named = [f"{rows}{found.paths[i]} ({reason})" for i, reason in sorted(bad.items())]
-    count = f"{len(bad):,} of {len(found):,} images cannot be used"
+    named = _named(remaining)
+    count = f"{len(named):,} of {len(found):,} images cannot be used"
     if not skip:
-        differ = any(filling.OTHER_SIZE in reason for reason in bad.values())
+        differ = any(filling.OTHER_SIZE in line for line in named)
         remedy = (
             "data.size=[HEIGHT,WIDTH] resizes all to one size" if differ else "data.bad_images=skip leaves them out"
         )
         raise UserError(f"{found.root}: {count}: {listing.first_of(named)}; {remedy}")
     log.warning("%s: %s and are left out: %s", found.root, count, ", ".join(named))
+
+
+def _named(remaining: Listing) -> list[str]:
+    """The images that cannot be read, with the reasons."""
+    return [f"{remaining.name_of(path)} ({reason})" for path, reason in remaining.bad]
 
 
 def _path(config: DataConfig, setting: str) -> Path:
@@ -164,7 +234,7 @@ def _first_size(config: DataConfig) -> tuple[int, int]:
         file = _path(config, "file")
         return _size_of(str(file), islice(tables.read_parquet(file, tables.image_column(file, _columns(config))), 100))
     found = _list(config)
-    return _size_of(str(found.root), _files(found))
+    return _size_of(str(found.root), _sources(config, found))
 
 
 def _size_of(root: str, sources: Iterable[Source]) -> tuple[int, int]:

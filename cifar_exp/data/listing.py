@@ -33,6 +33,7 @@ class Listing:
         splits: `"training"`, `"validation"` or `"test"` of each image; empty if nothing says so.
         groups: of the images, such as the patient; empty if nothing says so.
         remarks: a line on each thing that may be a mistake, such as files that are left out.
+        bad: path and reason of each image that cannot be read and is left out.
     """
 
     root: Path
@@ -41,9 +42,14 @@ class Listing:
     splits: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    bad: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def name_of(self, path: str) -> str:
+        """The name of an image in messages."""
+        return f"row {path}" if self.root.is_file() else path
 
     def to_parquet(self) -> bytes:
         """Path, label and split of each image, and its group if there are some, as the bytes of a Parquet file."""

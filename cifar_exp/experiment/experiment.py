@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,10 @@ from cifar_exp import console, plugins
 from cifar_exp.config import memory
 from cifar_exp.config.architecture import kinds, sizes
 from cifar_exp.config.schema import Config, flatten, reported
-from cifar_exp.data import datasets
+from cifar_exp.data import analysis, datasets, summary
+from cifar_exp.data.catalog import OFFICIAL
 from cifar_exp.data.datasets import Splits
+from cifar_exp.data.schema import DataConfig
 from cifar_exp.experiment import resume
 from cifar_exp.tracking import environment, fingerprint, initial_weights, package
 from cifar_exp.tracking.delivery import ARTIFACTS, MODEL
@@ -133,7 +136,7 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         # Figures are drawn in a thread while the device computes. The thread must not touch a model's variables: on JAX
         # they have no value during a Keras call.
         with ThreadPoolExecutor(1) as thread:
-            drawing = thread.submit(_draw_inputs, logged, config.model.name, splits, rows)
+            drawing = thread.submit(_draw_inputs, logged, config, splits, rows)
             history = _train(model, splits, config, logged, checkpoints, title)
             classifier = models.classifier(model, config.prediction.flip)
             curves = thread.submit(_draw_curves, logged, name, history)
@@ -206,7 +209,9 @@ def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere:
     runtime.check_backend()
     if not elsewhere:
         memory.check(config, on_gpu=runtime.may_use_gpu(config.training.device))
-    datasets.load(config.data)
+    splits = datasets.load(config.data)
+    if config.data.name not in OFFICIAL and config.data.name != "digits":
+        _warn_of_near_duplicates(config.data, splits.sha256)
     if config.training.device == "gpu" and not elsewhere:
         runtime.require_gpu()
     store = Store.of(config.tracking)
@@ -214,6 +219,15 @@ def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere:
         console.say_once(f"{store.uri} is away ({away}); what is logged waits in the run's folder until it is back")
     if config.training.start_from and config.training.start_from not in earlier:
         initial_weights.find(store, config.training.start_from)
+
+
+@cache
+def _warn_of_near_duplicates(config: DataConfig, sha256: str) -> None:
+    """Log which images of a user's own look the same in several splits, once for the same images."""
+    splits = datasets.load(config)
+    found = analysis.analyse(config.name, analysis.parts_of(splits), splits.classes, splits.source, splits.files)
+    if line := summary.near_duplicates(found):
+        log.warning("%s: %s; cifar-exp data shows them", splits.source, line)
 
 
 def run_id(folder: Path) -> str | None:
@@ -263,14 +277,20 @@ def _log_inputs(run: Run, config: Config, job: Job, splits: Splits, summary: str
     )
 
 
-def _draw_inputs(run: Run, model: str, splits: Splits, rows: list[LayerRow]) -> None:
-    from cifar_exp.evaluation import diagram, image_grids, style
+def _draw_inputs(run: Run, config: Config, splits: Splits, rows: list[LayerRow]) -> None:
+    from cifar_exp.evaluation import data_page, diagram, image_grids, style
 
-    title = f"{model}: {sum(row.parameters for row in rows):,} parameters"
+    title = f"{config.model.name}: {sum(row.parameters for row in rows):,} parameters"
     run.write("model/diagram.svg", style.to_svg(diagram.diagram(rows, title)))
     samples = image_grids.samples(splits.training.images, splits.training.labels, splits.classes)
     run.write("figures/samples.png", style.to_png(samples))
     run.upload("model", "figures")
+    parts = analysis.parts_of(splits)
+    found = analysis.analyse(config.data.name, parts, splits.classes, splits.source, splits.files)
+    files = analysis.of_files(config.data, found["sha256"])
+    run.write("data/report.json", json.dumps(analysis.report(found, files), indent=2))
+    run.write("data/report.html", data_page.render(found, parts, files))
+    run.upload("data")
 
 
 def _draw_curves(run: Run, name: str, history: History) -> None:

@@ -98,6 +98,7 @@ def _render(
         members = comparable.members
         pairs = report_pairs.pairwise([names[at] for at in members], [results[at] for at in members], comparable.images)
     folder = resources.files("cifar_exp.review") / "page"
+    evaluation = resources.files("cifar_exp.evaluation") / "page"
     with resources.as_file(folder) as path:
         environment = Environment(
             loader=FileSystemLoader(path), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -122,7 +123,8 @@ def _render(
             settings=_differing_settings(detailed),
             reproduce=[_reproduce(name, run) for name, run in zip(names, detailed, strict=True)],
             json=_json_for_script({"charts": drawn, "pairs": pairs}),
-            css=(path / "report.css").read_text(encoding="utf-8"),
+            css=(evaluation / "base.css").read_text(encoding="utf-8")
+            + (path / "report.css").read_text(encoding="utf-8"),
             scripts=scripts,
             hashes=[_csp_hash(script) for script in scripts],
         )

@@ -54,6 +54,8 @@ ARTIFACTS = {
     "config/config.yaml",
     "config/overrides.yaml",
     "config/environment.txt",
+    "data/report.html",
+    "data/report.json",
     "model/summary.txt",
     "model/diagram.svg",
     "figures/curves.png",

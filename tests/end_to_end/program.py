@@ -50,6 +50,7 @@ def environment(**variables: str) -> dict[str, str]:
     paths = [str(ROOT), *filter(None, [kept.get("PYTHONPATH")])]
     proxies = {name: NOWHERE for scheme in ("http_proxy", "https_proxy") for name in (scheme, scheme.upper())}
     own = dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost")
+    kept["CIFAR_EXP_CACHE"] = str(Path(tempfile.gettempdir()) / "cifar_exp_tests")  # not that of the user
     return kept | proxies | own | {"PYTHONPATH": os.pathsep.join(paths), "MLFLOW_DISABLE_TELEMETRY": "true"} | variables
 
 

@@ -1,0 +1,101 @@
+"""The page of a data set: one HTML file that loads nothing and has no scripts."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cifar_exp.data import summary
+from cifar_exp.data.analysis import TRAINING
+from cifar_exp.data.datasets import Images, Split
+from cifar_exp.evaluation.pictures import as_rgb
+
+_SIDE = 64  # pixels of the longer side of a picture
+_PIXEL_SIDE = 48  # pictures up to this side keep their pixels, larger ones become JPEG
+_SHOWN_CLASSES = 200  # with samples
+_GROUPS = 24  # groups of duplicates with pictures
+_MEMBERS = 6  # pictures of a group
+_BAD = 1000  # bad images that are listed
+
+
+def render(
+    found: Mapping[str, Any],
+    parts: Mapping[str, Split],
+    files: Mapping[str, Any] | None = None,
+    refusals: Sequence[str] = (),
+) -> str:
+    """Create the page. Everything on it is data, so all text is escaped.
+
+    Args:
+        found: as `data.analysis.analyse` gives it for `parts`.
+        parts: split -> images and labels.
+        files: as `data.headers.summarize` gives it, if the data set is made of files.
+        refusals: why a run would be refused.
+
+    Returns:
+        The page as HTML.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    with resources.as_file(resources.files("cifar_exp.evaluation") / "page") as path:
+        environment = Environment(
+            loader=FileSystemLoader(path), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        )
+        return environment.get_template("data.html").render(
+            found=found,
+            title=Path(found["source"]).name if files else found["name"],
+            css="".join((path / name).read_text(encoding="utf-8") for name in ("base.css", "data.css")),
+            remarks=summary.remarks(found, refusals),
+            facts=summary.facts(found, files),
+            files=files,
+            splits=sorted(found["counts"], key=lambda split: split != TRAINING),
+            most=max(map(max, found["counts"].values())),
+            samples=_samples(parts, found["classes"]),
+            copies=[
+                ("Same pixels", found["duplicates"], _groups(found["duplicates"], parts)),
+                ("Near duplicates", found["near_duplicates"], _groups(found["near_duplicates"], parts)),
+            ],
+            bad=found["bad"]["images"][:_BAD],
+        )
+
+
+def _samples(parts: Mapping[str, Split], classes: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Class name and pictures of random images of each class, the same each time."""
+    split = parts.get(TRAINING) or next(iter(parts.values()))
+    count = 10 if len(classes) <= 20 else 6 if len(classes) <= 100 else 3
+    generator = np.random.default_rng(0)
+    shown = []
+    for label, name in enumerate(classes[:_SHOWN_CLASSES]):
+        members = np.flatnonzero(split.labels == label)
+        chosen = np.sort(generator.choice(members, min(count, len(members)), replace=False))
+        shown.append((name, [_picture(image) for image in split.images[chosen]]))
+    return shown
+
+
+def _groups(copies: Mapping[str, Any], parts: Mapping[str, Split]) -> list[dict[str, Any]]:
+    """The first groups of duplicates with their pictures."""
+    shown = []
+    for group in copies["listed"][:_GROUPS]:
+        first = group["members"][:_MEMBERS]
+        members = [{**one, "picture": _picture(parts[one["split"]].images[one["index"]])} for one in first]
+        shown.append({"members": members, "hidden": group["images"] - len(members)})
+    return shown
+
+
+def _picture(image: Images) -> str:
+    """An image (H, W, C) as a data URI."""
+    from PIL import Image
+
+    picture = Image.fromarray(as_rgb(image))
+    small = max(picture.size) <= _PIXEL_SIDE
+    picture.thumbnail((_SIDE, _SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, **({"format": "PNG"} if small else {"format": "JPEG", "quality": 88, "subsampling": 0}))
+    kind = "png" if small else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
