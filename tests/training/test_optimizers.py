@@ -77,8 +77,9 @@ def test_adam_in_one_operation_comes_to_what_keras_does(
     fused = go_on(overrides, tmp_path)
     monkeypatch.setattr(optimizers, "FUSED", {})
     plain = go_on(overrides)
+    rel = 1e-3 if precision == "mixed_bfloat16" else 1e-4  # a weight that rounds the other way differs by 2**-8 there
     for name in ("train/loss", "val/loss"):
-        assert fused.history[name] == pytest.approx(plain.history[name], rel=1e-4)
+        assert fused.history[name] == pytest.approx(plain.history[name], rel=rel)
     for one, other in zip(fused.model.get_weights(), plain.model.get_weights(), strict=True):
         assert np.allclose(one, other, atol=1e-4)
 
