@@ -167,7 +167,6 @@ def _check(splits: Splits, description: Description, name: str) -> None:
             raise UserError(f"data={name}: labels of {part}: got {split.labels.max()}, expected 0 to {len(labels) - 1}")
 
 
-@lru_cache(maxsize=256)
 def describe(config: DataConfig) -> Description:
     """Describe a data set. This is cheap: every composition of a config asks for it.
 
@@ -177,6 +176,11 @@ def describe(config: DataConfig) -> Description:
     Raises:
         UserError: if there is no such data set.
     """
+    return _describe(replace(config, image_shape=MISSING, classes=MISSING))
+
+
+@lru_cache(maxsize=256)
+def _describe(config: DataConfig) -> Description:
     if config.labels and config.name != "cifar100":
         raise UserError(f"data.labels: got {config.labels}, expected null: only cifar100 has two kinds of labels")
     if official := OFFICIAL.get(config.name):

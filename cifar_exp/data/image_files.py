@@ -53,15 +53,8 @@ def describe(config: DataConfig) -> tuple[tuple[int, int, int], tuple[str, ...]]
     Raises:
         UserError: if a setting, the folder or file, or a column is missing.
     """
-    if config.name == "folder":
-        classes = listing.class_folders(_path(config, "dir"))
-    elif config.name == "csv":
-        classes = tables.csv_classes(_path(config, "file"), _columns(config))
-    else:
-        classes = tables.parquet_classes(_path(config, "file"), _columns(config))
-    decoder = _decoder(config)
-    height, width = decoder.size or _first_size(config)
-    return (height, width, decoder.channels), classes
+    classes = _classes(config)  # refuses what is missing before anything is listed
+    return _shape(config, None), classes
 
 
 def load(config: DataConfig) -> ImageFiles:
@@ -73,8 +66,8 @@ def load(config: DataConfig) -> ImageFiles:
     Raises:
         UserError: for bad images unless they are skipped, equal images in two splits, and all that listing refuses.
     """
-    shape, classes = describe(config)
-    found = _list(config)
+    classes, found = _classes(config), _list(config)
+    shape = _shape(config, found)
     for remark in found.remarks:
         log.warning("%s", remark)
     decoder = _decoder(config)
@@ -107,6 +100,14 @@ def load(config: DataConfig) -> ImageFiles:
     duplicates.check(assigned, entry.digests[kept], config.duplicates == "allow")
     images = MappedImages(entry.pixels, entry.digests, json.dumps(made_by), kept)
     return ImageFiles(images, assigned, classes, str(found.root.resolve()))
+
+
+def _classes(config: DataConfig) -> tuple[str, ...]:
+    if config.name == "folder":
+        return listing.class_folders(_path(config, "dir"))
+    if config.name == "csv":
+        return tables.csv_classes(_path(config, "file"), _columns(config))
+    return tables.parquet_classes(_path(config, "file"), _columns(config))
 
 
 def _files(found: Listing) -> Iterator[Path]:
@@ -154,13 +155,17 @@ def _decoder(config: DataConfig) -> Decoder:
     return Decoder(config.size, config.resize, config.color_mode)
 
 
-def _first_size(config: DataConfig) -> tuple[int, int]:
-    """Height and width of the first image that has some."""
+def _shape(config: DataConfig, found: Listing | None) -> tuple[int, int, int]:
+    """Height, width and channels of the images: as the settings say, or of the first image that has some."""
+    decoder = _decoder(config)
+    if decoder.size:
+        return (*decoder.size, decoder.channels)
     if config.name == "parquet":
         file = _path(config, "file")
-        return _size_of(str(file), islice(tables.read_parquet(file, tables.image_column(file, _columns(config))), 100))
-    found = _list(config)
-    return _size_of(str(found.root), _files(found))
+        sources: Iterable[Source] = tables.read_parquet(file, tables.image_column(file, _columns(config)))
+        return (*_size_of(str(file), islice(sources, 100)), decoder.channels)
+    found = found or _list(config)
+    return (*_size_of(str(found.root), _files(found)), decoder.channels)
 
 
 def _size_of(root: str, sources: Iterable[Source]) -> tuple[int, int]:

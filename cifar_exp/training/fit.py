@@ -25,7 +25,8 @@ from cifar_exp.training.normalization import fused
 from cifar_exp.training.shards import sharded, side_by_side
 from cifar_exp.training.state import Weights, capture, restore
 
-EVALUATION_BATCH = 500
+_EVALUATION_VALUES = 500 * 32 * 32 * 3  # of a batch in the validation: 500 images of CIFAR-10
+_FED_BYTES = 1 << 26  # images that are fed at once to a `Loop`: more take memory and save no time
 
 # metric name -> its value at each epoch, from epoch 1
 History = dict[str, list[float]]
@@ -94,6 +95,12 @@ def best_epoch(history: History) -> int:
     return accuracies.index(max(accuracies)) + 1
 
 
+def evaluation_batch(model: keras.Model) -> int:
+    """Images that a model is scored on at once: fewer if they are large, for they all are in memory as floats."""
+    values: int = math.prod(model.input_shape[1:])
+    return min(500, max(32, _EVALUATION_VALUES // values))
+
+
 def compiled(
     model: keras.Model, config: Config, images: int, weights: ClassWeights | None = None
 ) -> tuple[keras.Model, int]:
@@ -108,7 +115,8 @@ def compiled(
     steps = math.ceil(images / settings.batch_size)
     at_once, fed = min(settings.steps_per_execution, steps), settings.batch_size
     if isinstance(trained, Loop):
-        at_once, fed = 1, at_once * settings.batch_size
+        batch_bytes = settings.batch_size * math.prod(model.input_shape[1:])
+        at_once, fed = 1, max(1, min(at_once, _FED_BYTES // batch_bytes)) * settings.batch_size
     elif keras.backend.backend() == "torch":
         at_once = 1  # Keras refuses more on PyTorch, which returns to Python after each batch anyway
     trained.compile(
@@ -135,7 +143,7 @@ def _shards(config: Config, images: int) -> int:
 
 def _scored(model: keras.Model, images: int) -> keras.Model:
     """The same weights, for the validation: by what is wanted of them, whatever the training does to get there."""
-    scored = sharded(keras.Model(model.input, model.output), side_by_side(images, EVALUATION_BATCH))
+    scored = sharded(keras.Model(model.input, model.output), side_by_side(images, evaluation_batch(model)))
     scored.compile(loss=_cross_entropy(), metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")])
     return scored
 
@@ -190,7 +198,7 @@ def _train(
     images = batches(fed, shuffled.images, shuffled.labels)
     logs = model.fit(**images, shuffle=False, callbacks=[seeding], verbose=0).history
     seconds = time.perf_counter() - began
-    validation = batches(EVALUATION_BATCH, splits.validation.images, splits.validation.labels)
+    validation = batches(evaluation_batch(scored), splits.validation.images, splits.validation.labels)
     scores = scored.evaluate(**validation, return_dict=True, verbose=0)
     return {
         "train/loss": float(logs["loss"][0]),

@@ -28,7 +28,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("CIFAR_EXP_CACHE", str(tmp_path / "cache"))
     yield
     datasets.load.cache_clear()
-    datasets.describe.cache_clear()
+    datasets._describe.cache_clear()
 
 
 def label(index: int) -> str:
@@ -51,7 +51,7 @@ def folder(photos: Path) -> DataConfig:
 
 def load(config: DataConfig) -> datasets.Splits:
     datasets.load.cache_clear()
-    datasets.describe.cache_clear()
+    datasets._describe.cache_clear()
     return datasets.load(config)
 
 
