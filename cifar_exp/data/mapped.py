@@ -15,8 +15,8 @@ class MappedImages:
     """Images of a memory-mapped file, selected by index.
 
     Indexing with a number, a slice or an array of indices reads those images into memory. They are read from the file,
-    not from its mapping: the kernel maps up to 2 MB around each byte that is touched there, all of which would count as
-    memory of this process.
+    not from its mapping: the kernel maps several times as much as is touched there, all of which would count as memory
+    of this process.
 
     Attributes:
         shape: (N, H, W, C).
