@@ -36,14 +36,20 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         Exit code: 0, or 1 if a run could not be tested against the baseline.
     """
+    from dataclasses import replace
+
     from cifar_exp import console
-    from cifar_exp.review import comparison, paired, query, run_record, tables
+    from cifar_exp.review import comparison, paired, query, repeated, run_record, tables
 
     store = store_of(arguments)
     baseline = query.get(store, arguments.baseline) if arguments.baseline else None
     runs = selected.runs(arguments, store)
     records = [run_record.from_run(run) for run in runs]
-    compared = comparison.grouped(records, arguments.group) if arguments.group else comparison.compare(records)
+    if arguments.group:
+        compared = repeated.grouped(records, arguments.group)
+    else:
+        compared = comparison.compare(records)
+        compared = replace(compared, notes=(*compared.notes, *repeated.sentences(records)))
     problems: list[UserError] = []
     if baseline:
         tests = paired.compare_with_baseline(store, baseline, runs)

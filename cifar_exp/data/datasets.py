@@ -167,7 +167,6 @@ def _check(splits: Splits, description: Description, name: str) -> None:
             raise UserError(f"data={name}: labels of {part}: got {split.labels.max()}, expected 0 to {len(labels) - 1}")
 
 
-@lru_cache(maxsize=256)
 def describe(config: DataConfig) -> Description:
     """Describe a data set. This is cheap: every composition of a config asks for it.
 
@@ -178,6 +177,11 @@ def describe(config: DataConfig) -> Description:
         UserError: if there is no such data set.
     """
     _check_settings(config)
+    return _describe(replace(config, image_shape=MISSING, classes=MISSING))
+
+
+@lru_cache(maxsize=256)
+def _describe(config: DataConfig) -> Description:
     if official := OFFICIAL.get(config.name):
         return Description(official.image_shape, official.class_names(config), official.images)
     if config.name in FILES:

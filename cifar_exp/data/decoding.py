@@ -69,20 +69,25 @@ class Decoder:
         """
         from PIL import ImageOps
 
+        mode = COLOR_MODES[self.color_mode]
         with warnings.catch_warnings():
             _set_filters()
             try:
                 with _open(source) as opened:
                     extent = self._draft(opened)
-                    upright = _opaque(_eight_bits(ImageOps.exif_transpose(opened)))
-                    image = self._resized(upright.convert(COLOR_MODES[self.color_mode]), extent or upright.size)
+                    opened.load()  # some formats have what follows after the pixels
+                    # Pillow copies an image that is upright, or has the mode, already.
+                    turned = opened.getexif().get(_EXIF_ORIENTATION, 1) != 1
+                    upright = _opaque(_eight_bits(ImageOps.exif_transpose(opened) if turned else opened))
+                    converted = upright if upright.mode == mode else upright.convert(mode)
+                    pixels = np.asarray(self._resized(converted, extent or upright.size))
             except (BadImage, MemoryError):
                 raise
             except OSError as error:
                 raise BadImage(error.strerror or reason(error)) from error
             except Exception as error:  # the parsers of Pillow raise many kinds for damaged files
                 raise BadImage(f"damaged: {reason(error)}") from error
-        return np.asarray(image).reshape(image.height, image.width, self.channels)
+        return pixels.reshape(*pixels.shape[:2], self.channels)
 
     def _draft(self, opened: Image.Image) -> tuple[float, float] | None:
         """Let a JPEG decoder leave out detail that the final size has no room for.

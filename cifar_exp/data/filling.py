@@ -147,24 +147,24 @@ def _begin() -> None:
 
 
 def _decode(pixels: Path, block: int, images: list[Source], decoder: Decoder, image_shape: tuple[int, ...]) -> _Decoded:
-    """Decode a block and write its pixels to its place in the file."""
-    decoded = np.zeros((len(images), *image_shape), np.uint8)
+    """Decode a block and write its pixels to their place in the file."""
+    size = int(np.prod(image_shape))
     digests, bad = [], {}
-    for position, source in enumerate(images):
-        try:
-            content = _content(source)
-            digests.append(hashlib.sha256(content).digest())
-            image = decoder.decode(source if isinstance(source, np.ndarray) else content)
-            if image.shape != image_shape:
-                got, expected = (f"{shape[1]} x {shape[0]} pixels" for shape in (image.shape, image_shape))
-                raise BadImage(f"{got}, {OTHER_SIZE} {expected}")
-            decoded[position] = image
-        except (BadImage, OSError) as error:
-            reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-            bad[block * _BLOCK + position] = reason
-            digests += [bytes(32)] * (position + 1 - len(digests))
     with pixels.open("r+b", buffering=0) as file:
-        os.pwrite(file.fileno(), decoded.data, block * _BLOCK * decoded[0].nbytes)
+        for number, source in enumerate(images, block * _BLOCK):
+            digest = bytes(32)
+            try:
+                content = _content(source)
+                digest = hashlib.sha256(content).digest()
+                decoded = decoder.decode(source if isinstance(source, np.ndarray) else content)
+                if decoded.shape != image_shape:
+                    got, expected = (f"{shape[1]} x {shape[0]} pixels" for shape in (decoded.shape, image_shape))
+                    raise BadImage(f"{got}, {OTHER_SIZE} {expected}")
+            except (BadImage, OSError) as error:
+                decoded = np.zeros(image_shape, np.uint8)
+                bad[number] = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+            digests.append(digest)
+            os.pwrite(file.fileno(), decoded.data, number * size)
     return block, b"".join(digests), bad
 
 

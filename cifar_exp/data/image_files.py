@@ -56,15 +56,8 @@ def describe(config: DataConfig) -> tuple[tuple[int, int, int], tuple[str, ...]]
     Raises:
         UserError: if a setting, the folder or file, or a column is missing.
     """
-    if config.name == "folder":
-        classes = listing.class_folders(_path(config, "dir"))
-    elif config.name == "csv":
-        classes = tables.csv_classes(_path(config, "file"), _columns(config))
-    else:
-        classes = tables.parquet_classes(_path(config, "file"), _columns(config))
-    decoder = _decoder(config)
-    height, width = decoder.size or _first_size(config)
-    return (height, width, decoder.channels), classes
+    classes = _classes(config)  # refuses what is missing before anything is listed
+    return _shape(config, None), classes
 
 
 def load(config: DataConfig) -> ImageFiles:
@@ -76,8 +69,8 @@ def load(config: DataConfig) -> ImageFiles:
     Raises:
         UserError: for bad images unless they are skipped, equal images in two splits, and all that listing refuses.
     """
-    shape, classes = describe(config)
-    found = _list(config)
+    classes, found = _classes(config), _list(config)
+    shape = _shape(config, found)
     for remark in found.remarks:
         log.warning("%s", remark)
     remaining, images, digests = _decode(config, found, shape)
@@ -113,7 +106,7 @@ def inspect(config: DataConfig) -> tuple[ImageFiles, list[str]]:
         refusals.append(
             "the images have several sizes (here they are cropped to 64 x 64): set data.size=[HEIGHT,WIDTH]"
         )
-    shape, classes = describe(config)
+    shape, classes = _shape(config, found), _classes(config)
     remaining, images, digests = _decode(config, found, shape)
     if not len(remaining):
         raise UserError(f"{found.root}: no image can be read: {listing.first_of(_named(remaining))}")
@@ -131,6 +124,14 @@ def inspect(config: DataConfig) -> tuple[ImageFiles, list[str]]:
 def sources(config: DataConfig) -> Iterable[Source]:
     """The files, or the contents of the rows, of all images that the config selects, in their order."""
     return _sources(config, _list(config))
+
+
+def _classes(config: DataConfig) -> tuple[str, ...]:
+    if config.name == "folder":
+        return listing.class_folders(_path(config, "dir"))
+    if config.name == "csv":
+        return tables.csv_classes(_path(config, "file"), _columns(config))
+    return tables.parquet_classes(_path(config, "file"), _columns(config))
 
 
 def _sources(config: DataConfig, found: Listing) -> Iterable[Source]:
@@ -228,13 +229,17 @@ def _decoder(config: DataConfig) -> Decoder:
     return Decoder(config.size, config.resize, config.color_mode)
 
 
-def _first_size(config: DataConfig) -> tuple[int, int]:
-    """Height and width of the first image that has some."""
+def _shape(config: DataConfig, found: Listing | None) -> tuple[int, int, int]:
+    """Height, width and channels of the images: as the settings say, or of the first image that has some."""
+    decoder = _decoder(config)
+    if decoder.size:
+        return (*decoder.size, decoder.channels)
     if config.name == "parquet":
         file = _path(config, "file")
-        return _size_of(str(file), islice(tables.read_parquet(file, tables.image_column(file, _columns(config))), 100))
-    found = _list(config)
-    return _size_of(str(found.root), _sources(config, found))
+        sources: Iterable[Source] = tables.read_parquet(file, tables.image_column(file, _columns(config)))
+        return (*_size_of(str(file), islice(sources, 100)), decoder.channels)
+    found = found or _list(config)
+    return (*_size_of(str(found.root), _sources(config, found)), decoder.channels)
 
 
 def _size_of(root: str, sources: Iterable[Source]) -> tuple[int, int]:

@@ -171,7 +171,7 @@ def is_hidden(name: str) -> bool:
 
 def is_image(name: str) -> bool:
     """Whether a file has the extension of an image."""
-    return os.path.splitext(name)[1].lower() in EXTENSIONS
+    return f".{name.rpartition('.')[2].lower()}" in EXTENSIONS  # os.path.splitext is slow for many files
 
 
 def _images(root: Path, prefix: str, classes: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_exp.errors import UserError
-from cifar_exp.review import charts, comparison, paired, report_pairs, run_record, run_results, tables
+from cifar_exp.review import charts, comparison, paired, repeated, report_pairs, run_record, run_results, tables
 from cifar_exp.review.comparison import Comparison
 from cifar_exp.review.query import SHORT_ID
 from cifar_exp.review.run_record import RunRecord
@@ -112,7 +112,7 @@ def _render(
             detailed=len(detailed),
             table=_table(compared),
             links=[links.get(run.id or "") for run in runs],
-            seeds=_over_seeds(runs, compared.notes),
+            repeated=_repeated(runs, compared.notes),
             names=names,
             styles=charts.trace_styles(len(detailed)),
             charts=drawn,
@@ -180,14 +180,16 @@ def _table(compared: Comparison) -> dict[str, Any]:
     }
 
 
-def _over_seeds(runs: Sequence[RunRecord], shown_notes: Sequence[str]) -> dict[str, Any] | None:
-    """Table of the runs grouped over seeds, without the notes already shown; `None` if no seed was repeated."""
-    if len({run.params.get("seed") for run in runs if run.accuracy is not None}) < 2:
-        return None
-    grouped = comparison.grouped(runs)
-    if not (grouped.frame["n"] > 1).any():
-        return None
-    return _table(replace(grouped, notes=tuple(note for note in grouped.notes if note not in shown_notes)))
+def _repeated(runs: Sequence[RunRecord], shown_notes: Sequence[str]) -> list[dict[str, Any]]:
+    """Tables of the runs grouped over folds and over seeds, if some were repeated, without the notes already shown."""
+    shown = []
+    for key, values in repeated.REPETITIONS.items():
+        groups = repeated.repeated(runs, key)
+        if groups:
+            grouped = repeated.grouped([run for group in groups for run in group], key)
+            notes = tuple(note for note in grouped.notes if note not in shown_notes)
+            shown.append({"id": values, "title": f"Over {values}", "table": _table(replace(grouped, notes=notes))})
+    return shown
 
 
 def _class_scores(runs: Sequence[RunRecord]) -> dict[str, Any]:

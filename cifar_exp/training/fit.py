@@ -25,7 +25,8 @@ from cifar_exp.training.normalization import fuse_batch_normalization
 from cifar_exp.training.shards import shard_count, split_into_shards
 from cifar_exp.training.state import Weights, capture, restore
 
-EVALUATION_BATCH = 500
+_EVALUATION_VALUES = 500 * 32 * 32 * 3  # of a batch in the validation: 500 images of CIFAR-10
+_FED_BYTES = 1 << 26  # images that are fed at once to a `Loop`: more take memory and save no time
 
 # metric name -> value of each epoch, from epoch 1
 History = dict[str, list[float]]
@@ -96,6 +97,12 @@ def best_epoch(history: History) -> int:
     return accuracies.index(max(accuracies)) + 1
 
 
+def evaluation_batch(model: keras.Model) -> int:
+    """Return the number of images that are scored at once: fewer of large ones, which are all in memory as floats."""
+    values: int = math.prod(model.input_shape[1:])
+    return min(500, max(32, _EVALUATION_VALUES // values))
+
+
 def compile_model(
     model: keras.Model, config: Config, images: int, weights: ClassWeights | None = None
 ) -> tuple[keras.Model, int]:
@@ -121,7 +128,8 @@ def compile_model(
     steps = math.ceil(images / settings.batch_size)
     at_once, images_per_call = min(settings.steps_per_execution, steps), settings.batch_size
     if isinstance(trained, Loop):
-        at_once, images_per_call = 1, at_once * settings.batch_size
+        batch_bytes = settings.batch_size * math.prod(model.input_shape[1:])
+        at_once, images_per_call = 1, max(1, min(at_once, _FED_BYTES // batch_bytes)) * settings.batch_size
     elif keras.backend.backend() == "torch":
         at_once = 1  # Keras allows only 1 on PyTorch, which returns to Python after each batch anyway
     trained.compile(
@@ -149,7 +157,7 @@ def _shards(config: Config, images: int) -> int:
 
 def _scored(model: keras.Model, images: int) -> keras.Model:
     """Compile a model with the same weights for validation: no augmentation, label smoothing or class weights."""
-    scored = split_into_shards(keras.Model(model.input, model.output), shard_count(images, EVALUATION_BATCH))
+    scored = split_into_shards(keras.Model(model.input, model.output), shard_count(images, evaluation_batch(model)))
     scored.compile(loss=_cross_entropy(), metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")])
     return scored
 
@@ -207,7 +215,7 @@ def _train(
     images = batches(images_per_call, shuffled.images, shuffled.labels)
     logs = model.fit(**images, shuffle=False, callbacks=[seeding], verbose=0).history
     seconds = time.perf_counter() - began
-    validation = batches(EVALUATION_BATCH, splits.validation.images, splits.validation.labels)
+    validation = batches(evaluation_batch(scored), splits.validation.images, splits.validation.labels)
     scores = scored.evaluate(**validation, return_dict=True, verbose=0)
     return {
         "train/loss": float(logs["loss"][0]),

@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from cifar_exp.data import datasets
+from cifar_exp.data import datasets, listing
 from cifar_exp.data.mapped import MappedImages
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
@@ -28,7 +28,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("CIFAR_EXP_CACHE", str(tmp_path / "cache"))
     yield
     datasets.load.cache_clear()
-    datasets.describe.cache_clear()
+    datasets._describe.cache_clear()
 
 
 def label(index: int) -> str:
@@ -51,7 +51,7 @@ def folder(photos: Path) -> DataConfig:
 
 def load(config: DataConfig) -> datasets.Splits:
     datasets.load.cache_clear()
-    datasets.describe.cache_clear()
+    datasets._describe.cache_clear()
     return datasets.load(config)
 
 
@@ -106,6 +106,18 @@ def test_images_larger_than_memory_stay_in_their_file(folder: DataConfig, monkey
         assert part.images.shape == in_memory.images.shape
     assert mapped.sha256 == load(folder).sha256
     assert mapped.training.sha256 != mapped.training.take(np.arange(40)).sha256
+
+
+def test_a_folder_is_listed_once_for_its_description_and_once_for_its_images(
+    folder: DataConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, list_folder = [], listing.list_folder
+    monkeypatch.setattr(listing, "list_folder", lambda root: listed.append(root) or list_folder(root))
+    description = datasets.describe(folder)
+    composed = replace(folder, image_shape=description.image_shape, classes=len(description.class_names))
+    assert datasets.describe(composed) is description
+    datasets.load(composed)
+    assert len(listed) == 2
 
 
 def test_sizes_are_refused_unless_all_are_the_same_or_one_is_chosen(folder: DataConfig, photos: Path) -> None:

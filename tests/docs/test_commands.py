@@ -202,7 +202,7 @@ def test_a_printed_command_is_one_that_there_is(
     command: str, my_conf: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     said = words(command)
-    if {"data=folder", "data=csv", "data=parquet"} & set(said):
+    if {"data=folder", "data=csv", "data=parquet", "data=my_set"} & set(said):
         make_images(tmp_path)
         monkeypatch.chdir(tmp_path)
     if "hydra/launcher=slurm" in said:

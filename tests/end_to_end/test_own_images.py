@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import program
 import pytest
+import requests
+import server_process
 from mlflow.entities import Run
 from PIL import Image
 
-from cifar_exp.data import datasets
+from cifar_exp.data import datasets, image_files
 from cifar_exp.data.schema import DataConfig
 
 TRAINING = (
@@ -29,7 +31,14 @@ FORMS = {
     "folder": ("data=folder", "data.dir=photos"),
     "csv": ("data=csv", "data.file=labels.csv", "data.dir=images", "data.split_column=split"),
     "parquet": ("data=parquet", "data.file=digits.parquet", "data.split_column=split"),
+    "my_set": ("--config-dir", "my_conf", "data=my_set"),
+    "small": ("data=folder", "data.dir=photos", "data.size=[20,24]", "data.color_mode=grayscale"),
 }
+MY_SET = """
+defaults: [folder]
+dir: photos
+split_seed: 7
+"""
 
 
 def write_images(folder: Path) -> None:
@@ -54,6 +63,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With the images, and a finished run on each form of them."""
     folder = tmp_path_factory.mktemp("own_images")
     write_images(folder)
+    my_set = folder / "my_conf" / "data" / "my_set.yaml"
+    my_set.parent.mkdir(parents=True)
+    my_set.write_text(MY_SET)
     for name, data in FORMS.items():
         cache = {"CIFAR_EXP_CACHE": str(folder / "cache")}
         allowed = () if name == "digits" else ("data.duplicates=allow",)
@@ -93,6 +105,40 @@ def test_a_run_on_a_folder_is_used_as_any_other(folder: Path, runs: dict[str, Ru
     reproduced = program.execute([*again, "data.dir=photos"], folder)
     assert reproduced.returncode == 0, reproduced.stderr
     assert "Equal to the last bit." in reproduced.stdout
+
+
+def test_a_choice_of_ones_own_is_what_it_says(folder: Path, runs: dict[str, Run]) -> None:
+    params = runs["my_set"].data.params
+    assert (params["data.name"], params["data.dir"], params["data.split_seed"]) == ("folder", "photos", "7")
+    said = program.execute([*program.PROGRAM, "--config-dir", "my_conf", "data=my_sett"], folder)
+    assert said.returncode == 2 and "did you mean 'my_set'?" in said.stderr
+
+
+def test_mlflow_serves_a_model_of_another_image_shape(
+    folder: Path, runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CIFAR_EXP_CACHE", str(folder / "cache"))
+    (output,) = runs["small"].outputs.model_outputs
+    client = program.client(folder)
+    logged = pd.read_parquet(
+        program.artifact(client, runs["small"].info.run_id, "evaluation/predictions.parquet", tmp_path)
+    )
+    import mlflow.pyfunc
+
+    loaded = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
+    (given,) = loaded.metadata.signature.inputs
+    assert (given.type, given.shape) == (np.dtype("uint8"), (-1, 20, 24, 1))
+    splits = image_files.load(DataConfig("folder", dir=str(folder / "photos"), size=(20, 24), color_mode="grayscale"))
+    images = splits.images[np.flatnonzero(np.array(splits.listing.splits) == "test")[:3]]
+    wrong = images[:, :, :20]
+    with server_process.scoring(f"models:/{output.model_id}", client.tracking_uri, tmp_path) as uri:
+        answers = [
+            requests.post(f"{uri}/invocations", json={"inputs": given.tolist()}, timeout=60)
+            for given in (images, wrong)
+        ]
+    served = np.array(answers[0].json()["predictions"])
+    assert np.allclose(served, logged.filter(like="p_").to_numpy()[:3], atol=1e-5)
+    assert answers[1].status_code == 400 and "(-1, 20, 24, 1)" in answers[1].text
 
 
 def test_a_changed_image_is_noticed(folder: Path, runs: dict[str, Run]) -> None:

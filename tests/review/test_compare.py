@@ -19,7 +19,7 @@ from scipy import stats
 from twelve import Twelve
 
 from cifar_exp.errors import UserError
-from cifar_exp.review import comparison, paired, query, run_record, tables
+from cifar_exp.review import comparison, paired, query, repeated, run_record, tables
 from cifar_exp.review.run_record import RunRecord
 
 PARAMETERS = ("model.name", "optimizer.name", "optimizer.learning_rate", "seed")
@@ -115,13 +115,13 @@ def test_of_runs_with_one_seed_the_last_counts_and_one_run_has_no_interval(twelv
         runs[0], id="later", start_time=runs[0].start_time + 1, metrics={**runs[0].metrics, "test/accuracy": 0.25}
     )
     unfinished = replace(runs[0], id="unfinished", metrics={})
-    shown = comparison.grouped([later, *runs, unfinished])
+    shown = repeated.grouped([later, *runs, unfinished])
     (row,) = shown.frame.to_dict("records")
     assert (row["n"], row["mean"], row["run_ids"]) == (1, 0.25, "later")
     assert pd.isna(row["std"]) and pd.isna(row["low"])
     assert {"1 left out: a later run has the same seed", "1 left out: without a test accuracy"} <= set(shown.notes)
     with pytest.raises(UserError, match="none of these runs has a test accuracy"):
-        comparison.grouped([unfinished])
+        repeated.grouped([unfinished])
 
 
 def test_each_is_tested_against_the_baseline(compare: Compare, twelve: Twelve, logged: dict[str, Any]) -> None:

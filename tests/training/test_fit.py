@@ -243,3 +243,17 @@ def test_the_order_of_the_images_is_a_function_of_seed_and_epoch(monkeypatch: py
         assert not np.array_equal(shuffled, splits.training.images)
         assert np.array_equal(np.sort(shuffled, axis=0), np.sort(splits.training.images, axis=0))
     assert not np.array_equal(first, second) and not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fed", "scored"),
+    [((28, 28, 1), 1024, 500), ((32, 32, 3), 1024, 500), ((64, 64, 3), 1024, 125), ((256, 256, 3), 320, 32)],
+)
+def test_of_large_images_fewer_are_in_memory_at_once(
+    shape: tuple[int, int, int], fed: int, scored: int, compose: Compose
+) -> None:
+    layers = "model.layers=[GlobalAveragePooling2D,{Dense:{units:10}}]"
+    config = compose("data=digits", "model=dense", layers, "training.deterministic=true")
+    model, _ = models.build(config.model, shape)
+    assert fitting.evaluation_batch(model) == scored
+    assert fitting.compile_model(model, config, images=50_000)[1] == fed
