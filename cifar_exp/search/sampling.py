@@ -113,7 +113,8 @@ def _quasi_random(space: Space, seed: int, number: int) -> Point:
     from scipy.stats import qmc
 
     sequence = qmc.Sobol(len(space.dimensions), rng=np.random.default_rng(seed))
-    sequence.fast_forward(number - 1)
+    if number > 1:
+        sequence.fast_forward(number - 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one point is not a power of two, over all trials it does not matter
         (shares,) = sequence.random(1)

@@ -166,6 +166,7 @@ def table(jobs: Sequence[JobResult]) -> pd.DataFrame:
     rows = []
     for number, job in enumerate(jobs, 1):
         metrics = job.metrics or {}
+        accuracies = (job.history or {}).get("val/accuracy")  # a pruned trial has no final metrics
         rows.append(
             {
                 "job": number,
@@ -173,7 +174,7 @@ def table(jobs: Sequence[JobResult]) -> pd.DataFrame:
                 "status": job.status,
                 "test/accuracy": metrics.get("test/accuracy"),
                 "test/loss": metrics.get("test/loss"),
-                "val/best_accuracy": metrics.get("val/best_accuracy"),
+                "val/best_accuracy": metrics.get("val/best_accuracy", max(accuracies) if accuracies else None),
                 "parameters": metrics.get("model/parameters"),
                 "seconds": round(job.seconds, 1),
                 "run_id": job.run_id,
