@@ -13,6 +13,7 @@ from cifar_exp.commands import (
     data,
     doctor,
     predict,
+    preset,
     promote,
     report,
     reproduce,
@@ -24,7 +25,7 @@ from cifar_exp.commands.parser import Parser, store_options
 from cifar_exp.errors import Diverged, OutOfMemory, UserError
 
 # In the order of --help.
-_COMMANDS = (data, compare, report, review, promote, champion, predict, sources, sync, reproduce, doctor)
+_COMMANDS = (data, compare, report, review, promote, champion, predict, preset, sources, sync, reproduce, doctor)
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ from cifar_exp.config.schema import AugmentationConfig, Config, EarlyStoppingCon
 from cifar_exp.data.datasets import Splits
 from cifar_exp.data.weights import Weights as ClassWeights
 from cifar_exp.data.weights import class_weights
-from cifar_exp.errors import Diverged, UserError
+from cifar_exp.errors import Diverged, Pruned, UserError
 from cifar_exp.training import optimizers
 from cifar_exp.training.augmentation import Augment
 from cifar_exp.training.checkpoint import Checkpoint, Checkpoints
@@ -31,10 +31,17 @@ _FED_BYTES = 1 << 26  # images that are fed at once to a `Loop`: more take memor
 # metric name -> value of each epoch, from epoch 1
 History = dict[str, list[float]]
 OnEpoch = Callable[[int, dict[str, float]], None]
+# epoch, from 1, and the history up to it -> whether the training is to pause there
+Pauses = Callable[[int, History], bool]
 
 
 def fit(
-    model: keras.Model, splits: Splits, config: Config, on_epoch: OnEpoch, checkpoints: Checkpoints | None = None
+    model: keras.Model,
+    splits: Splits,
+    config: Config,
+    on_epoch: OnEpoch,
+    checkpoints: Checkpoints | None = None,
+    pauses: Pauses | None = None,
 ) -> History:
     """Train a model in place.
 
@@ -46,12 +53,15 @@ def fit(
         checkpoints: of this training. It resumes from the newest one, and `on_epoch` is called for later epochs only.
             An epoch is saved before `on_epoch` is called. If a process is killed in between, `on_epoch` is never called
             for that epoch, but the returned history contains it.
+        pauses: called after each epoch but the last, and before the first if the training resumes from a checkpoint.
+            An epoch after which the training pauses is saved, whatever `training.checkpoint.every` says.
 
     Returns:
         The metrics of all epochs, including those before an interruption.
 
     Raises:
         Diverged: after the first epoch whose loss is not finite.
+        Pruned: after an epoch at which the training pauses.
         UserError: if a checkpoint does not fit the model and optimizer, or the last batch is smaller than the number of
             ghost batches.
         OSError: if a checkpoint cannot be written.
@@ -69,7 +79,10 @@ def fit(
         if _restores(stopping) and best is None:
             best = trained.get_weights()
     epoch = len(history.get("val/accuracy", ()))
+    if pauses and 0 < epoch < settings.epochs and not _stops(history, stopping) and pauses(epoch, history):
+        raise Pruned(epoch)
     while epoch < settings.epochs and not _stops(history, stopping):
+        paused = False
         epoch += 1
         metrics = _train(trained, images_per_call, scored, splits, config.seed, epoch)
         for name, value in metrics.items():
@@ -80,12 +93,15 @@ def fit(
             if _restores(stopping) and improved:
                 best = trained.get_weights()
             last = epoch == settings.epochs or _stops(history, stopping)
-            if checkpoints and every and (last or epoch % every == 0):
+            paused = pauses is not None and not last and pauses(epoch, history)
+            if checkpoints and (paused or (every and (last or epoch % every == 0))):
                 state = capture(trained, None if improved else best)
                 checkpoints.save(Checkpoint(history, state))
         on_epoch(epoch, metrics)
         if infinite:
             raise Diverged(f"diverged in epoch {epoch}: {infinite} is {metrics[infinite]}")
+        if paused:
+            raise Pruned(epoch)
     if best is not None:
         trained.set_weights(best)
     return history
