@@ -17,6 +17,7 @@ from cifar_exp.config import composition
 from cifar_exp.errors import Diverged, OutOfMemory, UserError
 from cifar_exp.experiment import experiment
 from cifar_exp.sweep import job
+from cifar_exp.sweep.job import Ask
 from cifar_exp.training import runtime
 
 
@@ -32,10 +33,11 @@ def main() -> int:
     streams.tolerate_missing_readers(also_full_disks=not only_asks)
     console.set_up()
     raised: list[Exception] = []
+    asks: list[Ask] = []
 
     def task(composed: DictConfig) -> None:
         try:
-            job.run(composed)
+            job.run(composed, ask=next(iter(asks), None))
         except Exception as error:  # Hydra would print further lines
             raised.append(error)
 
@@ -55,11 +57,17 @@ def main() -> int:
         from cifar_exp.sweep import launcher
 
         parallel = launcher.chosen(plan.launcher)
-        command = shlex.join(sys.argv[1:])
+        given = sys.argv[1:]
+        command = shlex.join(given)
+        if plan.space:
+            from cifar_exp.search import run as search
+
+            settings = search.check(plan)
+            asks.append(search.ask)
         if plan.folder and not plan.is_named:
             from cifar_exp.sweep import parent
 
-            if name := parent.find_earlier(plan, command):
+            if name := parent.find_earlier(plan, search.identity(given) if plan.space else command):
                 again = [*arguments.overrides, f"sweep.name={name}"]
                 plan = composition.plan(again, arguments.multirun, arguments.config_dir)
         sys.argv += plan.hand_over()  # Hydra reads sys.argv
@@ -72,6 +80,8 @@ def main() -> int:
             for error in raised:
                 raise error
             return 0
+        if plan.space:
+            return search.run(plan, settings, app, given)
         from cifar_exp.sweep import run as sweep
 
         return sweep.run(plan, app, command)

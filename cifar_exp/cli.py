@@ -12,6 +12,7 @@ from cifar_exp.commands import (
     compare,
     doctor,
     predict,
+    preset,
     promote,
     report,
     reproduce,
@@ -23,7 +24,7 @@ from cifar_exp.commands.parser import Parser, store_options
 from cifar_exp.errors import Diverged, OutOfMemory, UserError
 
 # In the order of --help.
-_COMMANDS = (compare, report, review, promote, champion, predict, sources, sync, reproduce, doctor)
+_COMMANDS = (compare, report, review, promote, champion, predict, preset, sources, sync, reproduce, doctor)
 
 
 def main() -> int:

@@ -18,6 +18,14 @@ class Diverged(Exception):
     """Raised when the training loss is NaN or infinite."""
 
 
+class Pruned(Exception):
+    """Raised when a search pauses a training after an epoch. It may go on later from the checkpoint of this epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"pruned after epoch {epoch}")
+        self.epoch = epoch
+
+
 class OutOfMemory(Exception):
     """Raised when a training needs more memory than the machine or its GPU has."""
 

@@ -24,9 +24,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from cifar_exp import plugins
-from cifar_exp.config import checks, from_data, overrides, schema, yaml_files
+from cifar_exp.config import checks, from_data, overrides, schema, space, yaml_files
 from cifar_exp.config.loader import Loader
 from cifar_exp.config.schema import Config
+from cifar_exp.config.space import Space
 from cifar_exp.errors import UserError, did_you_mean
 
 _PACKAGE = Path(__file__).parent.parent
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 _SAID_EVERY = 2.0  # seconds
 _FEW = 20  # jobs take less than that to check
+_SEARCH = "hydra_plugins.cifar_exp_search.SearchSweeper"
 _SWEEPER = "hydra_plugins.cifar_exp_sweeper.PlannedSweeper"
 _handed_over: list[list[str]] = []
 
@@ -48,7 +50,10 @@ for _entry in entry_points(group=plugins.DATASETS):  # data=NAME needs no file
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line will run: one job, or the jobs of a sweep in their order."""
+    """What a command line will run: one job, the jobs of a sweep in their order, or the space of a search.
+
+    The jobs of a search are those that were checked: together they have every choice and both ends of every range.
+    """
 
     jobs: tuple[Config, ...]
     overrides: tuple[tuple[str, ...], ...]  # of each job
@@ -59,6 +64,15 @@ class Plan:
     launcher: DictConfig | None = None  # Hydra's choice of what runs them
     is_basic: bool = False  # Hydra's own sweeper, in place of which the planned jobs are handed to the launcher
     of_the_sweep: tuple[str, ...] = ()  # overrides that every job is given as well: sweep.retries=2
+    space: Space | None = None  # of a search
+    fixed: tuple[str, ...] = ()  # overrides of a search that all of its trials have
+    sweeper: DictConfig | None = None  # Hydra's choice of what chooses them
+
+    @property
+    def count(self) -> int:
+        """Number of jobs; of a search, the number of trials that is asked for."""
+        wanted = self.sweeper.get("n_trials") if self.space and self.sweeper else None
+        return max(1, wanted) if isinstance(wanted, int) else len(self.jobs)
 
     def check(self, check: Callable[[Config, Collection[str]], None]) -> None:
         """Let `check` refuse any job, given the names of those before it; its refusal then names the job."""
@@ -78,7 +92,7 @@ class Plan:
         Returns:
             What to add to the command line of Hydra.
         """
-        if not self.is_basic:
+        if not self.is_basic:  # a search adds them to each of its jobs
             return self.arguments
         _handed_over[:] = [[*job, *self.of_the_sweep, *self.arguments] for job in self.overrides]
         return [f"hydra.sweeper._target_={_SWEEPER}", *self.arguments]
@@ -89,7 +103,7 @@ class Plan:
         if self.folder is None:
             return []
         varies = ",".join(f"'{key}'" for key in self.varies)
-        return [f"sweep.name={self.sweep_name}", f"sweep.varies=[{varies}]", f"sweep.jobs={len(self.jobs)}"]
+        return [f"sweep.name={self.sweep_name}", f"sweep.varies=[{varies}]", f"sweep.jobs={self.count}"]
 
 
 def plan(arguments: Sequence[str], multirun: bool, config_dir: str | None = None) -> Plan:
@@ -105,12 +119,17 @@ def plan(arguments: Sequence[str], multirun: bool, config_dir: str | None = None
     """
     with initialize_config_dir(str(CONF), version_base="1.3"):
         search = [f"hydra.searchpath=['file://{_folder(config_dir)}']"] if config_dir else []
-        parsed = _parse(arguments)
+        parsed = _parse(arguments, intervals=True)
         # Without the knobs of a model: in a sweep they may be those of the swept models alone.
         fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
         base = _compose([*search, *(o for o in fixed if not o.lstrip("+~").startswith("model."))])
+        is_search = base.hydra.sweeper.get("_target_") == _SEARCH
+        if not is_search:
+            overrides.refuse_intervals(parsed)
         if multirun or base.hydra.mode == RunMode.MULTIRUN:
-            return _plan_sweep(parsed, base, search)
+            return (_plan_search if is_search else _plan_sweep)(parsed, base, search)
+        if is_search:
+            raise UserError("hydra/sweeper=search: several trials are a sweep: add -m")
         for override in parsed:
             if override.is_sweep_override():
                 raise UserError(f"{override.input_line}: several values are a sweep: add -m")
@@ -130,10 +149,7 @@ def _plan_sweep(parsed: list[Override], base: DictConfig, search: list[str]) -> 
         if override.is_sweep_override() and override.key_or_group.startswith(("hydra", "sweep.")):
             raise UserError(f"{override.input_line}: got several values, expected one: it is set for the whole sweep")
     parsed = swept + [o for o in parsed if not str(o.input_line).lstrip("+~").startswith("hydra")]
-    is_named = bool(base.sweep.name)
-    if not is_named:  # hydra.sweep.dir refers to it
-        base.sweep.name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{uuid4().hex[:4]}"
-    checks.check_sweep(base.sweep.name, base.sweep.retries)
+    is_named = _name(base)
     # As Hydra's own sweeper does: a key that is given twice has its last values, at its first place.
     lists = {o.get_key_element(): [f"{o.get_key_element()}={v}" for v in overrides.values(o)] for o in parsed}
     jobs = tuple(_of_a_job(job) for job in product(*lists.values()))
@@ -153,8 +169,66 @@ def _plan_sweep(parsed: list[Override], base: DictConfig, search: list[str]) -> 
         is_named,
         base.hydra.launcher,
         is_basic=str(base.hydra.sweeper.get("_target_")).endswith(".BasicSweeper"),
-        of_the_sweep=tuple(str(o.input_line) for o in parsed if o.key_or_group.startswith("sweep.")),
+        of_the_sweep=_of_the_sweep(parsed),
     )
+
+
+def _plan_search(parsed: list[Override], base: DictConfig, search: list[str]) -> Plan:
+    """Check every choice and both ends of every range; the trials are composed when they are asked for."""
+    loader = GlobalHydra.instance().config_loader()
+    params = [f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()]
+    parsed = _parse(params, intervals=True) + [
+        o for o in parsed if not str(o.input_line).lstrip("+~").startswith("hydra")
+    ]
+    for override in parsed:
+        if override.is_sweep_override() and override.key_or_group.startswith(("hydra", "sweep.")):
+            raise UserError(f"{override.input_line}: got several values, expected one: it is set for the whole search")
+    is_named = _name(base)
+    settings = [o for o in parsed if not o.key_or_group.startswith("sweep.")]
+    fixed = {o.get_key_element(): o for o in settings if not o.is_sweep_override()}
+    section: Any = OmegaConf.to_container(base.search, resolve=False)
+    choices = {str(group): str(choice) for group, choice in base.hydra.runtime.choices.items()}
+    chosen = {key: o.get_value_element_as_str() for key, o in fixed.items()}
+    found = space.of([o for o in settings if o.is_sweep_override()], section, chosen, choices, loader)
+    if not found.dimensions:
+        raise UserError(
+            "hydra/sweeper=search: no setting has several values; give a range, such as "
+            "'optimizer.learning_rate=tag(log,interval(1e-4,1e-1))', or drop hydra/sweeper=search"
+        )
+    common = tuple(str(o.input_line) for o in fixed.values())
+    jobs = tuple((*common, *found.overrides(point)) for point in found.checked_points())
+    checked = []
+    for _, job in _announced(jobs):
+        try:
+            checked.append(_checked([*search, *job]))
+        except UserError as error:
+            raise UserError(f"a trial with {' '.join(job[len(common) :])} cannot run: {error}") from error
+    return Plan(
+        tuple(checked),
+        jobs,
+        Path(base.hydra.sweep.dir),
+        base.sweep.name,
+        found.keys,
+        is_named,
+        base.hydra.launcher,
+        of_the_sweep=_of_the_sweep(parsed),
+        space=found,
+        fixed=common,
+        sweeper=base.hydra.sweeper,
+    )
+
+
+def _name(base: DictConfig) -> bool:
+    """Give the sweep a name if it has none, to which hydra.sweep.dir refers; return whether it had one."""
+    is_named = bool(base.sweep.name)
+    if not is_named:
+        base.sweep.name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{uuid4().hex[:4]}"
+    checks.check_sweep(base.sweep.name, base.sweep.retries)
+    return is_named
+
+
+def _of_the_sweep(parsed: Sequence[Override]) -> tuple[str, ...]:
+    return tuple(str(o.input_line) for o in parsed if o.key_or_group.startswith("sweep."))
 
 
 def _announced(jobs: Sequence[T]) -> Iterator[tuple[int, T]]:
@@ -182,9 +256,9 @@ def _of_a_job(job: Sequence[str]) -> tuple[str, ...]:
     return tuple(o for o in job if not o.lstrip("+~").startswith(("hydra", "sweep.")))
 
 
-def _parse(arguments: Sequence[str]) -> list[Override]:
+def _parse(arguments: Sequence[str], intervals: bool = False) -> list[Override]:
     loader = GlobalHydra.instance().config_loader()
-    parsed = overrides.parse(arguments, loader)
+    parsed = overrides.parse(arguments, loader, intervals)
     for override in parsed:
         choices = loader.get_group_options(override.key_or_group)
         if choices and not override.is_sweep_override() and not isinstance(override.value(), str | list):

@@ -20,12 +20,13 @@ overrides_parser.HydraOverrideVisitor = overrides_visitor.HydraOverrideVisitor
 _RANGES = "interval", "range", "choice", "tag", "glob", "sort", "shuffle"
 
 
-def parse(overrides: Sequence[str], loader: object = None) -> list[Override]:
+def parse(overrides: Sequence[str], loader: object = None, intervals: bool = False) -> list[Override]:
     """Parse overrides.
 
     Args:
         overrides: as on a command line.
         loader: Hydra's config loader, which knows the choices of the groups.
+        intervals: whether ranges that only a search can use are allowed.
 
     Raises:
         UserError: for what is not of Hydra's grammar, and for ranges that only a search can use.
@@ -37,9 +38,20 @@ def parse(overrides: Sequence[str], loader: object = None) -> list[Override]:
     for override in parsed:
         if not override.key_or_group:
             raise UserError(f"{override.input_line!r} is not of the form key=value")
+    if not intervals:
+        refuse_intervals(parsed)
+    return parsed
+
+
+def refuse_intervals(parsed: Sequence[Override]) -> None:
+    """Refuse ranges that only a search can use.
+
+    Raises:
+        UserError: for the first of them.
+    """
+    for override in parsed:
         if override.is_interval_sweep():
             raise UserError(_explain_interval(override))
-    return parsed
 
 
 def values(override: Override) -> list[str]:
@@ -96,6 +108,7 @@ def _explain_interval(override: Override) -> str:
     assert isinstance(interval, Sweep)
     start, end = getattr(interval, "start", 0), getattr(interval, "end", 1)
     return (
-        f"{override.input_line}: an interval has no single values; only a search can draw from it. A sweep takes "
+        f"{override.input_line}: an interval has no single values; only a search can draw from it: add "
+        "hydra/sweeper=search. A sweep takes "
         f"values: {key}={start},{end} or '{key}=choice({start},{end})' or '{key}=range(START,STOP,STEP)', with -m"
     )

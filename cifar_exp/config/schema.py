@@ -185,6 +185,16 @@ class ReviewConfig:
 
 
 @dataclass(frozen=True)
+class TrialConfig:
+    """The part that a run has in a search. Set by the program."""
+
+    number: int | None = setting(None, "Number of the trial.", at_least=1)
+    metric: str | None = setting(None, "Metric of epochs by which trials are compared.")
+    released: int = setting(0, "Epoch up to which the trial is not pruned: it was, and goes on from there.", at_least=0)
+    confirms: int | None = setting(None, "Number of the trial that the run confirms with another seed.", at_least=1)
+
+
+@dataclass(frozen=True)
 class SweepConfig:
     """The sweep that a run is a job of."""
 
@@ -200,6 +210,7 @@ class SweepConfig:
         default_factory=list, metadata={"doc": "Keys that differ between the jobs. Set by the program."}
     )
     jobs: int = setting(1, "Number of jobs. Set by the program.", at_least=1)
+    trial: TrialConfig = field(default_factory=TrialConfig)
 
 
 @dataclass(frozen=True)
@@ -243,6 +254,12 @@ class Config:
     review: ReviewConfig = field(default_factory=ReviewConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    search: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "doc": "What `hydra/sweeper=search` chooses: key -> values, or `{values: ..., when: {key: choice}}`."
+        },
+    )
     seed: int = setting(
         0, "Seed of initial weights, dropout, order of the images and augmentation.", at_least=0, below=2**32
     )
@@ -285,7 +302,7 @@ def flatten(config: Config) -> dict[str, Any]:
     """
     content = asdict(config)
     model = content.pop("model")
-    del content["review"], content["sweep"], content["reference"]
+    del content["review"], content["sweep"], content["reference"], content["search"]
     for implied in from_data.INTERPOLATIONS:
         del content["data"][implied]
     flat: dict[str, Any] = {"model.name": model["name"]}

@@ -6,7 +6,7 @@ import json
 import logging
 import shlex
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,11 +20,12 @@ from cifar_exp.config.architecture import kinds, sizes
 from cifar_exp.config.schema import Config, flatten, reported
 from cifar_exp.data import datasets
 from cifar_exp.data.datasets import Splits
+from cifar_exp.errors import Pruned
 from cifar_exp.experiment import resume
 from cifar_exp.tracking import environment, fingerprint, initial_weights, package
 from cifar_exp.tracking.delivery import ARTIFACTS, MODEL
 from cifar_exp.tracking.initial_weights import InitialWeights
-from cifar_exp.tracking.note import describe
+from cifar_exp.tracking.note import describe, describe_pruned
 from cifar_exp.tracking.progress import Progress
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
@@ -56,6 +57,8 @@ class Job:
     """Key that the sweep varies -> value in this job."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Additional tags of the run."""
+    pauses: Callable[[int, History], bool] | None = None
+    """Of a trial: epoch and history so far -> whether a search pauses the run there; see `fit`."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,13 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         # they have no value during a Keras call.
         with ThreadPoolExecutor(1) as thread:
             drawing = thread.submit(_draw_inputs, logged, config.model.name, splits, rows)
-            history = _train(model, splits, config, logged, checkpoints, title)
+            try:
+                history = _train(model, splits, config, logged, checkpoints, title, job.pauses)
+            except Pruned as pruned:
+                drawing.result()
+                _end_pruned(logged, config, job, tags, checkpoints)
+                log.info("%s  %s of %d", title, pruned, config.training.epochs)
+                raise
             classifier = models.classifier(model, config.prediction.flip)
             curves = thread.submit(_draw_curves, logged, name, history)
             result = evaluation.evaluate(model, classifier, splits.test, splits.classes)
@@ -169,7 +178,13 @@ def run(config: Config, job: Job, folder: Path) -> Result:
 
 
 def _train(
-    model: keras.Model, splits: Splits, config: Config, logged: Run, checkpoints: Checkpoints, title: str
+    model: keras.Model,
+    splits: Splits,
+    config: Config,
+    logged: Run,
+    checkpoints: Checkpoints,
+    title: str,
+    pauses: Callable[[int, History], bool] | None,
 ) -> History:
     """Train the model, from the newest checkpoint if there is one; log and show each epoch when it ends."""
     from cifar_exp.training.fit import fit
@@ -189,7 +204,18 @@ def _train(
             progress.skip(newest.epoch)
             if newest.file:
                 logged.offer_checkpoint(newest.file)
-        return fit(model, splits, config, on_epoch, checkpoints)
+        return fit(model, splits, config, on_epoch, checkpoints, pauses)
+
+
+def _end_pruned(logged: Run, config: Config, job: Job, tags: Mapping[str, str], checkpoints: Checkpoints) -> None:
+    """Log what a pruned run has come to. Its checkpoint stays, since it may go on; so it is not evaluated yet."""
+    checkpoints.keep_newest()
+    newest = checkpoints.newest()
+    assert newest is not None
+    _draw_curves(logged, config.run_name(job.varying), newest.history)
+    logged.upload("figures")
+    note = describe_pruned(config, job.overrides, tags, newest.history["val/accuracy"])
+    logged.set_tags({"mlflow.note.content": note})
 
 
 def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere: bool = False) -> None:
@@ -236,6 +262,8 @@ def _tags(config: Config, job: Job, splits: Splits, start: InitialWeights | None
     }
     if config.sweep.name:
         tags |= {"cifar_exp.sweep": config.sweep.name, "cifar_exp.job": str(job.number)}
+        of_search = {"cifar_exp.trial": config.sweep.trial.number, "cifar_exp.confirms": config.sweep.trial.confirms}
+        tags |= {tag: str(number) for tag, number in of_search.items() if number is not None}
     published = {name: getattr(reported(config), name) for name in _REFERENCE_TAGS}
     tags |= {f"reference.{name}": str(value) for name, value in published.items() if value is not None}
     if used := plugins.used(config.data.name, kinds(config.model.layers)):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from cifar_exp.review import query, verdicts
 from cifar_exp.tracking.store import Store
+from cifar_exp.training.outcome import PRUNED
 
 _WAITING = (verdicts.UNREVIEWED, verdicts.RERUN)
 
@@ -55,6 +56,8 @@ class WaitingRun:
 def waiting_runs(store: Store) -> list[WaitingRun]:
     """List the finished runs that are unreviewed or for which a rerun was requested, by the time they ended.
 
+    Runs that a search has pruned are not listed: they have no model to review.
+
     Raises:
         UserError: if the store cannot be read.
     """
@@ -62,7 +65,9 @@ def waiting_runs(store: Store) -> list[WaitingRun]:
     jobs = [
         run
         for run in finished_runs
-        if run.data.tags.get("cifar_exp.kind") != "sweep" and verdicts.state(run) in _WAITING
+        if run.data.tags.get("cifar_exp.kind") != "sweep"
+        and run.data.tags.get("cifar_exp.outcome") != PRUNED
+        and verdicts.state(run) in _WAITING
     ]
     return [
         WaitingRun(

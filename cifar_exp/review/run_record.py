@@ -49,7 +49,7 @@ class RunRecord:
 
     @property
     def outcome(self) -> str:
-        """completed, collapsed, diverged, failed, interrupted or running; empty for runs of other programs."""
+        """completed, collapsed, pruned, diverged, failed, interrupted or running; empty for runs of other programs."""
         return self.tags.get(_OUTCOME, "")
 
     @property

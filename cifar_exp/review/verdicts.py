@@ -20,7 +20,7 @@ from cifar_exp.review import description
 from cifar_exp.review.query import SHORT_ID
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
-from cifar_exp.training.outcome import COLLAPSED
+from cifar_exp.training.outcome import COLLAPSED, PRUNED
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -91,6 +91,8 @@ def objections(run: Run) -> tuple[str, ...]:
         reasons.append(f"it is {run.info.status}, not FINISHED")
     if outcome == COLLAPSED:
         reasons.append("it collapsed: it ended with the accuracy of chance")
+    if outcome == PRUNED:
+        reasons.append("a search pruned it: it was not trained to its end and has no model")
     if outcome == _DIVERGED:
         reasons.append("it diverged")
     if "cifar_exp.warning" in tags or run.data.params.get("data.validation") == "test":

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 
 from cifar_exp import console, exits
 from cifar_exp.config.checks import from_composed
-from cifar_exp.config.schema import Config
-from cifar_exp.errors import Diverged, OutOfMemory, UserError
+from cifar_exp.config.schema import Config, TrialConfig
+from cifar_exp.errors import Diverged, OutOfMemory, Pruned, UserError
 from cifar_exp.experiment import experiment, resume
 from cifar_exp.sweep import requeue
 from cifar_exp.tracking import local_run, sync
@@ -26,6 +26,10 @@ from cifar_exp.tracking.store import Store
 log = logging.getLogger(__name__)
 
 RESULT = "result.json"
+PRUNED = "PRUNED"
+
+# number of the job, number of the trial, its objective after each epoch so far -> whether it pauses there
+Ask = Callable[[int, int, list[float]], bool]
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class JobResult:
 
     name: str
     status: str
+    """FINISHED, PRUNED (a search may go on with it), FAILED or KILLED."""
     seconds: float
     run_id: str | None = None
     metrics: dict[str, float] | None = None
@@ -73,7 +78,7 @@ def varying(overrides: Sequence[str], varies: Sequence[str]) -> dict[str, str]:
     return {key: values[key] for key in varies if key in values}
 
 
-def run(composed: DictConfig, in_order: bool = True) -> None:
+def run(composed: DictConfig, in_order: bool = True, ask: Ask | None = None) -> None:
     """Run one job.
 
     A failed job of a sweep records its error and does not raise, so that the other jobs run.
@@ -82,6 +87,7 @@ def run(composed: DictConfig, in_order: bool = True) -> None:
         composed: config of the job.
         in_order: whether all earlier jobs have ended. If jobs run in parallel, `sweep.fail_fast` is left to the code
             that starts them.
+        ask: of a trial, whether a search pauses it.
     """
     console.set_up()
     hydra = HydraConfig.get()
@@ -99,9 +105,19 @@ def run(composed: DictConfig, in_order: bool = True) -> None:
             except UserError as error:  # the server went away meanwhile
                 log.warning("Run %s has no address to show: %s", result.run_id, error)
         return
-    job = experiment.Job(overrides, int(hydra.job.num) + 1, varying(overrides, config.sweep.varies))
+    number = int(hydra.job.num) + 1
+    pauses = _pauses(config.sweep.trial, number, ask) if ask else None
+    job = experiment.Job(overrides, number, varying(overrides, config.sweep.varies), pauses=pauses)
     with requeue.once_stopped():
         _run_job(config, job, folder, in_order)
+
+
+def _pauses(trial: TrialConfig, job: int, ask: Ask) -> Callable[[int, dict[str, list[float]]], bool] | None:
+    """What a training asks after each epoch; None if it is no trial, or has no metric to compare it by."""
+    number, metric = trial.number, trial.metric
+    if number is None or metric is None:
+        return None
+    return lambda epoch, history: ask(job, number, history[metric][:epoch]) and epoch > trial.released
 
 
 def _run_job(config: Config, job: experiment.Job, folder: Path, in_order: bool) -> None:
@@ -133,6 +149,8 @@ def _train(config: Config, job: experiment.Job, folder: Path) -> JobResult:
         try:
             result = experiment.run(config, job, folder)
             return JobResult(name, "FINISHED", result.seconds, result.run_id, result.metrics, result.history)
+        except Pruned:
+            return replace(_from_journal(folder), run_id=experiment.run_id(folder))
         except Exception as error:
             if exits.received():  # other code replaced the KeyboardInterrupt by this exception
                 raise KeyboardInterrupt from error
@@ -173,4 +191,5 @@ def _from_journal(folder: Path) -> JobResult:
     assert run is not None
     last = {name: steps[0] for name, steps in metrics.items() if list(steps) == [0]}
     history = {name: list(steps.values()) for name, steps in metrics.items() if 1 in steps and "system/" not in name}
-    return JobResult(run.name, local_run.FINISHED, (run.ended - run.began) / 1000, metrics=last, history=history)
+    status = PRUNED if run.is_pruned else local_run.FINISHED
+    return JobResult(run.name, status, (run.ended - run.began) / 1000, metrics=last, history=history)

@@ -9,9 +9,12 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from omegaconf import DictConfig, OmegaConf
 
+from cifar_exp.config.schema import Config
 from cifar_exp.errors import UserError
 from cifar_exp.sweep import cluster, task
+from cifar_exp.sweep.job import JobResult
 from cifar_exp.sweep.resources import Settings
+from cifar_exp.sweep.source import Listed, Source
 
 _TARGET = "hydra_plugins.cifar_exp_launcher.ParallelLauncher"
 
@@ -56,13 +59,27 @@ def launch(
     setup_globals()
     checked = Settings.of(settings)
     tasks = task.compose(loader, config, job_overrides, first, checked.threads)
-    with cluster.connected(checked, [job.config for job in tasks]) as place:
-        from cifar_exp.sweep import pool  # imports Ray, which reads its environment variables on import
-
-        results = pool.Pool(checked, place, tasks).run()
+    results = run(checked, Listed(tasks), [job.config for job in tasks])
     returns = []
     for overrides, job in zip(job_overrides, tasks, strict=True):
         job_return = JobReturn(overrides, status=JobStatus.COMPLETED)
         job_return.return_value = results.get(job.number)
         returns.append(job_return)
     return returns
+
+
+def run(settings: Settings, source: Source, configs: Sequence[Config]) -> dict[int, JobResult | None]:
+    """Run the jobs of a source on Ray's workers.
+
+    Args:
+        settings: of the launcher.
+        source: gives the jobs.
+        configs: of all jobs, or of some that use the same data and stores as all.
+
+    Returns:
+        Number of a job -> its result; None for a job that was stopped before it began.
+    """
+    with cluster.connected(settings, configs) as place:
+        from cifar_exp.sweep import pool  # imports Ray, which reads its environment variables on import
+
+        return pool.Pool(settings, place, source).run()

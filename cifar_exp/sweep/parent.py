@@ -56,7 +56,7 @@ def start(plan: Plan, command: str) -> Run:
 
     Args:
         plan: the planned sweep.
-        command: the arguments of the command line.
+        command: the arguments of the command line, those of a search without what may change.
 
     Raises:
         UserError: if the sweep is running on another machine.
@@ -69,8 +69,8 @@ def start(plan: Plan, command: str) -> Run:
         **environment.source_tags(),
     }
     varies = ", ".join(plan.varies) or "nothing"
-    params = {"sweep.jobs": len(plan.jobs), "sweep.varies": varies}
-    name = f"sweep of {varies}"
+    params = {"sweep.jobs": plan.count, "sweep.varies": varies}
+    name = f"{'search' if plan.space else 'sweep'} of {varies}"
     tracking, resume = plan.jobs[0].tracking, plan.jobs[0].resume
     store = Store.of(tracking)
     earlier = LocalRun.read(plan.folder)
@@ -166,6 +166,7 @@ def table(jobs: Sequence[JobResult]) -> pd.DataFrame:
     rows = []
     for number, job in enumerate(jobs, 1):
         metrics = job.metrics or {}
+        accuracies = (job.history or {}).get("val/accuracy")  # a pruned trial has no final metrics
         rows.append(
             {
                 "job": number,
@@ -173,7 +174,7 @@ def table(jobs: Sequence[JobResult]) -> pd.DataFrame:
                 "status": job.status,
                 "test/accuracy": metrics.get("test/accuracy"),
                 "test/loss": metrics.get("test/loss"),
-                "val/best_accuracy": metrics.get("val/best_accuracy"),
+                "val/best_accuracy": metrics.get("val/best_accuracy", max(accuracies) if accuracies else None),
                 "parameters": metrics.get("model/parameters"),
                 "seconds": round(job.seconds, 1),
                 "run_id": job.run_id,
@@ -184,7 +185,7 @@ def table(jobs: Sequence[JobResult]) -> pd.DataFrame:
     return pd.DataFrame(rows).astype(dict.fromkeys(measured, float))
 
 
-def finish(run: Run, jobs: Sequence[JobResult], frame: pd.DataFrame, command: str) -> None:
+def finish(run: Run, jobs: Sequence[JobResult], frame: pd.DataFrame, command: str, remarks: Sequence[str] = ()) -> None:
     """Log the results of all jobs to the parent run: a table, overlaid curves, a report and a description.
 
     Args:
@@ -192,6 +193,7 @@ def finish(run: Run, jobs: Sequence[JobResult], frame: pd.DataFrame, command: st
         jobs: results of the jobs.
         frame: their `table`.
         command: the arguments of the command line.
+        remarks: of a search, a sentence each.
     """
     from cifar_exp.evaluation import figures, style
 
@@ -200,11 +202,11 @@ def finish(run: Run, jobs: Sequence[JobResult], frame: pd.DataFrame, command: st
     if histories:
         run.write("sweep/curves.png", style.to_png(figures.overlaid_curves(histories)))
     _report(run, len(jobs))
-    run.upload("sweep")
+    run.upload("sweep", "search")
     best = frame["test/accuracy"].max()
     if pd.notna(best):
         run.log_metrics({"sweep/best_test_accuracy": float(best)}, step=run.resumed)
-    run.set_tags({"mlflow.note.content": _note(run, frame, command)})
+    run.set_tags({"mlflow.note.content": _note(run, frame, command, remarks)})
 
 
 def _report(run: Run, jobs: int) -> None:
@@ -230,7 +232,7 @@ def show(frame: pd.DataFrame) -> str:
     )
 
 
-def _note(run: Run, frame: pd.DataFrame, command: str) -> str:
+def _note(run: Run, frame: pd.DataFrame, command: str, remarks: Sequence[str]) -> str:
     head = ["job", "name", "status", "test accuracy", "test loss", "best val accuracy", "seconds"]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for row in frame.to_dict("records"):
@@ -241,6 +243,7 @@ def _note(run: Run, frame: pd.DataFrame, command: str) -> str:
     run_ids = [str(run_id) for run_id in frame["run_id"].dropna()]
     return "\n".join(
         [
+            *(f"{remark}\n" for remark in remarks),
             *lines,
             "",
             *(_links(run, run_ids) if run.id else []),

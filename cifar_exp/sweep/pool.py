@@ -18,6 +18,7 @@ from cifar_exp.experiment import experiment
 from cifar_exp.sweep.job import JobResult
 from cifar_exp.sweep.resources import Settings
 from cifar_exp.sweep.slot import Slot, death_reason
+from cifar_exp.sweep.source import Source
 from cifar_exp.sweep.task import Task
 from cifar_exp.sweep.worker import Board, Ended, Place
 from cifar_exp.tracking import sync
@@ -41,13 +42,13 @@ class Pool:
     Args:
         settings: of the launcher.
         place: arguments for the workers.
-        tasks: the jobs. Each runs once, or up to `sweep.retries` times more if its worker dies.
+        source: gives the jobs. Each runs once, or up to `sweep.retries` times more if its worker dies.
     """
 
-    def __init__(self, settings: Settings, place: Place, tasks: Iterable[Task]) -> None:
+    def __init__(self, settings: Settings, place: Place, source: Source) -> None:
         self._settings, self._place = settings, place
         self._where = settings.address or "this machine"
-        self._waiting = list(tasks)
+        self._source = source
         self._results: dict[int, JobResult | None] = {}
         self._deaths: dict[int, list[str]] = {}
         self._reported: dict[str, str] = {}  # name of a worker -> the reason that it reported for its end
@@ -58,13 +59,13 @@ class Pool:
         self._idle_since: float | None = time.monotonic()  # None after the first worker has started
         self._resources = settings.resources(ray.cluster_resources().get("GPU", 0))
         board: Any = ray.remote(Board)
-        self._board = board.options(num_cpus=0, resources=_HEAD, max_concurrency=10_000).remote()
+        self._board = board.options(num_cpus=0, resources=_HEAD, max_concurrency=10_000).remote(source.judge)
         self._read = self._board.read.remote()
         self._slots: list[Slot] = []
         self._workers = 0
 
     def run(self) -> dict[int, JobResult | None]:
-        """Run all tasks.
+        """Run all tasks of the source.
 
         Returns:
             Number of a job -> its result. Jobs that were not started are missing.
@@ -73,13 +74,15 @@ class Pool:
             UserError: if not even one job fits.
             KeyboardInterrupt: after all running jobs have stopped and their results are recorded.
         """
-        count, each = min(self._room(), len(self._waiting)), self._settings.threads
+        count, each = max(1, min(self._room(), self._source.most())), self._settings.threads
         log.info("%d at once on %s, each with %d thread%s", count, self._where, each, "s" if each > 1 else "")
         try:
             for _ in range(count):
                 self._slots.append(self._slot())
-            while self._waiting or any(slot.task for slot in self._slots):
+            while True:
                 self._assign()
+                if self._source.is_over() and not any(slot.task for slot in self._slots):
+                    break
                 self._handle(self._wait())
         except KeyboardInterrupt:
             with exits.delay_signals():
@@ -110,17 +113,17 @@ class Pool:
         self._slots[self._slots.index(slot)] = self._slot()
 
     def _assign(self) -> None:
-        """Give each idle worker the first job that may start and that its process can run."""
-        done = set(self._results)
+        """Give each idle worker the next job; a worker whose process cannot run it is replaced."""
         for slot in list(self._slots):
             if slot.reference is not None:
                 continue
-            ready = [task for task in self._waiting if not (task.after - done)]
-            task = next((task for task in ready if slot.kind in (None, task.kind)), None)
-            if task is not None:
-                self._waiting.remove(task)
+            task = self._source.next(slot.kind)
+            if task is None:
+                continue
+            if slot.kind in (None, task.kind):
                 slot.give(task)
-            elif ready:
+            else:
+                self._source.put_back(task)
                 self._replace(slot)
 
     def _wait(self) -> list[Slot]:
@@ -141,6 +144,8 @@ class Pool:
                 self._reported[values[0]] = values[1]
             elif kind == "ended":
                 self._complete.add(values[0])
+            elif kind == "reported":
+                self._source.report(*values)
             else:
                 console.show(kind, *values)
 
@@ -179,22 +184,21 @@ class Pool:
             log.error("%s  FAILED: %s", task.title, result.error)
         self._record(task, result)
         limit = self._settings.memory_per_job
-        if limit and ended.memory > _MAX_KEPT * limit and self._waiting:
+        if limit and ended.memory > _MAX_KEPT * limit and not self._source.is_over():
             self._replace(slot)
 
     def _record(self, task: Task, result: JobResult | None) -> None:
         console.show("end_progress", task.title)
         self._results[task.number] = result
-        if result is None:
-            return
-        if JobResult.read(task.folder) != result:  # the job ran on another disk or could not write its result
+        if (
+            result and JobResult.read(task.folder) != result
+        ):  # the job ran on another disk or could not write its result
             task.folder.mkdir(parents=True, exist_ok=True)
             result.write(task.folder)
-        if result.status == "FAILED" and task.config.sweep.fail_fast and self._failed is None:
+        self._source.ended(task, result)
+        if result and result.status == "FAILED" and task.config.sweep.fail_fast and self._failed is None:
             self._failed = task.number
-            for other in self._waiting:
-                log.info("%s  is not started: job %d failed", other.title, task.number)
-            self._waiting.clear()
+            self._source.clear(f"job {task.number} failed")
 
     def _died(self, slot: Slot, task: Task, error: Exception) -> None:
         """Handle the death of a worker: retry its job or record it as failed."""
@@ -209,7 +213,7 @@ class Pool:
         log.error("%s  FAILED: %s%s", task.title, reason, again)
         console.show("end_progress", task.title)
         if again:
-            self._waiting.insert(0, task)
+            self._source.put_back(task)
             if not (task.folder / FILE).exists():  # it ran on another machine, and the retry is a new run
                 _record_end(task)
         else:
@@ -228,7 +232,7 @@ class Pool:
     def _stop(self) -> None:
         """Stop all jobs as Ctrl-C would, and kill the workers of those that do not stop in time."""
         self._stopping = True
-        self._waiting.clear()
+        self._source.clear()
         for slot in self._slots:
             if slot.task is None:
                 slot.kill()

@@ -3,56 +3,96 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from cifar_exp import console, exits
 from cifar_exp.config.composition import Plan
 from cifar_exp.sweep import parent
+from cifar_exp.sweep.job import JobResult
 from cifar_exp.tracking.run import Run
 
 log = logging.getLogger(__name__)
 
 
-def run(plan: Plan, launch: Callable[[], None], command: str) -> int:
-    """Run the planned jobs under one parent run, then print and log their results.
+class Jobs(Protocol):
+    """The jobs of a sweep or a search."""
+
+    def results(self) -> list[JobResult]:
+        """Result of each job so far, in order."""
+
+    def succeeded(self) -> bool:
+        """Whether the sweep has what it was to find."""
+
+    def remarks(self) -> Sequence[str]:
+        """What is to be said beside the table of the results, a sentence each."""
+
+
+class Planned:
+    """The jobs of a sweep that were known from its beginning."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def results(self) -> list[JobResult]:
+        """Result of each job."""
+        return parent.results(self._plan)
+
+    def succeeded(self) -> bool:
+        """Whether all jobs finished."""
+        return all(job.status == "FINISHED" for job in self.results())
+
+    def remarks(self) -> Sequence[str]:
+        """Nothing: the table says it all."""
+        return ()
+
+
+def run(plan: Plan, launch: Callable[[], None], command: str, jobs: Jobs | None = None, identity: str = "") -> int:
+    """Run the jobs of a plan under one parent run, then print and log their results.
 
     Args:
-        plan: all jobs, composed and checked.
+        plan: all jobs, composed and checked; of a search, its space.
         launch: hands the jobs to Hydra's launcher and returns when they have ended.
         command: the arguments of the command line.
+        jobs: of a search; default: those of the plan.
+        identity: what another command must have in common with this one to go on with the sweep; default: everything.
 
     Returns:
-        Exit code: 0 if all jobs finished, else 1.
+        Exit code: 0 if all jobs finished, or a search has found something; else 1.
 
     Raises:
         KeyboardInterrupt: after the results so far are logged.
     """
-    run = parent.start(plan, command)
+    jobs = jobs or Planned(plan)
+    run = parent.start(plan, identity or command)
     status = "KILLED"
     try:
         where = run.store.run_address(run.id) if run.wait_until_started() and run.id else f"not yet in {run.store.uri}"
         if run.id:
             parent.end_dead_runs(run)
             parent.take_in(run, plan.sweep_name)
-        log.info("Sweep %s: %d jobs, %s", plan.sweep_name, len(plan.jobs), where)
+        kind, each = ("Search", "trials") if plan.space else ("Sweep", "jobs")
+        log.info("%s %s: %d %s, %s", kind, plan.sweep_name, plan.count, each, where)
         launch()
-        status = "FINISHED" if all(job.status == "FINISHED" for job in parent.results(plan)) else "FAILED"
+        status = "FINISHED" if jobs.succeeded() else "FAILED"
     except Exception:
         status = "KILLED" if exits.received() else "FAILED"
         raise
     finally:
         with exits.delay_signals():
-            _end(run, plan, status, command)
+            _end(run, jobs, status, command)
     return 0 if status == "FINISHED" else 1
 
 
-def _end(run: Run, plan: Plan, status: str, command: str) -> None:
+def _end(run: Run, jobs: Jobs, status: str, command: str) -> None:
     """Print and log the results of the jobs, and end the parent run."""
-    jobs = parent.results(plan)
-    frame = parent.table(jobs)
+    results, remarks = jobs.results(), jobs.remarks()
+    frame = parent.table(results)
     console.say(f"\n{parent.show(frame)}\n")  # before logging, which may fail
+    for remark in remarks:
+        console.say(remark)
     try:
-        parent.finish(run, jobs, frame, command)
+        parent.finish(run, results, frame, command, remarks)
     finally:
         run.finish(status)
     if run.id:

@@ -17,16 +17,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from cifar_exp.sweep.job import JobResult
+from cifar_exp.sweep.job import Ask, JobResult
+from cifar_exp.sweep.source import Judge
 
 _GB = 10**9
+_ANSWERS_WITHIN = 2.0  # seconds; the board answers in a few milliseconds
 _INTERVAL = 0.1  # seconds between two checks of the memory
 
 
 class Board:
-    """Actor through which workers send events (output, reasons of their end) and receive the request to stop."""
+    """Actor through which workers send events (output, reasons of their end) and receive the request to stop.
 
-    def __init__(self) -> None:
+    Args:
+        judge: decides which trials of a search pause; None: no job does. It decides here, where it answers at once, and
+            not in the driver, which may be choosing the next trial.
+    """
+
+    def __init__(self, judge: Judge | None = None) -> None:
+        self._judge = judge
         self._events: list[tuple[Any, ...]] = []
         self._new, self._stop = asyncio.Event(), asyncio.Event()
 
@@ -41,6 +49,12 @@ class Board:
         self._new.clear()
         events, self._events = self._events, []
         return events
+
+    async def pauses(self, number: int, trial: int, history: list[float]) -> bool:
+        """Take the objective of a trial after each epoch so far; whether it pauses here."""
+        assert self._judge is not None
+        await self.tell("reported", number, history)
+        return self._judge.report(trial, history)
 
     async def stop(self) -> None:
         """Request all workers to stop their jobs."""
@@ -138,7 +152,7 @@ class Worker:
             self._busy = True
             _bring_images(composed.data, self._place.images)
             ended = run_job(
-                task_function=partial(_run, self._place.threads),
+                task_function=partial(_run, self._place.threads, self._ask),
                 config=composed,
                 job_dir_key="hydra.sweep.dir",
                 job_subdir_key="hydra.sweep.subdir",
@@ -158,6 +172,14 @@ class Worker:
     def _tell(self, *event: Any) -> None:
         with suppress(Exception):  # the board may have ended
             self._board.tell.remote(*event)
+
+    def _ask(self, number: int, trial: int, history: list[float]) -> bool:
+        """Ask the board whether a trial pauses. Without an answer it goes on."""
+        import ray
+
+        with suppress(Exception):  # the board may have ended
+            return bool(ray.get(self._board.pauses.remote(number, trial, history), timeout=_ANSWERS_WITHIN))
+        return False
 
     def _obey(self) -> None:
         """Wait for the request to stop, then send SIGTERM to the main thread if a job is running."""
@@ -184,13 +206,13 @@ def _memory() -> float:
     return float(psutil.Process().memory_info().rss / _GB)
 
 
-def _run(threads: int, composed: Any) -> None:
+def _run(threads: int, ask: Ask, composed: Any) -> None:
     from cifar_exp.config.checks import from_composed
     from cifar_exp.sweep import job
     from cifar_exp.training import runtime
 
     runtime.share_cores([from_composed(composed)], threads)
-    job.run(composed, in_order=False)
+    job.run(composed, in_order=False, ask=ask)
 
 
 def _bring_images(data: Any, images: Mapping[tuple[str, str], Images]) -> None:

@@ -16,7 +16,9 @@ from cifar_exp.tracking.store import Store
 ARTIFACTS = "artifacts"  # folder beside the journal
 FINISHED = "FINISHED"
 _LOG = "logs/run.log"
+_OUTCOME = "cifar_exp.outcome"
 _DIVERGED = "diverged"  # such a run is not resumed: it would diverge again
+_PRUNED = "pruned"  # such a run has finished, but can go on
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,15 @@ class LocalRun:
         same_store = (self.store.uri, self.store.experiment) == (store.absolute_uri, store.experiment)
         return same_store and tags.items() <= self.tags.items()
 
+    @property
+    def is_pruned(self) -> bool:
+        """Whether a search has paused the run before its last epoch."""
+        return self.status == FINISHED and self.tags.get(_OUTCOME) == _PRUNED
+
     def can_resume(self) -> bool:
-        """Whether the run did not finish, did not diverge, and is not being written by a process."""
-        finished = self.status == FINISHED and journal.was_closed(self.folder)
-        return not (finished or self.tags.get("cifar_exp.outcome") == _DIVERGED or journal.is_live(self.folder))
+        """Whether the run did not finish or was pruned, did not diverge, and is not being written by a process."""
+        finished = self.status == FINISHED and not self.is_pruned and journal.was_closed(self.folder)
+        return not (finished or self.tags.get(_OUTCOME) == _DIVERGED or journal.is_live(self.folder))
 
 
 def interrupted(root: Path, store: Store, **tags: str) -> LocalRun | None:

@@ -35,13 +35,39 @@ def describe(
     best = f"best validation accuracy {metrics['val/best_accuracy']:.4f}"
     when = f"at epoch {metrics['val/best_epoch']:.0f} of {epochs}"
     size = f"{metrics['model/parameters']:,.0f} parameters; {seconds:.0f} s on {tags['cifar_exp.device']}"
-    command = f"python -m cifar_exp {shlex.join(overrides)}".rstrip()
-    dirty = ", with uncommitted changes" if tags["cifar_exp.git_dirty"] == "true" else ""
+    warning = f"**Warning:** {tags['cifar_exp.warning']}." if "cifar_exp.warning" in tags else None
     paragraphs = [
         f"{scores}; {best} {when}; {size}.",
         config.note,
         *(f"{remark}." for remark in remarks),
-        f"**Warning:** {tags['cifar_exp.warning']}." if "cifar_exp.warning" in tags else None,
-        f"Reproduce: `{command}` at commit `{tags['cifar_exp.git_commit'][:12]}`{dirty}.",
+        warning,
+        _reproduce(overrides, tags),
     ]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def describe_pruned(
+    config: Config, overrides: Sequence[str], tags: Mapping[str, str], accuracies: Sequence[float]
+) -> str:
+    """Write the description of a run that a search has pruned, in Markdown.
+
+    Args:
+        config: settings of the run.
+        overrides: overrides of its job.
+        tags: its logged tags.
+        accuracies: validation accuracy after each epoch so far.
+    """
+    when = f"after epoch {len(accuracies)} of {config.training.epochs}"
+    best = f"its best validation accuracy was {max(accuracies):.4f}"
+    paragraphs = [
+        f"**Pruned {when}** by the search: {best}. It has no model and was not evaluated on the test images.",
+        config.note,
+        _reproduce(overrides, tags),
+    ]
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def _reproduce(overrides: Sequence[str], tags: Mapping[str, str]) -> str:
+    command = f"python -m cifar_exp {shlex.join(overrides)}".rstrip()
+    dirty = ", with uncommitted changes" if tags["cifar_exp.git_dirty"] == "true" else ""
+    return f"Reproduce: `{command}` at commit `{tags['cifar_exp.git_commit'][:12]}`{dirty}."

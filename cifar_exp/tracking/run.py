@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from cifar_exp import exits
 from cifar_exp.data.datasets import Split
-from cifar_exp.errors import Diverged
+from cifar_exp.errors import Diverged, Pruned
 from cifar_exp.tracking import heartbeat, local_run
 from cifar_exp.tracking.delivery import ARTIFACTS, MODEL
 from cifar_exp.tracking.journal import FILE, Journal
@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 class Run:
     """A run that is being logged; created by `start` or `resume`.
 
-    As a context manager it sets the final status: FINISHED, FAILED after an exception (the traceback becomes an
-    artifact), or KILLED after Ctrl-C and the other signals in `exits`.
+    As a context manager it sets the final status: FINISHED, also if a search has pruned the run; FAILED after another
+    exception (the traceback becomes an artifact), or KILLED after Ctrl-C and the other signals in `exits`.
     """
 
     def __init__(self, store: Store, folder: Path, drain_seconds: float, checkpoint_seconds: float | None) -> None:
@@ -255,6 +255,8 @@ class Run:
         status, outcome = "FINISHED", None
         if isinstance(error, Exception) and exits.received():  # other code replaced the KeyboardInterrupt by it
             status, outcome = "KILLED", "interrupted"
+        elif isinstance(error, Pruned):
+            outcome = "pruned"
         elif isinstance(error, Exception):
             status, outcome = "FAILED", "diverged" if isinstance(error, Diverged) else "failed"
         elif error is not None:
@@ -266,9 +268,13 @@ class Run:
                 self.set_tags({"cifar_exp.outcome": outcome})
             if outcome is None and local_run.count_checkpoints(self.folder):
                 self._write("checkpoint", {"file": None})
-            elif outcome in ("failed", "interrupted") and self._checkpoint and self._checkpoint_seconds is not None:
+            elif (
+                outcome in ("failed", "interrupted", "pruned")
+                and self._checkpoint
+                and self._checkpoint_seconds is not None
+            ):
                 self._log_checkpoint()
-            if isinstance(error, Exception):
+            if isinstance(error, Exception) and outcome != "pruned":
                 self.write("logs/traceback.txt", "".join(traceback.format_exception(error)))
             self.upload("logs")
             if error is not None:

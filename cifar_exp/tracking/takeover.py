@@ -47,6 +47,12 @@ def find_job(store: Store, fingerprint: str, sweep: str | None) -> Run | None:
     return None
 
 
+def find_jobs(store: Store, sweep: str) -> list[Run]:
+    """Find all runs of the jobs of a sweep, the latest first."""
+    found = _search(store, f"tags.`{_SWEEP}` = '{sweep}'")
+    return [run for run in found if run.data.tags.get("cifar_exp.kind") != "sweep"]
+
+
 def find_sweep(store: Store, command: str) -> Run | None:
     """Find the parent run of the last sweep that this user started with this command; a deleted one if it has jobs."""
     found = _search(store, "tags.`cifar_exp.kind` = 'sweep'", also_deleted=True)
@@ -113,7 +119,7 @@ def take_over(store: Store, run: Run, folder: Path) -> None:
     tags, info = dict(run.data.tags), run.info
     being_made = folder / ".adopted"
     shutil.rmtree(being_made, ignore_errors=True)
-    is_finished = info.status == "FINISHED"
+    is_finished = info.status == "FINISHED" and tags.get(_OUTCOME) != "pruned"
     checkpoint = None if is_finished else _fetch(store, run, folder)
     with Journal(being_made) as journal:
         own = {key: value for key, value in tags.items() if not key.startswith("mlflow.")}

@@ -154,6 +154,11 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         file.replace(self._file(epoch))
 
+    def keep_newest(self) -> None:
+        """Remove all but the newest: the training has paused, perhaps for good."""
+        for epoch in self.epochs()[:-1]:
+            self._file(epoch).unlink(missing_ok=True)
+
     def remove(self) -> None:
         """Nobody goes on from them any more."""
         shutil.rmtree(self.folder, ignore_errors=True)

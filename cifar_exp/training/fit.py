@@ -15,7 +15,7 @@ from cifar_exp.config.schema import AugmentationConfig, Config, EarlyStoppingCon
 from cifar_exp.data.datasets import Splits
 from cifar_exp.data.weights import Weights as ClassWeights
 from cifar_exp.data.weights import class_weights
-from cifar_exp.errors import Diverged, UserError
+from cifar_exp.errors import Diverged, Pruned, UserError
 from cifar_exp.training import optimizers
 from cifar_exp.training.augmentation import Augment
 from cifar_exp.training.checkpoint import Checkpoint, Checkpoints
@@ -30,10 +30,17 @@ EVALUATION_BATCH = 500
 # metric name -> its value at each epoch, from epoch 1
 History = dict[str, list[float]]
 OnEpoch = Callable[[int, dict[str, float]], None]
+# epoch, from 1, and the history up to it -> whether the training is to pause there
+Pauses = Callable[[int, History], bool]
 
 
 def fit(
-    model: keras.Model, splits: Splits, config: Config, on_epoch: OnEpoch, checkpoints: Checkpoints | None = None
+    model: keras.Model,
+    splits: Splits,
+    config: Config,
+    on_epoch: OnEpoch,
+    checkpoints: Checkpoints | None = None,
+    pauses: Pauses | None = None,
 ) -> History:
     """Train the model in place.
 
@@ -44,12 +51,15 @@ def fit(
         on_epoch: called after each epoch, from 1, with that epoch's metrics.
         checkpoints: of this very training, which goes on from the newest; `on_epoch` hears of the further epochs only.
             An epoch is saved before it is told: what was not heard of is in the history.
+        pauses: asked after each epoch but the last, and before the first when the training goes on from a checkpoint.
+            An epoch after which it pauses is saved, whatever `training.checkpoint.every` says.
 
     Returns:
         The history of all epochs, those before an interruption included.
 
     Raises:
         Diverged: after the first epoch whose loss is not finite.
+        Pruned: after an epoch at which it pauses.
         UserError: for a checkpoint of another model or optimizer, or a batch too small for its ghost batches.
         OSError: if a checkpoint cannot be written.
     """
@@ -66,7 +76,10 @@ def fit(
         if _restores(stopping) and best is None:
             best = trained.get_weights()
     epoch = len(history.get("val/accuracy", ()))
+    if pauses and 0 < epoch < settings.epochs and not _stops(history, stopping) and pauses(epoch, history):
+        raise Pruned(epoch)
     while epoch < settings.epochs and not _stops(history, stopping):
+        paused = False
         epoch += 1
         metrics = _train(trained, fed, scored, splits, config.seed, epoch)
         for name, value in metrics.items():
@@ -77,12 +90,15 @@ def fit(
             if _restores(stopping) and improved:
                 best = trained.get_weights()
             last = epoch == settings.epochs or _stops(history, stopping)
-            if checkpoints and every and (last or epoch % every == 0):
+            paused = pauses is not None and not last and pauses(epoch, history)
+            if checkpoints and (paused or (every and (last or epoch % every == 0))):
                 state = capture(trained, None if improved else best)
                 checkpoints.save(Checkpoint(history, state))
         on_epoch(epoch, metrics)
         if infinite:
             raise Diverged(f"diverged in epoch {epoch}: {infinite} is {metrics[infinite]}")
+        if paused:
+            raise Pruned(epoch)
     if best is not None:
         trained.set_weights(best)
     return history

@@ -10,6 +10,7 @@ import numpy as np
 from cifar_exp.data.datasets import Labels, Split, Splits
 
 COMPLETED, COLLAPSED = "completed", "collapsed"
+PRUNED = "pruned"  # paused by a search: neither completed nor collapsed
 
 _STANDARD_ERRORS = 3  # above chance, before it counts as learned
 _LOSS_RISE = 1.1  # times its lowest, before a rising validation loss is worth a note

@@ -1,0 +1,94 @@
+"""The best trials again with other seeds: the best of many single runs is partly luck."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cifar_exp.search.settings import MAXIMIZE, Confirm
+from cifar_exp.search.trials import COMPLETE, INTERRUPTED, Trial, Trials
+
+BLANK: dict[str, Any] = {
+    **{"state": INTERRUPTED, "values": (None,), "history": (), "epochs": 0, "seconds": 0.0, "started": 0, "ended": 0},
+    **{"run_id": None, "name": "", "diverged": False, "attributes": {}},
+}
+"""What a run that confirms a trial does not take from it."""
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A trial and what it came to with other seeds."""
+
+    trial: Trial
+    values: tuple[float, ...]
+    """Value of the objective for each other seed."""
+
+    @property
+    def mean(self) -> float:
+        """Mean over the other seeds; the run of the search, which was chosen for its value, does not count."""
+        return float(statistics.fmean(self.values))
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean; nan for one seed."""
+        if len(self.values) < 2:
+            return float("nan")
+        return float(statistics.stdev(self.values)) / math.sqrt(len(self.values))
+
+
+def ranked(trials: Trials) -> list[Trial]:
+    """Complete trials of the search, the best first; of equals, the earlier."""
+    sign = -1 if trials.search.directions[0] == MAXIMIZE else 1
+    complete = [row for row in trials.rows if row.state == COMPLETE and not row.confirmed and row.trial > 0]
+    return sorted(complete, key=lambda row: (sign * (row.value or 0.0), row.trial))
+
+
+def missing(trials: Trials, confirm: Confirm, seed: int) -> list[tuple[Trial, int]]:
+    """Pairs of a trial and a seed that have not been run, the best trial first.
+
+    Args:
+        trials: all of the search, with the runs that confirm some.
+        confirm: how many trials, and seeds of each.
+        seed: of the trials of the search, which is not used again.
+    """
+    known = {(row.trial, row.seed) for row in trials.rows if row.confirmed}
+    wanted = [(row, seed + number) for row in ranked(trials)[: confirm.best] for number in range(1, confirm.seeds + 1)]
+    return [(row, other) for row, other in wanted if (row.trial, other) not in known]
+
+
+def confirmed(trials: Trials) -> list[Confirmed]:
+    """The trials that were confirmed, the best mean first."""
+    values: dict[int, list[float]] = {}
+    for row in trials.rows:
+        if row.confirmed and row.state == COMPLETE and row.value is not None:
+            values.setdefault(row.trial, []).append(row.value)
+    found = [Confirmed(row, tuple(values[row.trial])) for row in ranked(trials) if row.trial in values]
+    sign = -1 if trials.search.directions[0] == MAXIMIZE else 1
+    return sorted(found, key=lambda one: (sign * one.mean, one.trial.trial))
+
+
+def luck(trials: Trials) -> Sequence[str]:
+    """What the confirmation says, a sentence each; none without one."""
+    found = confirmed(trials)
+    if not found:
+        return ()
+    metric = trials.search.metrics[0]
+    best = found[0]
+    first = min(found, key=lambda one: [row.trial for row in ranked(trials)].index(one.trial.trial))
+    sign = 1 if trials.search.directions[0] == MAXIMIZE else -1
+    gap = sign * ((first.trial.value or 0.0) - first.mean)
+    seeds = f"{len(first.values)} other seed{'s' if len(first.values) > 1 else ''}"
+    spread = f" ± {first.error:.4f}" if len(first.values) > 1 else ""
+    said = f"Trial {first.trial.trial} had the best {metric} of the search, {first.trial.value:.4f}; "
+    said += f"with {seeds} its mean is "
+    said += f"{first.mean:.4f}{spread}: {gap:.4f} of it was luck" if gap > 0 else f"{first.mean:.4f}{spread}: no luck"
+    if best.trial.trial == first.trial.trial:
+        return (said, f"It remains the best of the {len(found)} that were confirmed")
+    spread = f" ± {best.error:.4f}" if len(best.values) > 1 else ""
+    return (
+        said,
+        f"Of the {len(found)} that were confirmed, trial {best.trial.trial} is the best: {best.mean:.4f}{spread}",
+    )

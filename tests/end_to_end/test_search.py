@@ -1,0 +1,191 @@
+"""Tests of hydra/sweeper=search with real trainings: killed and started again it is one search; its trials go on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import program
+import pytest
+from mlflow import MlflowClient
+from sweeping import QUICK
+
+from cifar_exp.search import trials
+from cifar_exp.search.trials import Trial
+from cifar_exp.tracking import local_run
+
+RATE = "optimizer.learning_rate"
+SEARCH = ("-m", "hydra/sweeper=search", *QUICK, "training.epochs=4", "sweep.name=s", "hydra.sweeper.factor=2")
+SPACE = ("optimizer=sgd,adam", f"{RATE}=tag(log,interval(1e-4,1e-1))")
+NEEDS_TWO_CORES = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="workers at once need two cores")
+COMMAND = (*SEARCH, *SPACE, "hydra.sweeper.n_trials=6")
+
+
+def read(folder: Path) -> tuple[Trial, ...]:
+    return trials.read(folder / "outputs" / "sweeps" / "s" / "artifacts" / trials.FILE).rows
+
+
+def known(rows: tuple[Trial, ...]) -> list[tuple[object, ...]]:
+    """What does not depend on time or machine."""
+    return [(row.trial, row.state, dict(row.params), row.values, row.history, row.job, row.seed) for row in rows]
+
+
+def kill_at(folder: Path, seen: str, *arguments: str) -> str:
+    """Start the program and send SIGKILL when a line of its output matches; return the output."""
+    done = program.run_until(folder, seen, signal.SIGKILL, *arguments)
+    assert done.returncode == -signal.SIGKILL
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A search that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = program.run(folder, *COMMAND)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The same search, killed twice and started again."""
+    folder = tmp_path_factory.mktemp("killed")
+    kill_at(folder, r"\[1/6\] .* epoch 2/4", *COMMAND)
+    kill_at(folder, r"\[3/6\] .* epoch 1/4", *COMMAND)
+    done = program.run(folder, *COMMAND)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_a_search_that_was_killed_twice_is_the_one_that_was_not(
+    whole: tuple[Path, str], killed: tuple[Path, str]
+) -> None:
+    rows = read(whole[0])
+    assert known(read(killed[0])) == known(rows)
+    assert [row.trial for row in rows] == [row.job for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert {"complete", "pruned"} == {row.state for row in rows}
+
+
+def test_every_trial_is_one_run_under_one_parent(killed: tuple[Path, str]) -> None:
+    client = program.client(killed[0])
+    parent, *jobs = program.runs(client)
+    assert parent.data.tags["cifar_exp.kind"] == "sweep" and parent.info.status == "FINISHED"
+    assert sorted(run.data.tags["cifar_exp.trial"] for run in jobs) == ["1", "2", "3", "4", "5", "6"]
+    states = {str(row.trial): row for row in read(killed[0])}
+    for run in jobs:
+        row = states[run.data.tags["cifar_exp.trial"]]
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["cifar_exp.outcome"] == {"complete": "completed", "pruned": "pruned"}[row.state]
+        accuracies = program.points(client, run.info.run_id, "val/accuracy")  # no step twice
+        assert list(accuracies.values()) == list(row.history)
+        assert ("test/accuracy" in run.data.metrics) == (row.state == "complete")
+    assert {"search/trials.parquet", "sweep/report.html"} <= program.artifacts(client, parent.info.run_id)
+
+
+def test_what_is_said(whole: tuple[Path, str]) -> None:
+    lines = whole[1].splitlines()
+    said = [line for line in lines if line.startswith("Search: ")]
+    assert re.match(r"Search: best val/accuracy 0\.\d+, trial \d \(optimizer=\w+, learning_rate=\S+\); ", said[-1])
+    assert "6 of 6 trials done" in said[-1] and re.search(r"\d+ epochs, \d+% saved", said[-1])
+    (best,) = (line for line in lines if line.startswith("The best is trial "))
+    (row,) = (row for row in read(whole[0]) if best.startswith(f"The best is trial {row.trial},"))
+    assert f"{RATE}={row.params[RATE]}" in best
+    assert row.value == max(row.value or 0 for row in read(whole[0]) if row.state == "complete")
+
+
+def test_the_search_goes_on_with_more_trials_and_confirms_the_best(killed: tuple[Path, str], tmp_path: Path) -> None:
+    folder = tmp_path / "more"
+    shutil.copytree(killed[0], folder)
+    before = read(folder)
+    more = (*COMMAND[:-1], "hydra.sweeper.n_trials=9", "hydra.sweeper.confirm=1x2")
+    done = program.run(folder, *more)
+    assert done.returncode == 0, done.stderr
+    rows = [row for row in read(folder) if not row.confirmed]
+    assert [row.trial for row in rows] == list(range(1, 10))
+    for row in before:
+        if row.state == "complete":
+            assert known((row,)) == known((rows[row.trial - 1],))
+    confirmed = [row for row in read(folder) if row.confirmed]
+    best = max((row for row in rows if row.state == "complete"), key=lambda row: row.value or 0)
+    assert [(row.trial, row.seed, row.state, row.params) for row in confirmed] == [
+        (best.trial, seed, "complete", best.params) for seed in (1, 2)
+    ]
+    assert f"Trial {best.trial} had the best val/accuracy of the search" in done.stdout
+    assert "with 2 other seeds its mean is" in done.stdout
+    went_on(folder, program.client(folder), before, rows)
+    again = program.run(folder, *more)
+    assert again.returncode == 0 and " epoch " not in again.stdout  # nothing is left to do
+    assert known(read(folder)) == known((*rows, *confirmed))
+
+
+def went_on(folder: Path, client: MlflowClient, before: tuple[Trial, ...], rows: list[Trial]) -> None:
+    """Trials that were pruned and then promoted have gone on from their checkpoints."""
+    promoted = [row for row in before if row.state == "pruned" and rows[row.trial - 1].epochs > row.epochs]
+    assert promoted, "no trial was promoted"
+    for row in promoted:
+        job = folder / "outputs" / "sweeps" / "s" / str(row.job - 1)
+        assert local_run.count_resumes(job) >= 1
+        assert f"goes on after epoch {row.epochs} of 4" in (job / "artifacts" / "logs" / "run.log").read_text()
+        assert rows[row.trial - 1].history[: row.epochs] == row.history
+        program.points(client, str(rows[row.trial - 1].run_id), "val/accuracy")  # no step twice
+
+
+def test_the_best_trial_becomes_a_preset(whole: tuple[Path, str], tmp_path: Path) -> None:
+    folder = tmp_path / "preset"
+    shutil.copytree(whole[0], folder)
+    best = max((row for row in read(folder) if row.state == "complete"), key=lambda row: row.value or 0)
+    done = program.execute([*program.COMMAND, "preset", str(best.run_id), "found"], folder)
+    assert done.returncode == 0, done.stderr
+    assert (
+        done.stdout.strip()
+        == "my_conf/experiment/found.yaml: python -m cifar_exp --config-dir my_conf experiment=found"
+    )
+    shown = program.run(folder, "--config-dir", "my_conf", "experiment=found", "--cfg", "job", "-p", "optimizer")
+    assert f"learning_rate: {best.params[RATE]}" in shown.stdout
+    again = program.execute([*program.COMMAND, "preset", str(best.run_id), "found"], folder)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "my_conf/experiment/found.yaml exists: choose another name" in again.stderr
+
+
+@NEEDS_TWO_CORES
+def test_a_conditional_space_and_a_pareto_front_on_several_workers(tmp_path: Path) -> None:
+    (tmp_path / "my_conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "my_conf" / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\n"
+        "search:\n"
+        "  optimizer: [sgd, adam]\n"
+        "  optimizer.momentum: {values: 'interval(0.5,0.9)', when: {optimizer: sgd}}\n"
+        "  model.layers.2.Dense.units: 'int(interval(8,64))'\n"
+    )
+    two = "hydra.sweeper.metric=[val/accuracy,model/parameters]"
+    layers = "model.layers=[Flatten,{Dropout:{rate:0.3}},{Dense:{units:32}},{Dense:{units:10}}]"
+    arguments = ("--config-dir", "my_conf", *SEARCH, "experiment=mine", layers, two, "hydra/launcher=parallel")
+    done = program.execute([*program.PROGRAM, *arguments, "training.epochs=1", "hydra.sweeper.n_trials=4"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = read(tmp_path)
+    assert [(row.trial, row.state) for row in rows] == [(number, "complete") for number in range(1, 5)]
+    assert all(("optimizer.momentum" in row.params) == (row.params["optimizer"] == "sgd") for row in rows)
+    assert len({row.values[1] for row in rows}) > 1
+    front = re.search(r"No trial is better in every metric than these (\d):", done.stdout)
+    assert front and len(re.findall(r"^trial \d, val/accuracy .*, model/parameters ", done.stdout, re.M)) == int(
+        front[1]
+    )
+    assert trials.to_study(trials.read(tmp_path / "outputs/sweeps/s/artifacts" / trials.FILE)).best_trials
+
+
+def test_a_search_in_which_every_trial_fails_says_so(tmp_path: Path) -> None:
+    done = program.run(tmp_path, *SEARCH, "optimizer=sgd", f"{RATE}=interval(1e36,1e37)", "hydra.sweeper.n_trials=2")
+    assert done.returncode == 1
+    assert "All 2 trials failed: there is no best one." in done.stdout
+    assert [(row.state, row.diverged) for row in read(tmp_path)] == [("failed", True)] * 2
+
+
+def test_a_bad_request_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    done = program.run(tmp_path, *COMMAND, "hydra.sweeper.timeout=0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "cifar_exp: hydra.sweeper.timeout: got 0, expected seconds above 0\n"
+    assert not (tmp_path / "outputs").exists()
