@@ -11,6 +11,7 @@ from pathlib import Path
 from cifar_exp.config.composition import Plan
 from cifar_exp.config.schema import Config
 from cifar_exp.config.space import Point
+from cifar_exp.review.section import Section
 from cifar_exp.search import confirming, records, sampling
 from cifar_exp.search.progress import Progress
 from cifar_exp.search.pruning import Pruner
@@ -294,6 +295,12 @@ class Driver:
     def remarks(self) -> Sequence[str]:
         """What was found, and the command that runs it."""
         return self._progress.conclusion(self.trials, self._space, self._plan.fixed)
+
+    def sections(self) -> Sequence[Section]:
+        """Charts of the search for the report page."""
+        from cifar_exp.search import page  # with Plotly's charts
+
+        return page.sections(self.trials)
 
     @property
     def folder(self) -> Path:

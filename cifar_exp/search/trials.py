@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     import optuna
@@ -123,11 +123,11 @@ class Trials:
         return len(self.search.metrics)
 
 
-def read(path: Path) -> Trials:
+def read(path: Path | BinaryIO) -> Trials:
     """Read the trials of a search.
 
     Args:
-        path: a file that `Trials.write` has written.
+        path: a file that `Trials.write` has written, by its path or opened.
 
     Raises:
         ValueError: if it is not such a file.
