@@ -19,13 +19,14 @@ from cifar_exp.commands import (
     reproduce,
     review,
     sources,
+    study,
     sync,
 )
 from cifar_exp.commands.parser import Parser, store_options
 from cifar_exp.errors import Diverged, OutOfMemory, UserError
 
 # In the order of --help.
-_COMMANDS = (data, compare, report, review, promote, champion, predict, preset, sources, sync, reproduce, doctor)
+_COMMANDS = (data, compare, report, review, promote, champion, predict, preset, study, sources, sync, reproduce, doctor)
 
 
 def main() -> int:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cifar_exp.commands import selected
 from cifar_exp.commands.parser import Commands, Parser, store_of
+
+if TYPE_CHECKING:
+    from cifar_exp.review.section import Section
+    from cifar_exp.tracking.store import Store
 
 
 def add(commands: Commands[Parser], store: Parser) -> None:
@@ -37,6 +43,26 @@ def run(arguments: argparse.Namespace) -> int:
     runs = selected.runs(arguments, store)
     title = f"Sweep {arguments.sweep}" if arguments.sweep else f"Runs of {store.experiment}"
     path = Path(arguments.output)
-    path.write_text(report.from_store(store, runs, title), encoding="utf-8")
+    sections = _of_search(store, arguments.sweep) if arguments.sweep else ()
+    path.write_text(report.from_store(store, runs, title, sections), encoding="utf-8")
     console.say(f"{path}: {len(runs)} run{'s' if len(runs) != 1 else ''}")
     return 0
+
+
+def _of_search(store: Store, name: str) -> Sequence[Section]:
+    """What the page shows of a search; nothing of another sweep, or of one that cannot be read, as is said."""
+    import importlib.util
+
+    from cifar_exp import console
+    from cifar_exp.errors import UserError
+    from cifar_exp.search import finding, page
+
+    try:
+        found = finding.if_search(store, name)
+    except UserError as error:
+        console.say(f"The page does not show the search: {error}")
+        return ()
+    if found and importlib.util.find_spec("optuna") is None:
+        console.say("The page does not show the search, which needs optuna: pip install 'cifar-exp[search]'")
+        return ()
+    return page.sections(found) if found else ()

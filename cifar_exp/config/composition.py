@@ -72,7 +72,9 @@ class Plan:
     def count(self) -> int:
         """Number of jobs; of a search, the number of trials that is asked for."""
         wanted = self.sweeper.get("n_trials") if self.space and self.sweeper else None
-        return max(1, wanted) if isinstance(wanted, int) else len(self.jobs)
+        if self.space is None or not isinstance(wanted, int):
+            return len(self.jobs)
+        return max(1, int(min(wanted, self.space.size)))
 
     def check(self, check: Callable[[Config, Collection[str]], None]) -> None:
         """Check all jobs.

@@ -122,7 +122,7 @@ def _explain_interval(override: Override) -> str:
     assert isinstance(interval, Sweep)
     start, end = getattr(interval, "start", 0), getattr(interval, "end", 1)
     return (
-        f"{override.input_line}: an interval has no single values; only a search can draw from it: add "
-        "hydra/sweeper=search. A sweep takes "
-        f"values: {key}={start},{end} or '{key}=choice({start},{end})' or '{key}=range(START,STOP,STEP)', with -m"
+        f"{override.input_line}: an interval has no single values; only a search can draw from it. A sweep takes "
+        f"values: {key}={start},{end} or '{key}=choice({start},{end})' or '{key}=range(START,STOP,STEP)', with -m; "
+        "hydra/sweeper=search makes it a search"
     )

@@ -18,6 +18,7 @@ from cifar_exp.review.comparison import Comparison
 from cifar_exp.review.query import SHORT_ID
 from cifar_exp.review.run_record import RunRecord
 from cifar_exp.review.run_results import RunResults
+from cifar_exp.review.section import Section
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
 DETAILED_RUNS = 12  # the most accurate runs are shown with curves, predictions and settings
 
 
-def from_store(store: Store, runs: Sequence[Run], title: str) -> str:
+def from_store(store: Store, runs: Sequence[Run], title: str, sections: Sequence[Section] = ()) -> str:
     """Create the report page on runs of a tracking store.
 
     Args:
         store: contains the runs.
         runs: in the order of the table.
         title: of the page.
+        sections: shown below the table.
 
     Returns:
         The page as HTML.
@@ -44,15 +46,16 @@ def from_store(store: Store, runs: Sequence[Run], title: str) -> str:
     chosen = _most_accurate(records)
     results = [run_results.from_run(store, runs[at]) for at in chosen]
     links = {run.id: store.run_address(run.id) for run in records if run.id} if store.is_server else {}
-    return _render(title, records, chosen, results, f"experiment {store.experiment!r} of {store.uri}", links)
+    return _render(title, records, chosen, results, f"experiment {store.experiment!r} of {store.uri}", links, sections)
 
 
-def from_folders(folders: Sequence[Path], title: str) -> str | None:
+def from_folders(folders: Sequence[Path], title: str, sections: Sequence[Section] = ()) -> str | None:
     """Create the report page on the runs in local folders, without a tracking store.
 
     Args:
         folders: of the runs. Folders without a run are skipped.
         title: of the page.
+        sections: shown below the table.
 
     Returns:
         The page as HTML, the most accurate run first, or `None` if there are no runs.
@@ -64,7 +67,7 @@ def from_folders(folders: Sequence[Path], title: str) -> str | None:
     records = [run for _, run in local_runs]
     chosen = _most_accurate(records)
     results = [run_results.from_folder(local_runs[at][0]) for at in chosen]
-    return _render(title, records, chosen, results, "", {})
+    return _render(title, records, chosen, results, "", {}, sections)
 
 
 def _most_accurate(runs: Sequence[RunRecord]) -> list[int]:
@@ -80,6 +83,7 @@ def _render(
     results: Sequence[RunResults],
     where: str,
     links: Mapping[str, str],
+    sections: Sequence[Section] = (),
 ) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
@@ -92,6 +96,7 @@ def _render(
         "curves": charts.curves(names, [result.history for result in results]),
         "parallel": charts.parallel(runs),
         "costs": charts.costs(runs),
+        "sections": {name: chart for section in sections for name, chart in section.charts.items()},
     }
     pairs = None
     if len(comparable.members) > 1:
@@ -116,6 +121,7 @@ def _render(
             names=names,
             styles=charts.trace_styles(len(detailed)),
             charts=drawn,
+            sections=sections,
             pairs=pairs,
             notes=comparable.notes,
             devices=sorted({device for run in runs if (device := run.tags.get("cifar_exp.device"))}),

@@ -8,9 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from omegaconf.errors import OmegaConfBaseException
+
 from cifar_exp.config.composition import Plan
 from cifar_exp.config.schema import Config
 from cifar_exp.config.space import Point
+from cifar_exp.errors import UserError
+from cifar_exp.review.section import Section
 from cifar_exp.search import confirming, records, sampling
 from cifar_exp.search.progress import Progress
 from cifar_exp.search.pruning import Pruner
@@ -53,7 +57,7 @@ class Driver:
         """Makes a task of a job; set by what launches the jobs."""
         self._rows: dict[int, Trial] = {}  # by the number of the job
         self._earlier: tuple[Trial, ...] = ()  # of another sweep
-        self._given: dict[int, tuple[str, ...]] = {}  # overrides of the jobs that have been started now
+        self._given: set[int] = set()  # numbers of the jobs that this command has started
         self._waiting: list[Task] = []
         self._given_up = self._no_more = False
         self._began = time.monotonic()
@@ -118,15 +122,22 @@ class Driver:
         """
         if self._waiting:
             return self._waiting.pop(0)
-        if self._given_up:
-            return None
-        job = self._job()
-        if job is None:
-            self._no_more = not self._running
-            return None
+        while not self._given_up and (job := self._job()):
+            if task := self._task(job):
+                return task
+        self._no_more = not self._running
+        return None
+
+    def _task(self, job: Job) -> Task | None:
+        """Start a job; None if its settings cannot run, although both ends of their ranges can."""
         assert self.compose is not None
-        task = self.compose(job)
-        self._given[job.number] = job.overrides
+        self._given.add(job.number)
+        try:
+            task = self.compose(job)
+        except (UserError, OmegaConfBaseException) as error:
+            row = self._rows[job.number] = replace(self._rows[job.number], state=FAILED)
+            log.error("trial %d cannot run: %s", row.trial, error)
+            return None
         (task.folder / RESULT).unlink(missing_ok=True)  # of the trial before it paused
         row = records.started(self._rows[job.number], time.time_ns() // 1_000_000)
         self._rows[job.number] = replace(row, name=row.name or task.name)
@@ -154,6 +165,8 @@ class Driver:
         if row.state == INTERRUPTED and not self._given_up:  # it ended without a result: it would do so again
             row = replace(row, state=FAILED)
         self._rows[task.number] = row
+        if row.state == FAILED and task.config.sweep.fail_fast:
+            self.clear()
         if not row.confirmed and row.state != FAILED:
             self._pruner.set(row.trial, row.history)
         self._changed(self.trials)
@@ -206,7 +219,7 @@ class Driver:
         point, attributes = asked
         values = (None,) * len(self._settings.metrics)
         row = Trial(number, RUNNING, point, values, job=self._free_number(), attributes=attributes)
-        self._rows[row.job] = replace(row, seed=self._base_seed)
+        self._rows[row.job] = replace(row, seed=int(point.get("seed", self._base_seed)))
         return self._trial_job(row)
 
     def _trial_job(self, row: Trial) -> Job:
@@ -294,6 +307,12 @@ class Driver:
     def remarks(self) -> Sequence[str]:
         """What was found, and the command that runs it."""
         return self._progress.conclusion(self.trials, self._space, self._plan.fixed)
+
+    def sections(self) -> Sequence[Section]:
+        """Charts of the search for the report page."""
+        from cifar_exp.search import page  # with Plotly's charts
+
+        return page.sections(self.trials)
 
     @property
     def folder(self) -> Path:

@@ -39,7 +39,9 @@ def read(folder: Path, store: Store, sweep: str, space: Space, settings: Setting
     Raises:
         UserError: if a trial is not of this space, or the store cannot be read.
     """
-    here = {record.tags[_JOB]: record for record in _in_folder(folder) if _is_of_search(record)}
+    here = {record.tags.get(_JOB, ""): record for record in _in_folder(folder)}
+    if any(not _is_of_search(record) for record in here.values()):
+        raise UserError(f"sweep.name={sweep}: this is a sweep, not a search; give the search another name")
     if store.is_server and not store.away():
         wanted = {_ACCURACY, *settings.metrics} & OF_EPOCHS.keys()
         for record in job_record.from_store(store, sweep, wanted):

@@ -73,10 +73,11 @@ def run(plan: Plan, checked: Settings, launch: Callable[[], object], arguments: 
     if checked.from_sweep:
         earlier = records.of_sweep(folder.parent, store, checked.from_sweep, space, checked)
 
+    resumes = plan.jobs[0].resume == "auto"
+    rows = records.read(folder, store, plan.sweep_name, space, checked) if resumes else []
+    driver.rebuild(rows, earlier)
+
     def go_on() -> None:
-        resumes = plan.jobs[0].resume == "auto"
-        rows = records.read(folder, store, plan.sweep_name, space, checked) if resumes else []
-        driver.rebuild(rows, earlier)
         driver.on_change(lambda found: found.write(folder / ARTIFACTS / trials.FILE))
         driver.trials.write(folder / ARTIFACTS / trials.FILE)
         if not driver.is_finished():
@@ -122,5 +123,10 @@ def choose(launcher: Any, loader: Any, config: DictConfig) -> None:
         return
     while (next_task := driver.next(None)) is not None:
         number = next_task.number
-        launcher.launch([overrides[number]], initial_job_idx=number - 1)
-        driver.ended(next_task, JobResult.read(next_task.folder))
+        try:
+            launcher.launch([overrides[number]], initial_job_idx=number - 1)
+        except KeyboardInterrupt:
+            driver.clear()
+            raise
+        finally:
+            driver.ended(next_task, JobResult.read(next_task.folder))

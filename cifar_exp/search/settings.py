@@ -6,7 +6,7 @@ import importlib.util
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cifar_exp.config.space import CATEGORICAL, Space
@@ -95,7 +95,7 @@ def of(values: Mapping[str, Any], space: Space) -> Settings:
         from_sweep=None if values["from_sweep"] is None else str(values["from_sweep"]),
     )
     _check_space(settings, space)
-    return settings
+    return replace(settings, n_trials=int(min(settings.n_trials, space.size)))
 
 
 def _check_space(settings: Settings, space: Space) -> None:

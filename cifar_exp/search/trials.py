@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     import optuna
@@ -123,11 +123,11 @@ class Trials:
         return len(self.search.metrics)
 
 
-def read(path: Path) -> Trials:
+def read(path: Path | BinaryIO) -> Trials:
     """Read the trials of a search.
 
     Args:
-        path: a file that `Trials.write` has written.
+        path: a file that `Trials.write` has written, by its path or opened.
 
     Raises:
         ValueError: if it is not such a file.
@@ -153,16 +153,28 @@ def to_study(trials: Trials) -> optuna.Study:
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    directions = [optuna.study.StudyDirection[direction.upper()] for direction in trials.search.directions]
-    study = optuna.create_study(directions=directions)
-    distributions = {
-        key: optuna.distributions.json_to_distribution(of) for key, of in trials.search.distributions.items()
-    }
+    study = new_study(trials.search)
+    known = distributions(trials.search)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.add_trials([_frozen(row, distributions) for row in trials.rows if not row.confirmed])
+        study.add_trials([_frozen(row, known) for row in trials.rows if not row.confirmed])
     return study
+
+
+def new_study(search: Search, objectives: int | None = None) -> optuna.Study:
+    """A study without trials, in memory, of the first so many objectives; default: of all."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    directions = [optuna.study.StudyDirection[direction.upper()] for direction in search.directions]
+    return optuna.create_study(directions=directions[:objectives])
+
+
+def distributions(search: Search) -> dict[str, optuna.distributions.BaseDistribution]:
+    """Optuna's distribution of each setting."""
+    from optuna.distributions import json_to_distribution
+
+    return {key: json_to_distribution(of) for key, of in search.distributions.items()}
 
 
 def _frozen(row: Trial, distributions: Mapping[str, Any]) -> optuna.trial.FrozenTrial:

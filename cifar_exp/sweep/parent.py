@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
 from cifar_exp.config.composition import Plan
 from cifar_exp.errors import UserError, reason
+from cifar_exp.review.section import Section
 from cifar_exp.sweep.job import JobResult, varying
 from cifar_exp.tracking import environment, heartbeat, journal, local_run, takeover
 from cifar_exp.tracking.local_run import LocalRun
@@ -185,7 +186,14 @@ def table(jobs: Sequence[JobResult]) -> pd.DataFrame:
     return pd.DataFrame(rows).astype(dict.fromkeys(measured, float))
 
 
-def finish(run: Run, jobs: Sequence[JobResult], frame: pd.DataFrame, command: str, remarks: Sequence[str] = ()) -> None:
+def finish(
+    run: Run,
+    jobs: Sequence[JobResult],
+    frame: pd.DataFrame,
+    command: str,
+    remarks: Sequence[str] = (),
+    sections: Callable[[], Sequence[Section]] = tuple,
+) -> None:
     """Log the results of all jobs to the parent run: a table, overlaid curves, a report and a description.
 
     Args:
@@ -194,6 +202,7 @@ def finish(run: Run, jobs: Sequence[JobResult], frame: pd.DataFrame, command: st
         frame: their `table`.
         command: the arguments of the command line.
         remarks: of a search, a sentence each.
+        sections: makes what the report shows of a search.
     """
     from cifar_exp.evaluation import plots, style
 
@@ -201,7 +210,7 @@ def finish(run: Run, jobs: Sequence[JobResult], frame: pd.DataFrame, command: st
     histories = {f"{number} {job.name}": job.history for number, job in enumerate(jobs, 1) if job.history}
     if histories:
         run.write("sweep/curves.png", style.to_png(plots.overlaid_curves(histories)))
-    _report(run, len(jobs))
+    _report(run, len(jobs), sections)
     run.upload("sweep", "search")
     best = frame["test/accuracy"].max()
     if pd.notna(best):
@@ -209,7 +218,7 @@ def finish(run: Run, jobs: Sequence[JobResult], frame: pd.DataFrame, command: st
     run.set_tags({"mlflow.note.content": _note(run, frame, command, remarks)})
 
 
-def _report(run: Run, jobs: int) -> None:
+def _report(run: Run, jobs: int, sections: Callable[[], Sequence[Section]]) -> None:
     """Write the HTML report from the folders of the jobs, since the store may not have all of their events yet.
 
     An error is only logged, because all results are logged without the report.
@@ -217,7 +226,8 @@ def _report(run: Run, jobs: int) -> None:
     try:
         from cifar_exp.review import report
 
-        page = report.from_folders([run.folder / str(number) for number in range(jobs)], f"Sweep {run.folder.name}")
+        folders = [run.folder / str(number) for number in range(jobs)]
+        page = report.from_folders(folders, f"Sweep {run.folder.name}", sections())
         if page:
             run.write("sweep/report.html", page)
     except Exception as error:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from cifar_exp import console, exits
 from cifar_exp.config.composition import Plan
+from cifar_exp.review.section import Section
 from cifar_exp.sweep import parent
 from cifar_exp.sweep.job import JobResult
 from cifar_exp.tracking.run import Run
@@ -27,6 +28,9 @@ class Jobs(Protocol):
     def remarks(self) -> Sequence[str]:
         """What is to be said beside the table of the results, a sentence each."""
 
+    def sections(self) -> Sequence[Section]:
+        """What the report page shows beside the runs."""
+
 
 class Planned:
     """The jobs of a sweep that were known from its beginning."""
@@ -44,6 +48,10 @@ class Planned:
 
     def remarks(self) -> Sequence[str]:
         """Nothing: the table says it all."""
+        return ()
+
+    def sections(self) -> Sequence[Section]:
+        """Nothing but the runs."""
         return ()
 
 
@@ -92,7 +100,7 @@ def _end(run: Run, jobs: Jobs, status: str, command: str) -> None:
     for remark in remarks:
         console.say(remark)
     try:
-        parent.finish(run, results, frame, command, remarks)
+        parent.finish(run, results, frame, command, remarks, jobs.sections)
     finally:
         run.finish(status)
     if run.id:

@@ -173,7 +173,7 @@ def test_a_large_space_is_checked_by_its_parts() -> None:
 
 
 def test_an_interval_needs_a_search() -> None:
-    with pytest.raises(UserError, match="add hydra/sweeper=search"):
+    with pytest.raises(UserError, match="hydra/sweeper=search makes it a search"):
         composition.plan([f"{RATE}=interval(0.1,1)"], multirun=True)
     with pytest.raises(UserError, match="hydra/sweeper=search: several trials are a sweep: add -m"):
         composition.plan([SEARCH, f"{RATE}=interval(0.1,1)"], multirun=False)

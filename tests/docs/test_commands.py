@@ -33,6 +33,7 @@ from cifar_exp.data import datasets
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
 from cifar_exp.review import promotion
+from cifar_exp.search import run as search
 from cifar_exp.tracking.store import Store
 
 INLINE = ("python -m cifar_exp", "cifar-exp ", "make ", "docker/compose")
@@ -131,7 +132,10 @@ def check_program(arguments: list[str], my_conf: Path) -> None:
 
     parsed = get_args_parser().parse_args(arguments)
     if not parsed.help:
-        assert plan(parsed.overrides, parsed.multirun, str(my_conf)).jobs
+        planned = plan(parsed.overrides, parsed.multirun, str(my_conf))
+        assert planned.jobs
+        if planned.space:
+            assert search.check(planned)
 
 
 def parse_with_cli(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> Namespace:

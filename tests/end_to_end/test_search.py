@@ -13,9 +13,13 @@ import pytest
 from mlflow import MlflowClient
 from sweeping import QUICK
 
-from cifar_exp.search import trials
+from cifar_exp.config import composition
+from cifar_exp.errors import UserError
+from cifar_exp.search import records, trials
+from cifar_exp.search import run as search
 from cifar_exp.search.trials import Trial
 from cifar_exp.tracking import local_run
+from cifar_exp.tracking.store import Store
 
 RATE = "optimizer.learning_rate"
 SEARCH = ("-m", "hydra/sweeper=search", *QUICK, "training.epochs=4", "sweep.name=s", "hydra.sweeper.factor=2")
@@ -84,6 +88,28 @@ def test_every_trial_is_one_run_under_one_parent(killed: tuple[Path, str]) -> No
         assert list(accuracies.values()) == list(row.history)
         assert ("test/accuracy" in run.data.metrics) == (row.state == "complete")
     assert {"search/trials.parquet", "sweep/report.html"} <= program.artifacts(client, parent.info.run_id)
+
+
+def test_the_trials_rebuilt_from_the_runs_are_the_live_ones(whole: tuple[Path, str]) -> None:
+    planned = composition.plan(COMMAND[1:], multirun=True)
+    checked, store = search.check(planned), Store.of(planned.jobs[0].tracking)
+    assert planned.space is not None
+    folder = whole[0] / "outputs" / "sweeps"
+    rebuilt = records.read(folder / "s", store, "s", planned.space, checked)
+    assert known(tuple(rebuilt)) == known(read(whole[0]))
+    earlier = records.of_sweep(folder, store, "s", planned.space, checked)  # hydra.sweeper.from_sweep=s
+    complete = [row for row in read(whole[0]) if row.state == "complete"]
+    assert [(row.trial, row.params, row.values) for row in earlier] == [
+        (-place, row.params, row.values) for place, row in enumerate(complete)
+    ]
+    other = composition.plan([*COMMAND[1:-2], f"{RATE}=interval(1,2)", COMMAND[-1]], multirun=True).space
+    assert other is not None
+    with pytest.raises(UserError, match=r"sweep.name=s: job \d of it is not of this space"):
+        records.read(folder / "s", store, "s", other, checked)
+    with pytest.raises(UserError, match="from_sweep=s: none of its 6 jobs has finished with settings of this space"):
+        records.of_sweep(folder, store, "s", other, checked)
+    with pytest.raises(UserError, match="from_sweep=t: no jobs of such a sweep"):
+        records.of_sweep(folder, store, "t", planned.space, checked)
 
 
 def test_what_is_said(whole: tuple[Path, str]) -> None:

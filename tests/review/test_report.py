@@ -253,7 +253,7 @@ def test_a_page_of_one_run_or_of_empty_runs(twelve: Twelve, own_store: Store) ->
     client = own_store.client
     bare = [client.create_run(own_store.experiment_id, run_name=name) for name in ("a", "b")]
     page = report.from_store(own_store, bare, "Bare")
-    assert content(page) == {"charts": {"curves": {}, "parallel": None, "costs": {}}, "pairs": None}
+    assert content(page) == {"charts": {"curves": {}, "parallel": None, "costs": {}, "sections": {}}, "pairs": None}
     assert page.count("has no evaluation/predictions.parquet") == 2
 
 
