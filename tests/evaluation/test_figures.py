@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from drawn import CLASSES, history, png_size, texts
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
+from cifar_exp.data import cifar100
 from cifar_exp.evaluation import figures, style
 
 
@@ -262,3 +268,62 @@ def test_texts_of_image_figures_stay_apart_and_inside(
         assert not any(bar.overlaps(box) for bar in bars for box in boxes if bar.width > 1)
         width, height = png_size(style.to_png(figure))
         assert 800 <= width <= 1000 and height <= 1050
+
+
+# A hundred classes, and images of one channel
+
+
+def boxes_of(figure: Figure, texts: Iterable[Text]) -> list[Bbox]:
+    """Extents of the texts that show something."""
+    figure.draw_without_rendering()
+    return [text.get_window_extent() for text in texts if text.get_text()]
+
+
+@pytest.mark.parametrize("name", ["samples", "predictions"])
+@pytest.mark.parametrize("shape", [(32, 32, 3), (28, 28, 1)], ids=["colour", "grey"])
+def test_image_figures_of_a_hundred_classes_are_legible(name: str, shape: tuple[int, int, int]) -> None:
+    classes = cifar100.CLASS_NAMES["fine"]
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (300, *shape), dtype=np.uint8)
+    labels = np.arange(300, dtype=np.uint8) % 100
+    probabilities = generator.dirichlet(np.full(100, 0.05), 300)
+    if name == "samples":
+        figure = figures.samples(images, labels, classes)
+        assert "Random training images of 20 of 100 classes" in texts(figure)
+    else:
+        figure = figures.predictions(images, labels, probabilities, classes)
+    boxes = [box.padded(-0.25) for box in boxes_of(figure, figure.axes[0].texts)]  # pixels that touch
+    assert all(0 <= box.x0 < box.x1 <= figure.bbox.width for box in boxes)
+    assert all(0 <= box.y0 < box.y1 <= figure.bbox.height for box in boxes)
+    assert not any(box.overlaps(other) for index, box in enumerate(boxes) for other in boxes[:index])
+    assert min(box.height for box in boxes) >= 7
+    width, height = png_size(style.to_png(figure))
+    assert width <= 1100 and height <= 1900
+
+
+def test_a_confusion_matrix_of_a_hundred_classes_names_all_of_them() -> None:
+    classes = cifar100.CLASS_NAMES["fine"]
+    matrix = np.random.default_rng(0).integers(0, 3, (100, 100)) + 80 * np.eye(100, dtype=int)
+    figure = figures.confusion_matrix(matrix, classes, "Test set")
+    axes = figure.axes[0]
+    rows, columns = axes.get_yticklabels(), axes.get_xticklabels()
+    assert [label.get_text() for label in rows] == [label.get_text() for label in columns] == list(classes)
+    recalls = [text for text in axes.texts if text.get_text().endswith("%")]
+    assert len(recalls) == 100 and len(axes.texts) == 101  # no counts, which would be too small
+    for labels, side in ((rows, "height"), (columns, "width"), (recalls, "height")):
+        boxes = boxes_of(figure, labels)
+        assert min(getattr(box, side) for box in boxes) >= 7
+        assert not any(box.overlaps(other) for box, other in pairwise(boxes))
+    width, height = png_size(style.to_png(figure))
+    assert width <= 2400 and height <= 2400
+
+
+def test_images_of_one_channel_are_grey() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 28, 28, 1), dtype=np.uint8)
+    labels = np.arange(20, dtype=np.uint8) % 10
+    shown = figures.predictions(images, labels, certain(labels.astype(int), np.full(20, 0.9)), tuple("0123456789"))
+    pictures = [np.asarray(image.get_array()) for image in shown.axes[0].images]
+    assert len(pictures) == 12
+    for picture in pictures:
+        assert (picture == picture[..., :1]).all()
+        assert any(np.array_equal(picture[..., :1], image) for image in images)
