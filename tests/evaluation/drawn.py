@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from cifar_exp.config.architecture import LayerRow
 
@@ -45,3 +47,9 @@ def png_size(png: bytes) -> tuple[int, int]:
     assert png.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = struct.unpack(">II", png[16:24])
     return width, height
+
+
+def boxes_of(figure: Figure, texts: Iterable[Text]) -> list[Bbox]:
+    """Extents of the texts that show something."""
+    figure.draw_without_rendering()
+    return [text.get_window_extent() for text in texts if text.get_text()]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drawn import CLASSES, png_size, texts
+from drawn import CLASSES, boxes_of, png_size, texts
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from cifar_exp.data import cifar100
 from cifar_exp.evaluation import image_grids, style
 
 
@@ -148,3 +149,39 @@ def test_texts_of_image_figures_stay_apart_and_inside(
         assert not any(bar.overlaps(box) for bar in bars for box in boxes if bar.width > 1)
         width, height = png_size(style.to_png(figure))
         assert 800 <= width <= 1000 and height <= 1050
+
+
+# A hundred classes, and images of one channel
+
+
+@pytest.mark.parametrize("name", ["samples", "predictions"])
+@pytest.mark.parametrize("shape", [(32, 32, 3), (28, 28, 1)], ids=["colour", "grey"])
+def test_image_figures_of_a_hundred_classes_are_legible(name: str, shape: tuple[int, int, int]) -> None:
+    classes = cifar100.CLASS_NAMES["fine"]
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (300, *shape), dtype=np.uint8)
+    labels = np.arange(300, dtype=np.uint8) % 100
+    probabilities = generator.dirichlet(np.full(100, 0.05), 300)
+    if name == "samples":
+        figure = image_grids.samples(images, labels, classes)
+        assert "Random training images of 20 of 100 classes" in texts(figure)
+    else:
+        figure = image_grids.predictions(images, labels, probabilities, classes)
+    boxes = [box.padded(-0.25) for box in boxes_of(figure, figure.axes[0].texts)]  # pixels that touch
+    assert all(0 <= box.x0 < box.x1 <= figure.bbox.width for box in boxes)
+    assert all(0 <= box.y0 < box.y1 <= figure.bbox.height for box in boxes)
+    assert not any(box.overlaps(other) for index, box in enumerate(boxes) for other in boxes[:index])
+    assert min(box.height for box in boxes) >= 7
+    width, height = png_size(style.to_png(figure))
+    assert width <= 1100 and height <= 1900
+
+
+def test_images_of_one_channel_are_grey() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 28, 28, 1), dtype=np.uint8)
+    labels = np.arange(20, dtype=np.uint8) % 10
+    shown = image_grids.predictions(images, labels, certain(labels.astype(int), np.full(20, 0.9)), tuple("0123456789"))
+    pictures = [np.asarray(image.get_array()) for image in shown.axes[0].images]
+    assert len(pictures) == 12
+    for picture in pictures:
+        assert (picture == picture[..., :1]).all()
+        assert any(np.array_equal(picture[..., :1], image) for image in images)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
-from drawn import history, png_size, texts
+from drawn import boxes_of, history, png_size, texts
 from matplotlib.axes import Axes
 
+from cifar_exp.data import cifar100
 from cifar_exp.evaluation import plots, style
 
 
@@ -124,3 +127,20 @@ def test_confusion_matrix_shows_counts_and_recall() -> None:
     assert [cells[2.6, row].get_text() for row in range(3)] == ["80.0 %", "–", "50.0 %"]
     shares = np.asarray(axes.images[0].get_array())
     assert np.allclose(shares, np.array([[0.8, 0.2, 0], [0, 0, 0], [0.25, 0.25, 0.5]]))
+
+
+def test_a_confusion_matrix_of_a_hundred_classes_names_all_of_them() -> None:
+    classes = cifar100.CLASS_NAMES["fine"]
+    matrix = np.random.default_rng(0).integers(0, 3, (100, 100)) + 80 * np.eye(100, dtype=int)
+    figure = plots.confusion_matrix(matrix, classes, "Test set")
+    axes = figure.axes[0]
+    rows, columns = axes.get_yticklabels(), axes.get_xticklabels()
+    assert [label.get_text() for label in rows] == [label.get_text() for label in columns] == list(classes)
+    recalls = [text for text in axes.texts if text.get_text().endswith("%")]
+    assert len(recalls) == 100 and len(axes.texts) == 101  # no counts, which would be too small
+    for labels, side in ((rows, "height"), (columns, "width"), (recalls, "height")):
+        boxes = boxes_of(figure, labels)
+        assert min(getattr(box, side) for box in boxes) >= 7
+        assert not any(box.overlaps(other) for box, other in pairwise(boxes))
+    width, height = png_size(style.to_png(figure))
+    assert width <= 2400 and height <= 2400
