@@ -8,6 +8,7 @@ import traceback
 
 from cifar_exp import exits, streams
 from cifar_exp.commands import (
+    audit,
     champion,
     compare,
     doctor,
@@ -23,7 +24,7 @@ from cifar_exp.commands.parser import Parser, store_options
 from cifar_exp.errors import Diverged, OutOfMemory, UserError
 
 # In the order of --help.
-_COMMANDS = (compare, report, review, promote, champion, predict, sources, sync, reproduce, doctor)
+_COMMANDS = (compare, report, review, promote, champion, audit, predict, sources, sync, reproduce, doctor)
 
 
 def main() -> int:
