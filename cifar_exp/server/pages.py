@@ -27,6 +27,15 @@ POLICY = (
 MOST_COMPARED = 4
 
 _FIRST_OF_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would compute such a cell
+_WORDS = {
+    "approve": "approved",
+    "reject": "rejected",
+    "request-rerun": "asked for a change",
+    "withdraw": "withdrew the verdict",
+    "comment": "commented",
+    "request-review": "asked for a review",
+    "promote": "promoted",
+}
 _PICTURES = ("curves", "confusion_matrix", "predictions", "samples")
 
 View = Callable[[], Response]
@@ -53,7 +62,8 @@ def add_routes(app: Flask) -> None:
 def _first_page() -> Response | None:
     """Send a browser that opens the server to /team; `/?mlflow` is MLflow's own first page."""
     opened = request.path == "/" and request.method == "GET" and not request.query_string
-    return _redirect("/team") if opened and request.accept_mimetypes.best == "text/html" else None
+    is_browser = "text/html" in request.headers.get("Accept", "")  # programs accept anything
+    return _redirect("/team") if opened and is_browser else None
 
 
 def _page(view: View) -> View:
@@ -84,6 +94,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["markdown"] = details.markdown
+    environment.filters["words"] = lambda action: _WORDS.get(action, action)
     environment.globals |= {"polyline": shown.polyline, "range_of": shown.range_of, "shade": details.shade}
     return environment
 

@@ -91,7 +91,7 @@ class Team:
                 metrics += [Metric("val/loss", 1.5 - right * epoch / 3, now + epoch, epoch)]
             all_params = {"model.name": "baseline", "optimizer.name": "adam", "seed": str(seed)} | dict(params or {})
             client.log_batch(run_id, metrics, [Param(*pair) for pair in all_params.items()])
-            source = Dataset("digits-test", "0" * 32, "local", "{}")
+            source = Dataset("digits-test", "0" * 32, "local", "{}", profile=f'{{"images": {IMAGES}}}')
             client.log_inputs(run_id, [DatasetInput(source, [InputTag("mlflow.data.context", "test")])])
             path = Path(folder, "predictions.parquet")
             frame.to_parquet(path)
