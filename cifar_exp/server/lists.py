@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from mlflow.entities import ViewType
 from mlflow.server import handlers
@@ -112,7 +113,7 @@ def _subject(user: str, subject: str) -> tuple[str, str] | None:
     kind, _, name = subject.partition(" ")
     if kind == "model":
         readable = people.may_read_model(user, name.rpartition("@")[0])
-        return (name, f"/team/history?model={name}") if readable else None
+        return (name, f"/team/history?model={quote(name)}") if readable else None
     logged = database.run(name)
     if logged is None or not people.may_read_experiment(user, logged.info.experiment_id):
         return None
@@ -120,15 +121,20 @@ def _subject(user: str, subject: str) -> tuple[str, str] | None:
 
 
 def champions(user: str) -> list[Promotion]:
-    """The versions that have an alias now, of all registered models that the user may read."""
+    """The versions that have an alias now, of all registered models that the user may read, with their runs."""
     store = handlers._get_model_registry_store()
     found = []
     for model in store.search_registered_models(max_results=200):
         if people.may_read_model(user, model.name):
             for alias in sorted(model.aliases):
                 given = promotion.history(database.ServerStore(""), model.name, alias)
-                found += given[-1:]
+                found += [one for one in given[-1:] if _may_read_run(user, one.run_id)]
     return found
+
+
+def _may_read_run(user: str, run_id: str) -> bool:
+    logged = database.run(run_id)
+    return logged is None or people.may_read_experiment(user, logged.info.experiment_id)
 
 
 def events(subject: str) -> list[dict[str, str]]:

@@ -140,8 +140,10 @@ def test_what_one_may_not_read_is_on_no_page(server: Team) -> None:
     grant = {"username": "max", "resource_type": "experiment", "resource_id": experiment, "permission": "DENY"}
     assert server.call("admin", "POST", "/api/3.0/mlflow/users/permissions/grant", json=grant).ok
     assert server.call("bob", "POST", "/api/3.0/cifar-exp/verdict", json={"run_id": run, "action": "reject"}).ok
+    promoted = {"run_id": run, "model": "business", "even_though": "a test"}
+    assert server.call("bob", "POST", "/api/3.0/cifar-exp/promote", json=promoted).ok
     assert "nobody&#39;s business" in server.call("bob", "GET", "/team").text
-    assert "business" not in server.call("max", "GET", "/team").text
+    assert "nobody" not in server.call("max", "GET", "/team").text
     compared = f"compare?run={run}&run={'0' * 32}"
     for path in (f"run?id={run}", f"history?run={run}", f"picture?id={run}&name=curves", compared):
         answer = server.call("max", "GET", f"/team/{path}")
