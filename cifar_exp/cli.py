@@ -8,6 +8,7 @@ import traceback
 
 from cifar_exp import exits, streams
 from cifar_exp.commands import (
+    audit,
     champion,
     compare,
     data,
@@ -26,7 +27,22 @@ from cifar_exp.commands.parser import Parser, store_options
 from cifar_exp.errors import Diverged, OutOfMemory, UserError
 
 # In the order of --help.
-_COMMANDS = (data, compare, report, review, promote, champion, predict, preset, study, sources, sync, reproduce, doctor)
+_COMMANDS = (
+    data,
+    compare,
+    report,
+    review,
+    promote,
+    champion,
+    audit,
+    predict,
+    preset,
+    study,
+    sources,
+    sync,
+    reproduce,
+    doctor,
+)
 
 
 def main() -> int:

@@ -29,14 +29,18 @@ def run(arguments: argparse.Namespace) -> int:
         UserError: if the promotion rules forbid it.
     """
     from cifar_exp import console
-    from cifar_exp.review import promotion, query
+    from cifar_exp.review import promotion, query, remote
     from cifar_exp.tracking.store import Store
 
     config = config_of(arguments, arguments.overrides)
     store = Store.of(config.tracking)
     name = promotion.model_name(store, config.review.model)
     run = query.get(store, arguments.run)
-    promoted = promotion.promote(store, run, name, arguments.alias, store.user, arguments.note, arguments.even_though)
+    reasons = (arguments.note, arguments.even_though)
+    if rules := remote.rule_server(store):
+        promoted = rules.promote(run, name, arguments.alias, *reasons)
+    else:
+        promoted = promotion.promote(store, run, name, arguments.alias, store.user, *reasons)
     console.say("\n".join(promoted.lines))
     serve = f"mlflow models serve --env-manager local --port 5001 -m models:/{name}@{arguments.alias}"
     console.say(f"Serve it:  MLFLOW_TRACKING_URI={store.uri} {serve}")

@@ -7,12 +7,17 @@ import argparse
 from cifar_exp.commands.parser import Commands, Parser, config_of
 from cifar_exp.errors import UserError
 
-_STATES = {"approve": "approved", "reject": "rejected", "request_rerun": "rerun-requested"}
+_STATES = {
+    "approve": "approved",
+    "reject": "rejected",
+    "request_rerun": "rerun-requested",
+    "withdraw": "unreviewed",
+}
 
 
 def add(commands: Commands[Parser], store: Parser) -> None:
     """Define the command and its arguments."""
-    summary = "approve a run, reject it or request a rerun; without any of these, show its verdicts"
+    summary = "approve a run, reject it, request a rerun or withdraw a verdict; without any of these, show its verdicts"
     review = commands.add_parser("review", parents=[store], help=summary, description=f"{summary.capitalize()}.")
     review.add_argument("run", nargs="?", metavar="RUN", help="run id, first characters of the id, or name")
     action = review.add_mutually_exclusive_group()
@@ -38,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     import json
 
     from cifar_exp import console
-    from cifar_exp.review import query, queue, verdicts
+    from cifar_exp.review import query, queue, remote, verdicts
     from cifar_exp.tracking.store import Store
 
     _check(arguments)
@@ -59,7 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     (name,) = named
     run = query.get(store, name)
-    if arguments.state:
+    rules = remote.rule_server(store)
+    if arguments.state and rules:
+        run = rules.give(run, arguments.state, arguments.note, arguments.even_though)
+    elif arguments.state:
         run = verdicts.give(
             *(store, run, arguments.state, store.user, arguments.note, arguments.even_though),
             allow_own=config.review.allow_own,
@@ -70,7 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     console.say(f"{run.info.run_name}, run {run.info.run_id}: {verdicts.state(run)}")
     for verdict in history:
-        console.say("\n".join(verdict.lines))
+        unkept = [f"    {remote.BEFORE}"] if rules and not verdict.digest else []
+        console.say("\n".join([*verdict.lines, *unkept]))
     if not history and (objections := verdicts.objections(run)):
         console.say(f"  an approval needs a reason: {'; '.join(objections)}")
     console.say(store.run_address(run.info.run_id))
@@ -79,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.queue and (arguments.note or arguments.even_though):
-        raise UserError("--note and --even-though go with a verdict: --approve, --reject or --request-rerun")
+        raise UserError("--note and --even-though go with a verdict, such as --approve")
     if arguments.queue:
         if arguments.run and "=" not in arguments.run:
             raise UserError(f"--queue lists all waiting runs and takes no run: got {arguments.run!r}")
@@ -89,4 +98,4 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.even_though and arguments.state != _STATES["approve"]:
         raise UserError("--even-though goes with --approve only")
     if arguments.note and not arguments.state:
-        raise UserError("--note goes with --approve, --reject or --request-rerun")
+        raise UserError("--note goes with --approve, --reject, --request-rerun or --withdraw")

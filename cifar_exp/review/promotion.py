@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -72,6 +72,12 @@ class Promotion:
         reason = [f"  even though {'; '.join(self.objections)}: {self.even_though}"] if self.objections else []
         return [head, *([f"  {self.why}"] if self.why else []), *reason]
 
+    @property
+    def description(self) -> str:
+        """Description of the model version, in Markdown."""
+        head = f"{self.alias} since {self.at:%Y-%m-%d %H:%M} UTC, by {self.by}."
+        return "\n\n".join(line.strip() for line in (head, *self.lines[1:]))
+
     def as_data(self) -> Mapping[str, object]:
         """JSON-compatible mapping."""
         return asdict(self) | {"at": self.at.isoformat() if self.at else None}
@@ -107,6 +113,79 @@ def promote(store: Store, run: Run, name: str, alias: str, by: str, note: str = 
     Raises:
         UserError: if the promotion rules or the server forbid it.
     """
+    plan = prepare(store, run, name, alias, note, even_though)
+    with store.connected() as client:
+        version = register(store, run, name)
+        now = current_version(client, name, alias)
+        plan.check_unmoved(str(now.version) if now else None)
+        client.set_registered_model_alias(name, alias, version.version)
+        promotion = plan.promotion(str(version.version), by, records(client, name))
+        client.set_model_version_tag(name, version.version, *as_tag(promotion))
+        client.update_model_version(name, version.version, promotion.description)
+    return promotion
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A promotion that the rules permit.
+
+    Attributes:
+        run: logged the model.
+        name: of the registered model.
+        alias: such as champion.
+        before: version that has the alias now, or None.
+        why: note of the user, and the comparison with that version.
+        even_though: reason for a promotion in spite of the objections.
+        objections: rules that the promotion does not meet.
+    """
+
+    run: Run
+    name: str
+    alias: str
+    before: str | None
+    why: str
+    even_though: str
+    objections: tuple[str, ...]
+
+    def check_unmoved(self, version: str | None) -> None:
+        """Check that the alias has not moved since the comparison.
+
+        Raises:
+            UserError: if another version has it now.
+        """
+        if version != self.before:
+            raise UserError(
+                f"{self.name}@{self.alias} was moved in the meantime: run the same command again to compare anew"
+            )
+
+    def promotion(self, version: str, by: str, earlier: Sequence[Promotion]) -> Promotion:
+        """The promotion of a version, dated after all earlier ones."""
+        latest = max((one.at for one in earlier if one.at), default=None)
+        at = max([datetime.now(UTC), *([latest + timedelta(microseconds=1)] if latest else [])])
+        info = self.run.info
+        return Promotion(
+            *(self.name, self.alias, version, info.run_id, info.run_name, self.run.data.metrics.get(_ACCURACY)),
+            *(by, at, self.why, self.even_though if self.objections else "", self.objections, True),
+        )
+
+
+def prepare(
+    store: Store, run: Run, name: str, alias: str, note: str = "", even_though: str = "", more: Sequence[str] = ()
+) -> Plan:
+    """Check a promotion against the rules.
+
+    Args:
+        store: contains the run and the registered model.
+        run: logged the model.
+        name: of the registered model.
+        alias: such as `"champion"`.
+        note: comment, at most 1,000 characters.
+        even_though: reason to promote a run that is not approved or not better, at most 1,000 characters.
+        more: further objections to the promotion.
+
+    Raises:
+        UserError: if the promotion rules forbid it.
+    """
     if not _ALIAS.fullmatch(alias):
         raise UserError(
             f"--alias {alias}: expected letters, digits, '-' and '_', starting with a letter; v1 means a version"
@@ -120,31 +199,21 @@ def promote(store: Store, run: Run, name: str, alias: str, by: str, note: str = 
         before = current_version(client, name, alias)
     if before and before.run_id == run.info.run_id:
         raise UserError(f"{run.info.run_name} is already {name}@{alias}, as version {before.version}")
-    objections, comparison = _check_rules(store, run, before)
+    found, comparison = _check_rules(store, run, before)
+    objections = (*found, *more)
     if objections and not even_though:
         raise UserError(
             f"{run.info.run_name} cannot be promoted: {'; '.join(objections)}; "
             '--even-though "reason" promotes it anyway, and the reason is recorded'
         )
     why = ". ".join(part for part in (note.rstrip("."), comparison) if part)
-    with store.connected() as client:
-        with store.as_default():
-            version = _register(client, run, name)
-        now = current_version(client, name, alias)
-        if (now and now.version) != (before and before.version):
-            raise UserError(f"{name}@{alias} was moved in the meantime: run the same command again to compare anew")
-        client.set_registered_model_alias(name, alias, version.version)
-        latest = max((one.at for one in _records(client, name) if one.at), default=None)
-        at = max([datetime.now(UTC), *([latest + timedelta(microseconds=1)] if latest else [])])
-        promotion = Promotion(
-            *(name, alias, str(version.version), run.info.run_id, run.info.run_name, run.data.metrics.get(_ACCURACY)),
-            *(by, at, why, even_though if objections else "", objections, True),
-        )
-        key = f"{_PREFIX}{at:{_TIME}}.{secrets.token_hex(3)}"
-        client.set_model_version_tag(name, version.version, key, json.dumps(promotion.as_data(), ensure_ascii=False))
-        description = [f"{alias} since {at:%Y-%m-%d %H:%M} UTC, by {by}.", *promotion.lines[1:]]
-        client.update_model_version(name, version.version, "\n\n".join(line.strip() for line in description))
-    return promotion
+    return Plan(run, name, alias, str(before.version) if before else None, why, even_though, objections)
+
+
+def as_tag(promotion: Promotion) -> tuple[str, str]:
+    """Name and value of the tag of a model version that records a promotion."""
+    key = f"{_PREFIX}{promotion.at:{_TIME}}.{secrets.token_hex(3)}"
+    return key, json.dumps(promotion.as_data(), ensure_ascii=False)
 
 
 def history(store: Store, name: str, alias: str) -> list[Promotion]:
@@ -165,7 +234,7 @@ def history(store: Store, name: str, alias: str) -> list[Promotion]:
         return []
     with store.connected() as client:
         current = current_version(client, name, alias)
-        promotions = [promotion for promotion in _records(client, name) if promotion.alias == alias]
+        promotions = [promotion for promotion in records(client, name) if promotion.alias == alias]
         if current and not (promotions and promotions[-1].version == str(current.version)):
             promotions.append(_unrecorded(client, name, alias, current))
     return [*promotions[:-1], replace(promotions[-1], now=current is not None)] if promotions else []
@@ -209,8 +278,17 @@ def _check_rules(store: Store, run: Run, before: ModelVersion | None) -> tuple[t
     return tuple(objections), compared.words
 
 
+def register(store: Store, run: Run, name: str) -> ModelVersion:
+    """Find the model version of the run's model, or create it.
+
+    Raises:
+        UserError: if the server forbids it.
+    """
+    with store.connected() as client, store.as_default():
+        return _register(client, run, name)
+
+
 def _register(client: MlflowClient, run: Run, name: str) -> ModelVersion:
-    """Find the model version of the run's model, or create it."""
     from mlflow.exceptions import MlflowException
     from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
@@ -245,7 +323,7 @@ def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
     return versions
 
 
-def _records(client: MlflowClient, name: str) -> list[Promotion]:
+def records(client: MlflowClient, name: str) -> list[Promotion]:
     """Recorded promotions of all versions, the oldest first. Tags that do not hold a valid promotion are ignored."""
     dated = []
     for version in _versions(client, name):
@@ -258,16 +336,24 @@ def _records(client: MlflowClient, name: str) -> list[Promotion]:
 def _parse(value: str, version: ModelVersion) -> Promotion | None:
     try:
         content: dict[str, Any] = parse_json(value)
-        at = datetime.fromisoformat(content.pop("at"))
-        accuracy, objections = content.pop("accuracy"), content.pop("objections")
-        content |= {"model": version.name, "version": str(version.version), "now": False}
-        promotion = Promotion(**content, at=at, accuracy=accuracy, objections=tuple(objections))
+        promotion = from_data(content | {"model": version.name, "version": str(version.version), "now": False})
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     texts = (promotion.alias, promotion.run_id, promotion.run_name, promotion.by, promotion.why, promotion.even_though)
     numbers = promotion.accuracy is None or isinstance(promotion.accuracy, float)
-    strings = all(isinstance(text, str) for text in (*texts, *promotion.objections)) and at.tzinfo is not None
-    return promotion if strings and numbers else None
+    strings = all(isinstance(text, str) for text in (*texts, *promotion.objections))
+    return promotion if strings and numbers and promotion.at and promotion.at.tzinfo is not None else None
+
+
+def from_data(data: Mapping[str, Any]) -> Promotion:
+    """The promotion that `Promotion.as_data` has described.
+
+    Raises:
+        ValueError, KeyError, TypeError: if the data describe none.
+    """
+    content = dict(data)
+    at, objections = datetime.fromisoformat(content.pop("at")), tuple(content.pop("objections"))
+    return Promotion(**content, at=at, objections=objections)
 
 
 def _unrecorded(client: MlflowClient, name: str, alias: str, version: ModelVersion) -> Promotion:

@@ -73,19 +73,18 @@ def file(store: Store, run: Run, name: str, limit: int) -> bytes:
     Raises:
         UserError: if the artifact does not exist, is larger than `limit` or cannot be downloaded.
     """
-    import mlflow.artifacts
+    import_mlflow()
     from mlflow.exceptions import MlflowException
 
     where = f"run {run.info.run_id} ({run.info.run_name}) of {store.uri}"
     try:
-        listed = store.artifacts(run).list_artifacts(str(PurePosixPath(name).parent))
+        artifacts = store.artifacts(run)
+        listed = artifacts.list_artifacts(str(PurePosixPath(name).parent))
         size = next((item.file_size or 0 for item in listed if item.path == name), 0)
         if size > limit:
             raise UserError(f"{where}: {name} holds {size:,} bytes; at most {limit:,} are read")
         with tempfile.TemporaryDirectory() as folder:
-            uri = f"{run.info.artifact_uri}/{name}"
-            path = mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=store.uri)
-            return Path(path).read_bytes()
+            return Path(artifacts.download_artifacts(name, folder)).read_bytes()
     except (MlflowException, OSError) as error:
         if _MISSING in str(error):
             raise UserError(f"{where} has no {name}") from error

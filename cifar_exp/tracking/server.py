@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from cifar_exp.errors import UserError, reason
@@ -13,6 +13,7 @@ from cifar_exp.errors import UserError, reason
 if TYPE_CHECKING:
     import requests
 
+_PATIENCE = 120  # seconds, for what the server computes before it answers
 _TIMEOUT = 10  # seconds; MLflow itself would try for minutes
 _QUERY = "/api/2.0/mlflow/experiments/search"  # reads the database, and needs a login if the server has users
 _EXPERIMENT = "/api/2.0/mlflow/experiments/get-by-name"
@@ -82,6 +83,41 @@ def experiment(uri: str, name: str) -> tuple[str, str] | None:
         return str(found["experiment_id"]), str(found["lifecycle_stage"])
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def answer(uri: str, path: str) -> dict[str, Any] | None:
+    """JSON object that a server answers to a GET request; None if it does not have it or does not answer."""
+    response = _get(uri, path)
+    try:
+        content = response.json() if response is not None else None
+    except ValueError:  # for example a web page
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def call(uri: str, method: str, path: str, content: dict[str, str] | None = None) -> dict[str, Any]:
+    """Send a request to a server and return the JSON object that it answers.
+
+    Raises:
+        UserError: if the server refuses it or does not answer.
+    """
+    from mlflow import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    credentials = get_default_host_creds(uri)
+    try:
+        response = http_request(
+            credentials, path, method, json=content, max_retries=0, timeout=_PATIENCE, raise_on_status=False
+        )
+        answered = response.json() if response.headers.get("Content-Type") == "application/json" else {}
+    except (MlflowException, ValueError) as error:
+        raise refusal(uri, reason(error.__context__ or error)) from error
+    if not response.ok and isinstance(answered.get("message"), str):
+        raise UserError(answered["message"])
+    if problem := _problem(response, uri, credentials.username):
+        raise refusal(uri, problem)
+    return dict(answered)
 
 
 def _get(uri: str, path: str) -> requests.Response | None:

@@ -149,8 +149,11 @@ def test_a_colleague_cannot_delete_what_another_made(
 
 def test_a_colleague_can_read_and_review_what_another_made(server: Stack, sweep: Sweep, bob: User) -> None:
     run_id = sweep.children["large-sgd"].info.run_id
+    body = {"run_id": run_id, "key": "review.note", "value": "looked at it"}
+    assert server.ask("/api/2.0/mlflow/runs/set-tag", bob, json=body).status_code == 403
+    verdict = {"run_id": run_id, "action": "request-rerun", "note": "looked at it"}
+    assert server.ask("/api/3.0/cifar-exp/verdict", bob, json=verdict).json()["state"] == "rerun-requested"
     with server.client(bob) as client:
-        client.set_tag(run_id, "review.note", "looked at it")
         assert client.get_run(run_id).data.tags["review.note"] == "looked at it"
 
 

@@ -59,23 +59,26 @@ def test_two_people_review_and_promote_a_run(
 
     other = sweep.children["large-sgd"].info.run_id
     refused = cli(server, eve, tmp_path, "promote", other, "--even-though", "mine is nicer")
-    assert refused.returncode == 2 and refused.stderr.endswith(f"user '{eve.name}' may not do that there (403)\n")
+    assert refused.returncode == 2 and f"user '{eve.name}' may not promote models" in refused.stderr
+    second = cli(server, bob, tmp_path, "promote", run_id, "--alias", "second")
+    assert (second.returncode, second.stderr) == (0, "")
+    trail = cli(server, bob, tmp_path, "audit")
+    assert trail.returncode == 0 and trail.stdout.startswith("The audit trail is whole: ")
 
 
-def test_only_approvers_can_move_an_alias_with_mlflows_client(server: Stack, bob: User, eve: User) -> None:
-    with server.client(eve) as client:
-        for forbidden in (
-            lambda: client.set_registered_model_alias(MODEL, "champion", "1"),
-            lambda: client.delete_registered_model_alias(MODEL, "champion"),
-            lambda: client.set_model_version_tag(MODEL, "1", "promotion.x", "{}"),
-            lambda: client.delete_registered_model(MODEL),
-        ):
-            with pytest.raises(MlflowException) as refused:
-                forbidden()
-            assert refused.value.get_http_status_code() == 403
-        assert str(client.get_model_version_by_alias(MODEL, "champion").version) == "1"
-    with server.client(bob) as client:
-        client.set_registered_model_alias(MODEL, "second", "1")
+def test_nobody_moves_an_alias_with_mlflows_client(server: Stack, bob: User, eve: User) -> None:
+    for user in (bob, eve):
+        with server.client(user) as client:
+            for forbidden in (
+                lambda client=client: client.set_registered_model_alias(MODEL, "champion", "1"),
+                lambda client=client: client.delete_registered_model_alias(MODEL, "champion"),
+                lambda client=client: client.set_model_version_tag(MODEL, "1", "promotion.x", "{}"),
+                lambda client=client: client.delete_registered_model(MODEL),
+            ):
+                with pytest.raises(MlflowException) as refused:
+                    forbidden()
+                assert refused.value.get_http_status_code() == 403
+            assert str(client.get_model_version_by_alias(MODEL, "champion").version) == "1"
 
 
 def test_verdicts_at_the_same_moment_are_all_kept(server: Stack, sweep: Sweep, bob: User, tmp_path: Path) -> None:

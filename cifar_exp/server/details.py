@@ -1,0 +1,223 @@
+"""What the pages show of single runs: tables, pictures, comparisons and comments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from cifar_exp.errors import UserError
+from cifar_exp.review import comparison, paired, remarks, run_record
+from cifar_exp.server import database, lists, shown
+from cifar_exp.server.shown import ShownRun
+from cifar_exp.tracking import fetch
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+_LARGEST_PICTURE, _LARGEST_MATRIX = 8_000_000, 2_000_000  # bytes
+_PNG = b"\x89PNG\r\n\x1a\n"
+_SHADES = 5  # of a cell of a confusion matrix
+
+Matrix = tuple[list[str], list[list[int]]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Runs as rows.
+
+    Attributes:
+        headings: of the columns of parameters that differ.
+        rows: the run, and its cells.
+        hidden: how many rows the filter hides.
+    """
+
+    headings: list[str]
+    rows: list[tuple[ShownRun, list[str]]]
+    hidden: int
+
+
+@dataclass(frozen=True)
+class RunDetails:
+    """What the page of a run shows below its result.
+
+    Attributes:
+        params: all parameters.
+        overrides: what its command changed from the defaults.
+        matrix: confusion matrix; None if it was not logged.
+        curves: metric -> (epoch, value).
+        pictures: names of logged pictures.
+        comments: on the run.
+        commit: of its code; empty if unknown.
+    """
+
+    params: list[tuple[str, str]]
+    overrides: list[str]
+    matrix: Matrix | None
+    curves: dict[str, lists.Points]
+    pictures: list[str]
+    comments: list[remarks.Remark]
+    commit: str
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Runs beside each other.
+
+    Attributes:
+        runs: the runs.
+        params: parameters that differ: name, and a value per run.
+        words: comparisons of the first run with each other one, one sentence each.
+        matrices: confusion matrix of each run; None where there is none.
+        differences: of each matrix from that of the first run; None where they cannot be compared.
+    """
+
+    runs: list[ShownRun]
+    params: list[tuple[str, list[str]]]
+    words: list[str]
+    matrices: list[Matrix | None]
+    differences: list[Matrix | None]
+
+
+def table(logged: Sequence[Run], sort: str, words: str) -> Table:
+    """A table of runs with the parameters that differ.
+
+    Args:
+        logged: the runs.
+        sort: column to sort by; the order of `logged` if it is none.
+        words: only rows that contain all of these are shown.
+    """
+    records = [run_record.from_run(run) for run in logged]
+    keys = comparison.differing(records)
+    rows = [(shown.run(run), [run.data.params.get(key, "") for key in keys]) for run in logged]
+    wanted = words.casefold().split()
+    kept = [row for row in rows if all(word in _searched(*row) for word in wanted)]
+    if sort in keys:
+        at = keys.index(sort)
+        kept.sort(key=lambda row: _sortable(row[1][at]))
+    elif sort == "name":
+        kept.sort(key=lambda row: row[0].name)
+    return Table(keys, kept, len(rows) - len(kept))
+
+
+def _searched(run: ShownRun, cells: Sequence[str]) -> str:
+    return " ".join([run.name, run.outcome, run.state, run.by, *cells]).casefold()
+
+
+def _sortable(cell: str) -> tuple[bool, float, str]:
+    try:
+        return False, float(cell), cell
+    except ValueError:
+        return True, 0.0, cell
+
+
+def of_run(run: Run) -> RunDetails:
+    """Everything that the page of a run shows."""
+    store = database.store_of(run)
+    curves = {
+        name: points
+        for name in ("val/accuracy", "train/accuracy", "val/loss", "train/loss")
+        if (points := lists.histories([run.info.run_id], name).get(run.info.run_id))
+    }
+    return RunDetails(
+        sorted(run.data.params.items()),
+        shown.overrides(run),
+        _matrix(store, run),
+        curves,
+        _pictures(store, run),
+        [one for one in remarks.of_run(run) if not one.reviewer],
+        run.data.tags.get("cifar_exp.git_commit", ""),
+    )
+
+
+def _pictures(store: database.ServerStore, run: Run) -> list[str]:
+    """Names of the logged pictures that the page shows."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        paths = {item.path for item in store.artifacts(run).list_artifacts("figures")}
+    except (MlflowException, OSError):  # the page shows the run without them
+        return []
+    return [name for name in ("predictions", "samples") if f"figures/{name}.png" in paths]
+
+
+def _matrix(store: database.ServerStore, run: Run) -> Matrix | None:
+    try:
+        content = fetch.file(store, run, "evaluation/confusion_matrix.json", _LARGEST_MATRIX)
+        return shown.matrix(json.loads(content))
+    except UserError:
+        pass
+    except (ValueError, RecursionError):
+        return None
+    try:  # a run of another program may have predictions only
+        return _matrix_of(paired.predictions_of_run(store, run))
+    except UserError:
+        return None
+
+
+def _matrix_of(frame: Any) -> Matrix:
+    import numpy as np
+
+    classes = [str(name).removeprefix("p_") for name in frame.columns if str(name).startswith("p_")]
+    size = len(classes)
+    cells = frame["label"].to_numpy().astype(int) * size + frame["predicted"].to_numpy().astype(int)
+    return classes, np.bincount(cells, minlength=size * size).reshape(size, size).tolist()
+
+
+def shade(count: int, row: Sequence[int]) -> int:
+    """Shade of a cell of a confusion matrix, 0 to 5, by its share of the images of its class."""
+    total = sum(abs(one) for one in row)
+    return min(_SHADES, round(_SHADES * abs(count) / total + 0.49)) if total and count else 0
+
+
+def picture(run: Run, name: str) -> bytes | None:
+    """A logged PNG picture, as it is; None if there is none or it is something else."""
+    try:
+        content = fetch.file(database.store_of(run), run, f"figures/{name}.png", _LARGEST_PICTURE)
+    except UserError:
+        return None
+    return content if content.startswith(_PNG) else None
+
+
+def side_by_side(logged: Sequence[Run]) -> SideBySide:
+    """Compare the first run with each of the others."""
+    records = [run_record.from_run(run) for run in logged]
+    keys = comparison.differing(records)
+    first = logged[0]
+    words = []
+    for other in logged[1:]:
+        try:
+            words.append(paired.compare_runs(database.store_of(other), first.info.run_id, other.info.run_id).words)
+        except UserError as error:
+            words.append(f"{other.info.run_name} and {first.info.run_name} cannot be compared: {error}")
+    matrices = [_matrix(database.store_of(run), run) for run in logged]
+    return SideBySide(
+        [shown.run(run) for run in logged],
+        [(key, [run.data.params.get(key, "-") for run in logged]) for key in keys],
+        words,
+        matrices,
+        [_difference(matrices[0], other) for other in matrices],
+    )
+
+
+def _difference(first: Matrix | None, other: Matrix | None) -> Matrix | None:
+    if first is None or other is None or first is other or first[0] != other[0]:
+        return None
+    rows = zip(first[1], other[1], strict=True)
+    return first[0], [[b - a for a, b in zip(row, others, strict=True)] for row, others in rows]
+
+
+@cache
+def _parser() -> Any:
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"html": False}).disable("image")
+
+
+def markdown(text: str) -> Markup:
+    """A comment in Markdown as HTML. HTML in it is shown as text; pictures are not loaded."""
+    return Markup(_parser().render(text))

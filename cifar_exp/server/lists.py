@@ -1,0 +1,169 @@
+"""What the pages list: runs that wait, that are running, that were decided on, sweeps, and champions."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from mlflow.entities import ViewType
+from mlflow.server import handlers
+
+from cifar_exp.review import promotion, verdicts
+from cifar_exp.review.promotion import Promotion
+from cifar_exp.server import audit, database, people, shown
+from cifar_exp.server.shown import KIND, SWEEP, Progress, ShownRun
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+RUNS = 500  # looked at for a list: the newest
+BEST = 3  # runs of a sweep in the queue
+DECIDED = 12
+EVENT_FIELDS = ("at", "who", "action", "text", "origin")  # of an entry of a history
+_WAITING = (verdicts.UNREVIEWED, verdicts.RERUN)
+
+Points = list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Runs of one sweep, or a single run, that wait for a review.
+
+    Attributes:
+        sweep: name of the sweep; empty for a single run.
+        experiment_id: of the runs.
+        runs: the best ones.
+        others: how many more wait.
+        asked: whether the reader was asked to review one of them.
+    """
+
+    sweep: str
+    experiment_id: str
+    runs: tuple[ShownRun, ...]
+    others: int
+    asked: bool
+
+
+def search(experiment_ids: Sequence[str], condition: str, order: str = "attributes.end_time DESC") -> list[Run]:
+    """The newest runs of some experiments that meet a condition in MLflow's syntax, without parents of sweeps."""
+    if not experiment_ids:
+        return []
+    found = database.tracking().search_runs(list(experiment_ids), condition, ViewType.ACTIVE_ONLY, RUNS, [order])
+    return [run for run in found if run.data.tags.get(KIND) != "sweep"]
+
+
+def waiting(user: str, experiment_ids: Sequence[str]) -> list[Waiting]:
+    """What waits for a review: first what the user was asked for, then the newest sweep first."""
+    groups: dict[tuple[str, str], list[ShownRun]] = defaultdict(list)
+    for logged in search(experiment_ids, "attributes.status = 'FINISHED'"):
+        run = shown.run(logged)
+        if run.state in _WAITING:
+            groups[run.experiment_id, run.sweep or run.id].append(run)
+    listed = []
+    for (experiment_id, _), runs in groups.items():
+        best = sorted(runs, key=lambda run: (user not in run.asked, -(run.accuracy or 0.0)))
+        asked = any(user in run.asked for run in runs)
+        listed.append(Waiting(runs[0].sweep, experiment_id, tuple(best[:BEST]), max(0, len(runs) - BEST), asked))
+    return sorted(listed, key=lambda group: not group.asked)
+
+
+def running(experiment_ids: Sequence[str]) -> list[tuple[ShownRun, Progress]]:
+    """Trainings that have not ended, with their progress."""
+    found = search(experiment_ids, "attributes.status = 'RUNNING'", "attributes.start_time DESC")
+    curves = histories([run.info.run_id for run in found], shown.CURVE)
+    return [(shown.run(run), shown.progress(run, curves.get(run.info.run_id, []))) for run in found]
+
+
+def histories(run_ids: Sequence[str], metric: str) -> dict[str, Points]:
+    """(epoch, value) of a metric, for several runs at once."""
+    found: dict[str, Points] = defaultdict(list)
+    for first in range(0, len(run_ids), 100):
+        part = list(run_ids[first : first + 100])
+        for point in database.tracking().get_metric_history_bulk(part, metric, 25_000):
+            found[point.run_id].append((point.step, point.value))
+    return {run_id: sorted(points) for run_id, points in found.items()}
+
+
+def sweep(experiment_id: str, name: str) -> list[Run]:
+    """The jobs of a sweep, the most accurate first."""
+    if "'" in name or "\\" in name:  # cannot be written in a condition
+        return []
+    found = search([experiment_id], f"tags.`{SWEEP}` = '{name}'")
+    return sorted(found, key=lambda run: -run.data.metrics.get(shown.ACCURACY, -1.0))
+
+
+def decided(user: str) -> list[tuple[audit.Row, str, str]]:
+    """Recent rows of the audit trail about runs and models that the user may read: (row, name, address)."""
+    with database.tracking().engine.connect() as connection:
+        number, _ = audit.head(connection)
+        rows = audit.read(connection, after=max(0, number - 10 * DECIDED))
+    listed: list[tuple[audit.Row, str, str]] = []
+    for row in reversed(rows):
+        if len(listed) < DECIDED and (named := _subject(user, row.subject)):
+            listed.append((row, *named))
+    return listed
+
+
+def _subject(user: str, subject: str) -> tuple[str, str] | None:
+    """Name and address of what a row is about, if the user may know of it."""
+    kind, _, name = subject.partition(" ")
+    if kind == "model":
+        readable = people.may_read_model(user, name.rpartition("@")[0])
+        return (name, f"/team/history?model={quote(name)}") if readable else None
+    logged = database.run(name)
+    if logged is None or not people.may_read_experiment(user, logged.info.experiment_id):
+        return None
+    return logged.info.run_name or name, f"/team/run?id={name}"
+
+
+def champions(user: str) -> list[Promotion]:
+    """The versions that have an alias now, of all registered models that the user may read, with their runs."""
+    store = handlers._get_model_registry_store()
+    found = []
+    for model in store.search_registered_models(max_results=200):
+        if people.may_read_model(user, model.name):
+            for alias in sorted(model.aliases):
+                given = promotion.history(database.ServerStore(""), model.name, alias)
+                found += [one for one in given[-1:] if _may_read_run(user, one.run_id)]
+    return found
+
+
+def _may_read_run(user: str, run_id: str) -> bool:
+    logged = database.run(run_id)
+    return logged is None or people.may_read_experiment(user, logged.info.experiment_id)
+
+
+def events(subject: str) -> list[dict[str, str]]:
+    """History of a run or a model, the oldest first: what the audit trail has, and verdicts from before the rules."""
+    with database.tracking().engine.connect() as connection:
+        rows = audit.read(connection, [subject])
+    found = [
+        {"at": row.at, "who": row.who, "action": row.action, "text": _text(json.loads(row.after)), "origin": row.origin}
+        for row in rows
+    ]
+    kept = {json.loads(row.after).get("tag") for row in rows}
+    kind, _, run_id = subject.partition(" ")
+    logged = database.run(run_id) if kind == "run" else None
+    for key, value in logged.data.tags.items() if logged else ():
+        for verdict in verdicts.in_tags({key: value}) if key not in kept else ():
+            text = "; ".join(part for part in (verdict.note, verdict.even_though) if part)
+            at = verdict.at.isoformat(timespec="milliseconds")
+            origin = "made before the server kept the rules"
+            found.append({"at": at, "who": verdict.by, "action": verdict.name, "text": text, "origin": origin})
+    return sorted(found, key=lambda event: event["at"])
+
+
+def _text(after: Mapping[str, Any]) -> str:
+    """What was said, in one line."""
+    against = f"even though {'; '.join(after.get('objections', []))}: " if after.get("even_though") else ""
+    parts: Iterable[str] = (
+        f"asks {after['reviewer']}" if after.get("reviewer") else "",
+        f"version {after['version']}" if after.get("version") else "",
+        *(str(after.get(key, "")) for key in ("note", "text", "why")),
+        against + str(after.get("even_though", "")),
+    )
+    return ". ".join(part.rstrip(".") for part in parts if part)

@@ -1,0 +1,156 @@
+"""What a review protects: approved runs, the runs behind aliases, and the tags that verdicts and promotions write."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import urlparse
+
+from mlflow.exceptions import MlflowException
+from mlflow.server import handlers
+from mlflow.store.model_registry.dbmodels.models import SqlModelVersion, SqlRegisteredModelAlias
+from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTag
+from mlflow.utils.uri import validate_path_is_safe
+from sqlalchemy import or_, select
+
+from cifar_exp.review import verdicts
+from cifar_exp.review.query import SHORT_ID
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+FINISHED = "FINISHED"
+
+_RESERVED = ("review.", "promotion.")
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
+
+
+def is_reserved(key: str) -> bool:
+    """Whether only verdicts and promotions write a tag. Some databases take upper and lower case for the same."""
+    return key.strip().casefold().startswith(_RESERVED)
+
+
+def of_run(run: Run, done: str) -> str | None:
+    """Why a run may not be deleted or changed; None if it may.
+
+    Args:
+        run: the run.
+        done: what is refused, such as deleted.
+    """
+    short = run.info.run_id[:SHORT_ID]
+    if aliases := _aliases_of_run(run.info.run_id):
+        return f"run {short} is {aliases[0]}: it cannot be {done}"
+    given = verdicts.history(run)
+    if given and given[-1].state == verdicts.APPROVED:
+        return f"run {short} is approved: it cannot be {done} unless the approval is withdrawn"
+    return None
+
+
+def of_run_id(run_id: str, done: str) -> str | None:
+    """As `of_run`; None as well if there is no such run, which MLflow reports itself."""
+    try:
+        return of_run(handlers._get_tracking_store().get_run(run_id), done)
+    except MlflowException:
+        return None
+
+
+def of_logged_model(model_id: str, done: str) -> str | None:
+    """Why a logged model may not be deleted or changed; None if it may."""
+    try:
+        model = handlers._get_tracking_store().get_logged_model(model_id)
+    except MlflowException:
+        return None
+    return of_run_id(model.source_run_id, done) if model.source_run_id else None
+
+
+def of_experiment(experiment_id: str) -> str | None:
+    """Why an experiment may not be deleted; None if it may."""
+    for run_id, _ in _reviewed_runs(experiment_id):
+        if refusal := of_run_id(run_id, "deleted"):
+            return refusal
+    return None
+
+
+def of_registered_model(name: str, done: str) -> str | None:
+    """Why a registered model may not be deleted or renamed; None if it may."""
+    with handlers._get_model_registry_store().ManagedSessionMaker() as session:
+        found = session.scalars(
+            select(SqlRegisteredModelAlias.alias).where(SqlRegisteredModelAlias.name == name)
+        ).first()
+    return f"model {name!r} has the alias {found!r}: it cannot be {done}" if found else None
+
+
+def of_version(name: str, version: str) -> str | None:
+    """Why a version of a registered model may not be deleted; None if it may."""
+    try:
+        found = handlers._get_model_registry_store().get_model_version(name, version)
+    except MlflowException:
+        return None
+    if found.aliases:
+        return f"version {version} of {name!r} is {found.aliases[0]}: it cannot be deleted"
+    return of_run_id(found.run_id, "deleted") if found.run_id else None
+
+
+def of_artifact(path: str, recursive: bool) -> str | None:
+    """Why a file of the artifact store may not be written or deleted; None if it may.
+
+    Args:
+        path: below the root of the store, as in the request.
+        recursive: whether everything below the path is meant as well.
+    """
+    try:
+        canonical = posixpath.normpath(validate_path_is_safe(path))
+    except MlflowException:  # MLflow refuses it itself
+        return None
+    done = "deleted" if recursive else "changed"
+    for part in canonical.split("/"):
+        refusal = None
+        if _RUN_ID.fullmatch(part):
+            refusal = of_run_id(part, done)
+        elif _MODEL_ID.fullmatch(part):
+            refusal = of_logged_model(part, done)
+        if refusal:
+            return refusal
+    if not recursive:
+        return None
+    # Models stand beside the runs of their experiment, so the folder above the runs is what counts.
+    for run_id, uri in _reviewed_runs():
+        folder = posixpath.dirname(posixpath.dirname(urlparse(uri).path.strip("/")))
+        contains = canonical == "." or f"{folder}/".startswith(f"{canonical.strip('/')}/")
+        beside = canonical.strip("/") == f"{folder}/models"
+        if (contains or beside) and (refusal := of_run_id(run_id, done)):
+            return refusal
+    return None
+
+
+def _aliases_of_run(run_id: str) -> list[str]:
+    """Aliases of versions that a run has logged, as model@alias."""
+    joined = (SqlRegisteredModelAlias.name == SqlModelVersion.name) & (
+        SqlRegisteredModelAlias.version == SqlModelVersion.version
+    )
+    wanted = (
+        select(SqlRegisteredModelAlias.name, SqlRegisteredModelAlias.alias)
+        .join(SqlModelVersion, joined)
+        .where(SqlModelVersion.run_id == run_id)
+    )
+    with handlers._get_model_registry_store().ManagedSessionMaker() as session:
+        return [f"{name}@{alias}" for name, alias in session.execute(wanted)]
+
+
+def _reviewed_runs(experiment_id: str | None = None) -> list[tuple[str, str]]:
+    """Ids and artifact URIs of the runs that are approved or have an alias, of one experiment or of all."""
+    approved = select(SqlTag.run_uuid).where(SqlTag.key == "review.state", SqlTag.value == verdicts.APPROVED)
+    registered = select(SqlModelVersion.run_id).join(
+        SqlRegisteredModelAlias,
+        (SqlRegisteredModelAlias.name == SqlModelVersion.name)
+        & (SqlRegisteredModelAlias.version == SqlModelVersion.version),
+    )
+    wanted = select(SqlRun.run_uuid, SqlRun.artifact_uri).where(
+        or_(SqlRun.run_uuid.in_(approved), SqlRun.run_uuid.in_(registered))
+    )
+    if experiment_id is not None:
+        wanted = wanted.where(SqlRun.experiment_id == int(experiment_id))
+    with handlers._get_tracking_store().ManagedSessionMaker() as session:
+        return [(run_id, uri) for run_id, uri in session.execute(wanted)]

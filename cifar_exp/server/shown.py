@@ -1,0 +1,186 @@
+"""Runs as the pages show them: plain values for the templates."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from cifar_exp.review import remarks, verdicts
+from cifar_exp.review.paired import CONFIDENCE
+from cifar_exp.tracking import heartbeat
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+ACCURACY, CURVE = "test/accuracy", "val/accuracy"
+SWEEP, KIND = "cifar_exp.sweep", "cifar_exp.kind"
+
+
+@dataclass(frozen=True)
+class ShownRun:
+    """A run in a list.
+
+    Attributes:
+        id: of the run.
+        experiment_id: of its experiment.
+        name: of the run.
+        by: user who created it.
+        sweep: name of its sweep; empty if it is not part of one.
+        status: as MLflow keeps it.
+        outcome: of the training, such as completed or collapsed.
+        ended: when it ended, or began if it has not ended, in UTC.
+        accuracy: on the test images; None if it was not logged.
+        interval: 95 % interval of the accuracy, as text; empty if unknown.
+        state: of the review.
+        changed: whether it was changed after its approval.
+        objections: why an approval needs a reason.
+        asked: who was asked to review it.
+    """
+
+    id: str
+    experiment_id: str
+    name: str
+    by: str
+    sweep: str
+    status: str
+    outcome: str
+    ended: datetime
+    accuracy: float | None
+    interval: str
+    state: str
+    changed: bool
+    objections: tuple[str, ...]
+    asked: tuple[str, ...]
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the training came to nothing."""
+        return self.outcome in ("collapsed", "diverged", "failed", "interrupted")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a running training is.
+
+    Attributes:
+        epoch: last epoch that was logged.
+        epochs: planned; 0 if unknown.
+        left: time left, in words; empty if unknown.
+        stale: whether nothing was heard of it for minutes.
+    """
+
+    epoch: int
+    epochs: int
+    left: str
+    stale: bool
+
+
+def run(logged: Run) -> ShownRun:
+    """A run as lists show it."""
+    tags, info = logged.data.tags, logged.info
+    accuracy = logged.data.metrics.get(ACCURACY)
+    given = verdicts.history(logged)
+    return ShownRun(
+        *(info.run_id, info.experiment_id, info.run_name or info.run_id, verdicts.owner(logged) or "unknown"),
+        *(tags.get(SWEEP, ""), info.status, tags.get("cifar_exp.outcome", ""), _time(info.end_time or info.start_time)),
+        *(accuracy, interval(accuracy, test_images(logged)), verdicts.state(logged)),
+        *(bool(given) and verdicts.changed_since(logged, given[-1]), verdicts.objections(logged)),
+        tuple(remarks.asked(tags)),
+    )
+
+
+def test_images(logged: Run) -> int | None:
+    """Number of images that a run was tested on; None if it was not logged."""
+    for entry in logged.inputs.dataset_inputs if logged.inputs else []:
+        if entry.dataset.name.endswith("-test"):
+            try:
+                images = json.loads(entry.dataset.profile or "{}").get("images")
+            except (ValueError, AttributeError):
+                return None
+            return images if isinstance(images, int) and images > 0 else None
+    return None
+
+
+def interval(accuracy: float | None, images: int | None) -> str:
+    """Wilson's 95 % interval of an accuracy, as text; empty if it cannot be computed."""
+    from scipy import stats
+
+    if accuracy is None or images is None or not 0 <= accuracy <= 1:
+        return ""
+    found = stats.binomtest(round(accuracy * images), images).proportion_ci(CONFIDENCE, "wilson")
+    return f"{found.low:.4f} to {found.high:.4f}"
+
+
+def progress(logged: Run, points: Sequence[tuple[int, float]]) -> Progress:
+    """How far a running training is.
+
+    Args:
+        logged: the run.
+        points: (epoch, value) of a metric that is logged every epoch.
+    """
+    epoch = max((step for step, _ in points), default=0)
+    planned = logged.data.params.get("training.epochs", "")
+    epochs = int(planned) if planned.isdecimal() else 0
+    left = ""
+    if epoch and epochs > epoch:
+        elapsed = datetime.now(UTC) - _time(logged.info.start_time)
+        minutes = math.ceil(elapsed.total_seconds() / epoch * (epochs - epoch) / 60)
+        left = f"about {minutes} min" if minutes < 120 else f"about {minutes // 60} h"
+    return Progress(epoch, epochs, left, heartbeat.is_dead(logged))
+
+
+def overrides(logged: Run) -> list[str]:
+    """What the command of a run has changed from the defaults."""
+    try:
+        return shlex.split(logged.data.tags.get("cifar_exp.overrides", ""))
+    except ValueError:  # whoever logs can write anything there
+        return []
+
+
+def polyline(points: Sequence[tuple[int, float]], width: int, height: int, low: float, high: float) -> str:
+    """Points of an SVG polyline: epochs from left to right, values from bottom to top.
+
+    Args:
+        points: (epoch, value).
+        width: of the drawing.
+        height: of the drawing.
+        low: value at the bottom.
+        high: value at the top.
+    """
+    finite = [(step, value) for step, value in points if math.isfinite(value)]
+    if not finite:
+        return ""
+    first, last = finite[0][0], finite[-1][0]
+    across, up = max(1, last - first), (high - low) or 1.0
+    return " ".join(
+        f"{(step - first) / across * (width - 4) + 2:.1f},{height - 2 - (value - low) / up * (height - 4):.1f}"
+        for step, value in finite
+    )
+
+
+def range_of(curves: Mapping[str, Sequence[tuple[int, float]]]) -> tuple[float, float]:
+    """Lowest and highest finite value of several curves."""
+    values = [value for points in curves.values() for _, value in points if math.isfinite(value)]
+    return (min(values), max(values)) if values else (0.0, 1.0)
+
+
+def matrix(content: Any) -> tuple[list[str], list[list[int]]] | None:
+    """Class names and counts of a logged confusion matrix; None if it is not one."""
+    try:
+        classes, counts = content["classes"], content["matrix"]
+    except (KeyError, TypeError):
+        return None
+    size = len(classes) if isinstance(classes, list) else 0
+    square = isinstance(counts, list) and len(counts) == size and all(isinstance(row, list) for row in counts)
+    if not square or not all(len(row) == size and all(isinstance(n, int) for n in row) for row in counts):
+        return None
+    return ([str(name) for name in classes], counts) if 0 < size <= 200 else None
+
+
+def _time(milliseconds: int | None) -> datetime:
+    return datetime.fromtimestamp((milliseconds or 0) / 1000, UTC)
