@@ -31,7 +31,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("CIFAR_EXP_CACHE", str(tmp_path / "cache"))
     yield
     datasets.load.cache_clear()
-    datasets.describe.cache_clear()
+    datasets._describe.cache_clear()
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        datasets.describe.cache_clear()
+        datasets._describe.cache_clear()
         monkeypatch.setattr(sys, "argv", ["cifar-exp", *arguments])
         code = cli.main()
         said = capsys.readouterr()
