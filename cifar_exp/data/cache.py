@@ -135,24 +135,28 @@ class Partial:
             raise self.refused(error) from error
 
     def add(self, block: int, first: int, digests: bytes, bad: dict[int, str]) -> None:
-        """Note that the pixels of a block have been written. It counts from the next `save` on."""
+        """Note that the pixels of a block have been written. It counts when it is saved."""
         os.pwrite(self._digests, digests, first * _DIGEST_BYTES)
         self.bad |= bad
         self._waiting.append(json.dumps({"block": block, "bad": bad}))
 
-    def save(self) -> None:
-        """Bring the pixels to the disk, then the lines that say so."""
+    def noted(self) -> list[str]:
+        """Lines on the blocks that were added since the last call, to be saved."""
+        lines, self._waiting = self._waiting, []
+        return lines
+
+    def save(self, lines: list[str]) -> None:
+        """Bring the pixels to the disk, then the lines that say so. This may take seconds."""
         os.fdatasync(self.pixels)
         os.fdatasync(self._digests)
         with (self.folder / BLOCKS).open("a") as file:
-            file.writelines(f"{line}\n" for line in self._waiting)
+            file.writelines(f"{line}\n" for line in lines)
             file.flush()
             os.fdatasync(file.fileno())
-        self._waiting = []
 
     def finish(self) -> None:
         """Give the whole entry its name."""
-        self.save()
+        self.save(self.noted())
         content = {"shape": self.shape, "bad": self.bad, "source": self.source}
         (self.folder / ENTRY).write_text(json.dumps(content))
         self.close()

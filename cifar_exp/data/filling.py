@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
 
@@ -76,25 +76,32 @@ def _fill(partial: cache.Partial, sources: Iterable[Source], decoder: Decoder) -
     missing = images - len(partial.done) * _BLOCK
     log.info("decoding %s images into %s", f"{max(missing, 0):,}", cache.folder())
     saved = said = time.monotonic()
-    try:
-        for block, digests, bad in _decoded(partial, _blocks(sources, partial.done), decoder):
-            partial.add(block, block * _BLOCK, digests, bad)
-            partial.done.add(block)
-            now = time.monotonic()
-            if now - saved > _SAVE_SECONDS:
-                partial.save()
-                saved = time.monotonic()
-            if now - said > _SAY_SECONDS:
-                said = now
-                console.say(f"decoded {min(len(partial.done) * _BLOCK, images):,} of {images:,} images")
-        partial.finish()
-    except OSError as error:
-        partial.close()
-        raise partial.refused(error) from error
-    except BaseException:
-        partial.save()  # what is decoded need not be decoded again
-        partial.close()
-        raise
+    saving: Future[None] | None = None
+    with ThreadPoolExecutor(1) as thread:  # a slow disk must not keep the workers waiting
+        try:
+            for block, digests, bad in _decoded(partial, _blocks(sources, partial.done), decoder):
+                partial.add(block, block * _BLOCK, digests, bad)
+                partial.done.add(block)
+                now = time.monotonic()
+                if now - saved > _SAVE_SECONDS and (saving is None or saving.done()):
+                    if saving:
+                        saving.result()
+                    saving, saved = thread.submit(partial.save, partial.noted()), now
+                if now - said > _SAY_SECONDS:
+                    said = now
+                    console.say(f"decoded {min(len(partial.done) * _BLOCK, images):,} of {images:,} images")
+            if saving:
+                saving.result()
+            partial.finish()
+        except OSError as error:
+            thread.shutdown()
+            partial.close()
+            raise partial.refused(error) from error
+        except BaseException:
+            thread.shutdown()
+            partial.save(partial.noted())  # what is decoded need not be decoded again
+            partial.close()
+            raise
 
 
 def _blocks(sources: Iterable[Source], done: set[int]) -> Iterator[tuple[int, list[Source]]]:
