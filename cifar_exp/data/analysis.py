@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -90,48 +91,56 @@ def of_files(config: DataConfig, sha256: str) -> dict[str, Any] | None:
 
 
 def _found(parts: Mapping[str, Split], classes: Sequence[str], files: Listing | None) -> dict[str, Any]:
-    names = {split: _names(split, len(part), files) for split, part in parts.items()}
-    rows = [(split, index) for split, part in parts.items() for index in range(len(part))]
+    splits = list(parts)
+    ends = np.cumsum([len(part) for part in parts.values()])  # of the splits, in the order of all images
+    images = int(ends[-1])
+    paths = {} if files is None else {split: _paths(split, files) for split in splits}
     looked = {split: _look(part.images) for split, part in parts.items()}
     first_part = next(iter(parts.values()))
     mean, std = looked[TRAINING if TRAINING in parts else next(iter(parts))][2]
     contents = np.concatenate([part[0] for part in looked.values()])
     prints = np.concatenate([part[1] for part in looked.values()])
+    del looked
 
     _, first, content_of = np.unique(contents, return_index=True, return_inverse=True)
     representatives = np.sort(first)
-    same = np.flatnonzero(first[content_of] != np.arange(len(rows)))
-    equal = near_duplicates.groups(np.stack([first[content_of[same]], same], axis=1), len(rows))
+    same = np.flatnonzero(first[content_of] != np.arange(images))
+    equal = near_duplicates.groups(np.stack([first[content_of[same]], same], axis=1), images)
     alike = representatives[near_duplicates.pairs(prints[representatives])]
-    similar = near_duplicates.groups(alike, len(rows))
+    similar = near_duplicates.groups(alike, images)
+
+    def split_of(index: int) -> str:
+        return splits[np.searchsorted(ends, index, side="right")]
 
     def described(index: int) -> dict[str, Any]:
-        split, place = rows[index]
-        label = int(parts[split].labels[place])
-        return {"split": split, "index": place, "class": classes[label], "name": names[split][place]}
+        split = split_of(index)
+        place = index - int(ends[splits.index(split)]) + len(parts[split])
+        named = paths.get(split, [])
+        # With data.train_images, not all files are among the images.
+        name = named[place] if len(named) == len(parts[split]) else f"{split} image {place}"
+        return {"split": split, "index": place, "class": classes[int(parts[split].labels[place])], "name": name}
 
     def members(group: Sequence[int]) -> list[dict[str, Any]]:
         """The first of each split, then the others."""
-        firsts = {rows[index][0]: index for index in reversed(group)}.values()
+        firsts = {split_of(index): index for index in reversed(group)}.values()
         ordered = [*sorted(firsts), *(index for index in group if index not in firsts)]
         return [described(index) for index in ordered[:_MEMBERS]]
 
     def summary(groups: Sequence[tuple[int, ...]]) -> dict[str, Any]:
-        in_splits = [{rows[index][0] for index in group} for group in groups]
+        in_splits = [Counter(map(split_of, group)) for group in groups]
         order = sorted(range(len(groups)), key=lambda at: len(in_splits[at]) == 1)
-        learned = [group for group, of in zip(groups, in_splits, strict=True) if TRAINING in of]
-        held_out = {split: sum(rows[i][0] == split for group in learned for i in group) for split in parts}
+        held_out = {split: sum(of[split] for of in in_splits if of[TRAINING]) for split in splits if split != TRAINING}
         return {
             "images": sum(map(len, groups)),
             "groups": len(groups),
             "across_splits": sum(len(of) > 1 for of in in_splits),
-            "held_out": {split: count for split, count in held_out.items() if split != TRAINING},
+            "held_out": held_out,
             "listed": [{"images": len(groups[at]), "members": members(groups[at])} for at in order[:_GROUPS]],
         }
 
     counts = {split: np.bincount(part.labels, minlength=len(classes)).tolist() for split, part in parts.items()}
     return {
-        "images": len(rows),
+        "images": images,
         "shape": list(first_part.images.shape[1:]),
         "classes": list(classes),
         "counts": counts,
@@ -142,14 +151,10 @@ def _found(parts: Mapping[str, Split], classes: Sequence[str], files: Listing | 
     }
 
 
-def _names(split: str, images: int, files: Listing | None) -> list[str]:
-    """The name of each image of a split: its file, or its number from 0."""
-    if files is not None:
-        paths = zip(files.paths, files.splits or [UNASSIGNED] * len(files), strict=True)
-        named = [files.name_of(path) for path, of in paths if of == split]
-        if len(named) == images:  # not with data.train_images
-            return named
-    return [f"{split} image {index}" for index in range(images)]
+def _paths(split: str, files: Listing) -> list[str]:
+    """The names of the files of a split, in the order of its images."""
+    splits = files.splits or (UNASSIGNED,) * len(files)
+    return [files.name_of(path) for path, of in zip(files.paths, splits, strict=True) if of == split]
 
 
 _Looked = tuple[npt.NDArray[np.void], Fingerprints, tuple[list[float], list[float]]]

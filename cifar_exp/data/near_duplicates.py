@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-Fingerprints = npt.NDArray[np.float32]  # (N, frequencies), of length 1 or 0
+Fingerprints = npt.NDArray[np.float16]  # (N, frequencies), of length 1 or 0
 Pairs = npt.NDArray[np.intp]  # (P, 2)
 
 _FREQUENCIES = 8  # of each axis, from 0
@@ -29,7 +29,7 @@ def fingerprints(images: npt.NDArray[np.float32]) -> Fingerprints:
         images: (N, H, W) grey values in 0..255.
 
     Returns:
-        (N, up to 63) float32: the lowest frequencies of the discrete cosine transform, each multiplied by its frequency
+        (N, up to 63) float16: the lowest frequencies of the discrete cosine transform, each multiplied by its frequency
         and all scaled to length 1. The energy of pictures falls with the frequency: without weights the first decide,
         and all skies are the same. An image of one colour gives zeros.
     """
@@ -41,7 +41,8 @@ def fingerprints(images: npt.NDArray[np.float32]) -> Fingerprints:
     shows_something = np.linalg.norm(flat, axis=1, keepdims=True) > _CONTRAST
     weighted = flat * frequency.reshape(-1)[1:]
     length = np.linalg.norm(weighted, axis=1, keepdims=True)
-    found: Fingerprints = np.divide(weighted, length, out=np.zeros_like(weighted), where=shows_something)
+    unit = np.divide(weighted, length, out=np.zeros_like(weighted), where=shows_something)
+    found: Fingerprints = unit.astype(np.float16)
     return found
 
 
@@ -66,7 +67,7 @@ def pairs(prints: Fingerprints) -> Pairs:
     for first, second in _candidates(words):
         close = np.bitwise_count(words[first] ^ words[second]) <= _DISTANCE
         first, second = first[close], second[close]
-        same = np.einsum("ij,ij->i", kept[first], kept[second]) >= _CORRELATION
+        same = np.einsum("ij,ij->i", kept[first], kept[second], dtype=np.float32) >= _CORRELATION
         found.append(np.sort(np.stack([first[same], second[same]], axis=1), axis=1))
     unique: Pairs = np.unique(np.concatenate(found), axis=0)
     return shown[unique]

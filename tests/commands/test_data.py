@@ -22,8 +22,12 @@ from cifar_exp import cli, exits
 from cifar_exp.data import cache, datasets
 
 ROOT = Path(cifar_exp.__file__).parent.parent
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 Answer = Callable[..., tuple[int, str, str]]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """That of this process, with the cache of the test."""
+    return os.environ | {"PYTHONPATH": str(ROOT)} | variables
 
 
 @pytest.fixture(autouse=True)
@@ -178,7 +182,7 @@ def test_tensorflow_is_not_imported(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path,
-        env=ENVIRONMENT,
+        env=environment(),
         capture_output=True,
         text=True,
     )
@@ -188,7 +192,7 @@ def test_tensorflow_is_not_imported(tmp_path: Path) -> None:
 
 def test_json_is_json_while_images_are_decoded(photos: Path) -> None:
     command = [sys.executable, "-m", "cifar_exp.cli", *FOLDER, "--json"]
-    done = subprocess.run(command, cwd=photos.parent, env=ENVIRONMENT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=photos.parent, env=environment(), capture_output=True, text=True)
     assert json.loads(done.stdout)["images"] == 40
     assert "decoding 40 images" in done.stderr
 
@@ -218,7 +222,7 @@ def test_a_file_without_permission_is_listed_as_bad(photos: Path) -> None:
             (place / "photos" / path).chmod(0)
         (place / "photos" / "dog" / "closed").mkdir(mode=0)
         command = [sys.executable, "-c", AS_NOBODY, *FOLDER]
-        variables = ENVIRONMENT | {"CIFAR_EXP_CACHE": str(place / "cache"), "HOME": folder}
+        variables = environment(CIFAR_EXP_CACHE=str(place / "cache"), HOME=folder)
         as_nobody = partial(subprocess.run, cwd=place, env=variables, capture_output=True, text=True)
         closed = as_nobody(command)
         assert closed.returncode == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         allowed = () if name == "digits" else ("data.duplicates=allow",)
         done = program.run(folder, *data, *allowed, *TRAINING, f"name={name}", **cache)
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        # A user's own images are warned of; an official data set cannot be changed.
+        assert ("Images that look the same as training images: " in done.stdout) == (name != "digits")
     return folder
 
 
@@ -93,6 +96,21 @@ def test_the_split_of_every_image_is_logged(form: str, folder: Path, runs: dict[
     frame = pd.read_parquet(file)
     assert sorted(frame["split"].unique()) == ["test", "training", "validation"]
     assert len(frame) == 1797 and set(frame["label"]) == set("0123456789")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_run_logs_the_page_and_the_numbers_of_its_data(form: str, folder: Path, runs: dict[str, Run]) -> None:
+    client = program.client(folder)
+    names = ("data/report.json", "data/report.html")
+    json_file, page = (program.artifact(client, runs[form].info.run_id, name, folder / form) for name in names)
+    found, of_digits = json.loads(json_file.read_text()), datasets.load(DataConfig("digits"))
+    assert (found["images"], found["shape"], found["classes"]) == (1797, [32, 32, 3], list("0123456789"))
+    assert found["counts"] == {
+        split: np.bincount(getattr(of_digits, split).labels).tolist() for split in ("training", "validation", "test")
+    }
+    assert found["near_duplicates"]["held_out"]["test"] > 0
+    assert (found["files"] and found["files"]["formats"]) == (None if form == "digits" else {"PNG": 1797})
+    assert "1,797 images of 32 x 32 x 3 in 10 classes" in page.read_text()
 
 
 def test_a_run_on_a_folder_is_used_as_any_other(folder: Path, runs: dict[str, Run]) -> None:
