@@ -206,8 +206,9 @@ def prepare(
 
 def owner(run: Run) -> str | None:
     """User who started a run, or `None` if it was not logged."""
-    user: str | None = run.data.tags.get("mlflow.user") or run.info.user_id
-    return user if user and user != _UNKNOWN else None
+    logged: str | None = run.data.tags.get("mlflow.user")
+    user: str | None = run.info.user_id
+    return logged or (user if user and user != _UNKNOWN else None)
 
 
 def update_shown_tags(store: Store, run_id: str) -> Run:

@@ -20,6 +20,7 @@ from cifar_exp.server import protection
 Rule = Callable[[str], str | None]
 """Takes the name of the user; returns the reason of a refusal, or None."""
 
+TAGS = "tags: expected a list of objects with key and value"
 STATUS = "the status of a finished run is changed by the user who created it only"
 ALIAS = "aliases are moved by promotions only: use the page /team or cifar-exp promote"
 STAGE = "stages are not used here: promote the model on the page /team or with cifar-exp promote"
@@ -56,24 +57,36 @@ def _run_tags(run_id: str, tags: Mapping[str, str | None]) -> str | None:
 
 
 def _run_create(user: str) -> str | None:
+    """Refuse reserved tags, and make who has logged in the creator of the run, whatever the client says."""
     body = handlers._get_normalized_request_json()
-    tags = body.get("tags") or []
-    if refusal := _reserved(str(tag.get("key")) for tag in tags if isinstance(tag, dict)):
-        return refusal
-    # The user who created a run is the one who has logged in, whatever the client says.
-    others = [tag for tag in tags if not (isinstance(tag, dict) and tag.get("key") == MLFLOW_USER)]
-    body["tags"] = [*others, {"key": MLFLOW_USER, "value": user}]
-    body.pop("userId", None)
-    body["user_id"] = user
-    request._cached_json = (body, body)  # what the handler will read
-    return None
+    tags = _listed_tags(body)
+    if tags is None:
+        return TAGS
+    others = [tag for tag in tags if tag.get("key") != MLFLOW_USER]
+    # First, since MLflow goes on with what it has read so far when it cannot read the rest.
+    first = {"user_id": user, "tags": [{"key": MLFLOW_USER, "value": user}, *others]}
+    _replace_body(first | {key: value for key, value in body.items() if key not in ("user_id", "userId", "tags")})
+    return _reserved(str(tag.get("key")) for tag in tags)
 
 
 def _promptlab_create(user: str) -> str | None:
     body = handlers._get_normalized_request_json()
-    body["user_id"] = user
+    tags = _listed_tags(body)
+    if tags is None:
+        return TAGS
+    _replace_body(body | {"user_id": user})
+    return _reserved(str(tag.get("key")) for tag in tags)
+
+
+def _listed_tags(body: Any) -> list[dict[str, Any]] | None:
+    """The tags in the body of a request; None if they are no list of objects."""
+    tags = (body.get("tags") or []) if isinstance(body, dict) else None
+    return tags if isinstance(tags, list) and all(isinstance(tag, dict) for tag in tags) else None
+
+
+def _replace_body(body: dict[str, Any]) -> None:
+    """Change the JSON that the handler will read."""
     request._cached_json = (body, body)
-    return _reserved(str(tag.get("key")) for tag in body.get("tags") or [] if isinstance(tag, dict))
 
 
 def _run_update(user: str) -> str | None:

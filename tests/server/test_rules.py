@@ -121,6 +121,13 @@ def test_the_creator_of_a_run_is_who_has_logged_in(server: Team, run_id: str) ->
     with server.client("eve") as client:
         logged = client.get_run(new)
     assert (logged.data.tags["mlflow.user"], logged.data.tags["a"], verdicts.owner(logged)) == ("eve", "b", "eve")
+    damaged = body | {"tags": [{"key": 5}, *tags], "run_name": "damaged", "status": ["x"]}  # which MLflow reads in part
+    made = server.call("eve", "POST", "/api/2.0/mlflow/runs/create", json=damaged)
+    if made.ok:
+        with server.client("eve") as client:
+            assert verdicts.owner(client.get_run(made.json()["run"]["info"]["run_id"])) == "eve"
+    for wrong in ("mlflow.user", ["mlflow.user"], {"key": "mlflow.user"}):
+        refused(server.call("eve", "POST", "/api/2.0/mlflow/runs/create", json=body | {"tags": wrong}))
     change = {"run_id": new, "key": "mlflow.user", "value": "bob"}
     refused(server.call("eve", "POST", "/api/2.0/mlflow/runs/set-tag", json=change), "who created the run")
     refused(server.call("eve", "POST", "/api/2.0/mlflow/runs/delete-tag", json=change))
