@@ -74,11 +74,10 @@ def run(plan: Plan, checked: Settings, launch: Callable[[], object], arguments: 
     if checked.from_sweep:
         earlier = records.of_sweep(folder.parent, store, checked.from_sweep, space, checked)
 
-    resumes = plan.jobs[0].resume == "auto"
-    rows = records.read(folder, store, plan.sweep_name, space, checked) if resumes else []
-    driver.rebuild(rows, earlier)
-
-    def go_on() -> None:
+    def go_on() -> None:  # once the parent run has its folder: what is there then belongs to this store
+        resumes = plan.jobs[0].resume == "auto"
+        rows = records.read(folder, store, plan.sweep_name, space, checked) if resumes else []
+        driver.rebuild(rows, earlier)
         driver.on_change(lambda found: found.write(folder / ARTIFACTS / trials.FILE))
         driver.trials.write(folder / ARTIFACTS / trials.FILE)
         if not driver.is_finished():

@@ -183,7 +183,8 @@ def table(jobs: Sequence[JobResult]) -> pd.DataFrame:
             }
         )
     measured = ["test/accuracy", "test/loss", "val/best_accuracy", "parameters"]
-    return pd.DataFrame(rows).astype(dict.fromkeys(measured, float))
+    columns = ["job", "name", "status", *measured, "seconds", "run_id", "error"]  # also of a search without a trial
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(measured, float))
 
 
 def finish(
