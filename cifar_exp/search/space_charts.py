@@ -78,7 +78,8 @@ def slices(trials: Trials, keys: Sequence[str]) -> dict[str, Chart]:
     """
     import plotly.graph_objects as go
 
-    search, drawn = trials.search, {}
+    search = trials.search
+    drawn: dict[str, Chart] = {}
     for at, key in enumerate(keys):
         rows = [row for row in measured(trials) if key in row.params]
         if not rows:
