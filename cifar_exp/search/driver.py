@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from omegaconf.errors import OmegaConfBaseException
 
@@ -14,7 +13,6 @@ from cifar_exp.config.composition import Plan
 from cifar_exp.config.schema import Config
 from cifar_exp.config.space import Point
 from cifar_exp.errors import UserError
-from cifar_exp.review.section import Section
 from cifar_exp.search import confirming, records, sampling
 from cifar_exp.search.progress import Progress
 from cifar_exp.search.pruning import Pruner
@@ -47,8 +45,8 @@ class Driver:
     """
 
     def __init__(self, plan: Plan, settings: Settings) -> None:
-        assert plan.space is not None and plan.folder is not None
-        self._plan, self._settings, self._space, self._folder = plan, settings, plan.space, plan.folder
+        assert plan.space is not None
+        self._plan, self._settings, self._space = plan, settings, plan.space
         self.epochs = max(job.training.epochs for job in plan.jobs)
         self._distributions = sampling.distributions(plan.space)
         self._pruner = Pruner.of(settings, self.epochs)
@@ -62,7 +60,7 @@ class Driver:
         self._given_up = self._no_more = False
         self._began = time.monotonic()
         self._changed: Callable[[Trials], None] = lambda trials: None
-        self._progress = Progress(settings, self.epochs, self._began)
+        self.progress = Progress(settings, self.epochs, self._began)
 
     @property
     def configs(self) -> Sequence[Config]:
@@ -170,7 +168,7 @@ class Driver:
         if not row.confirmed and row.state != FAILED:
             self._pruner.set(row.trial, row.history)
         self._changed(self.trials)
-        log.info("%s", self._progress.line(self.trials, self._space))
+        log.info("%s", self.progress.line(self.trials, self._space))
 
     def clear(self, reason: str | None = None) -> None:
         """Give no further job."""
@@ -270,7 +268,7 @@ class Driver:
         if settings.timeout is not None and time.monotonic() - self._began >= settings.timeout:
             return self._say_once(f"hydra.sweeper.timeout={settings.timeout:g}: no further trial is started")
         if settings.patience is not None:
-            best = self._progress.best(self.trials)
+            best = self.progress.best(self.trials)
             since = [row for row in self._trials if row.state in (COMPLETE, PRUNED, FAILED)]
             if best and sum(row.trial > best.trial for row in since) >= settings.patience:
                 return self._say_once(
@@ -280,41 +278,5 @@ class Driver:
         return False
 
     def _say_once(self, text: str) -> bool:
-        self._progress.say_once(text)
+        self.progress.say_once(text)
         return True
-
-    # What `sweep.run` asks at the end
-
-    def results(self) -> list[JobResult]:
-        """Result of each job so far, in order."""
-        found = []
-        for number in range(1, max(self._rows, default=0) + 1):
-            row = self._rows.get(number)
-            result = JobResult.read(self._folder / str(number - 1))
-            if result is None:
-                state = row.state if row else "not run"
-                metrics = {"val/best_accuracy": row.value} if row and row.value is not None else None
-                words = {COMPLETE: "FINISHED", PRUNED: "PRUNED", FAILED: "FAILED", INTERRUPTED: "KILLED"}
-                seconds, run_id = (row.seconds, row.run_id) if row else (0.0, None)
-                result = JobResult(row.name if row else "", words.get(state, state), seconds, run_id, metrics)
-            found.append(result)
-        return found
-
-    def succeeded(self) -> bool:
-        """Whether there is a best trial."""
-        return self._progress.best(self.trials) is not None
-
-    def remarks(self) -> Sequence[str]:
-        """What was found, and the command that runs it."""
-        return self._progress.conclusion(self.trials, self._space, self._plan.fixed)
-
-    def sections(self) -> Sequence[Section]:
-        """Charts of the search for the report page."""
-        from cifar_exp.search import page  # with Plotly's charts
-
-        return page.sections(self.trials)
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the sweep."""
-        return self._folder

@@ -14,6 +14,7 @@ from cifar_exp.config.composition import Plan
 from cifar_exp.errors import UserError
 from cifar_exp.search import records, settings, trials
 from cifar_exp.search.driver import Driver, Job
+from cifar_exp.search.outcome import Outcome
 from cifar_exp.search.settings import Settings
 from cifar_exp.sweep import launcher as parallel
 from cifar_exp.sweep import run as sweep
@@ -85,7 +86,7 @@ def run(plan: Plan, checked: Settings, launch: Callable[[], object], arguments: 
 
     _running[:] = [driver]
     try:
-        return sweep.run(plan, go_on, shlex.join(arguments), driver, identity(arguments))
+        return sweep.run(plan, go_on, shlex.join(arguments), Outcome(plan, driver), identity(arguments))
     finally:
         _running.clear()
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import program
 import pytest
-from mlflow import MlflowClient
 from sweeping import QUICK
 
 from cifar_exp.config import composition
@@ -18,12 +17,12 @@ from cifar_exp.errors import UserError
 from cifar_exp.search import records, trials
 from cifar_exp.search import run as search
 from cifar_exp.search.trials import Trial
-from cifar_exp.tracking import local_run
 from cifar_exp.tracking.store import Store
 
 RATE = "optimizer.learning_rate"
 SEARCH = ("-m", "hydra/sweeper=search", *QUICK, "training.epochs=4", "sweep.name=s", "hydra.sweeper.factor=2")
 SPACE = ("optimizer=sgd,adam", f"{RATE}=tag(log,interval(1e-4,1e-1))")
+GOOD_FIRST = 9  # the seed for which a grid of four points has the first two first
 NEEDS_TWO_CORES = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="workers at once need two cores")
 COMMAND = (*SEARCH, *SPACE, "hydra.sweeper.n_trials=6")
 
@@ -127,11 +126,11 @@ def test_the_search_goes_on_with_more_trials_and_confirms_the_best(killed: tuple
     folder = tmp_path / "more"
     shutil.copytree(killed[0], folder)
     before = read(folder)
-    more = (*COMMAND[:-1], "hydra.sweeper.n_trials=9", "hydra.sweeper.confirm=1x2")
+    more = (*COMMAND[:-1], "hydra.sweeper.n_trials=7", "hydra.sweeper.confirm=1x2")
     done = program.run(folder, *more)
     assert done.returncode == 0, done.stderr
     rows = [row for row in read(folder) if not row.confirmed]
-    assert [row.trial for row in rows] == list(range(1, 10))
+    assert [row.trial for row in rows] == list(range(1, 8))
     for row in before:
         if row.state == "complete":
             assert known((row,)) == known((rows[row.trial - 1],))
@@ -142,22 +141,31 @@ def test_the_search_goes_on_with_more_trials_and_confirms_the_best(killed: tuple
     ]
     assert f"Trial {best.trial} had the best val/accuracy of the search" in done.stdout
     assert "with 2 other seeds its mean is" in done.stdout
-    went_on(folder, program.client(folder), before, rows)
     again = program.run(folder, *more)
     assert again.returncode == 0 and " epoch " not in again.stdout  # nothing is left to do
     assert known(read(folder)) == known((*rows, *confirmed))
 
 
-def went_on(folder: Path, client: MlflowClient, before: tuple[Trial, ...], rows: list[Trial]) -> None:
-    """Trials that were pruned and then promoted have gone on from their checkpoints."""
-    promoted = [row for row in before if row.state == "pruned" and rows[row.trial - 1].epochs > row.epochs]
-    assert promoted, "no trial was promoted"
-    for row in promoted:
-        job = folder / "outputs" / "sweeps" / "s" / str(row.job - 1)
-        assert local_run.count_resumes(job) >= 1
-        assert f"goes on after epoch {row.epochs} of 4" in (job / "artifacts" / "logs" / "run.log").read_text()
-        assert rows[row.trial - 1].history[: row.epochs] == row.history
-        program.points(client, str(rows[row.trial - 1].run_id), "val/accuracy")  # no step twice
+def test_a_pruned_trial_goes_on_from_its_checkpoint_once_it_is_among_the_best(tmp_path: Path) -> None:
+    """Two good rates, then two bad ones: the second good trial pauses, and is promoted when the bad ones are known."""
+    rates = f"{RATE}=0.003,0.001,0.00001,0.00002"
+    grid = ("hydra.sweeper.sampler=grid", f"hydra.sweeper.seed={GOOD_FIRST}", "training.epochs=2")
+    done = program.run(tmp_path, *SEARCH, *grid, "optimizer=adam", rates)
+    assert done.returncode == 0, done.stderr
+    rows = read(tmp_path)
+    assert {row.params[RATE] for row in rows[:2]} == {"0.003", "0.001"}
+    assert [row.state for row in rows] == ["complete", "complete", "pruned", "pruned"]
+    line = re.compile(r"\[2/4\] \S+  (pruned after epoch 1 of 2|goes on after epoch 1 of 2|epoch \d/2|test accuracy)")
+    assert [match[1] for match in line.finditer(done.stdout)] == [
+        *("epoch 1/2", "pruned after epoch 1 of 2", "goes on after epoch 1 of 2", "epoch 2/2", "test accuracy"),
+    ]
+    client = program.client(tmp_path)
+    (promoted,) = (run for run in program.runs(client) if run.data.tags.get("cifar_exp.trial") == "2")
+    assert (promoted.info.status, promoted.data.tags["cifar_exp.outcome"]) == ("FINISHED", "completed")
+    assert list(program.points(client, promoted.info.run_id, "val/accuracy")) == [1, 2]  # no step twice
+    assert rows[1].run_id == promoted.info.run_id and rows[1].epochs == 2
+    folder = tmp_path / "outputs" / "sweeps" / "s"
+    assert [(folder / str(job) / "checkpoints").exists() for job in range(4)] == [False, False, True, True]
 
 
 def test_the_best_trial_becomes_a_preset(whole: tuple[Path, str], tmp_path: Path) -> None:
