@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from cifar_exp.tracking.store import Store
 
 FULL_TRIALS = 50
-NAMES = ("random", "ours", "optuna-tpe", "ray-asha", "ray-asha-3", "keras-tuner-hyperband")
+REFERENCE_SEEDS = range(20_000, 21_000)
+NAMES = ("ours", "optuna-tpe", "ray-asha", "ray-asha-3", "keras-tuner-hyperband")
 
 
 def target_of(landscape: Landscape) -> float:
@@ -63,22 +64,29 @@ def compare(arguments: argparse.Namespace) -> None:
     print(f"target {target:.4f}, best of the landscape {best:.4f}, {FULL_TRIALS * EPOCHS:,} epochs are 50 trials\n")
     print("| search | epochs to the target, median | quarter to three quarters | of random search |")
     print("| --- | ---: | ---: | ---: |")
-    reference = 0.0
+    reference = statistics.median(_random_epochs(landscape, target, seed) for seed in REFERENCE_SEEDS)
+    print(f"| random, {len(REFERENCE_SEEDS):,} seeds | {reference:,.0f} | | 1.00 |")
     for name in arguments.only or NAMES:
         python = pythons.get(name, sys.executable)
         epochs = sorted(epochs_of(name, python, target, arguments.first_seed, arguments.seeds))
         median = statistics.median(epochs)
-        reference = median if name == "random" else reference
-        share = f"{median / reference:.2f}" if reference else "-"
         ends = f"{epochs[len(epochs) // 4]:,.0f} to {epochs[-1 - len(epochs) // 4]:,.0f}"
-        print(f"| {name} | {median:,.0f} | {ends} | {share} |", flush=True)
+        print(f"| {name} | {median:,.0f} | {ends} | {median / reference:.2f} |", flush=True)
+
+
+def _random_epochs(landscape: Landscape, target: float, seed: int) -> float:
+    training = search_contenders.Training(landscape, target)
+    try:
+        search_contenders.random_full(training, seed)
+    except search_contenders.Over:
+        return training.epochs
+    raise AssertionError("random search ends")
 
 
 def times(runs: int) -> None:
     """Print seconds of asking, telling and rebuilding with so many known trials."""
     from cifar_exp.config.space import CATEGORICAL, FLOAT, Dimension, Space
     from cifar_exp.search import records, sampling, trials
-    from cifar_exp.search import settings as search_settings
     from cifar_exp.search.pruning import Pruner
     from cifar_exp.search.trials import COMPLETE, PRUNED
     from cifar_exp.tracking.store import Store as TrackingStore
@@ -86,11 +94,7 @@ def times(runs: int) -> None:
     rate = Dimension(LEARNING_RATE, FLOAT, low=search_contenders.LOW, high=search_contenders.HIGH, log=True)
     choices = search_contenders.CHOICES.items()
     space = Space((rate, *(Dimension(key, CATEGORICAL, tuple(map(str, values))) for key, values in choices)))
-    settings = search_settings.Settings(
-        **{"n_trials": 2 * runs, "timeout": None, "patience": None, "metrics": ("val/accuracy",), "seed": 0},
-        **{"directions": ("maximize",), "sampler": "tpe", "pruner": "successive_halving", "factor": 3},
-        **{"first_rung": 1, "confirm": None, "from_sweep": None},
-    )
+    settings = search_contenders.our_settings(n_trials=2 * runs)
     judge, landscape = Pruner.of(settings, EPOCHS), read()
     distributions = sampling.distributions(space)
     search = trials.Search(
@@ -136,11 +140,14 @@ def _log(store: Store, rows: Sequence[Trial]) -> None:
     """Log trials as their runs do, as far as a search reads it."""
     from mlflow.entities import Metric
 
+    from cifar_exp.tracking.delivery import KEY_TAG
+
     client = store.client
     for row in rows:
         tags = {
             **{"cifar_exp.sweep": "s", "cifar_exp.job": str(row.trial), "cifar_exp.trial": str(row.trial)},
             "cifar_exp.overrides": " ".join(f"{key}={value}" for key, value in row.params.items()),
+            KEY_TAG: str(row.trial),
             "cifar_exp.outcome": "completed" if row.state == "complete" else row.state,
         }
         run = client.create_run(store.experiment_id, run_name=f"trial-{row.trial}", tags=tags)

@@ -14,11 +14,14 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from landscape import EPOCHS, LEARNING_RATE, SPACE, Landscape, read
 
-LIMIT = 4_050  # epochs
+if TYPE_CHECKING:
+    from cifar_exp.search.settings import Settings
+
+LIMIT = 1_350  # epochs: 50 full trials
 CHOICES = {key: tuple(values) for key, values in SPACE.items() if key != LEARNING_RATE}
 LOW, HIGH = float(SPACE[LEARNING_RATE][0]), float(SPACE[LEARNING_RATE][-1])
 
@@ -65,19 +68,26 @@ def random_full(training: Training, seed: int) -> None:
         training.train(random_setting(generator), EPOCHS)
 
 
+def our_settings(**changed: Any) -> Settings:
+    """The defaults of hydra/sweeper=search, without a limit, with these changes."""
+    from cifar_exp.search.settings import Settings
+
+    defaults: dict[str, Any] = {
+        **{"n_trials": LIMIT, "timeout": None, "patience": None, "metrics": ("val/accuracy",), "sampler": "tpe"},
+        **{"directions": ("maximize",), "pruner": "successive_halving", "factor": 3, "first_rung": 1, "seed": 0},
+        **{"confirm": None, "from_sweep": None},
+    }
+    return Settings(**(defaults | changed))
+
+
 def ours(training: Training, seed: int, pruner: str = "successive_halving", factor: int = 3, **changed: Any) -> None:
     """The sampler, the pruner and the promotions of hydra/sweeper=search, by the functions that it calls."""
     from cifar_exp.config.space import CATEGORICAL, FLOAT, Dimension, Space
     from cifar_exp.search import sampling
     from cifar_exp.search.pruning import Pruner
-    from cifar_exp.search.settings import Settings
     from cifar_exp.search.trials import COMPLETE, PRUNED, Search, Trial, Trials
 
-    known = {
-        **{"n_trials": LIMIT, "timeout": None, "patience": None, "metrics": ("val/accuracy",), "sampler": "tpe"},
-        **{"directions": ("maximize",), "first_rung": 1, "confirm": None, "from_sweep": None},
-    }
-    settings = Settings(**(known | {"pruner": pruner, "factor": factor, "seed": seed} | changed))
+    settings = our_settings(pruner=pruner, factor=factor, seed=seed, **changed)
     rate = Dimension(LEARNING_RATE, FLOAT, low=LOW, high=HIGH, log=True)
     others = (Dimension(key, CATEGORICAL, tuple(map(str, values))) for key, values in CHOICES.items())
     space, judge = Space((rate, *others)), Pruner.of(settings, EPOCHS)
@@ -110,7 +120,7 @@ def optuna_tpe(training: Training, seed: int) -> None:
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     while True:
         trial = study.ask()
-        setting = {LEARNING_RATE: trial.suggest_float(LEARNING_RATE, LOW, HIGH, log=True)}
+        setting: dict[str, Any] = {LEARNING_RATE: trial.suggest_float(LEARNING_RATE, LOW, HIGH, log=True)}
         setting |= {key: trial.suggest_categorical(key, values) for key, values in CHOICES.items()}
         study.tell(trial, max(training.train(setting, EPOCHS)))
 
@@ -166,7 +176,7 @@ def keras_tuner_hyperband(training: Training, seed: int, factor: int = 3) -> Non
     )
     with tempfile.TemporaryDirectory() as folder:
         oracle._set_project_dir(folder, "p")
-        oracle.display.verbose = 0
+        oracle._display.verbose = 0
         while True:
             trial = oracle.create_trial("one")
             values = trial.hyperparameters.values

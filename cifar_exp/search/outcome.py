@@ -44,7 +44,7 @@ class Outcome:
 
     def sections(self) -> Sequence[Section]:
         """Charts of the search for the report page."""
-        from cifar_exp.search import page  # with Plotly's charts
+        from cifar_exp.search import page  # draws with Plotly
 
         return page.sections(self._driver.trials)
 
