@@ -14,6 +14,7 @@ from mlflow.protos import service_pb2 as tracking
 from mlflow.server import handlers
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
+from cifar_exp.review import verdicts
 from cifar_exp.review.digest import FACTS
 from cifar_exp.server import protection
 
@@ -24,6 +25,9 @@ TAGS = "tags: expected a list of objects with key and value"
 STATUS = "the status of a finished run is changed by the user who created it only"
 ALIAS = "aliases are moved by promotions only: use the page /team or cifar-exp promote"
 STAGE = "stages are not used here: promote the model on the page /team or with cifar-exp promote"
+
+
+_FIRST_STATE = (("review.state", verdicts.UNREVIEWED), ("review.by", ""), ("review.note", ""))
 
 
 def _read(message: Any) -> Any:
@@ -38,10 +42,18 @@ def _reserved(keys: Any) -> str | None:
     return None
 
 
+def _is_first_state(tag: Mapping[str, Any]) -> bool:
+    """Whether a tag says that nothing was decided yet, as cifar_exp logs it with every new run."""
+    return (tag.get("key"), tag.get("value") or "") in _FIRST_STATE
+
+
 def _run_tags(run_id: str, tags: Mapping[str, str | None]) -> str | None:
     """Refusal of new values of a run's tags; None stands for the removal of a tag."""
-    if refusal := _reserved(tags):
-        return refusal
+    if any(protection.is_reserved(key) for key in tags):
+        present = handlers._get_tracking_store().get_run(run_id).data.tags
+        # What changes nothing may be sent again, as a run does that is resumed or replayed.
+        if refusal := _reserved(key for key, value in tags.items() if value is None or present.get(key) != value):
+            return refusal
     watched = {key: value for key, value in tags.items() if key in FACTS or key == MLFLOW_USER}
     if not watched:
         return None
@@ -66,7 +78,7 @@ def _run_create(user: str) -> str | None:
     # First, since MLflow goes on with what it has read so far when it cannot read the rest.
     first = {"user_id": user, "tags": [{"key": MLFLOW_USER, "value": user}, *others]}
     _replace_body(first | {key: value for key, value in body.items() if key not in ("user_id", "userId", "tags")})
-    return _reserved(str(tag.get("key")) for tag in tags)
+    return _reserved(str(tag.get("key")) for tag in tags if not _is_first_state(tag))
 
 
 def _promptlab_create(user: str) -> str | None:

@@ -79,6 +79,7 @@ class Team:
         }
         frame = pd.DataFrame({"index": np.arange(IMAGES), "label": labels, "predicted": predicted, **probabilities})
         all_tags = {"cifar_exp.outcome": "running", "cifar_exp.git_dirty": "false"} | dict(tags or {})
+        all_tags |= {"review.state": "unreviewed", "review.by": "", "review.note": ""}
         outcome = all_tags.pop("outcome", "completed")
         with self.client(user) as client, tempfile.TemporaryDirectory() as folder:
             found = client.get_experiment_by_name(experiment)
