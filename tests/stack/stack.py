@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 # What a server machine needs of this project.
-PARTS = ("docker-compose.yml", ".env.example", ".dockerignore", "constraints.txt", "Makefile", "docker")
+# What a server is made of: its scripts, and the package that its image holds.
+PARTS = (
+    *("docker-compose.yml", ".env.example", ".dockerignore", "constraints.txt", "Makefile", "docker"),
+    *("pyproject.toml", "README.md", "LICENSE", "cifar_exp", "conf", "hydra_plugins"),
+)
 ANSWERS_WITHIN = 120  # seconds, for a server that restarts by itself
 
 
@@ -53,7 +57,10 @@ class Stack:
         """Create the folder of a server with .env as `make env` writes it, plus settings; start nothing."""
         for part in PARTS:
             source = program.ROOT / part
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
+            if source.is_dir():
+                shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, folder / part)
         stack = cls(folder, f"cifar_exp_test_{secrets.token_hex(4)}", free_port())
         stack.make("env")
         stack.set(COMPOSE_PROJECT_NAME=stack.name, MLFLOW_PORT=str(stack.port), **settings)
