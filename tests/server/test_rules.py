@@ -173,7 +173,9 @@ def test_what_is_approved_is_not_deleted(server: Team, approved: str, user: str)
             {"path": "a", "num_parts": 1},
         ),
     ):
-        refused(server.call(user, method, path, json=body), "is approved")
+        # The experiment holds runs of other tests as well, which are refused for their own reasons.
+        own = any(name in f"{path} {body}" for name in (approved, model))
+        refused(server.call(user, method, path, json=body), "is approved" if own else "cannot be deleted")
 
 
 def test_the_artifacts_of_an_approved_run_stand(server: Team, approved: str) -> None:
