@@ -28,7 +28,7 @@ ROOT = Path(cifar_exp.__file__).parent.parent
 NOWHERE = "http://127.0.0.1:9"  # nothing listens on the discard port
 PROGRAM = (sys.executable, "-m", "cifar_exp")
 COMMAND = (sys.executable, "-m", "cifar_exp.cli")
-TIMEOUT = 300
+TIMEOUT = 600  # seconds; of two cores, three tests at once leave a program the share of one
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tensorflow", "mlflow", "sklearn.model_selection"])
 DECIDED_AT_IMPORT = ("CUDA_", "JAX_", "KERAS_", "OMP_", "PYTHON", "TF_")  # variables that a fork would read too late
