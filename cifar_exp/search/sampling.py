@@ -6,6 +6,7 @@ a search that was interrupted goes on as if it had not been.
 
 from __future__ import annotations
 
+import math
 import random
 import warnings
 import zlib
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import optuna
 
 _STARTUP = 10  # random trials before a sampler learns from them
+_DRAWS = 20  # of a point, until it is one that was not tried: with the same seed it would be the same training
 
 
 def distributions(space: Space) -> dict[str, str]:
@@ -40,7 +42,7 @@ def ask(space: Space, settings: Settings, trials: Trials, number: int) -> tuple[
         number: of the new trial, from 1.
 
     Returns:
-        The point, and what the sampler stores with the trial. None if a grid has no further point.
+        The point, and what the sampler stores with the trial. None if every point of the space was tried.
     """
     if settings.sampler == "grid":
         points = _shuffled(space.points(), settings.seed)
@@ -52,11 +54,19 @@ def ask(space: Space, settings: Settings, trials: Trials, number: int) -> tuple[
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # samplers that Optuna calls experimental, and what a sampler falls back to
         study.sampler = _sampler(settings, space, number)
-        trial = study.ask()
-        point: dict[str, Value] = {}
-        for dimension in space.dimensions:
-            if dimension.exists(point):
-                point[dimension.key] = dimension.fit(_suggest(trial, dimension))
+        known = [row.params for row in trials.rows if not row.confirmed]
+        for _ in range(_DRAWS):  # the study takes each for a running trial, which samplers avoid
+            trial = study.ask()
+            point: dict[str, Value] = {}
+            for dimension in space.dimensions:
+                if dimension.exists(point):
+                    point[dimension.key] = dimension.fit(_suggest(trial, dimension))
+            if point not in known:
+                break
+        else:
+            if math.isfinite(space.size):
+                untried = (one for one in _shuffled(space.points(), settings.seed) if one not in known)
+                return (left, {}) if (left := next(untried, None)) is not None else None
     stored = study.get_trials(deepcopy=False)[-1].system_attrs if settings.sampler == "cmaes" else {}
     return point, dict(stored)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar_exp.tracking import journal, takeover
-from cifar_exp.tracking.journal import Event
+from cifar_exp.tracking import local_run, takeover
+from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.progress import Progress
 from cifar_exp.tracking.store import Store
 
@@ -47,29 +47,11 @@ class JobRecord:
 
 def from_folder(folder: Path) -> JobRecord | None:
     """Read the job of a folder; None if none has begun there."""
-    if not (folder / journal.FILE).exists():
+    run = LocalRun.read(folder)
+    if run is None:
         return None
-    content, began, ended, status = {}, None, 0, None
-    tags: dict[str, str] = {}
-    metrics: dict[str, dict[int, float]] = {}
-    for event in journal.read(folder):
-        if not isinstance(event, Event):
-            continue
-        ended = event.time
-        if event.kind == "start":
-            content, began, tags = event.content, event.time, dict(event.content["tags"])
-        elif event.kind in ("tags", "resume"):
-            tags |= event.content
-            status = None if event.kind == "resume" else status
-        elif event.kind == "metrics":
-            for name, value in event.content["values"].items():
-                metrics.setdefault(name, {})[event.content["step"]] = value
-        elif event.kind == "finish":
-            status = event.content["status"]
-    if began is None:
-        return None
-    run_id = Progress.read(folder).run_id
-    return JobRecord(content["name"], status, began, ended, tags, content["params"], metrics, run_id)
+    metrics, run_id = local_run.metrics(folder), Progress.read(folder).run_id
+    return JobRecord(run.name, run.status, run.began, run.ended, run.tags, run.params, metrics, run_id)
 
 
 def from_store(store: Store, sweep: str, of_epochs: Collection[str], known: Collection[str] = ()) -> list[JobRecord]:

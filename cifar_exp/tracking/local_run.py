@@ -37,6 +37,7 @@ class LocalRun:
     """Tags with their latest values."""
     status: str | None
     """Final status; None if the run is still running or its process was killed before it could log the end."""
+    params: dict[str, str]
 
     @classmethod
     def read(cls, folder: Path) -> LocalRun | None:
@@ -57,7 +58,8 @@ class LocalRun:
                 status = event.content["status"]
         if began is None:
             return None
-        return cls(folder, content["name"], Store(content["uri"], content["experiment"]), began, ended, tags, status)
+        store = Store(content["uri"], content["experiment"])
+        return cls(folder, content["name"], store, began, ended, tags, status, content.get("params", {}))
 
     def belongs_to(self, store: Store, **tags: str) -> bool:
         """Whether the run belongs to this store and experiment and has these tags."""

@@ -72,6 +72,15 @@ def test_a_grid_is_seen_once_and_then_ends() -> None:
     assert sampling.ask(grid, settings, found(grid, settings, rows), 7) is None
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_no_point_is_tried_twice(sampler: str) -> None:
+    where = space_of("model=baseline,bn,large", "training.batch_size=choice(16,32,64,128)")
+    settings = settings_of(sampler=sampler, n_trials=11)
+    rows = searched(settings, 12, where=where)
+    assert len({tuple(row.params.items()) for row in rows}) == 12
+    assert sampling.ask(where, settings, found(where, settings, rows), 13) is None
+
+
 def test_a_condition_holds_in_every_trial() -> None:
     conditional = space_of(
         f"{RATE}=interval(0.1,1)",
