@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import prepared
 import pytest
 import server_process
 
@@ -68,7 +69,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exclude TensorFlow, MLflow and all other imported modules from Python's garbage collection."""
+    """Prepare what many tests repeat, and exclude all imported modules from Python's garbage collection."""
+    prepared.share_tables()
     gc.freeze()
 
 

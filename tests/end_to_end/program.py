@@ -12,13 +12,17 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
+from unittest import mock
 
 import cifar_exp
+from cifar_exp.training.runtime import BACKENDS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,7 +34,7 @@ PROGRAM = (sys.executable, "-m", "cifar_exp")
 COMMAND = (sys.executable, "-m", "cifar_exp.cli")
 TIMEOUT = 600  # seconds; of two cores, three tests at once leave a program the share of one
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tensorflow", "mlflow", "sklearn.model_selection"])
+BACKEND = "KERAS_BACKEND"
 DECIDED_AT_IMPORT = ("CUDA_", "JAX_", "KERAS_", "OMP_", "PYTHON", "TF_")  # variables that a fork would read too late
 # A run of seconds, to the same bits each time; with dropout, so that its random states count.
 REPEATABLE = (
@@ -55,66 +59,191 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def execute(
-    command: list[str], folder: Path, variables: Mapping[str, str] | None = None, seconds: float = TIMEOUT
+    command: Sequence[str], folder: Path, variables: Mapping[str, str] | None = None, seconds: float = TIMEOUT
 ) -> Done:
     """Run a command in a folder and wait for its end; fail if it takes too long."""
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=environment(**(variables or {})),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-    )
+    started = popen(command, folder, **(variables or {}))
+    try:
+        stdout, stderr = started.communicate(timeout=seconds)
+    except BaseException:
+        started.kill()
+        raise
+    return subprocess.CompletedProcess([*command], started.wait(), stdout, stderr)
 
 
 def run(folder: Path, *arguments: str, **variables: str) -> Done:
     """Run `python -m cifar_exp ARGUMENTS` in a folder and wait for its end."""
-    if any(name.startswith(DECIDED_AT_IMPORT) for name in variables):
-        return execute([*PROGRAM, *arguments], folder, variables)
-    with tempfile.TemporaryDirectory() as output:
-        logs = Path(output, "stdout"), Path(output, "stderr")
-        process = start(folder, arguments, environment(**variables), *logs)
-        process.join(TIMEOUT)
-        if process.is_alive():
-            process.kill()
-            raise subprocess.TimeoutExpired([*PROGRAM, *arguments], TIMEOUT, *(log.read_bytes() for log in logs))
-        return subprocess.CompletedProcess(
-            [*PROGRAM, *arguments], process.exitcode or 0, *(log.read_text() for log in logs)
-        )
+    return execute([*PROGRAM, *arguments], folder, variables)
 
 
-def start(
-    folder: Path, arguments: Sequence[str], variables: Mapping[str, str], stdout: Path, stderr: Path
-) -> BaseProcess:
-    """Start `python -m cifar_exp ARGUMENTS` as a fork of a process with the large imports, in half the time."""
-    process = FORKS.Process(target=_run_module, args=(folder, arguments, variables, stdout, stderr))
-    process.start()
-    return process
+def popen(
+    command: Sequence[str],
+    folder: Path,
+    merged: bool = False,
+    session: bool = False,
+    **variables: str,
+) -> Fork | subprocess.Popen[str]:
+    """Start a command in a folder; one of this package is a fork where that makes no difference to it.
+
+    Args:
+        command: the program and its arguments.
+        folder: in which it is started.
+        merged: whether stderr goes to stdout.
+        session: whether it begins a session of its own, so that a signal to its group reaches no other process.
+        variables: environment variables beside those of `environment`.
+    """
+    for program in (PROGRAM, COMMAND):
+        if tuple(command[:3]) == program and not any(_too_late(*variable) for variable in variables.items()):
+            return Fork(program[2], command[3:], folder, environment(**variables), merged, session)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+        text=True,
+        start_new_session=session,
+        # Children of a shell that starts the tests in the background ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def _too_late(name: str, value: str) -> bool:
+    """Whether a fork would read a variable too late."""
+    return name.startswith(DECIDED_AT_IMPORT) and not (name == BACKEND and value in BACKENDS)
+
+
+class Fork:
+    """A program that runs as a fork of a process with all imports, in a third of the time. Used as `Popen` is.
+
+    Args:
+        module: that Python runs.
+        arguments: of the command line.
+        folder: in which it is started.
+        variables: the environment.
+        merged: whether stderr goes to stdout.
+        session: whether it begins a session of its own.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        folder: Path,
+        variables: Mapping[str, str],
+        merged: bool = False,
+        session: bool = False,
+    ) -> None:
+        server = _fork_server(variables.get(BACKEND, "tensorflow"))
+        self.args = [sys.executable, "-m", module, *arguments]
+        ours, theirs = FORKS.Pipe(duplex=False)
+        our_errors, their_errors = (ours, theirs) if merged else FORKS.Pipe(duplex=False)
+        child = (module, tuple(arguments), folder, variables, theirs, their_errors, session)
+        self._process = FORKS.Process(target=_run_module, args=child)
+        with mock.patch.object(forkserver, "connect_to_new_process", server.connect_to_new_process):
+            self._process.start()
+        for end in {theirs, their_errors}:
+            end.close()
+        self.stdout = _text(ours)
+        self.stderr = None if merged else _text(our_errors)
+        for end in {ours, our_errors}:
+            end.close()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return self._process.exitcode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Read the output to its end, which a process that the program leaves behind may delay."""
+        texts = {self.stdout: "", self.stderr: ""}
+
+        def read(stream: TextIO) -> None:
+            texts[stream] = stream.read()
+
+        readers = [threading.Thread(target=read, args=(stream,), daemon=True) for stream in texts if stream]
+        for reader in readers:
+            reader.start()
+        until = time.monotonic() + (timeout or TIMEOUT)
+        for reader in readers:
+            reader.join(max(0, until - time.monotonic()))
+            if reader.is_alive():
+                raise subprocess.TimeoutExpired(self.args, timeout or TIMEOUT)
+        self.wait(max(0.1, until - time.monotonic()))
+        return texts[self.stdout], texts[self.stderr]
+
+    def send_signal(self, number: int) -> None:
+        if self._process.exitcode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def _text(end: Connection) -> TextIO:
+    return open(os.dup(end.fileno()))
+
+
+@cache
+def _fork_server(backend: str) -> forkserver.ForkServer:
+    """The process from which programs on a backend are forked.
+
+    It is told where `preloaded` is: before Python 3.13, it does not take over the path of this process.
+    """
+    server = forkserver.ForkServer()
+    server.set_forkserver_preload(["preloaded"])
+    path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    with mock.patch.dict(os.environ, {"PYTHONPATH": path, BACKEND: backend}):
+        server.ensure_running()
+    atexit.register(server._stop)
+    return server
 
 
 def _run_module(
-    folder: Path, arguments: Sequence[str], variables: Mapping[str, str], stdout: Path, stderr: Path
+    module: str,
+    arguments: Sequence[str],
+    folder: Path,
+    variables: Mapping[str, str],
+    stdout: Connection,
+    stderr: Connection,
+    session: bool,
 ) -> None:
+    if session:
+        os.setsid()
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(variables)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a fork server ignores it
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for stream, path in ((1, stdout), (2, stderr)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    os.dup2(stdout.fileno(), 1)
+    os.dup2(stderr.fileno(), 2)
+    for end in {stdout, stderr}:
+        end.close()
     sys.argv[1:] = arguments
     try:
-        runpy.run_module("cifar_exp", run_name="__main__", alter_sys=True)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
         atexit._run_exitfuncs()  # multiprocessing does not call them
 
 
 def run_until(folder: Path, seen: str, number: signal.Signals, *arguments: str, **variables: str) -> Done:
     """Start the program, send it a signal when a line of its output matches `seen`, and wait for its end."""
-    with _started([*PROGRAM, *arguments], folder, variables) as process:
-        assert process.stdout is not None and process.stderr is not None
+    process = popen([*PROGRAM, *arguments], folder, **variables)
+    watchdog = threading.Timer(TIMEOUT, process.kill)
+    watchdog.start()
+    try:
+        assert process.stdout is not None
         lines = []
         for line in process.stdout:
             lines.append(line)
@@ -124,27 +253,7 @@ def run_until(folder: Path, seen: str, number: signal.Signals, *arguments: str, 
         else:
             raise AssertionError(f"no line matched {seen!r}:\n{''.join(lines)}")
         stdout, stderr = process.communicate()
-        return subprocess.CompletedProcess(process.args, process.returncode, "".join(lines) + stdout, stderr)
-
-
-@contextmanager
-def _started(command: list[str], folder: Path, variables: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """Context manager that starts a process and kills it after the timeout, so that reading its output ends."""
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment(**variables),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Children of a shell that starts the tests in the background ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    watchdog = threading.Timer(TIMEOUT, process.kill)
-    watchdog.start()
-    try:
-        yield process
+        return subprocess.CompletedProcess(process.args, process.wait(), "".join(lines) + stdout, stderr)
     finally:
         watchdog.cancel()
         process.kill()

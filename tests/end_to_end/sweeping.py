@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from cifar_exp.sweep.job import JobResult
+from cifar_exp.sweep.result import JobResult
 
 DATA = ("data=digits", "data.train_images=500", "model=dense", "tracking.system_metrics=false")
 LAYERS = "model.layers=[Flatten,{Dropout:{rate:0.3}},{Dense:{units:10}}]"
@@ -32,17 +31,8 @@ class Sweep:
 
     def __init__(self, folder: Path, *arguments: str, launcher: str) -> None:
         self.folder, self.lines = folder, list[str]()
-        self._process = subprocess.Popen(
-            [*program.PROGRAM, "-m", *arguments, f"hydra/launcher={launcher}", "sweep.name=s"],
-            cwd=folder,
-            env=program.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+        command = [*program.PROGRAM, "-m", *arguments, f"hydra/launcher={launcher}", "sweep.name=s"]
+        self._process = program.popen(command, folder, merged=True, session=True)
         self._watchdog = threading.Timer(program.TIMEOUT, self._process.kill)
         self._watchdog.start()
         self.processes: list[psutil.Process] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from pathlib import Path
 
 import program
@@ -142,17 +141,7 @@ def test_sync_sets_runs_without_heartbeats_to_killed(mlflow_server: str, tmp_pat
 
 def test_sweeps_started_at_the_same_time_run_each_job_once(mlflow_server: str, tmp_path: Path) -> None:
     command = ("-m", "seed=1,2", *RUN, f"tracking.uri={mlflow_server}", "tracking.experiment=twice", "sweep.name=twice")
-    both = [
-        subprocess.Popen(
-            [*program.PROGRAM, *command],
-            cwd=tmp_path,
-            env=program.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
+    both = [program.popen([*program.PROGRAM, *command], tmp_path) for _ in range(2)]
     outputs = [process.communicate(timeout=program.TIMEOUT) for process in both]
     assert sorted(process.returncode for process in both) == [0, 2], outputs
     (refusal,) = (errors for _, errors in outputs if errors)

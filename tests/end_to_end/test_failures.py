@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-import subprocess
 from pathlib import Path
 
 import program
@@ -119,14 +118,12 @@ def test_the_same_failure_twice_is_final_and_can_stop_the_sweep(tmp_path: Path) 
 def test_a_failed_job_is_retried_under_the_same_run_after_its_cause_is_removed(tmp_path: Path) -> None:
     obstacle = in_the_way(tmp_path)
     command = ("-m", "seed=1", "model=dense", *QUICK, "sweep.name=s", "sweep.retries=1")
-    with subprocess.Popen(
-        [*program.PROGRAM, *command], cwd=tmp_path, env=program.environment(), stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "it is tried again" in line:
-                obstacle.unlink()
-    assert process.returncode == 0
+    process = program.popen([*program.PROGRAM, *command], tmp_path)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "it is tried again" in line:
+            obstacle.unlink()
+    assert process.wait() == 0
     client = program.client(tmp_path)
     _, job = program.runs(client)
     assert (job.info.status, job.data.tags["cifar_exp.outcome"]) == ("FINISHED", "completed")

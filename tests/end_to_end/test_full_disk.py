@@ -43,14 +43,7 @@ def fill(folder: Path) -> Path:
 
 
 def test_a_full_disk_fails_the_run_in_one_line_and_no_complete_epoch_is_lost(small: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [*program.PROGRAM, *RUN],
-        cwd=tmp_path,
-        env=program.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = program.popen([*program.PROGRAM, *RUN], tmp_path)
     assert process.stdout is not None
     next(line for line in process.stdout if "epoch  3/" in line)
     filler = fill(small)

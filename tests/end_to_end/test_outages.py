@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,15 +80,8 @@ def test_a_run_without_its_server_finishes_and_is_synced_later(tmp_path: Path) -
 def test_a_server_that_is_away_for_a_while_gets_everything_once(
     shaky: Proxy, mlflow_server: str, tmp_path: Path
 ) -> None:
-    environment = program.environment(MLFLOW_TRACKING_URI=shaky.uri)
-    process = subprocess.Popen(
-        [*program.PROGRAM, *RUN, "tracking.drain_seconds=60"],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = [*program.PROGRAM, *RUN, "tracking.drain_seconds=60"]
+    process = program.popen(command, tmp_path, MLFLOW_TRACKING_URI=shaky.uri)
     assert process.stdout is not None
     for line in process.stdout:
         if "epoch 2/" in line:
@@ -136,14 +128,7 @@ def test_a_sweep_stopped_and_resumed_without_its_server_is_synced_in_its_last_ve
 ) -> None:
     own = (f"tracking.uri={shaky.uri}", "tracking.experiment=stopped", "training.epochs=30")
     command = ("-m", "seed=1,2", *RUN, *own)
-    process = subprocess.Popen(
-        [*program.PROGRAM, *command],
-        cwd=tmp_path,
-        env=program.environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = program.popen([*program.PROGRAM, *command], tmp_path)
     assert process.stdout is not None
     for line in process.stdout:
         if "epoch  2/" in line:

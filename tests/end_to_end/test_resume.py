@@ -21,8 +21,7 @@ EPOCHS = 6
 RUN = (*program.REPEATABLE, f"training.epochs={EPOCHS}")
 MEASURED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/learning_rate")
 KILLS = int(os.environ.get("CIFAR_EXP_KILLS", "5"))
-JOBS = 8
-LOG = "output.log"
+JOBS = 5
 
 
 def measured(client: MlflowClient, run_id: str) -> dict[str, list[tuple[int, float]]]:
@@ -43,12 +42,13 @@ def is_whole(client: MlflowClient, run_id: str) -> None:
 
 def kill_after(seconds: float, folder: Path, *arguments: str) -> bool:
     """Start the program and send SIGKILL after some seconds; return whether it ended before."""
-    process = program.start(folder, arguments, program.environment(), folder / LOG, folder / LOG)
-    process.join(seconds)
-    process.kill()
-    process.join()
-    assert process.exitcode in (0, -signal.SIGKILL), (folder / LOG).read_text()
-    return process.exitcode == 0
+    process = program.popen([*program.PROGRAM, *arguments], folder, merged=True)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    assert process.wait() in (0, -signal.SIGKILL), process.communicate()[0]
+    return process.returncode == 0
 
 
 def is_over(folder: Path) -> bool:
@@ -119,7 +119,7 @@ def test_a_sweep_that_is_killed_repeatedly_finishes_every_job_once(tmp_path: Pat
     print(f"seed {seed}")
     command = ("-m", "seed=" + ",".join(map(str, range(JOBS))), *RUN, "training.epochs=2")
     for _ in range(3):
-        kill_after(chance.uniform(2, 20), tmp_path, *command)
+        kill_after(chance.uniform(1, 12), tmp_path, *command)
     done = program.run(tmp_path, *command)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     client = program.client(tmp_path)
@@ -148,9 +148,7 @@ def test_a_sweep_that_is_killed_repeatedly_finishes_every_job_once(tmp_path: Pat
 
 def test_a_running_sweep_is_not_started_twice(tmp_path: Path) -> None:
     command = ("-m", "seed=1,2", *RUN, "training.epochs=100000")
-    first = subprocess.Popen(
-        [*program.PROGRAM, *command], cwd=tmp_path, env=program.environment(), stdout=subprocess.PIPE, text=True
-    )
+    first = program.popen([*program.PROGRAM, *command], tmp_path)
     try:
         assert first.stdout is not None
         next(line for line in first.stdout if "epoch" in line)

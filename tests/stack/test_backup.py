@@ -46,7 +46,7 @@ def backed_up(new_stack: NewStack, tmp_path_factory: pytest.TempPathFactory) -> 
     sweep = ("-m", "model=dense", "data=digits")
     first = program.run(folder, *sweep, "seed=1,2", "training.epochs=1", **server.environment(ann))
     assert first.returncode == 0, first.stderr
-    with _started(folder, *sweep, "seed=3", "training.epochs=1,60,2", **server.environment(ann)) as second:
+    with _started(folder, *sweep, "seed=3", "training.epochs=1,20,1", **server.environment(ann)) as second:
         with server.client(ann) as client:
             until = time.monotonic() + WITHIN
             while len(program.runs(client)) < 3 + 3:  # both parents, two jobs of the first sweep, two of the second

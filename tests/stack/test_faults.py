@@ -29,7 +29,7 @@ SLOW = 10  # seconds, during which a worker answers no request
 @pytest.fixture(scope="module")
 def shaken(new_stack: NewStack) -> Stack:
     """A server that other test modules do not use."""
-    one = new_stack()
+    one = new_stack(MLFLOW_WORKERS="2")
     one.up()
     return one
 

@@ -38,7 +38,7 @@ def load(server: Stack, folder: Path, *arguments: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def loaded(new_stack: NewStack) -> Stack:
     """A server that other tests do not use, so that its log and counts come only from this load."""
-    one = new_stack()
+    one = new_stack(MLFLOW_WORKERS="2")
     one.up()
     return one
 
