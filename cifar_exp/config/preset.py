@@ -16,8 +16,8 @@ from cifar_exp.config.composition import CONF
 from cifar_exp.config.schema import Config
 from cifar_exp.errors import UserError
 
-_OF_A_MACHINE = ("data.dir", "name", "note", "resume", "review.", "sweep.", "tracking.", "hydra")
-_NOT_COMPARED = ("name", "note", "reference", "resume", "review", "search", "sweep", "tracking")
+_OF_A_MACHINE = ("data.dir", "name", "note", "notify.", "resume", "review.", "sweep.", "tracking.", "hydra")
+_NOT_COMPARED = ("name", "note", "notify", "reference", "resume", "review", "search", "sweep", "tracking")
 
 
 def write(given: Sequence[str], name: str, folder: Path, about: str, config_dir: str | None = None) -> Path:

@@ -191,6 +191,15 @@ class ReviewConfig:
 
 
 @dataclass(frozen=True)
+class NotifyConfig:
+    """Messages to the addresses in the environment variable `CIFAR_EXP_NOTIFY`. They do not change a run."""
+
+    sweep_finished: bool = setting(True, "Send a message when a sweep or a search has ended.")
+    failed: bool = setting(True, "Send a message when a run fails; of a sweep, about the first job that does.")
+    collapsed: bool = setting(True, "Send a message when a run collapses; of a sweep, about the first job that does.")
+
+
+@dataclass(frozen=True)
 class TrialConfig:
     """The part that a run has in a search. Set by the program."""
 
@@ -258,6 +267,7 @@ class Config:
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     review: ReviewConfig = field(default_factory=ReviewConfig)
+    notify: NotifyConfig = field(default_factory=NotifyConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     search: dict[str, Any] = field(
@@ -316,7 +326,8 @@ def flatten(config: Config) -> dict[str, Any]:
     """
     content = asdict(config)
     model = content.pop("model")
-    del content["review"], content["sweep"], content["reference"], content["search"]
+    for group in ("review", "notify", "sweep", "reference", "search"):
+        del content[group]
     for implied in from_data.INTERPOLATIONS:
         del content["data"][implied]
     flat: dict[str, Any] = {"model.name": model["name"]}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from cifar_exp import console, plugins
+from cifar_exp import console, notify, plugins
 from cifar_exp.config import memory
 from cifar_exp.config.architecture import kinds, sizes
 from cifar_exp.config.schema import Config, flatten, reported
@@ -77,6 +77,7 @@ class Result:
     """Metric name -> one value per epoch."""
     seconds: float
     fingerprint: str
+    outcome: str
 
 
 def run(config: Config, job: Job, folder: Path) -> Result:
@@ -177,7 +178,7 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         if run_outcome == outcome.COLLAPSED:
             log.warning("%s  %s", title, remarks[0])
     checkpoints.remove()  # the run has finished and its model is logged
-    return Result(logged.id, name, metrics, history, seconds, tags[fingerprint.TAG])
+    return Result(logged.id, name, metrics, history, seconds, tags[fingerprint.TAG], run_outcome)
 
 
 def _train(
@@ -222,7 +223,8 @@ def _end_pruned(logged: Run, config: Config, job: Job, tags: Mapping[str, str], 
 
 
 def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere: bool = False) -> None:
-    """Check that a run will have its backend, memory, images, GPU, tracking store and initial weights.
+    """Check that a run will have its backend, memory, images, GPU, receivers of messages, tracking store and
+    initial weights.
 
     Args:
         config: settings of the run.
@@ -240,6 +242,7 @@ def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere:
         _warn_of_near_duplicates(config.data, splits.sha256)
     if config.training.device == "gpu" and not elsewhere:
         runtime.require_gpu()
+    notify.check()
     store = Store.of(config.tracking)
     if away := store.check(may_be_away=True):
         console.say_once(f"{store.uri} is away ({away}); what is logged waits in the run's folder until it is back")

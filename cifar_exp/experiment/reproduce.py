@@ -108,7 +108,7 @@ def _config(content: str, where: str, overrides: Sequence[str]) -> Config:
         for text in _texts(values):
             if "${" in text:
                 raise UserError(f"{text!r}: a logged config is resolved, it refers to nothing")
-        for group in ("review", "sweep", "tracking"):  # these belong to the machine on which the run was logged
+        for group in ("notify", "review", "sweep", "tracking"):  # these belong to the machine that logged the run
             values.pop(group, None)
         values["data"]["dir"] = None
         merged = OmegaConf.merge(schema.schema(), {"tracking": {"experiment": ""}}, values, _dotlist(overrides))

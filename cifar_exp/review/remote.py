@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 BEFORE = "made before the server kept the rules"
 
-_ROOT = "/api/3.0/cifar-exp"
 _ACTIONS = {
     verdicts.APPROVED: "approve",
     verdicts.REJECTED: "reject",
@@ -43,7 +42,7 @@ class RuleServer:
             UserError: if the server refuses it.
         """
         content = {"run_id": run.info.run_id, "action": _ACTIONS[state], "note": note, "even_though": even_though}
-        server.call(self.store.uri, "POST", f"{_ROOT}/verdict", content)
+        server.call(self.store.uri, "POST", f"{server.RULES}/verdict", content)
         with self.store.connected() as client:
             return client.get_run(run.info.run_id)
 
@@ -54,7 +53,7 @@ class RuleServer:
             UserError: if the server refuses it.
         """
         content = {"run_id": run.info.run_id, "model": name, "alias": alias, "note": note, "even_though": even_though}
-        answered = server.call(self.store.uri, "POST", f"{_ROOT}/promote", content)
+        answered = server.call(self.store.uri, "POST", f"{server.RULES}/promote", content)
         return promotion.from_data(answered["promotion"])
 
 
@@ -62,6 +61,6 @@ def rule_server(store: Store) -> RuleServer | None:
     """The server of a store, if it keeps the rules of review; one request."""
     if not store.is_server or store.away():
         return None
-    answered = server.answer(store.uri, f"{_ROOT}/rules")
+    answered = server.answer(store.uri, f"{server.RULES}/rules")
     user = answered.get("user") if answered else None
     return RuleServer(store, user) if isinstance(user, str) else None

@@ -18,7 +18,7 @@ from cifar_exp.search.progress import Progress
 from cifar_exp.search.pruning import Pruner
 from cifar_exp.search.settings import OF_EPOCHS, Settings
 from cifar_exp.search.trials import COMPLETE, FAILED, INTERRUPTED, PRUNED, RUNNING, Search, Trial, Trials
-from cifar_exp.sweep.job import RESULT, JobResult
+from cifar_exp.sweep.result import RESULT, JobResult
 from cifar_exp.sweep.source import Judge
 from cifar_exp.sweep.task import Kind, Task
 

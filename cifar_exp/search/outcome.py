@@ -10,8 +10,8 @@ from cifar_exp.review.section import Section
 from cifar_exp.search.driver import Driver
 from cifar_exp.search.trials import COMPLETE, FAILED, INTERRUPTED, PRUNED, Trial
 from cifar_exp.sweep import parent
-from cifar_exp.sweep.job import PRUNED as PRUNED_JOB
-from cifar_exp.sweep.job import JobResult
+from cifar_exp.sweep.result import PRUNED as PRUNED_JOB
+from cifar_exp.sweep.result import JobResult
 
 _STATUS = {COMPLETE: "FINISHED", PRUNED: PRUNED_JOB, FAILED: "FAILED", INTERRUPTED: "KILLED"}
 

@@ -19,7 +19,7 @@ from cifar_exp.search.settings import Settings
 from cifar_exp.sweep import launcher as parallel
 from cifar_exp.sweep import run as sweep
 from cifar_exp.sweep import task
-from cifar_exp.sweep.job import JobResult
+from cifar_exp.sweep.result import JobResult
 from cifar_exp.sweep.task import Task
 from cifar_exp.tracking.delivery import ARTIFACTS
 from cifar_exp.tracking.store import Store

@@ -44,7 +44,7 @@ def author() -> Author:
     forwarded = request.headers.get("X-Forwarded-For", "")[:200]
     program = request.headers.get("User-Agent", "no name")[:200]
     claimed = f", forwarded for {forwarded}" if forwarded else ""
-    return Author(people.user(), f"{request.remote_addr or 'unknown'}{claimed}; {program}")
+    return Author(people.user(), f"{request.remote_addr or 'unknown'}{claimed}; {program}", request.host_url)
 
 
 def status_of(error: UserError) -> tuple[int, str]:

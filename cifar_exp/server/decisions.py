@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion, SqlModelVersionTag, SqlRegisteredModelAlias
 from mlflow.store.tracking.dbmodels.models import SqlTag
 
+from cifar_exp import notify
 from cifar_exp.errors import UserError
 from cifar_exp.review import digest, promotion, remarks, verdicts
 from cifar_exp.review.promotion import Promotion
@@ -26,6 +28,12 @@ ACTIONS = {
     "reject": verdicts.REJECTED,
     "request-rerun": verdicts.RERUN,
     "withdraw": verdicts.UNREVIEWED,
+}
+_DONE = {
+    "approve": "approved",
+    "reject": "rejected",
+    "request-rerun": "asks for a change of",
+    "withdraw": "withdrew the verdict on",
 }
 _WORKSPACE = "default"
 UNKEPT = "its approval was made before the server kept the rules"
@@ -46,10 +54,12 @@ class Author:
     Attributes:
         name: of the user.
         origin: address and program of the request.
+        root: address of the server as the user reaches it, with a slash at its end.
     """
 
     name: str
     origin: str
+    root: str = "/"
 
 
 def readable_run(user: str, run_id: str) -> Run:
@@ -97,6 +107,7 @@ def give_verdict(author: Author, run_id: str, action: str, note: str = "", even_
         content: dict[str, Any] = {"state": verdict.name, "note": note, "even_though": verdict.even_though, "tag": key}
         content |= {"objections": list(verdict.objections), "digest": verdict.digest}
         _append(session, author, action, f"run {run_id}", {"state": verdicts.state(run)}, content)
+    _tell(author, f"{_DONE[action]} {run.info.run_name}", note, run_id)
 
 
 def _check_withdrawal(author: Author, run: Run) -> None:
@@ -139,6 +150,8 @@ def _remark(author: Author, run_id: str, action: str, text: str, reviewer: str) 
         key, value = remarks.as_tag(Remark(author.name, datetime.now(UTC), text, reviewer))
         _write_tags(session, run, {key: value})
         _append(session, author, action, f"run {run_id}", {}, {"text": text, "reviewer": reviewer, "tag": key})
+    if reviewer:
+        _tell(author, f"asks {reviewer} to review {run.info.run_name}", text, run_id)
 
 
 def promote(author: Author, run_id: str, name: str, alias: str, note: str = "", even_though: str = "") -> Promotion:
@@ -182,6 +195,7 @@ def promote(author: Author, run_id: str, name: str, alias: str, note: str = "", 
         }
         after |= {"objections": list(promoted.objections), "tag": key}
         _append(session, author, "promote", f"model {name}@{alias}", before, after)
+    _tell(author, f"made {run.info.run_name} the {alias} of {name}", promoted.why, run_id)
     return promoted
 
 
@@ -207,6 +221,12 @@ def _write_tags(session: Session, run: Run, new: Mapping[str, str]) -> None:
     shown = {key: value for key, value in verdicts.shown_tags(tags).items() if tags.get(key, "") != value}
     for key, value in {**new, **shown}.items():
         session.merge(SqlTag(run_uuid=run.info.run_id, key=key, value=value))
+
+
+def _tell(author: Author, what: str, text: str, run_id: str) -> None:
+    """Tell the receivers of messages of a decision, after it is written."""
+    body = "\n".join(filter(None, [text, f"{author.root}team/run?{urlencode({'id': run_id})}"]))
+    notify.send(f"{author.name} {what}", body)
 
 
 def _append(

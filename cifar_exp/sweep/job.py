@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -18,50 +17,17 @@ from cifar_exp.config.checks import from_composed
 from cifar_exp.config.schema import Config, TrialConfig
 from cifar_exp.errors import Diverged, OutOfMemory, Pruned, UserError
 from cifar_exp.experiment import experiment, resume
-from cifar_exp.sweep import requeue
+from cifar_exp.sweep import messages, requeue
+from cifar_exp.sweep.result import JobResult, from_journal
 from cifar_exp.tracking import local_run, sync
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.store import Store
+from cifar_exp.training.outcome import COLLAPSED
 
 log = logging.getLogger(__name__)
 
-RESULT = "result.json"
-PRUNED = "PRUNED"
-
 # number of the job, number of the trial, its objective after each epoch so far -> whether it pauses there
 Ask = Callable[[int, int, list[float]], bool]
-
-
-@dataclass(frozen=True)
-class JobResult:
-    """Result of a job of a sweep. It is stored as result.json in the folder of the job, where the sweep reads it."""
-
-    name: str
-    status: str
-    """FINISHED, PRUNED (a search may go on with it), FAILED or KILLED."""
-    seconds: float
-    run_id: str | None = None
-    metrics: dict[str, float] | None = None
-    history: dict[str, list[float]] | None = None
-    error: str | None = None
-
-    @classmethod
-    def read(cls, folder: Path) -> JobResult | None:
-        """Read the result from the folder of a job; None if it is missing or damaged."""
-        path = folder / RESULT
-        try:
-            return cls(**json.loads(path.read_bytes()))
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError) as error:
-            log.warning("%s is damaged and not used: %s", path, error)
-            return None
-
-    def write(self, folder: Path) -> None:
-        """Write the result to the folder of a job atomically."""
-        part = folder / f"{RESULT}.part"
-        part.write_text(json.dumps(asdict(self)))
-        part.rename(folder / RESULT)
 
 
 def varying(overrides: Sequence[str], varies: Sequence[str]) -> dict[str, str]:
@@ -97,19 +63,43 @@ def run(composed: DictConfig, in_order: bool = True, ask: Ask | None = None) -> 
     overrides = tuple(o for o in hydra.overrides.task if not o.startswith("sweep."))
     folder = Path(hydra.runtime.output_dir)
     if config.sweep.name is None:
-        result = experiment.run(config, experiment.Job(overrides), folder)
-        if result.run_id:
-            store = Store.of(config.tracking)
-            try:
-                console.say(store.opening_instructions(store.run_address(result.run_id)))
-            except UserError as error:  # the server went away meanwhile
-                log.warning("Run %s has no address to show: %s", result.run_id, error)
+        _run_alone(config, experiment.Job(overrides), folder)
         return
     number = int(hydra.job.num) + 1
     pauses = _pauses(config.sweep.trial, number, ask) if ask else None
     job = experiment.Job(overrides, number, varying(overrides, config.sweep.varies), pauses=pauses)
     with requeue.once_stopped():
         _run_job(config, job, folder, in_order)
+
+
+def _run_alone(config: Config, job: experiment.Job, folder: Path) -> None:
+    """Run a job that belongs to no sweep, and show where it can be looked at."""
+    name, began = config.run_name({}), time.monotonic()
+    try:
+        result = experiment.run(config, job, folder)
+    except Exception as error:
+        if not exits.received():  # else it was stopped, and other code replaced the KeyboardInterrupt
+            seconds, run_id = time.monotonic() - began, experiment.run_id(folder)
+            messages.about_run(config, JobResult(name, "FAILED", seconds, run_id, error=_reason(error)), folder)
+        raise
+    messages.about_run(config, _finished(result), folder)
+    if result.run_id:
+        store = Store.of(config.tracking)
+        try:
+            console.say(store.opening_instructions(store.run_page(result.run_id)))
+        except UserError as error:  # the server went away meanwhile
+            log.warning("Run %s has no address to show: %s", result.run_id, error)
+
+
+def _finished(result: experiment.Result) -> JobResult:
+    measured = (result.seconds, result.run_id, result.metrics, result.history)
+    return JobResult(result.name, "FINISHED", *measured, collapsed=result.outcome == COLLAPSED)
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line, with its type unless the message says all."""
+    says_all = isinstance(error, UserError | Diverged | OutOfMemory)
+    return " ".join((str(error) if says_all else f"{type(error).__name__}: {error}").split())
 
 
 def _pauses(trial: TrialConfig, job: int, ask: Ask) -> Callable[[int, dict[str, list[float]]], bool] | None:
@@ -131,15 +121,18 @@ def _run_job(config: Config, job: experiment.Job, folder: Path, in_order: bool) 
         return
     started = time.time_ns() // 1_000_000
     try:
-        _train(config, job, folder).write(folder)
+        result = _train(config, job, folder)
+        result.write(folder)
     except BaseException:
         with exits.delay_signals():
             local, run_id = LocalRun.read(folder), experiment.run_id(folder)
             if local and local.status == local_run.FINISHED and local.ended >= started:  # interrupted after its end
-                replace(_from_journal(folder), run_id=run_id).write(folder)
+                replace(from_journal(folder), run_id=run_id).write(folder)
             else:
                 JobResult(name, "KILLED", time.monotonic() - began, run_id).write(folder)
         raise
+    if in_order:
+        messages.about_run(config, result, folder)
 
 
 def _train(config: Config, job: experiment.Job, folder: Path) -> JobResult:
@@ -147,16 +140,13 @@ def _train(config: Config, job: experiment.Job, folder: Path) -> JobResult:
     name, began, last_reason = config.run_name(job.varying), time.monotonic(), None
     for retries_left in reversed(range(config.sweep.retries + 1)):
         try:
-            result = experiment.run(config, job, folder)
-            return JobResult(name, "FINISHED", result.seconds, result.run_id, result.metrics, result.history)
+            return _finished(experiment.run(config, job, folder))
         except Pruned:
-            return replace(_from_journal(folder), run_id=experiment.run_id(folder))
+            return replace(from_journal(folder), run_id=experiment.run_id(folder))
         except Exception as error:
             if exits.received():  # other code replaced the KeyboardInterrupt by this exception
                 raise KeyboardInterrupt from error
-            permanent = isinstance(error, UserError | Diverged)
-            self_explanatory = permanent or isinstance(error, OutOfMemory)
-            reason = " ".join((str(error) if self_explanatory else f"{type(error).__name__}: {error}").split())
+            permanent, reason = isinstance(error, UserError | Diverged), _reason(error)
             final = permanent or reason == last_reason or not retries_left
             last_reason = reason
             again = "" if final else "; it is tried again"
@@ -180,16 +170,6 @@ def _has_finished(config: Config, folder: Path) -> bool:
     if not resume.is_finished(config, folder):
         return False
     sync.send(folder)
-    result = JobResult.read(folder) or _from_journal(folder)
+    result = JobResult.read(folder) or from_journal(folder)
     replace(result, run_id=experiment.run_id(folder)).write(folder)
     return True
-
-
-def _from_journal(folder: Path) -> JobResult:
-    """Read the result of a finished job from its journal, for a process that was killed before it wrote the result."""
-    run, metrics = LocalRun.read(folder), local_run.metrics(folder)
-    assert run is not None
-    last = {name: steps[0] for name, steps in metrics.items() if list(steps) == [0]}
-    history = {name: list(steps.values()) for name, steps in metrics.items() if 1 in steps and "system/" not in name}
-    status = PRUNED if run.is_pruned else local_run.FINISHED
-    return JobResult(run.name, status, (run.ended - run.began) / 1000, metrics=last, history=history)

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from cifar_exp.config.schema import Config
 from cifar_exp.errors import UserError
 from cifar_exp.sweep import cluster, task
-from cifar_exp.sweep.job import JobResult
 from cifar_exp.sweep.resources import Settings
+from cifar_exp.sweep.result import JobResult
 from cifar_exp.sweep.source import Listed, Source
 
 _TARGET = "hydra_plugins.cifar_exp_launcher.ParallelLauncher"

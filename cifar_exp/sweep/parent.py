@@ -10,7 +10,8 @@ import pandas as pd
 from cifar_exp.config.composition import Plan
 from cifar_exp.errors import UserError, reason
 from cifar_exp.review.section import Section
-from cifar_exp.sweep.job import JobResult, varying
+from cifar_exp.sweep.job import varying
+from cifar_exp.sweep.result import JobResult
 from cifar_exp.tracking import environment, heartbeat, journal, local_run, takeover
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.run import Run

@@ -15,8 +15,9 @@ from cifar_exp import console, exits
 from cifar_exp.errors import UserError
 from cifar_exp.errors import reason as first_line
 from cifar_exp.experiment import experiment
-from cifar_exp.sweep.job import JobResult
+from cifar_exp.sweep import messages
 from cifar_exp.sweep.resources import Settings
+from cifar_exp.sweep.result import JobResult
 from cifar_exp.sweep.slot import Slot, death_reason
 from cifar_exp.sweep.source import Source
 from cifar_exp.sweep.task import Task
@@ -195,6 +196,8 @@ class Pool:
         ):  # the job ran on another disk or could not write its result
             task.folder.mkdir(parents=True, exist_ok=True)
             result.write(task.folder)
+        if result:
+            messages.about_run(task.config, result, task.folder)
         self._source.ended(task, result)
         if result and result.status == "FAILED" and task.config.sweep.fail_fast and self._failed is None:
             self._failed = task.number

@@ -9,8 +9,8 @@ from typing import Protocol
 from cifar_exp import console, exits
 from cifar_exp.config.composition import Plan
 from cifar_exp.review.section import Section
-from cifar_exp.sweep import parent
-from cifar_exp.sweep.job import JobResult
+from cifar_exp.sweep import messages, parent
+from cifar_exp.sweep.result import JobResult
 from cifar_exp.tracking.run import Run
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def run(plan: Plan, launch: Callable[[], None], command: str, jobs: Jobs | None 
     run = parent.start(plan, identity or command)
     status = "KILLED"
     try:
-        where = run.store.run_address(run.id) if run.wait_until_started() and run.id else f"not yet in {run.store.uri}"
+        where = _page(run, plan) if run.wait_until_started() else f"not yet in {run.store.uri}"
         if run.id:
             parent.end_dead_runs(run)
             parent.take_in(run, plan.sweep_name)
@@ -88,11 +88,11 @@ def run(plan: Plan, launch: Callable[[], None], command: str, jobs: Jobs | None 
         raise
     finally:
         with exits.delay_signals():
-            _end(run, jobs, status, command)
+            _end(run, plan, jobs, status, command)
     return 0 if status == "FINISHED" else 1
 
 
-def _end(run: Run, jobs: Jobs, status: str, command: str) -> None:
+def _end(run: Run, plan: Plan, jobs: Jobs, status: str, command: str) -> None:
     """Print and log the results of the jobs, and end the parent run."""
     results, remarks = jobs.results(), jobs.remarks()
     frame = parent.table(results)
@@ -103,5 +103,12 @@ def _end(run: Run, jobs: Jobs, status: str, command: str) -> None:
         parent.finish(run, results, frame, command, remarks, jobs.sections)
     finally:
         run.finish(status)
-    if run.id:
-        console.say(run.store.opening_instructions(run.store.sweep_address(run.id)))
+    page = _page(run, plan)
+    if page:
+        console.say(run.store.opening_instructions(page))
+    messages.about_sweep(plan.jobs[0], plan.sweep_name, status, frame, remarks, page)
+
+
+def _page(run: Run, plan: Plan) -> str:
+    """Web address of the sweep; empty if it is not in the store yet."""
+    return run.store.sweep_page(plan.sweep_name, run.id) if run.id else ""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
-from cifar_exp.sweep.job import JobResult
+from cifar_exp.sweep.result import JobResult
 from cifar_exp.sweep.task import Kind, Task
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from cifar_exp.sweep.job import Ask, JobResult
+from cifar_exp.sweep.job import Ask
+from cifar_exp.sweep.result import JobResult
 from cifar_exp.sweep.source import Judge
 
 _GB = 10**9

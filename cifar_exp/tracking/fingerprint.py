@@ -17,7 +17,7 @@ from cifar_exp.tracking.initial_weights import InitialWeights
 from cifar_exp.training import runtime
 
 TAG = "cifar_exp.fingerprint"
-_DECIDES_NOTHING = ("resume", "name", "note", "reference", "review", "search", "sweep", "tracking")
+_DECIDES_NOTHING = ("resume", "name", "note", "notify", "reference", "review", "search", "sweep", "tracking")
 _DATA_DECIDES_NOTHING = ("dir", "file", "verify", "image_shape", "classes")
 _FIRST_DATA_SETTINGS = ("name", "validation", "validation_share", "split_seed", "train_images")
 

@@ -19,6 +19,7 @@ _QUERY = "/api/2.0/mlflow/experiments/search"  # reads the database, and needs a
 _EXPERIMENT = "/api/2.0/mlflow/experiments/get-by-name"
 _CURRENT_USER = "/api/2.0/mlflow/users/current"
 _LONGEST_VERSION = 40
+RULES = "/api/3.0/cifar-exp"  # of a server that runs cifar_exp.server
 _FOREIGN_HOST = "Invalid Host header"  # beginning of the answer of MLflow's server
 
 
@@ -69,6 +70,12 @@ def current_user(uri: str) -> str | None:
         return str(answer.json()["user"]["username"]) if answer is not None else None
     except (ValueError, KeyError, TypeError):
         return None
+
+
+@cache
+def has_team_page(uri: str) -> bool:
+    """Whether a server has the pages of `cifar_exp.server`. The answer is cached."""
+    return answer(uri, f"{RULES}/rules") is not None
 
 
 def experiment(uri: str, name: str) -> tuple[str, str] | None:

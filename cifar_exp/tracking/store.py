@@ -14,7 +14,7 @@ from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 from cifar_exp.config.schema import TrackingConfig
@@ -289,6 +289,20 @@ class Store:
         }
         encoded = "&".join(f"{key}={quote(value, safe=_UNQUOTED)}" for key, value in query.items())
         return f"{self._address}/#/experiments/{self.experiment_id}/runs?{_TRAINING_UI}&{encoded}"
+
+    def run_page(self, run_id: str) -> str:
+        """Web address of a run: on the team's page if the server has one, else in MLflow's UI."""
+        return self._team_page("run", id=run_id) or self.run_address(run_id)
+
+    def sweep_page(self, name: str, parent_id: str) -> str:
+        """Web address of a sweep: on the team's page if the server has one, else in MLflow's UI."""
+        page = self._team_page("sweep", experiment=self.experiment_id, name=name)
+        return page or self.sweep_address(parent_id)
+
+    def _team_page(self, page: str, **query: str) -> str | None:
+        if not self.is_server or not server.has_team_page(self.uri):
+            return None
+        return f"{self._address}/team/{page}?{urlencode(query)}"
 
     def compare_address(self, run_ids: list[str]) -> str:
         """Web address of the comparison of several runs."""

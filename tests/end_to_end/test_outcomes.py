@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import program
 import pytest
+from receiver import SECRET, receiving
 
 MODEL = ("model=dense", "model.layers=[Flatten,{Dense:{units:10}}]")
 QUICK = ("data=digits", *MODEL, "optimizer=sgd", "training.epochs=2")
@@ -73,11 +74,18 @@ def test_a_job_of_a_sweep_can_start_from_an_earlier_one(tmp_path: Path) -> None:
 
 
 def test_a_nan_loss_stops_its_run_in_that_epoch_and_no_other_run(tmp_path: Path) -> None:
-    done = program.run(tmp_path, "-m", "optimizer.learning_rate=1e38,0.01", *QUICK)
+    with receiving() as receiver:
+        command = ("-m", "optimizer.learning_rate=1e38,0.01", *QUICK)
+        done = program.run(tmp_path, *command, CIFAR_EXP_NOTIFY=receiver.address)
     assert (done.returncode, done.stderr) == (1, "")
     assert "FAILED: diverged in epoch 1: train/loss is" in done.stdout and "Traceback" not in done.stdout
     client = program.client(tmp_path)
-    _, diverged, other = program.runs(client)
+    parent, diverged, other = program.runs(client)
+    sweep = parent.data.tags["cifar_exp.sweep"]
+    failed, ended = receiver.messages
+    assert failed[0] == f"Run {diverged.info.run_name} of sweep {sweep} failed" and "diverged in epoch 1" in failed[1]
+    assert ended[0] == f"Sweep {sweep} has failed" and ended[1].startswith("1 of 2 finished.\nBest test accuracy: 0.")
+    assert not any(SECRET in file.read_text("latin-1") for file in tmp_path.rglob("*") if file.is_file())
     assert (diverged.info.status, diverged.data.tags["cifar_exp.outcome"]) == ("FAILED", "diverged")
     assert (other.info.status, other.data.tags["cifar_exp.outcome"]) == ("FINISHED", "completed")
     points = program.points(client, diverged.info.run_id, "train/loss")
@@ -96,8 +104,11 @@ def test_diverged_single_run_says_so_in_one_line(tmp_path: Path) -> None:
 
 def test_a_run_that_stays_at_chance_is_reported_as_collapsed(tmp_path: Path) -> None:
     nowhere = "model.layers=[Flatten,{Dense:{units:10,kernel_initializer:zeros}}]"
-    done = program.run(tmp_path, *QUICK, nowhere, "optimizer.learning_rate=1e-46")
+    with receiving() as receiver:
+        command = (*QUICK, nowhere, "optimizer.learning_rate=1e-46")
+        done = program.run(tmp_path, *command, CIFAR_EXP_NOTIFY=f"json://127.0.0.1:9 {receiver.address}")
     assert done.returncode == 0
+    assert receiver.titles == ["Run dense-sgd collapsed"]
     assert "Collapsed: it ended with the accuracy of chance" in done.stdout
     run = program.only_run(tmp_path)
     assert (run.info.status, run.data.tags["cifar_exp.outcome"]) == ("FINISHED", "collapsed")

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import requests
 import server_process
+from receiver import Receiver, receiving
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,6 +35,8 @@ class Team:
 
     uri: str
     folder: Path
+    receiver: Receiver
+    """Of the messages that the server sends."""
 
     def call(self, user: str, method: str, path: str, **arguments: Any) -> requests.Response:
         """Send a request as a user, as any program could."""
@@ -122,8 +125,13 @@ def settings(folder: Path) -> dict[str, str]:
 @contextmanager
 def start(folder: Path) -> Iterator[Team]:
     """Start a server and make its members."""
-    with server_process.serve(folder, "--app-name", "cifar-exp", **settings(folder)) as uri:
-        team = Team(uri, folder)
+    with (
+        receiving() as receiver,
+        server_process.serve(
+            *(folder, "--app-name", "cifar-exp"), **settings(folder), CIFAR_EXP_NOTIFY=receiver.address
+        ) as uri,
+    ):
+        team = Team(uri, folder, receiver)
         roles = {
             role["name"]: role["id"]
             for role in team.call(ADMIN, "GET", "/api/3.0/mlflow/roles/list?workspace=default").json()["roles"]

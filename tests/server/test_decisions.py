@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -55,6 +56,25 @@ def test_nobody_approves_their_own_run_whatever_its_tags_say(server: Team) -> No
     (row,) = rows(server, f"run {run}")
     assert (row.who, row.action, json.loads(row.before)) == ("bob", "approve", {"state": "unreviewed"})
     assert row.origin.startswith("127.0.0.1; python-requests/") and json.loads(row.after)["note"] == "good"
+
+
+def test_receivers_are_told_of_requests_and_decisions(server: Team) -> None:
+    run = server.log("ann", "told")
+    assert post(server, "ann", "request-review", run_id=run, reviewer="eve", text="before Friday").ok
+    assert post(server, "ann", "verdict", run_id=run, action="approve").status_code == 409  # nobody is told of this
+    assert post(server, "eve", "verdict", run_id=run, action="approve", note="good").ok
+    assert post(server, "bob", "promote", run_id=run, model="told").ok
+    until = time.monotonic() + 60
+    while not any("made told the champion" in title for title in server.receiver.titles):
+        assert time.monotonic() < until, server.receiver.titles
+        time.sleep(0.05)
+    told = [(title, body) for title, body in server.receiver.messages if " told" in title]
+    page = f"{server.uri}/team/run?id={run}"
+    assert told[:2] == [
+        ("ann asks eve to review told", f"before Friday\n{page}"),
+        ("eve approved told", f"good\n{page}"),
+    ]
+    assert told[2][0] == "bob made told the champion of told" and len(told) == 3
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import pytest
 from cifar_exp.config.composition import Plan, plan
 from cifar_exp.errors import UserError
 from cifar_exp.sweep import parent
-from cifar_exp.sweep.job import JobResult, varying
+from cifar_exp.sweep.job import varying
+from cifar_exp.sweep.result import JobResult
 from cifar_exp.tracking import sync
 from cifar_exp.tracking.journal import Journal
 from cifar_exp.tracking.run import Run
