@@ -113,7 +113,7 @@ def compare_runs(store: Store, run_a: str, run_b: str) -> Paired:
     Raises:
         UserError: if a run does not exist or has no predictions, or if the test images differ.
     """
-    return _compare_predictions(_read(store, run_a), _read(store, run_b))
+    return compare_predictions(_read(store, run_a), _read(store, run_b))
 
 
 def compare_with_baseline(store: Store, baseline: Run, runs: Sequence[Run]) -> list[Paired | UserError | None]:
@@ -131,14 +131,19 @@ def compare_with_baseline(store: Store, baseline: Run, runs: Sequence[Run]) -> l
         if run.info.run_id == baseline.info.run_id:
             return None
         try:
-            return _compare_predictions(baseline_predictions, (run, predictions_of_run(store, run)))
+            return compare_predictions(baseline_predictions, (run, predictions_of_run(store, run)))
         except UserError as error:
             return error
 
     return [compare_one(run) for run in runs]
 
 
-def _compare_predictions(a: tuple[Run, pd.DataFrame], b: tuple[Run, pd.DataFrame]) -> Paired:
+def compare_predictions(a: tuple[Run, pd.DataFrame], b: tuple[Run, pd.DataFrame]) -> Paired:
+    """Compare two runs by their predictions.
+
+    Raises:
+        UserError: if the test images differ.
+    """
     check_same_images([RunPredictions(run.info.run_id, test_digest(run), frame) for run, frame in (a, b)])
     names = [run.info.run_name for run, _ in (a, b)]
     if names[0] == names[1]:

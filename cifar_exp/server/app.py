@@ -21,7 +21,7 @@ def create_app() -> Any:
     from mlflow.server import app as flask_app
     from mlflow.server import auth
 
-    from cifar_exp.server import api, database, guard, pages, people
+    from cifar_exp.server import api, database, guard, pages, people, throttle
 
     assert isinstance(flask_app, Flask)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -34,6 +34,7 @@ def create_app() -> Any:
     guard.protect_flask(flask_app)
     if app is not flask_app:
         app.add_middleware(guard.NativeGuard, api=app)
+        app.add_middleware(throttle.Throttle)
     return app
 
 

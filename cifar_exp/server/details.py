@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _LARGEST_PICTURE, _LARGEST_MATRIX = 8_000_000, 2_000_000  # bytes
 _PNG = b"\x89PNG\r\n\x1a\n"
+_EXAMPLES = 8  # images that one run alone gets right
 _SHADES = 5  # of a cell of a confusion matrix
 
 Matrix = tuple[list[str], list[list[int]]]
@@ -65,6 +66,19 @@ class RunDetails:
 
 
 @dataclass(frozen=True)
+class OnlyRight:
+    """Test images that one of several runs alone gets right.
+
+    Attributes:
+        count: how many there are.
+        shown: of the first ones, the index, the true class, and the class that each other run takes it for.
+    """
+
+    count: int
+    shown: list[tuple[int, str, list[str]]]
+
+
+@dataclass(frozen=True)
 class SideBySide:
     """Runs beside each other.
 
@@ -72,6 +86,7 @@ class SideBySide:
         runs: the runs.
         params: parameters that differ: name, and a value per run.
         words: comparisons of the first run with each other one, one sentence each.
+        alone: images that each run alone gets right; None if the runs cannot be compared.
         matrices: confusion matrix of each run; None where there is none.
         differences: of each matrix from that of the first run; None where they cannot be compared.
     """
@@ -79,6 +94,7 @@ class SideBySide:
     runs: list[ShownRun]
     params: list[tuple[str, list[str]]]
     words: list[str]
+    alone: list[OnlyRight] | None
     matrices: list[Matrix | None]
     differences: list[Matrix | None]
 
@@ -187,21 +203,65 @@ def side_by_side(logged: Sequence[Run]) -> SideBySide:
     """Compare the first run with each of the others."""
     records = [run_record.from_run(run) for run in logged]
     keys = comparison.differing(records)
-    first = logged[0]
-    words = []
-    for other in logged[1:]:
-        try:
-            words.append(paired.compare_runs(database.store_of(other), first.info.run_id, other.info.run_id).words)
-        except UserError as error:
-            words.append(f"{other.info.run_name} and {first.info.run_name} cannot be compared: {error}")
+    frames = [_predictions(run) for run in logged]
+    words = [_compared(logged[0], frames[0], *other) for other in zip(logged[1:], frames[1:], strict=True)]
     matrices = [_matrix(database.store_of(run), run) for run in logged]
     return SideBySide(
         [shown.run(run) for run in logged],
         [(key, [run.data.params.get(key, "-") for run in logged]) for key in keys],
         words,
+        _alone(frames),
         matrices,
         [_difference(matrices[0], other) for other in matrices],
     )
+
+
+def _predictions(run: Run) -> Any:
+    """Predictions of a run; the reason if it has none."""
+    try:
+        return paired.predictions_of_run(database.store_of(run), run)
+    except UserError as error:
+        return error
+
+
+def _compared(first: Run, a: Any, other: Run, b: Any) -> str:
+    """A sentence that compares two runs by their predictions."""
+    try:
+        for missing in (a, b):
+            if isinstance(missing, UserError):
+                raise missing
+        return paired.compare_predictions((first, a), (other, b)).words
+    except UserError as error:
+        return f"{other.info.run_name} and {first.info.run_name} cannot be compared: {error}"
+
+
+def _alone(frames: Sequence[Any]) -> list[OnlyRight] | None:
+    """The images that each run alone gets right; None if the runs have not predicted the same images."""
+    if any(isinstance(frame, UserError) for frame in frames):
+        return None
+    first = frames[0]
+    if any(len(one) != len(first) or (one["label"].to_numpy() != first["label"].to_numpy()).any() for one in frames):
+        return None
+    classes = [str(name).removeprefix("p_") for name in first.columns if str(name).startswith("p_")]
+    right = sum((one["predicted"] == one["label"]).to_numpy().astype(int) for one in frames)
+    found = []
+    for at, frame in enumerate(frames):
+        chosen = frame[(frame["predicted"] == frame["label"]).to_numpy() & (right == 1)]
+        others = [one for number, one in enumerate(frames) if number != at]
+        shown_rows = [
+            (
+                int(frame["index"].loc[row]),
+                _class(classes, frame["label"].loc[row]),
+                [_class(classes, other["predicted"].loc[row]) for other in others],
+            )
+            for row in chosen.index[:_EXAMPLES]
+        ]
+        found.append(OnlyRight(len(chosen), shown_rows))
+    return found
+
+
+def _class(classes: Sequence[str], number: Any) -> str:
+    return classes[int(number)] if 0 <= int(number) < len(classes) else str(number)
 
 
 def _difference(first: Matrix | None, other: Matrix | None) -> Matrix | None:

@@ -51,6 +51,7 @@ def add_routes(app: Flask) -> None:
         ("/team/compare", _compare),
         ("/team/history", _history),
         ("/team/picture", _picture),
+        ("/team/logout", _logout),
         ("/team/page.css", lambda: _file("page.css", "text/css")),
         ("/team/page.js", lambda: _file("page.js", "text/javascript")),
     ):
@@ -228,6 +229,13 @@ def _picture() -> Response:
     if content is None:
         raise decisions.Missing(f"no picture {name!r}")
     return Response(content, mimetype="image/png")
+
+
+def _logout() -> Response:
+    """Make the browser forget the password: with basic authentication, only a refused login does."""
+    response = _render("logged_out.html", 401)
+    response.headers["WWW-Authenticate"] = 'Basic realm="mlflow"'
+    return response
 
 
 def _decide() -> Response:

@@ -19,7 +19,7 @@ from cifar_exp.errors import Diverged, OutOfMemory, Pruned, UserError
 from cifar_exp.experiment import experiment, resume
 from cifar_exp.sweep import messages, requeue
 from cifar_exp.sweep.result import JobResult, from_journal
-from cifar_exp.tracking import local_run, sync
+from cifar_exp.tracking import experiment_note, local_run, sync
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.store import Store
 from cifar_exp.training.outcome import COLLAPSED
@@ -85,6 +85,7 @@ def _run_alone(config: Config, job: experiment.Job, folder: Path) -> None:
     messages.about_run(config, _finished(result), folder)
     if result.run_id:
         store = Store.of(config.tracking)
+        experiment_note.update(store)
         try:
             console.say(store.opening_instructions(store.run_page(result.run_id)))
         except UserError as error:  # the server went away meanwhile

@@ -11,6 +11,7 @@ from cifar_exp.config.composition import Plan
 from cifar_exp.review.section import Section
 from cifar_exp.sweep import messages, parent
 from cifar_exp.sweep.result import JobResult
+from cifar_exp.tracking import experiment_note
 from cifar_exp.tracking.run import Run
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,8 @@ def _end(run: Run, plan: Plan, jobs: Jobs, status: str, command: str) -> None:
         parent.finish(run, results, frame, command, remarks, jobs.sections)
     finally:
         run.finish(status)
+    if run.id:
+        experiment_note.update(run.store)
     page = _page(run, plan)
     if page:
         console.say(run.store.opening_instructions(page))

@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 import requests
 from PIL import Image
-from team import PASSWORD, Team
+from team import IMAGES, PASSWORD, Team
 
 from cifar_exp.review import verdicts
 
-PAGES = ("/team", "/team/sweep", "/team/run", "/team/compare", "/team/history", "/team/picture", "/team/page.css")
+PAGES = (
+    *("/team", "/team/sweep", "/team/run", "/team/compare", "/team/history", "/team/picture", "/team/logout"),
+    "/team/page.css",
+)
 SWEEP = "a sweep & its jobs"
 EVIL = "<script>alert(1)</script>"
 
@@ -76,7 +79,10 @@ def test_what_runs_are_called_is_shown_and_not_executed(server: Team, jobs: list
         assert answer.status_code == 200 and EVIL not in answer.text and "&lt;script&gt;" in answer.text
     sweep = server.call("bob", "GET", "/team/sweep", params=query | {"show": "collapsed"}).text
     assert "third" in sweep and "second" not in sweep and "2 more are hidden" in sweep
-    assert "larger than chance would make it" in server.call("bob", "GET", compared).text
+    page = server.call("bob", "GET", compared).text
+    assert "larger than chance would make it" in page
+    alone = re.findall(r"<h3>.*: (\d+)</h3>\n<ul><li>test image \d+, (?:airplane|cat|frog): taken for", page)
+    assert alone == [str(round(0.3 * IMAGES))]  # the second one is right on nothing that the first one gets wrong
     assert server.call("bob", "GET", "/team/sweep", params=query | {"name": "' OR 1"}).status_code == 404
 
 
