@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import requests
 import stack
 from stack import NewStack, Stack, User
 from writers import Writers, everything_is_there
+
+from cifar_exp.review import remarks
+from cifar_exp.server import audit
 
 PID_FILE = Path("/var/run/docker.pid")
 # In a container: every process of its user, so everything but the init that started it.
@@ -23,6 +31,9 @@ import os
 print(*(pid for pid in os.listdir("/proc") if pid.isdigit() and int(pid) != os.getpid()
         and b"multiprocessing.spawn" in open(f"/proc/{pid}/cmdline", "rb").read()))
 """
+API = "/api/3.0/cifar-exp"
+KILLS = int(os.environ.get("CIFAR_EXP_DECISION_KILLS", "2"))
+WRITING = 4  # comments at once
 SLOW = 10  # seconds, during which a worker answers no request
 
 
@@ -81,6 +92,56 @@ def test_acknowledged_data_is_kept_after(
         writers.wait_for_more(4)
     with shaken.client(writer) as client:
         everything_is_there(client, writers.acknowledged, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def commented(shaken: Stack, writer: User) -> str:
+    """Id of a run."""
+    with shaken.client(writer) as client:
+        run_id = client.create_run(client.create_experiment("commented")).info.run_id
+        client.set_terminated(run_id)
+        return str(run_id)
+
+
+@pytest.mark.parametrize("number", range(KILLS))
+def test_a_decision_and_its_audit_row_are_both_kept_or_both_lost(
+    shaken: Stack, writer: User, commented: str, number: int
+) -> None:
+    acknowledged, stop = [], threading.Event()
+
+    def comment() -> None:
+        for count in itertools.count():
+            if stop.is_set():
+                return
+            text = f"{number} {count}"
+            with suppress(requests.RequestException):
+                if shaken.ask(f"{API}/comment", writer, json={"run_id": commented, "text": text}).ok:
+                    acknowledged.append(text)
+
+    fault = (kill_the_database, kill_the_server)[number % 2]
+    with ThreadPoolExecutor(WRITING) as threads:
+        for _ in range(WRITING):
+            threads.submit(comment)
+        try:
+            while len(acknowledged) < WRITING:
+                time.sleep(0.05)
+            fault(shaken)
+            shaken.wait_until_healthy()
+        finally:
+            stop.set()
+    with shaken.client(shaken.admin) as client:
+        run = client.get_run(commented)
+    written = {(tag, remark.text) for tag, value in run.data.tags.items() for remark in remarks.in_tags({tag: value})}
+    rows, head = read_trail(shaken)
+    audited = {(after["tag"], after["text"]) for after in (json.loads(row.after) for row in rows)}
+    assert written == audited and list(audit.problems(rows, head)) == []
+    assert {text for text in acknowledged} <= {text for _, text in written}
+
+
+def read_trail(server: Stack) -> tuple[list[audit.Row], tuple[int, str]]:
+    """The audit trail, as `cifar-exp audit` reads it."""
+    with server.client(server.admin):
+        return audit.read_server(server.url)
 
 
 def test_a_slow_worker_is_not_killed_during_its_requests(shaken: Stack) -> None:

@@ -143,6 +143,15 @@ def test_users_keep_their_passwords_and_the_administrator_has_that_of_the_settin
         assert upgraded.server.ask(SEARCH, user, json={"max_results": 1}).status_code == status, user.name
 
 
+def test_an_older_verdict_is_shown_as_one_that_the_server_has_not_kept(upgraded: Upgraded) -> None:
+    asked = upgraded.server.ask(f"/team/history?run={upgraded.logged['run_id']}&format=json", upgraded.ann)
+    (event,) = asked.json()
+    assert (event["who"], event["action"], event["text"]) == ("bob", "approved", "looked at it")
+    assert event["origin"] == "made before the server kept the rules"
+    page = upgraded.server.ask(f"/team/run?id={upgraded.logged['run_id']}", upgraded.ann)
+    assert page.ok and "made before the server kept the rules" in page.text
+
+
 def test_new_runs_are_logged_beside_the_old(upgraded: Upgraded, tmp_path: Path) -> None:
     arguments = ("model=dense", "data=digits", "training.epochs=1", "tracking.experiment=older")
     done = program.run(tmp_path, *arguments, **upgraded.server.environment(upgraded.ann))

@@ -31,7 +31,10 @@ def wait_until_it_answers() -> None:
 def fill() -> dict[str, object]:
     client = MlflowClient(SERVER)
     experiment = client.create_experiment("older", tags={"kept": "yes"})
-    run_id = client.create_run(experiment, run_name="first", tags={"review.state": "approved"}).info.run_id
+    # As cifar-exp review wrote it before the server kept the rules.
+    verdict = {"state": "approved", "by": "bob", "at": "2026-03-01T12:00:00+00:00", "note": "looked at it"}
+    tags = {"review.state": "approved", "review.verdict.2026-03-01T12-00-00.000000Z.bob.a1b2c3": json.dumps(verdict)}
+    run_id = client.create_run(experiment, run_name="first", tags=tags).info.run_id
     client.log_param(run_id, "optimizer.name", "sgd")
     for step in range(1, 6):
         client.log_metric(run_id, "val/accuracy", step / 7, step=step)
