@@ -18,7 +18,7 @@ from pathlib import Path
 import cifar_exp
 
 # These parse a command line, or need an extra.
-_NOT_ALONE = tuple(f"cifar_exp.{name}" for name in ("__main__", "server", "search", "sweep.pool", "sweep.slot"))
+_NOT_ALONE = tuple(f"cifar_exp.{name}" for name in ("__main__", "cli", "server", "search", "sweep.pool", "sweep.slot"))
 _LIBRARIES = ("mlflow.keras", "mlflow.store.tracking.sqlalchemy_store", "sklearn.model_selection", "tensorflow")
 
 

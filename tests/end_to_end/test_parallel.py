@@ -142,7 +142,7 @@ def test_no_job_starts_after_one_has_failed_with_fail_fast(tmp_path: Path) -> No
     assert [run.info.status for run in parent_and_jobs(program.client(tmp_path))[1]] == ["FINISHED"] * 3
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 138)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 138)])
 def test_a_stopped_sweep_keeps_its_results_and_leaves_no_process(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
