@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.parametrize("more", [[], ["-m", "seed=shuffle(range(1,3))", "sweep.name=s"]], ids=["run", "sweep"])
 def test_paths_are_relative_to_where_the_command_started(tmp_path: Path, more: list[str]) -> None:
     own = ["training.epochs=1", "hydra.job.chdir=true", "hydra.job.name=moved"]
-    done = program.run(tmp_path, *more, *program.REPEATABLE, *own, PYTHONOPTIMIZE="1")
+    done = program.run(tmp_path, *more, *program.REPEATABLE, *own)
     assert done.returncode == 0, done.stderr
     runs = program.runs(program.client(tmp_path))
     assert {run.info.status for run in runs} == {"FINISHED"}
@@ -22,3 +22,9 @@ def test_paths_are_relative_to_where_the_command_started(tmp_path: Path, more: l
     for job in jobs:
         assert (job / "journal.jsonl").exists() and not (job / "outputs").exists()
         assert "chdir: true" in (job / ".hydra" / "hydra.yaml").read_text()
+
+
+def test_values_are_read_without_the_assertions_of_python(tmp_path: Path) -> None:
+    done = program.run(tmp_path, "-m", "seed=shuffle(range(1,3))", "training.epochs=0", PYTHONOPTIMIZE="1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("cifar_exp: training.epochs: got 0") and done.stderr.count("\n") == 1

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import program
 import pytest
 import server_process
 
@@ -63,14 +64,12 @@ def team(folder: Path) -> Iterator[str]:
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "secret",
         "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder / 'm.db'}",
     }
-    for _ in range(2):
-        assert script("migrate.py", **variables).endswith("the database is up to date\n")
+    assert script("migrate.py", **variables).endswith("the database is up to date\n")
     with server_process.serve(folder, "--app-name", "basic-auth", **variables) as uri:
         login = variables | {"MLFLOW_TRACKING_URI": uri}
         for name in ("ann", "bob", "eve"):
             script("user.py", "add", name, typed=f"{PASSWORD}\n", **login)
-        for _ in range(2):
-            assert script("user.py", "approver", "bob", **login) == "bob may promote models\n"
+        assert script("user.py", "approver", "bob", **login) == "bob may promote models\n"
         yield uri
 
 
@@ -93,14 +92,7 @@ def as_user(monkeypatch: pytest.MonkeyPatch) -> As:
 
 def cli(folder: Path, uri: str, user: str, *arguments: str, password: str = PASSWORD) -> tuple[int, str, str]:
     login = {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password, "MLFLOW_TRACKING_URI": uri}
-    done = subprocess.run(
-        [sys.executable, "-m", "cifar_exp.cli", *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | login,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = program.execute([*program.COMMAND, *arguments], folder, login)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout, done.stderr
 

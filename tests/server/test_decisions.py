@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import program
 import pytest
 import requests
 from team import PASSWORD, Team
@@ -36,14 +37,7 @@ def rows(server: Team, subject: str) -> list[audit.Row]:
 
 def cli(server: Team, user: str, *arguments: str) -> tuple[int, str, str]:
     login = {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": PASSWORD, "MLFLOW_TRACKING_URI": server.uri}
-    done = subprocess.run(
-        [sys.executable, "-m", "cifar_exp.cli", *arguments],
-        cwd=server.folder,
-        env=os.environ | login,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = program.execute([*program.COMMAND, *arguments], server.folder, login)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stdout, done.stderr
 

@@ -71,18 +71,12 @@ def kill_the_database(server: Stack) -> None:
     server.inside("db", "sh", "-c", "kill -9 -1", check=False)
 
 
-def restart_the_database(server: Stack) -> None:
-    server.compose("restart", "db")
-
-
 def take_it_down_and_up(server: Stack) -> None:
     server.compose("down")
     server.up()
 
 
-@pytest.mark.parametrize(
-    "fault", [kill_the_server, kill_a_worker, kill_the_database, restart_the_database, take_it_down_and_up]
-)
+@pytest.mark.parametrize("fault", [kill_the_server, kill_a_worker, kill_the_database, take_it_down_and_up])
 def test_acknowledged_data_is_kept_after(
     shaken: Stack, writer: User, tmp_path: Path, fault: Callable[[Stack], None]
 ) -> None:

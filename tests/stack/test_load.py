@@ -14,7 +14,7 @@ import pytest
 import stack
 from stack import NewStack, Stack
 
-CLIENTS, EPOCHS, METRICS, ARTIFACTS, ARTIFACT_KB = 32, 50, 20, 5, 50
+CLIENTS, EPOCHS, METRICS, ARTIFACTS, ARTIFACT_KB = 32, 20, 20, 3, 50
 TIMEOUT = 1800  # seconds, so that a load that never ends fails; how fast it is, is not tested
 ACCESS = re.compile(r'"(?:GET|POST|PUT|PATCH|DELETE) [^"]*" (\d{3})')
 
@@ -45,7 +45,7 @@ def loaded(new_stack: NewStack) -> Stack:
 
 @pytest.fixture(scope="module")
 def report(loaded: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Report of the benchmark at full size."""
+    """Report of the benchmark with all of its clients, for fewer epochs."""
     sizes = (f"--metrics={METRICS}", f"--artifacts={ARTIFACTS}", f"--artifact-kb={ARTIFACT_KB}")
     return load(loaded, tmp_path_factory.mktemp("load"), f"--clients={CLIENTS}", f"--epochs={EPOCHS}", *sizes)
 
@@ -100,6 +100,6 @@ def test_more_clients_than_a_worker_has_threads_do_not_wait_for_each_other(new_s
     """log_batch needs two connections at once: with too few, each request holds one and waits for a second."""
     one = new_stack(MLFLOW_WORKERS="1")
     one.up()
-    report = load(one, tmp_path, "--clients=48", "--epochs=10", "--metrics=2", "--artifacts=1")
+    report = load(one, tmp_path, "--clients=48", "--epochs=5", "--metrics=2", "--artifacts=1")
     assert report["failures"] == report["lost"] == []
     assert report["refused"] == 0
