@@ -266,5 +266,6 @@ def _note(run: Run, frame: pd.DataFrame, command: str, remarks: Sequence[str]) -
 
 def _links(run: Run, run_ids: list[str]) -> list[str]:
     assert run.id
+    page = run.store.sweep_page(run.folder.name, run.id)
     together = f" · [side by side]({run.store.compare_address(run_ids)})" if len(run_ids) > 1 else ""
-    return [f"[These runs with their curves, best first]({run.store.sweep_address(run.id)}){together}", ""]
+    return [f"[These runs with their curves, best first]({page}){together}", ""]
