@@ -32,6 +32,7 @@ ROOT = Path(cifar_exp.__file__).parent.parent
 NOWHERE = "http://127.0.0.1:9"  # nothing listens on the discard port
 PROGRAM = (sys.executable, "-m", "cifar_exp")
 COMMAND = (sys.executable, "-m", "cifar_exp.cli")
+CACHE = Path(tempfile.gettempdir(), "cifar_exp_tests")
 TIMEOUT = 600  # seconds; of two cores, three tests at once leave a program the share of one
 FORKS = multiprocessing.get_context("forkserver")
 BACKEND = "KERAS_BACKEND"
@@ -54,7 +55,9 @@ def environment(**variables: str) -> dict[str, str]:
     paths = [str(ROOT), *filter(None, [kept.get("PYTHONPATH")])]
     proxies = {name: NOWHERE for scheme in ("http_proxy", "https_proxy") for name in (scheme, scheme.upper())}
     own = dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost")
-    kept["CIFAR_EXP_CACHE"] = str(Path(tempfile.gettempdir()) / "cifar_exp_tests")  # not that of the user
+    kept["CIFAR_EXP_CACHE"] = str(CACHE)  # not that of the user
+    # What one process has compiled, the next one need not.
+    kept |= {"JAX_COMPILATION_CACHE_DIR": str(CACHE / "jax"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     return kept | proxies | own | {"PYTHONPATH": os.pathsep.join(paths), "MLFLOW_DISABLE_TELEMETRY": "true"} | variables
 
 
@@ -204,7 +207,7 @@ def _fork_server(backend: str) -> forkserver.ForkServer:
     server = forkserver.ForkServer()
     server.set_forkserver_preload(["preloaded"])
     path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
-    with mock.patch.dict(os.environ, {"PYTHONPATH": path, BACKEND: backend}):
+    with mock.patch.dict(os.environ, environment() | {"PYTHONPATH": path, BACKEND: backend}):
         server.ensure_running()
     atexit.register(server._stop)
     return server

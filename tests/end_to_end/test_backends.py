@@ -20,7 +20,7 @@ from cifar_exp.training.runtime import BACKENDS
 SMALL = ("data=digits", "data.train_images=200", "training.device=cpu", "tracking.system_metrics=false")
 MAIN = (
     *("-m", "model=baseline,bn", "optimizer=sgd,adam", "augmentation=flip_crop", *SMALL),
-    *("training.epochs=2", "training.batch_size=50"),
+    *("training.epochs=1", "training.batch_size=50"),
 )
 DENSE = (*SMALL, "model=dense", "model.layers=[Flatten,{Dropout:{rate:0.3}},{Dense:{units:10}}]")
 SCHEDULES = (
