@@ -223,8 +223,7 @@ def _end_pruned(logged: Run, config: Config, job: Job, tags: Mapping[str, str], 
 
 
 def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere: bool = False) -> None:
-    """Check that a run will have its backend, memory, images, GPU, receivers of messages, tracking store and
-    initial weights.
+    """Check what a run needs: backend, memory, images, GPU, receivers of messages, tracking store, initial weights.
 
     Args:
         config: settings of the run.

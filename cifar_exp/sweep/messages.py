@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from cifar_exp import notify
 from cifar_exp.config.schema import Config
 from cifar_exp.sweep.result import JobResult
 from cifar_exp.tracking.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def about_run(config: Config, result: JobResult, folder: Path) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
+from typing import TYPE_CHECKING
 
 from cifar_exp.errors import UserError
 from cifar_exp.tracking.store import Store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 log = logging.getLogger(__name__)
 
@@ -15,7 +19,11 @@ _BEGIN = "<!-- cifar_exp writes what stands between these two marks anew after e
 _END = "<!-- end -->"
 _SECTION = re.compile(rf"{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.S)
 _MOST = 5000  # characters of a tag of an experiment
-_CANDIDATES = "attributes.status = 'FINISHED' and metrics.`val/best_accuracy` >= 0"
+# Not those whose best epoch was chosen on the test images, and not pruned ones, which were not tested.
+_CANDIDATES = (
+    "attributes.status = 'FINISHED' and metrics.`val/best_accuracy` >= 0 and metrics.`test/accuracy` >= 0 "
+    "and params.`data.validation` != 'test' and tags.`review.state` != 'rejected'"
+)
 _HOW_TO_READ = """\
 - A sweep is one row with its jobs below it. Choose several runs and *Compare* to see their settings and curves.
 - `test/accuracy` is the share of test images that a model classifies correctly. `val/best_accuracy` is on images that
@@ -36,7 +44,7 @@ def update(store: Store) -> None:
         with store.connected() as client:
             experiment = client.get_experiment(store.experiment_id)
             own = experiment.tags.get(_TAG, "")
-            section = "\n".join([_BEGIN, _best(store), "", _HOW_TO_READ, _END])
+            section = "\n".join([_BEGIN, _best(store, client), "", _HOW_TO_READ, _END])
             text = _SECTION.sub(lambda _: section, own) if _SECTION.search(own) else f"{own}\n\n{section}".lstrip()
             if text != own and len(text) <= _MOST:
                 client.set_experiment_tag(store.experiment_id, _TAG, text)
@@ -44,17 +52,12 @@ def update(store: Store) -> None:
         log.debug("the description of the experiment was not written: %s", error)
 
 
-def _best(store: Store) -> str:
+def _best(store: Store, client: MlflowClient) -> str:
     """A sentence about the best run, chosen by its validation images."""
-    with store.connected() as client:
-        order = ["metrics.`val/best_accuracy` DESC"]
-        found = client.search_runs([store.experiment_id], _CANDIDATES, order_by=order, max_results=20)
-    for run in found:
-        accuracy = run.data.metrics.get("test/accuracy")
-        chosen_on_test = "cifar_exp.warning" in run.data.tags
-        if accuracy is None or chosen_on_test or run.data.tags.get("review.state") == "rejected":
-            continue
+    order = ["metrics.`val/best_accuracy` DESC"]
+    for run in client.search_runs([store.experiment_id], _CANDIDATES, order_by=order, max_results=1):
         link = f"[{run.info.run_name}]({store.run_address(run.info.run_id)})"
-        measured = f"validation accuracy {run.data.metrics['val/best_accuracy']:.4f}, test accuracy {accuracy:.4f}"
+        validation, test = (run.data.metrics[name] for name in ("val/best_accuracy", "test/accuracy"))
+        measured = f"validation accuracy {validation:.4f}, test accuracy {test:.4f}"
         return f"**Best run by its validation images: {link}**, {measured}."
-    return "No run has finished yet."
+    return "No finished run was chosen by validation images yet."

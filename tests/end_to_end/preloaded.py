@@ -1,4 +1,4 @@
-"""Imported by the process from which the tests fork programs, see `program.start`."""
+"""Imported by the process from which the tests fork programs, see `program.Fork`."""
 
 import prepared
 

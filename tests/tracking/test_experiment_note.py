@@ -18,9 +18,17 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(f"sqlite:///{tmp_path_factory.mktemp('noted') / 'mlflow.db'}", "noted")
 
 
-def log(store: Store, name: str, validation: float, test: float | None, **tags: str) -> str:
+def log(
+    store: Store,
+    name: str,
+    validation: float,
+    test: float | None,
+    validated_on: str = "split",
+    state: str = "unreviewed",
+) -> str:
     client = store.client
-    run = client.create_run(store.experiment_id, tags={key.replace("__", "."): value for key, value in tags.items()})
+    run = client.create_run(store.experiment_id, tags={"review.state": state})
+    client.log_param(run.info.run_id, "data.validation", validated_on)
     metrics = [Metric("val/best_accuracy", validation, 0, 0)]
     metrics += [Metric("test/accuracy", test, 0, 0)] if test is not None else []
     client.log_batch(run.info.run_id, metrics)
@@ -35,11 +43,11 @@ def note(store: Store) -> str:
 def test_it_names_the_best_run_by_validation_images_and_is_kept_current(own: Store) -> None:
     _ = own.experiment_id
     experiment_note.update(own)
-    assert "No run has finished yet." in note(own)
+    assert "No finished run was chosen by validation images yet." in note(own)
     first = log(own, "first", 0.6, 0.58)
     log(own, "better-on-test", 0.5, 0.9)
-    log(own, "chosen-on-test", 0.9, 0.9, cifar_exp__warning="validation on the test images")
-    log(own, "rejected", 0.95, 0.9, review__state="rejected")
+    log(own, "chosen-on-test", 0.9, 0.9, validated_on="test")
+    log(own, "rejected", 0.95, 0.9, state="rejected")
     log(own, "pruned", 0.99, None)
     experiment_note.update(own)
     assert f"[first]({own.run_address(first)})**, validation accuracy 0.6000, test accuracy 0.5800." in note(own)
