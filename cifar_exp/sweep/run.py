@@ -104,7 +104,7 @@ def _end(run: Run, plan: Plan, jobs: Jobs, status: str, command: str) -> None:
         parent.finish(run, results, frame, command, remarks, jobs.sections)
     finally:
         run.finish(status)
-    if run.id:
+    if run.id and run.wait(0):  # a server that takes nothing would hold up the end
         experiment_note.update(run.store)
     page = _page(run, plan)
     if page:
