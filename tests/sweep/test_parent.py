@@ -249,7 +249,7 @@ def test_everything_else_is_logged_if_the_report_cannot_be_drawn(
     run.finish("FAILED")
     logged = sorted(item.path for item in store.client.list_artifacts(run.id, "sweep"))
     assert logged == ["sweep/curves.png", "sweep/results.csv"]
-    assert "The report of the sweep could not be drawn: KeyError: 'name'" in caplog.text
+    assert "The report of the sweep could not be drawn: KeyError: 'uri'" in caplog.text
 
 
 def test_the_report_is_drawn_while_the_store_is_away(planned: Plan, tmp_path: Path) -> None:
