@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 _SAID_EVERY = 2.0  # seconds between two lines about the progress of the checks
 _FEW = 20  # jobs that are checked in less time than that
 _SEARCH = "hydra_plugins.cifar_exp_search.SearchSweeper"
+_JOB_NAME = "__main__"  # as hydra.main names it, so that what it composes is shared with the checks
 _SWEEPER = "hydra_plugins.cifar_exp_sweeper.PlannedSweeper"
 _handed_over: list[list[str]] = []
 
@@ -126,7 +127,7 @@ def plan(arguments: Sequence[str], multirun: bool, config_dir: str | None = None
     Raises:
         UserError: if a job cannot run. The message has the job and the setting.
     """
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), job_name=_JOB_NAME, version_base="1.3"):
         search = [f"hydra.searchpath=['file://{_folder(config_dir)}']"] if config_dir else []
         parsed = _parse(arguments, intervals=True)
         # Without settings of a model: in a sweep, they may exist only in the models of the sweep.

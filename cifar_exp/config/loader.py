@@ -11,14 +11,17 @@ import copy
 import os
 import re
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
 from hydra._internal import hydra as hydra_app
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_repository import IConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobRuntime
 from hydra.types import RunMode
 from omegaconf import Container, DictConfig, Node, OmegaConf, open_dict
 from omegaconf._utils import split_key
@@ -35,16 +38,42 @@ class NotCovered(Exception):
     """Raised for overrides that only Hydra's own composition covers."""
 
 
+@dataclass
+class _Composed:
+    """What loaders have read from a search path.
+
+    Attributes:
+        templates: compositions, by the job's name for Hydra, the config and the overrides that choose files.
+        repositories: the config files, by the overrides of the search path.
+        groups: whether a key is a config group, by the overrides of the search path and the key.
+    """
+
+    templates: dict[tuple[str, ...], Template] = field(default_factory=dict)
+    repositories: dict[tuple[str, ...], IConfigRepository] = field(default_factory=dict)
+    groups: dict[tuple[str, ...], bool] = field(default_factory=dict)
+
+
+# Of search paths with nothing but files of packages, which stay as they are. One command has three loaders: that which
+# checks its jobs, Hydra's, and one for what it composes for another program.
+_shared: dict[str, _Composed] = {}
+
+
 class Loader(ConfigLoaderImpl):  # type: ignore[misc]
     """Hydra's config loader with one composition for each set of group choices."""
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
-        self._templates: dict[tuple[str, ...], Template] = {}
-        self._groups: dict[tuple[str, ...], bool] = {}
+        self._own = _Composed()
+        places = config_search_path.get_path()
+        has_files_of_a_user = any(place.provider == "command-line" for place in places)
+        self._shared = self._own if has_files_of_a_user else _shared.setdefault(repr(places), _Composed())
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_templates": {}}  # a launcher may send it to another process
+        return self.__dict__ | {"_own": None, "_shared": None}  # a launcher may send it to another process
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._own = self._shared = _Composed()
 
     def load_configuration(
         self,
@@ -55,7 +84,7 @@ class Loader(ConfigLoaderImpl):  # type: ignore[misc]
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         """Compose a config; the arguments and the result are those of Hydra's loader."""
-        if run_mode == RunMode.RUN:
+        if run_mode == RunMode.RUN or not validate_sweep_overrides:  # without them, Hydra asks for hydra.mode
             try:
                 template, values = self._template(config_name, overrides)
                 return template.composed_with(values, overrides)
@@ -104,26 +133,29 @@ class Loader(ConfigLoaderImpl):  # type: ignore[misc]
             is_group = self._is_group(config_name, search, key) and not isinstance(override.value(), dict)
             if not is_group and override.package is not None:
                 raise NotCovered(override.input_line)
-            if is_group or override.is_hydra_override():
-                if values and not is_group:  # it may refer to values set before it
-                    raise NotCovered(override.input_line)
+            if is_group or key == "hydra.searchpath":
                 structure.append(str(override.input_line))
             else:
                 values.append(override)
-        name = (str(config_name), *structure)
-        if name not in self._templates:
+        known = self._known(search)
+        name = (str(JobRuntime().get("name")), str(config_name), *structure)
+        if name not in known.templates:
             template = Template(super().load_configuration(config_name, structure, RunMode.RUN))
-            if len(self._templates) >= _TEMPLATES:
+            if len(known.templates) >= _TEMPLATES:
                 return template, values
-            self._templates[name] = template
-        return self._templates[name], values
+            known.templates[name] = template
+        return known.templates[name], values
+
+    def _known(self, search: tuple[str, ...]) -> _Composed:
+        return self._own if search else self._shared
 
     def _is_group(self, config_name: str | None, search: tuple[str, ...], key: str) -> bool:
-        name = (*search, key)
-        if name not in self._groups:
-            _, repository = self._parse_overrides_and_create_caching_repo(config_name, list(search))
-            self._groups[name] = repository.group_exists(key)
-        return self._groups[name]
+        known, name = self._known(search), (*search, key)
+        if search not in known.repositories:
+            _, known.repositories[search] = self._parse_overrides_and_create_caching_repo(config_name, list(search))
+        if name not in known.groups:
+            known.groups[name] = known.repositories[search].group_exists(key)
+        return known.groups[name]
 
 
 class Template:
@@ -177,6 +209,7 @@ class Template:
 
     def resolved_with(self, values: Sequence[Override]) -> dict[str, Any]:
         """Return the resolved content with overridden values; only what they can change is resolved again."""
+        values = [override for override in values if not override.is_hydra_override()]
         restore: list[Callable[[], None]] = []
         try:
             for override in values:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import hydra
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.hydra_config import HydraConfig
 
-from cifar_exp.config.composition import CONF, plan
+from cifar_exp.config import loader
+from cifar_exp.config.composition import _JOB_NAME, CONF, plan
 from cifar_exp.config.schema import OPTIMIZER_ARGUMENTS, SCHEDULE_ARGUMENTS, Config
 from cifar_exp.data.schema import FILES
 from cifar_exp.errors import UserError
@@ -268,3 +273,24 @@ def test_a_sweep_whose_name_is_no_file_name_is_refused(name: str) -> None:
 def test_a_single_run_is_given_no_name_of_a_sweep() -> None:
     with pytest.raises(UserError, match=r"sweep\.name=mine: only a sweep has a name: add -m"):
         plan(["sweep.name=mine"], multirun=False)
+
+
+def test_a_command_composes_its_files_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(loader, "_shared", {})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["cifar_exp", *(overrides := ["model=bn", "seed=6", f"hydra.run.dir={tmp_path}"])])
+    composed, ran = [], []
+    whole = ConfigLoaderImpl._load_configuration_impl
+    monkeypatch.setattr(
+        ConfigLoaderImpl,
+        "_load_configuration_impl",
+        lambda self, *args, **named: composed.append(args) or whole(self, *args, **named),
+    )
+    monkeypatch.setattr("hydra.core.utils.configure_log", lambda *_: None)
+    monkeypatch.setattr("hydra._internal.utils.detect_task_name", lambda *_: _JOB_NAME)
+    plan(overrides, multirun=False)
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(
+        lambda config: ran.append((config.seed, HydraConfig.get().job.name))
+    )()
+    assert ran == [(6, _JOB_NAME)]
+    assert len(composed) == 1, composed
