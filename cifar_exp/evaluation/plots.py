@@ -168,6 +168,7 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> 
             va="center",
             color=colour,
             fontsize=count_size,
+            in_layout=False,  # it is inside the axes, and the layout would measure each several times
         )
     for row, recall in enumerate(np.diag(share)):
         known = matrix[row].any()

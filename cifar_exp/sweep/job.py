@@ -114,8 +114,7 @@ def _pauses(trial: TrialConfig, job: int, ask: Ask) -> Callable[[int, dict[str, 
 def _run_job(config: Config, job: experiment.Job, folder: Path, in_order: bool) -> None:
     """Run a job of a sweep and write its result to its folder."""
     name, began = config.run_name(job.varying), time.monotonic()
-    if config.resume == "auto" and _has_finished(config, folder):
-        log.info("[%d/%d] %s  has finished before", job.number, config.sweep.jobs, name)
+    if finished_before(config, folder, f"[{job.number}/{config.sweep.jobs}] {name}"):
         return
     if in_order and config.sweep.fail_fast and (failed := _failed_before(job.number, folder)):
         log.info("[%d/%d] %s  is not started: job %d failed", job.number, config.sweep.jobs, name, failed)
@@ -166,11 +165,18 @@ def _failed_before(number: int | None, folder: Path) -> int | None:
     return None
 
 
-def _has_finished(config: Config, folder: Path) -> bool:
-    """Whether the same job has finished before; if so, send its remaining events and write its result."""
-    if not resume.is_finished(config, folder):
-        return False
+def finished_before(config: Config, folder: Path, title: str) -> JobResult | None:
+    """Return the result of the same job if it has finished before; send its remaining events.
+
+    Args:
+        config: of the job.
+        folder: of the job.
+        title: beginning of the line that says so.
+    """
+    if config.resume != "auto" or not resume.is_finished(config, folder):
+        return None
     sync.send(folder)
-    result = JobResult.read(folder) or from_journal(folder)
-    replace(result, run_id=experiment.run_id(folder)).write(folder)
-    return True
+    result = replace(JobResult.read(folder) or from_journal(folder), run_id=experiment.run_id(folder))
+    result.write(folder)
+    log.info("%s  has finished before", title)
+    return result

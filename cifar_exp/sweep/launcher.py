@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
@@ -11,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cifar_exp.config.schema import Config
 from cifar_exp.errors import UserError
-from cifar_exp.sweep import cluster, task
+from cifar_exp.sweep import cluster, job, task
 from cifar_exp.sweep.resources import Settings
 from cifar_exp.sweep.result import JobResult
 from cifar_exp.sweep.source import Listed, Source
@@ -47,7 +48,7 @@ def is_basic(launcher: DictConfig | None) -> bool:
 def launch(
     settings: Mapping[str, Any], loader: Any, config: DictConfig, job_overrides: Sequence[Sequence[str]], first: int
 ) -> list[JobReturn]:
-    """Run the jobs that Hydra hands over, and return when all have ended.
+    """Run the jobs that Hydra hands over, and return when all have ended; what has finished before needs no worker.
 
     Args:
         settings: values of conf/hydra/launcher/parallel.yaml.
@@ -59,11 +60,16 @@ def launch(
     setup_globals()
     checked = Settings.of(settings)
     tasks = task.compose(loader, config, job_overrides, first, checked.threads)
-    results = run(checked, Listed(tasks), [job.config for job in tasks])
+    results: dict[int, JobResult | None] = {
+        each.number: before for each in tasks if (before := job.finished_before(each.config, each.folder, each.title))
+    }
+    left = [replace(each, after=each.after - results.keys()) for each in tasks if each.number not in results]
+    if left:
+        results |= run(checked, Listed(left), [each.config for each in left])
     returns = []
-    for overrides, job in zip(job_overrides, tasks, strict=True):
+    for overrides, each in zip(job_overrides, tasks, strict=True):
         job_return = JobReturn(overrides, status=JobStatus.COMPLETED)
-        job_return.return_value = results.get(job.number)
+        job_return.return_value = results.get(each.number)
         returns.append(job_return)
     return returns
 

@@ -19,9 +19,9 @@ from cifar_exp.importing import importing
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
-_TENSORFLOW_THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+TENSORFLOW_THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 # XLA, which JAX uses, starts NPROC threads on a CPU.
-_THREADS = (*_TENSORFLOW_THREADS, "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
+_THREADS = (*TENSORFLOW_THREADS, "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
 _MIN_SHARD = 16  # images; smaller shards use a core less efficiently
 
 
@@ -82,7 +82,7 @@ def use_threads(count: int) -> None:
 
 def threads_are_set() -> bool:
     """Whether the user has set TensorFlow's number of threads."""
-    return any(os.environ.get(name) for name in _TENSORFLOW_THREADS)
+    return any(os.environ.get(name) for name in TENSORFLOW_THREADS)
 
 
 def share_cores(jobs: Sequence[Config], count: int) -> None:
@@ -96,7 +96,7 @@ def share_cores(jobs: Sequence[Config], count: int) -> None:
         count: number of cores.
     """
     if all(can_share_cores(job, count) for job in jobs):
-        os.environ |= dict(zip(_TENSORFLOW_THREADS, ("1", str(count)), strict=True))
+        os.environ |= dict(zip(TENSORFLOW_THREADS, ("1", str(count)), strict=True))
 
 
 def can_share_cores(job: Config, count: int) -> bool:
@@ -122,7 +122,7 @@ def shards() -> int:
     """
     if backend_name() != "tensorflow":
         return 1
-    within, between = (int(os.environ.get(name) or 0) for name in _TENSORFLOW_THREADS)
+    within, between = (int(os.environ.get(name) or 0) for name in TENSORFLOW_THREADS)
     return max(between, 1) if within == 1 else 1
 
 
