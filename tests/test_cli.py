@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import program
 import pytest
 
 from cifar_exp import cli, exits
@@ -31,26 +31,14 @@ reference: {{accuracy: 0.9, source: none}}
 MODEL = "{name: tiny, units: 1, layers: [Flatten, {Dense: {units: '${model.units}'}}, {Dense: {units: 10}}]}"
 
 
-def program(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
-    command = [sys.executable, "-m", "cifar_exp.cli", *arguments]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=pipe,
-        stderr=pipe,
-        text=True,
-        # A shell that starts the tests in the background has its children ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+def started(folder: Path, *arguments: str) -> program.Started:
+    return program.popen([*program.COMMAND, *arguments], folder, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
 
 
 def answer(folder: Path, *arguments: str) -> tuple[int, str, str]:
-    running = program(folder, *arguments)
-    out, err = running.communicate(timeout=600)
-    return running.returncode, out, err
+    running = started(folder, *arguments)
+    out, err = running.communicate(timeout=program.TIMEOUT)
+    return running.wait(), out, err
 
 
 def tiny(folder: Path, name: str, units: int = 4, rate: float = 0.01, epochs: int = 1, start: str = "null") -> None:
@@ -145,7 +133,7 @@ def test_missing_experiments_are_run_in_order_and_a_failure_does_not_stop_them(t
 
 def test_ctrl_c_ends_the_run_that_is_going_and_logs_it_as_killed(tmp_path: Path) -> None:
     tiny(tmp_path, "x_long", epochs=100_000)
-    running = program(tmp_path, "sources", "--run", "--config-dir", str(tmp_path), "--only", "x_long")
+    running = started(tmp_path, "sources", "--run", "--config-dir", str(tmp_path), "--only", "x_long")
     assert running.stdout is not None
     for line in running.stdout:  # of the run, until it trains
         if "x_long  epoch" in line:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import program
 import pytest
 from PIL import Image
 
@@ -191,8 +192,8 @@ def test_tensorflow_is_not_imported(tmp_path: Path) -> None:
 
 
 def test_json_is_json_while_images_are_decoded(photos: Path) -> None:
-    command = [sys.executable, "-m", "cifar_exp.cli", *FOLDER, "--json"]
-    done = subprocess.run(command, cwd=photos.parent, env=environment(), capture_output=True, text=True)
+    cache = {"CIFAR_EXP_CACHE": os.environ["CIFAR_EXP_CACHE"]}
+    done = program.execute([*program.COMMAND, *FOLDER, "--json"], photos.parent, cache)
     assert json.loads(done.stdout)["images"] == 40
     assert "decoding 40 images" in done.stderr
 

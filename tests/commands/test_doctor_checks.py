@@ -6,10 +6,10 @@ import fcntl
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import program
 import pytest
 
 import cifar_exp
@@ -28,14 +28,7 @@ NO_PATH = {"PATH": "/nonexistent"}
 
 
 def cli(folder: Path, *arguments: str, **variables: str) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "cifar_exp.cli", "doctor", *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = program.execute([*program.COMMAND, "doctor", *arguments], folder, variables)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -71,7 +64,8 @@ def test_what_keeps_a_run_from_starting_gives_1_and_says_what_to_do(tmp_path: Pa
     assert {name for name, one in found.items() if one["state"] == PROBLEM} == {"backend", "data"}
     assert "cannot be downloaded" in found["data"]["said"] and "data=digits needs none" in found["data"]["todo"]
     assert found["backend"]["todo"] == "set it to one of tensorflow, jax, torch"
-    code, out, _ = cli(tmp_path, "--quick", "data=digits", "--uri", "http://no.such.host.invalid:5000", **NO_PATH)
+    direct = NO_PATH | {"http_proxy": "", "HTTP_PROXY": ""}
+    code, out, _ = cli(tmp_path, "--quick", "data=digits", "--uri", "http://no.such.host.invalid:5000", **direct)
     assert code == 1 and "!!  tracking" in out and out.endswith("\nA run could not start: tracking.\n")
 
 

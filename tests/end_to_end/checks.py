@@ -100,8 +100,13 @@ class Data:
 DIGITS = Data(
     "digits",
     classes=tuple("0123456789"),
-    sizes={"training": 1293, "validation": 144, "test": 360},  # 1,797: a fifth for the test, a tenth of the rest
+    sizes={"training": 300, "validation": 144, "test": 360},
 )
+SWEEP = (
+    *("-m", "model=large,bn", "optimizer=sgd,adam", "data=digits", "data.train_images=300"),
+    f"training.epochs={EPOCHS}",
+)
+"""Command line of a sweep with the runs `NAMES` on the images `DIGITS`."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Preparations that most programs repeat, made once for all that the tests start as forks.
 
-A run imports 700 modules, MLflow lists the modules of every installed package before it saves the first model, and a
-new SQLite store gets its tables by all migrations since MLflow's first. Together this is half of the processor time of
-a small run. Programs that are started afresh, such as those of test_fresh_environment, do all of it themselves.
+A run imports 700 modules, composes Hydra's files, lists the installed packages, MLflow lists their modules before it
+saves the first model, and a new SQLite store gets its tables by all migrations since MLflow's first. Together this is
+most of the processor time of a small run. Programs that are started afresh, such as those of test_fresh_environment,
+do all of it themselves.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from contextlib import closing
 from pathlib import Path
 
 import cifar_exp
+from cifar_exp.config import composition
+from cifar_exp.tracking import environment
 
 # These parse a command line, or need an extra.
 _NOT_ALONE = tuple(f"cifar_exp.{name}" for name in ("__main__", "cli", "server", "search", "sweep.pool", "sweep.slot"))
@@ -62,11 +65,19 @@ def _make_first_store() -> None:
         store.engine.dispose()
 
 
+def _compose() -> None:
+    """Compose the groups that most tests choose, with nothing else."""
+    for groups in ([], ["data=digits"], ["model=dense", "data=digits"], ["data=digits", "model=dense"]):
+        composition.plan(groups, multirun=False)
+
+
 def prepare() -> None:
     """Make all preparations."""
     from mlflow.utils import requirements_utils
 
     _import_all()
+    _compose()
+    environment.describe(backend="", device="")
     requirements_utils._init_packages_to_modules_map()
     share_tables()
     _make_first_store()

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TextIO
 from unittest import mock
 
 import cifar_exp
+from cifar_exp.training import runtime
 from cifar_exp.training.runtime import BACKENDS
 
 if TYPE_CHECKING:
@@ -32,11 +33,13 @@ ROOT = Path(cifar_exp.__file__).parent.parent
 NOWHERE = "http://127.0.0.1:9"  # nothing listens on the discard port
 PROGRAM = (sys.executable, "-m", "cifar_exp")
 COMMAND = (sys.executable, "-m", "cifar_exp.cli")
+LOAD_MODELS = (sys.executable, "-m", "load_models")
 CACHE = Path(tempfile.gettempdir(), "cifar_exp_tests")
 TIMEOUT = 600  # seconds; of two cores, three tests at once leave a program the share of one
 FORKS = multiprocessing.get_context("forkserver")
 BACKEND = "KERAS_BACKEND"
-DECIDED_AT_IMPORT = ("CUDA_", "JAX_", "KERAS_", "OMP_", "PYTHON", "TF_")  # variables that a fork would read too late
+# Variables that a fork would read too late.
+DECIDED_AT_IMPORT = ("CUDA_", "JAX_", "KERAS_", "OMP_", "PYTHON", "TF_", "TMPDIR")
 # A run of seconds, to the same bits each time; with dropout, so that its random states count.
 REPEATABLE = (
     "data=digits",
@@ -85,8 +88,8 @@ def popen(
     merged: bool = False,
     session: bool = False,
     **variables: str,
-) -> Fork | subprocess.Popen[str]:
-    """Start a command in a folder; one of this package is a fork where that makes no difference to it.
+) -> Started:
+    """Start a command in a folder; one of this package or `LOAD_MODELS` is a fork where that makes no difference to it.
 
     Args:
         command: the program and its arguments.
@@ -95,7 +98,7 @@ def popen(
         session: whether it begins a session of its own, so that a signal to its group reaches no other process.
         variables: environment variables beside those of `environment`.
     """
-    for program in (PROGRAM, COMMAND):
+    for program in (PROGRAM, COMMAND, LOAD_MODELS):
         if tuple(command[:3]) == program and not any(_too_late(*variable) for variable in variables.items()):
             return Fork(program[2], command[3:], folder, environment(**variables), merged, session)
     return subprocess.Popen(
@@ -114,7 +117,8 @@ def popen(
 
 def _too_late(name: str, value: str) -> bool:
     """Whether a fork would read a variable too late."""
-    return name.startswith(DECIDED_AT_IMPORT) and not (name == BACKEND and value in BACKENDS)
+    in_time = (name == BACKEND and value in BACKENDS) or name in runtime.TENSORFLOW_THREADS
+    return name.startswith(DECIDED_AT_IMPORT) and not in_time
 
 
 class Fork:
@@ -192,6 +196,9 @@ class Fork:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+Started = Fork | subprocess.Popen[str]
 
 
 def _text(end: Connection) -> TextIO:

@@ -7,7 +7,6 @@ import json
 import math
 import shutil
 import signal
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +18,12 @@ from cifar_exp.training.runtime import BACKENDS
 
 SMALL = ("data=digits", "data.train_images=200", "training.device=cpu", "tracking.system_metrics=false")
 MAIN = (
-    *("-m", "model=baseline,bn", "optimizer=sgd,adam", "augmentation=flip_crop", *SMALL),
+    *("-m", "model=bn", "optimizer=sgd,adam", "augmentation=flip_crop", *SMALL),
     *("training.epochs=1", "training.batch_size=50"),
 )
 DENSE = (*SMALL, "model=dense", "model.layers=[Flatten,{Dropout:{rate:0.3}},{Dense:{units:10}}]")
 SCHEDULES = (
-    *("-m", "optimizer/schedule=constant,inverse_time,cosine,one_cycle", *DENSE),
+    *("-m", "optimizer/schedule=inverse_time,one_cycle", *DENSE),
     *("training.epochs=2", "training.precision=mixed_bfloat16", "hydra/launcher=parallel", "sweep.name=schedules"),
 )
 # The learning rate is too high: the first epoch is the best, and early stopping restores its weights.
@@ -36,27 +35,6 @@ METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/le
 ARTIFACTS = {
     "config/config.yaml", "model/summary.txt", "figures/curves.png", "evaluation/predictions.parquet", "logs/run.log",
 }  # fmt: skip
-# Loads logged models with MLflow alone: the largest difference from the stored probabilities, and the loss on
-# the validation images.
-LOAD = """
-import json, sys
-import mlflow, numpy as np, pandas as pd
-from cifar_exp.config.composition import plan
-from cifar_exp.data import datasets
-
-splits = datasets.load(plan(["data=digits", "data.train_images=200"], multirun=False).jobs[0].data)
-answers = {}
-for run_id in sys.argv[1:]:
-    run = mlflow.get_run(run_id)
-    model = mlflow.pyfunc.load_model(f"models:/{run.outputs.model_outputs[0].model_id}")
-    file = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/evaluation/predictions.parquet")
-    stored = pd.read_parquet(file).filter(like="p_").to_numpy()
-    difference = np.abs(model.predict(splits.test.images) - stored).max()
-    validation = splits.validation
-    chosen = model.predict(validation.images)[np.arange(len(validation)), validation.labels]
-    answers[run_id] = [float(difference), float(-np.log(chosen.astype(np.float64)).mean())]
-print(json.dumps(answers))
-"""
 
 
 @dataclass(frozen=True)
@@ -102,7 +80,7 @@ def history(folder: Path, run: Run) -> dict[str, dict[int, float]]:
 
 
 def test_the_sweep_finishes_with_everything_logged(trained: Trained) -> None:
-    assert len(trained.main) == len(trained.schedules) == 4
+    assert len(trained.main) == len(trained.schedules) == 2
     for run in (*trained.main, *trained.schedules, trained.stopped_early):
         assert (run.info.status, run.data.tags["cifar_exp.outcome"]) in (
             ("FINISHED", "completed"),
@@ -116,16 +94,16 @@ def test_the_sweep_finishes_with_everything_logged(trained: Trained) -> None:
 
 def test_each_schedule_changes_the_learning_rate_as_documented(trained: Trained) -> None:
     last = {run.data.params["optimizer.schedule.name"]: run.data.metrics for run in trained.schedules}
-    assert last["constant"]["train/learning_rate"] == pytest.approx(0.001)
-    for schedule in ("inverse_time", "cosine", "one_cycle"):
-        assert 0 <= last[schedule]["train/learning_rate"] < 0.001
+    assert set(last) == {"inverse_time", "one_cycle"}
+    for metrics in last.values():
+        assert 0 <= metrics["train/learning_rate"] < 0.001
 
 
 def test_the_logged_models_give_the_stored_probabilities_and_the_best_weights(trained: Trained) -> None:
     runs = [*trained.main, *trained.schedules, trained.stopped_early]
-    command = (sys.executable, "-c", LOAD, *(run.info.run_id for run in runs))
+    command = (*program.LOAD_MODELS, *(run.info.run_id for run in runs))
     store = {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db", "KERAS_BACKEND": trained.backend}
-    done = program.execute([*command], trained.folder, store)
+    done = program.execute(command, trained.folder, store)
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout.splitlines()[-1])
     for run in runs:
@@ -177,8 +155,8 @@ def test_another_backend_reads_the_finished_model(trained: Trained) -> None:
     assert answers[0] == pytest.approx(answers[1], abs=1e-5)
 
 
-@pytest.mark.parametrize("backend", ["tensorfow", "jacks"])
-def test_an_unknown_backend_is_refused(backend: str, tmp_path: Path) -> None:
+def test_an_unknown_backend_is_refused(tmp_path: Path) -> None:
+    backend = "jacks"
     done = program.execute([*program.PROGRAM, *STOPPING], tmp_path, {"KERAS_BACKEND": backend})
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert f"KERAS_BACKEND={backend} is not a backend of Keras; set it to one of tensorflow, jax, torch" in done.stderr

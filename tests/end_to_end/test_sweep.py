@@ -37,10 +37,7 @@ def folder() -> Path:
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     place = tmp_path_factory.mktemp("digits")
-    done = program.run(
-        place, "-m", "model=large,bn", "optimizer=sgd,adam", "data=digits", f"training.epochs={checks.EPOCHS}"
-    )
-    return Sweep.read(place, done, checks.DIGITS)
+    return Sweep.read(place, program.run(place, *checks.SWEEP), checks.DIGITS)
 
 
 @pytest.fixture(scope="module")

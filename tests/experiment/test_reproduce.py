@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import program
 import pytest
 import yaml
 
@@ -49,19 +47,11 @@ def test_a_deterministic_run_is_reproduced_to_the_last_bit_and_linked(logged: st
 
 
 def test_the_command_reports_equality_and_exits_with_0(logged: str, own: Store, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "cifar_exp.cli", "reproduce", logged, "--uri", own.uri]
-    environment = os.environ | {"PYTHONPATH": str(Path(reproduce.__file__).parents[2])}
-    done = subprocess.run(
-        [*command, "--experiment", own.experiment],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    command = [*program.COMMAND, "reproduce", logged, "--uri", own.uri]
+    done = program.execute([*command, "--experiment", own.experiment], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("Equal to the last bit.\n") and "test/accuracy" in done.stdout
-    gone = subprocess.run([*command[:-3], "0" * 32], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    gone = program.execute([*command[:-3], "0" * 32], tmp_path)
     assert gone.returncode == 2
     assert gone.stderr.startswith("cifar_exp: run 0000") and gone.stderr.count("\n") == 1
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import program
 import pytest
 import yaml
 from PIL import Image
@@ -207,14 +205,7 @@ def test_the_command_classifies_readable_files_and_names_the_others(log_trained:
         Image.fromarray(image).save(tmp_path / f"{number}.png")
 
     def cli(*arguments: str) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "cifar_exp.cli", "predict", *arguments, "--uri", uri],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        done = program.execute([*program.COMMAND, "predict", *arguments, "--uri", uri], tmp_path)
         return done.returncode, done.stdout, done.stderr
 
     code, out, err = cli("gone.png")

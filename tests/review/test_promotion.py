@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import program
 import pytest
 import requests
 
@@ -139,22 +140,11 @@ def test_the_registered_model_is_named_as_the_config_says_or_the_experiment() ->
         promotion.model_name(Store("x", "a/b"), None)
 
 
-def program(folder: Path, module: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
 def test_the_commands_promote_and_show_and_mlflow_serves_the_champion(
     mlflow_server: str, log_trained: LogTrained, tmp_path: Path
 ) -> None:
-    def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return program(tmp_path, "cifar_exp.cli", *arguments, MLFLOW_TRACKING_URI=mlflow_server)
+    def cli(*arguments: str) -> program.Done:
+        return program.execute([*program.COMMAND, *arguments], tmp_path, {"MLFLOW_TRACKING_URI": mlflow_server})
 
     none = cli("champion")
     assert none.returncode == 2 and none.stderr.startswith("cifar_exp: no model version cifar10@champion in http://")

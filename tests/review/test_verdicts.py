@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import program
 import pytest
 
 import cifar_exp
@@ -44,14 +45,7 @@ for number in range(int(sys.argv[6])):
 
 def cli(folder: Path, *arguments: str, **variables: str) -> tuple[int, str, str]:
     """Run `cifar-exp ARGUMENTS` in a folder; return its exit code, standard output and standard error."""
-    done = subprocess.run(
-        [sys.executable, "-m", "cifar_exp.cli", *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = program.execute([*program.COMMAND, *arguments], folder, variables)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout, done.stderr
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -255,20 +252,11 @@ def test_a_changed_or_deleted_row_of_the_audit_trail_is_found(tmp_path: Path, da
     with closing(sqlite3.connect(tmp_path / "m.db")) as database:
         database.execute(damage)
         database.commit()
-    done = subprocess.run(
-        [sys.executable, "-m", "cifar_exp.cli", "audit", "--database", uri], capture_output=True, text=True, timeout=300
-    )
+    done = program.execute([*program.COMMAND, "audit", "--database", uri], tmp_path)
     assert done.returncode == 1 and found in done.stdout and "was changed.\n" in done.stdout
 
 
 def test_a_database_without_a_trail_is_named_in_one_line(tmp_path: Path) -> None:
     for arguments in (("--database", f"sqlite:///{tmp_path}/none.db"), ()):
-        done = subprocess.run(
-            [sys.executable, "-m", "cifar_exp.cli", "audit", *arguments],
-            cwd=tmp_path,
-            env={key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        done = program.execute([*program.COMMAND, "audit", *arguments], tmp_path)
         assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr

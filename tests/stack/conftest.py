@@ -59,10 +59,6 @@ def ann(server: Stack) -> User:
 def sweep(server: Stack, ann: User, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
     """A sweep of four models on the digits, logged to the shared server by ann over HTTP."""
     folder = tmp_path_factory.mktemp("sweep")
-    done = program.run(
-        folder,
-        *("-m", "model=large,bn", "optimizer=sgd,adam", "data=digits", f"training.epochs={checks.EPOCHS}"),
-        **server.environment(ann),
-    )
+    done = program.run(folder, *checks.SWEEP, **server.environment(ann))
     with server.client(ann) as client:
         yield Sweep.read(folder, done, checks.DIGITS, client)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
 
 Record = dict[str, Any]
+CURVES = {"train/loss", "val/accuracy"}  # of the other metrics, the last value: there are sixty
 
 
 def finished(client: MlflowClient) -> Record:
@@ -36,11 +37,12 @@ def _run(client: MlflowClient, run: Run, models: list[LoggedModel]) -> Record:
         "info": dict(run.info),
         "params": run.data.params,
         "tags": run.data.tags,
-        "metrics": {
+        "metrics": run.data.metrics,
+        "curves": {
             name: [
                 (point.step, point.timestamp, point.value) for point in client.get_metric_history(run.info.run_id, name)
             ]
-            for name in run.data.metrics
+            for name in CURVES.intersection(run.data.metrics)
         },
         "inputs": run.inputs.to_dictionary(),
         "artifacts": _checksums(run_id=run.info.run_id),

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,15 +43,19 @@ def backed_up(new_stack: NewStack, tmp_path_factory: pytest.TempPathFactory) -> 
     sweep = ("-m", "model=dense", "data=digits")
     first = program.run(folder, *sweep, "seed=1,2", "training.epochs=1", **server.environment(ann))
     assert first.returncode == 0, first.stderr
-    with _started(folder, *sweep, "seed=3", "training.epochs=1,12,1", **server.environment(ann)) as second:
+    arguments = (*sweep, "seed=3", "training.epochs=1,12,1")
+    second = program.popen([*program.PROGRAM, *arguments], folder, merged=True, **server.environment(ann))
+    try:
         with server.client(ann) as client:
             until = time.monotonic() + WITHIN
             while len(program.runs(client)) < 3 + 3:  # both parents, two jobs of the first sweep, two of the second
-                assert second.poll() is None and time.monotonic() < until, (folder / "log").read_text()
+                assert second.poll() is None and time.monotonic() < until, second.communicate()
                 time.sleep(0.5)
             recorded = record.finished(client)
         server.make("backup", f"FILE={folder / 'b.tar'}")
-        assert second.wait(WITHIN) == 0, (folder / "log").read_text()
+        assert second.wait(WITHIN) == 0, second.communicate()
+    finally:
+        second.kill()
     return BackedUp(server, ann, folder / "b.tar", recorded)
 
 
@@ -69,25 +70,6 @@ def restored(backed_up: BackedUp, new_stack: NewStack) -> Restored:
 @pytest.fixture(scope="module")
 def never_started(new_stack: NewStack) -> Stack:
     return new_stack()
-
-
-@contextmanager
-def _started(folder: Path, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Context manager that runs the program beside the test."""
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*program.PROGRAM, *arguments],
-            cwd=folder,
-            env=program.environment(**variables),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
 
 
 def assert_refused(done: program.Done, *says: str) -> None:

@@ -14,7 +14,7 @@ from stack import Stack, User
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 CURVE = ".scatterlayer .trace .lines > path"  # a curve in a Plotly chart
 WIDTH = 1700  # pixels
@@ -55,6 +55,11 @@ def show(page: Page, address: str) -> None:
     page.mouse.click(WIDTH - 40, box["y"] + box["height"] / 2)  # its close button has no name
 
 
+def in_table(page: Page, name: str) -> Locator:
+    """The link to a run in the table of runs; the description of the experiment may have another."""
+    return page.locator("[id^='cell-']").get_by_role("link", name=name, exact=True)
+
+
 def keep(page: Page, name: str) -> None:
     """Save a screenshot for review by eye."""
     browsing.SCREENSHOTS.mkdir(parents=True, exist_ok=True)
@@ -83,7 +88,7 @@ def test_the_runs_are_listed_with_the_chosen_columns(page: Page, store: Store, s
     for column in columns:
         page.get_by_role("columnheader", name=column).first.wait_for()
     for name, run in sweep.children.items():
-        page.get_by_role("link", name=name, exact=True).wait_for()
+        in_table(page, name).wait_for()
         page.get_by_role("gridcell", name=f"{run.data.metrics['test/accuracy']:.3f}"[:4]).first.wait_for()
     keep(page, "runs")
 
@@ -91,7 +96,7 @@ def test_the_runs_are_listed_with_the_chosen_columns(page: Page, store: Store, s
 def test_the_address_of_a_sweep_shows_its_runs_and_their_curves(page: Page, store: Store, sweep: Sweep) -> None:
     show(page, store.sweep_address(sweep.parent.info.run_id))
     for name in checks.NAMES:
-        page.get_by_role("link", name=name, exact=True).wait_for()
+        in_table(page, name).wait_for()
     page.get_by_text("4 matching runs").wait_for()
     page.get_by_placeholder("Search metric charts").fill("^(train|val)/(loss|accuracy)$")
     page.locator(CURVE).nth(15).wait_for()  # four charts of four runs

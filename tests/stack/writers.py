@@ -20,7 +20,7 @@ from stack import Stack, User
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-WRITERS, STEPS, METRICS, ARTIFACT_BYTES = 4, 5, 10, 20_000
+WRITERS, STEPS, METRICS, ARTIFACT_BYTES = 4, 5, 3, 20_000
 WITHIN = 180  # seconds, until runs are finished
 PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "10", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
 
