@@ -19,7 +19,9 @@ from cifar_exp.config.loader import Loader
 
 GROUPS = ("model", "optimizer", "optimizer/schedule", "data", "augmentation", "training", "tracking", "experiment")
 CHOICES = [
-    f"{group}={choice}" for group in GROUPS for choice in sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    f"{group}={choice}"
+    for group in GROUPS
+    for choice in sorted(path.stem for path in (CONF / group).glob("*.yaml"))[:: 3 if group == "experiment" else 1]
 ]
 VALUES = (
     "seed=7", "name=x", "note=null", 'note="#1, a=b"', "resume=never", "training.epochs=3", "training.epochs=x",
