@@ -114,6 +114,7 @@ def test_jobs_that_choose_the_same_groups_share_one_composition(
     loaders: tuple[Loader, ConfigLoaderImpl], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, _ = loaders
+    monkeypatch.setattr("cifar_exp.config.loader._shared", {})
     composed = []
     whole = ConfigLoaderImpl._load_configuration_impl
     monkeypatch.setattr(

@@ -20,7 +20,8 @@ from stack import Stack, User
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-WRITERS, STEPS, METRICS, ARTIFACT_BYTES = 4, 5, 3, 20_000
+WRITERS, STEPS, METRICS, ARTIFACT_BYTES = 4, 3, 3, 20_000
+PAUSE = 0.5  # seconds between two runs of a writer: each is read back
 WITHIN = 180  # seconds, until runs are finished
 PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "10", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
 
@@ -94,6 +95,7 @@ class Writers:
                 one.artifact = hashlib.sha256(content).hexdigest()
                 self._client.set_terminated(one.run_id)
                 one.finished = True
+                time.sleep(PAUSE)
             except Exception as error:
                 self._gave_up.append(error)
                 time.sleep(1)
