@@ -15,11 +15,7 @@ from mlflow.artifacts import download_artifacts
 from stack import NewStack, Stack, User, docker
 
 IMAGES = Path(__file__).parent / "images"
-DATABASE = "postgresql://mlflow@db/mlflow"
-OLDER = {  # version -> where its users are: those of the first could not share a database with its runs
-    "3.0.1": "sqlite:////tmp/users.db",
-    "3.8.1": DATABASE,
-}
+OLDER = "3.8.1"
 WITHIN = 240  # seconds, until a database is created
 SEARCH = "/api/2.0/mlflow/experiments/search"
 HEAD = """
@@ -34,15 +30,14 @@ class Upgraded:
     """A server whose database and artifacts were created by an older MLflow."""
 
     server: Stack
-    ann: User  # added to the older server if its users are in the database
+    ann: User  # a user of the older server
     logged: dict[str, Any]  # as read by the older client
     revision: str  # schema revision of the older tables
 
 
-@pytest.fixture(scope="module", params=OLDER)
-def upgraded(request: pytest.FixtureRequest, new_stack: NewStack) -> Upgraded:
-    version: str = request.param
-    image = _build(version)
+@pytest.fixture(scope="module")
+def upgraded(new_stack: NewStack) -> Upgraded:
+    image = _build()
     server = new_stack()
     server.compose("up", "--detach", "--build", "--no-deps", "db")
     server.compose("run", "--rm", "--no-deps", "-T", "mlflow", "true")  # creates the volume with the right owner
@@ -60,17 +55,13 @@ def upgraded(request: pytest.FixtureRequest, new_stack: NewStack) -> Upgraded:
     finally:
         docker("rm", "--force", older)
     server.up()
-    ann = User(*logged["user"]) if OLDER[version] == DATABASE else server.add("ann")
-    return Upgraded(server, ann, logged, revision)
+    return Upgraded(server, User(*logged["user"]), logged, revision)
 
 
-def _build(version: str) -> str:
-    """Build the image of an older server."""
-    name = f"cifar-exp-test-mlflow:{version}"
-    arguments = [f"--build-arg={key}={value}" for key, value in {"MLFLOW": version, "USERS": OLDER[version]}.items()]
-    docker(
-        "build", "--quiet", "--tag", name, "--file", str(IMAGES / "older-mlflow.Dockerfile"), *arguments, str(IMAGES)
-    )
+def _build() -> str:
+    """Build the image of the older server."""
+    name, dockerfile = f"cifar-exp-test-mlflow:{OLDER}", str(IMAGES / "older-mlflow.Dockerfile")
+    docker("build", "--quiet", "--tag", name, "--file", dockerfile, f"--build-arg=MLFLOW={OLDER}", str(IMAGES))
     return name
 
 

@@ -3,8 +3,7 @@ FROM python:3.13-slim-trixie
 ARG MLFLOW
 RUN python -m venv /opt/mlflow && /opt/mlflow/bin/pip install --no-cache-dir \
         "mlflow[auth]==$MLFLOW" "SQLAlchemy==2.0.58" "psycopg2-binary==2.9.11"
-ARG USERS
-RUN printf '%s\n' '[mlflow]' "database_uri = $USERS" 'default_permission = EDIT' \
+RUN printf '%s\n' '[mlflow]' 'database_uri = postgresql://mlflow@db/mlflow' 'default_permission = EDIT' \
         'admin_username = admin' 'admin_password = an-older-password' \
         'authorization_function = mlflow.server.auth:authenticate_request_basic_auth' > /opt/mlflow/basic_auth.ini
 COPY older_mlflow.py /opt/mlflow/
