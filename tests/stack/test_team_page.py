@@ -51,9 +51,10 @@ def test_the_page_of_a_trained_run_has_its_mistakes_as_images(
     run_id = sweep.children["bn-adam"].info.run_id
     with visitors.visiting(browser, server.url, ann.login) as page:
         page.goto(f"{server.url}/team/run?id={run_id}")
-        mistakes = page.get_by_role("img", name="Test images that the model is most sure of")
-        mistakes.scroll_into_view_if_needed()
-        page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+        page.get_by_role("img", name="Test images that the model is most sure of").wait_for()
+        for picture in page.locator("img").all():
+            picture.scroll_into_view_if_needed()  # it is loaded once it is in view
+            page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=picture.element_handle())
         browsing.keep(page, "stack_team_run")
         assert visitors.violations(page) == []
     experiment = sweep.children["bn-adam"].info.experiment_id
