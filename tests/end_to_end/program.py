@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
-import multiprocessing
 import os
 import re
-import runpy
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Mapping, Sequence
-from functools import cache
-from multiprocessing import forkserver
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
-from unittest import mock
+from typing import TYPE_CHECKING
+
+from forked import Fork
 
 import cifar_exp
 from cifar_exp.training import runtime
@@ -36,7 +30,6 @@ COMMAND = (sys.executable, "-m", "cifar_exp.cli")
 LOAD_MODELS = (sys.executable, "-m", "load_models")
 CACHE = Path(tempfile.gettempdir(), "cifar_exp_tests")
 TIMEOUT = 600  # seconds; of two cores, three tests at once leave a program the share of one
-FORKS = multiprocessing.get_context("forkserver")
 BACKEND = "KERAS_BACKEND"
 # Variables that a fork would read too late.
 DECIDED_AT_IMPORT = ("CUDA_", "JAX_", "KERAS_", "OMP_", "PYTHON", "TF_", "TMPDIR")
@@ -50,6 +43,7 @@ REPEATABLE = (
 )
 
 Done = subprocess.CompletedProcess[str]
+Started = Fork | subprocess.Popen[str]
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -100,7 +94,7 @@ def popen(
     """
     for program in (PROGRAM, COMMAND, LOAD_MODELS):
         if tuple(command[:3]) == program and not any(_too_late(*variable) for variable in variables.items()):
-            return Fork(program[2], command[3:], folder, environment(**variables), merged, session)
+            return Fork(program[2], command[3:], folder, environment(**variables), TIMEOUT, merged, session)
     return subprocess.Popen(
         command,
         cwd=folder,
@@ -119,132 +113,6 @@ def _too_late(name: str, value: str) -> bool:
     """Whether a fork would read a variable too late."""
     in_time = (name == BACKEND and value in BACKENDS) or name in runtime.TENSORFLOW_THREADS
     return name.startswith(DECIDED_AT_IMPORT) and not in_time
-
-
-class Fork:
-    """A program that runs as a fork of a process with all imports, in a third of the time. Used as `Popen` is.
-
-    Args:
-        module: that Python runs.
-        arguments: of the command line.
-        folder: in which it is started.
-        variables: the environment.
-        merged: whether stderr goes to stdout.
-        session: whether it begins a session of its own.
-    """
-
-    def __init__(
-        self,
-        module: str,
-        arguments: Sequence[str],
-        folder: Path,
-        variables: Mapping[str, str],
-        merged: bool = False,
-        session: bool = False,
-    ) -> None:
-        server = _fork_server(variables.get(BACKEND, "tensorflow"))
-        self.args = [sys.executable, "-m", module, *arguments]
-        ours, theirs = FORKS.Pipe(duplex=False)
-        our_errors, their_errors = (ours, theirs) if merged else FORKS.Pipe(duplex=False)
-        child = (module, tuple(arguments), folder, variables, theirs, their_errors, session)
-        self._process = FORKS.Process(target=_run_module, args=child)
-        with mock.patch.object(forkserver, "connect_to_new_process", server.connect_to_new_process):
-            self._process.start()
-        for end in {theirs, their_errors}:
-            end.close()
-        self.stdout = _text(ours)
-        self.stderr = None if merged else _text(our_errors)
-        for end in {ours, our_errors}:
-            end.close()
-        assert self._process.pid is not None
-        self.pid: int = self._process.pid
-
-    @property
-    def returncode(self) -> int | None:
-        return self._process.exitcode
-
-    def poll(self) -> int | None:
-        return self._process.exitcode
-
-    def wait(self, timeout: float | None = None) -> int:
-        self._process.join(timeout)
-        if self._process.exitcode is None:
-            raise subprocess.TimeoutExpired(self.args, timeout or 0)
-        return self._process.exitcode
-
-    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Read the output to its end, which a process that the program leaves behind may delay."""
-        texts = {self.stdout: "", self.stderr: ""}
-
-        def read(stream: TextIO) -> None:
-            texts[stream] = stream.read()
-
-        readers = [threading.Thread(target=read, args=(stream,), daemon=True) for stream in texts if stream]
-        for reader in readers:
-            reader.start()
-        until = time.monotonic() + (timeout or TIMEOUT)
-        for reader in readers:
-            reader.join(max(0, until - time.monotonic()))
-            if reader.is_alive():
-                raise subprocess.TimeoutExpired(self.args, timeout or TIMEOUT)
-        self.wait(max(0.1, until - time.monotonic()))
-        return texts[self.stdout], texts[self.stderr]
-
-    def send_signal(self, number: int) -> None:
-        if self._process.exitcode is None:
-            os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
-
-
-Started = Fork | subprocess.Popen[str]
-
-
-def _text(end: Connection) -> TextIO:
-    return open(os.dup(end.fileno()))
-
-
-@cache
-def _fork_server(backend: str) -> forkserver.ForkServer:
-    """The process from which programs on a backend are forked.
-
-    It is told where `preloaded` is: before Python 3.13, it does not take over the path of this process.
-    """
-    server = forkserver.ForkServer()
-    server.set_forkserver_preload(["preloaded"])
-    path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
-    with mock.patch.dict(os.environ, environment() | {"PYTHONPATH": path, BACKEND: backend}):
-        server.ensure_running()
-    atexit.register(server._stop)
-    return server
-
-
-def _run_module(
-    module: str,
-    arguments: Sequence[str],
-    folder: Path,
-    variables: Mapping[str, str],
-    stdout: Connection,
-    stderr: Connection,
-    session: bool,
-) -> None:
-    if session:
-        os.setsid()
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(variables)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a fork server ignores it
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(stdout.fileno(), 1)
-    os.dup2(stderr.fileno(), 2)
-    for end in {stdout, stderr}:
-        end.close()
-    sys.argv[1:] = arguments
-    try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-    finally:
-        atexit._run_exitfuncs()  # multiprocessing does not call them
 
 
 def run_until(folder: Path, seen: str, number: signal.Signals, *arguments: str, **variables: str) -> Done:
