@@ -30,15 +30,15 @@ def run(arguments: argparse.Namespace) -> int:
     import json
 
     from cifar_exp import console
-    from cifar_exp.review import promotion
+    from cifar_exp.review import promotion, promotion_records
     from cifar_exp.tracking.store import Store
 
     config = config_of(arguments, arguments.overrides)
     store = Store.of(config.tracking)
     name = promotion.model_name(store, config.review.model)
-    champions = promotion.history(store, name, arguments.alias)
+    champions = promotion_records.history(store, name, arguments.alias)
     if not champions:
-        raise UserError(promotion.no_version_message(store, name, arguments.alias))
+        raise UserError(promotion_records.no_version_message(store, name, arguments.alias))
     if arguments.json:
         print(json.dumps([champion.as_data() for champion in champions], indent=2))
         return 0

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     import numpy as np
 
-    from cifar_exp.review import logged_model, promotion, query
+    from cifar_exp.review import logged_model, promotion, promotion_records, query
 
     config = config_of(arguments)
     store = Store.of(config.tracking)
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         classifier = logged_model.from_run(store, query.get(store, arguments.by_run))
     else:
         name = promotion.model_name(store, config.review.model) if not arguments.model else ""
-        classifier = logged_model.from_uri(store, arguments.model or f"models:/{name}@{promotion.CHAMPION}")
+        classifier = logged_model.from_uri(store, arguments.model or f"models:/{name}@{promotion_records.CHAMPION}")
     data = classifier.config.data
     images = {name: pictures.read(Path(name), data.image_shape, data.resize) for name in readable}
     probabilities = logged_model.probabilities(store, classifier, np.stack(list(images.values())))

@@ -22,7 +22,7 @@ from cifar_exp.data.schema import FILES
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation import predict
 from cifar_exp.experiment import reproduce
-from cifar_exp.review import promotion
+from cifar_exp.review import promotion_records
 from cifar_exp.tracking import fetch
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
@@ -82,9 +82,9 @@ def from_uri(store: Store, uri: str) -> Classifier:
         return _from_model_id(store, match[1], "")
     with store.connected() as client:
         if match := re.fullmatch(r"models:/([^/@]+)@([^/@]+)", uri):
-            current = promotion.current_version(client, match[1], match[2])
+            current = promotion_records.current_version(client, match[1], match[2])
             if current is None:
-                raise UserError(promotion.no_version_message(store, match[1], match[2]))
+                raise UserError(promotion_records.no_version_message(store, match[1], match[2]))
             version = current
         elif match := re.fullmatch(r"models:/([^/@]+)/(\d+)", uri):
             version = client.get_model_version(match[1], match[2])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cifar_exp.review import promotion, verdicts
-from cifar_exp.review.promotion import Promotion
+from cifar_exp.review import promotion_records, verdicts
+from cifar_exp.review.promotion_records import Promotion
 from cifar_exp.tracking import server
 from cifar_exp.tracking.store import Store
 
@@ -54,7 +54,7 @@ class RuleServer:
         """
         content = {"run_id": run.info.run_id, "model": name, "alias": alias, "note": note, "even_though": even_though}
         answered = server.call(self.store.uri, "POST", f"{server.RULES}/promote", content)
-        return promotion.from_data(answered["promotion"])
+        return promotion_records.from_data(answered["promotion"])
 
 
 def rule_server(store: Store) -> RuleServer | None:

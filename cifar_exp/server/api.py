@@ -11,7 +11,7 @@ from flask import Flask, Response, request
 
 from cifar_exp.errors import UserError
 from cifar_exp.review import verdicts
-from cifar_exp.review.promotion import CHAMPION
+from cifar_exp.review.promotion_records import CHAMPION
 from cifar_exp.server import audit, database, decisions, guard, people
 from cifar_exp.server.decisions import Author
 

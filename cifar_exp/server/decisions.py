@@ -14,8 +14,8 @@ from mlflow.store.tracking.dbmodels.models import SqlTag
 
 from cifar_exp import notify
 from cifar_exp.errors import UserError
-from cifar_exp.review import digest, promotion, remarks, verdicts
-from cifar_exp.review.promotion import Promotion
+from cifar_exp.review import digest, promotion, promotion_records, remarks, verdicts
+from cifar_exp.review.promotion_records import Promotion
 from cifar_exp.review.remarks import Remark
 from cifar_exp.server import audit, database, people
 
@@ -178,10 +178,10 @@ def promote(author: Author, run_id: str, name: str, alias: str, note: str = "", 
         now = database.run(run_id)
         if now is None or digest.of_run(now) != digest.of_run(run) or verdicts.history(now) != verdicts.history(run):
             raise UserError(f"{run.info.run_name} was changed in the meantime: look at it again")
-        current = promotion.current_version(store.client, name, alias)
+        current = promotion_records.current_version(store.client, name, alias)
         plan.check_unmoved(str(current.version) if current else None)
-        promoted = plan.promotion(str(version), author.name, promotion.records(store.client, name))
-        key, value = promotion.as_tag(promoted)
+        promoted = plan.promotion(str(version), author.name, promotion_records.records(store.client, name))
+        key, value = promotion_records.as_tag(promoted)
         session.merge(SqlRegisteredModelAlias(workspace=_WORKSPACE, name=name, alias=alias, version=version))
         session.merge(SqlModelVersionTag(workspace=_WORKSPACE, name=name, version=version, key=key, value=value))
         row = session.get_one(SqlModelVersion, (_WORKSPACE, name, version))

@@ -12,8 +12,8 @@ from urllib.parse import quote
 from mlflow.entities import ViewType
 from mlflow.server import handlers
 
-from cifar_exp.review import promotion, verdicts
-from cifar_exp.review.promotion import Promotion
+from cifar_exp.review import promotion_records, verdicts
+from cifar_exp.review.promotion_records import Promotion
 from cifar_exp.server import audit, database, people, shown
 from cifar_exp.server.shown import KIND, SWEEP, Progress, ShownRun
 
@@ -127,7 +127,7 @@ def champions(user: str) -> list[Promotion]:
     for model in store.search_registered_models(max_results=200):
         if people.may_read_model(user, model.name):
             for alias in sorted(model.aliases):
-                given = promotion.history(database.ServerStore(""), model.name, alias)
+                given = promotion_records.history(database.ServerStore(""), model.name, alias)
                 found += [one for one in given[-1:] if _may_read_run(user, one.run_id)]
     return found
 

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from wtforms.validators import ValidationError
 
 from cifar_exp.errors import UserError
-from cifar_exp.review.promotion import CHAMPION
+from cifar_exp.review.promotion_records import CHAMPION
 from cifar_exp.server import api, database, decisions, details, guard, lists, people, shown
 
 POLICY = (

@@ -32,7 +32,7 @@ from cifar_exp.config.composition import CONF, plan
 from cifar_exp.data import datasets
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
-from cifar_exp.review import promotion
+from cifar_exp.review import promotion_records
 from cifar_exp.search import run as search
 from cifar_exp.tracking.store import Store
 
@@ -328,6 +328,8 @@ def test_the_commands_of_the_section_lead_from_two_runs_to_a_champion(
         answers[command] = answer(two_runs, command, *reason)
     assert answers["cifar-exp review --queue"].startswith("2 runs wait, the oldest first:")
     assert f"my_digit.png: {digits.training.labels[0]}\n" in answers["cifar-exp predict my_digit.png"]
-    champions = promotion.history(Store(f"sqlite:///{two_runs / 'mlflow.db'}", "cifar10"), "cifar10", "champion")
+    champions = promotion_records.history(
+        Store(f"sqlite:///{two_runs / 'mlflow.db'}", "cifar10"), "cifar10", "champion"
+    )
     assert [one.run_name for one in champions] == ["baseline-adam-epochs=1", "baseline-adam-epochs=8"]
     assert champions[-1].now and "larger than chance" in champions[-1].why

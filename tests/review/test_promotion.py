@@ -20,7 +20,7 @@ import cifar_exp
 from cifar_exp.data import datasets
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
-from cifar_exp.review import promotion, verdicts
+from cifar_exp.review import promotion, promotion_records, verdicts
 from cifar_exp.review.verdicts import APPROVED
 from cifar_exp.tracking.store import Store
 
@@ -47,12 +47,12 @@ def test_the_first_champion_needs_only_approval(own_store: Store, log_trained: L
     run = log_trained("weak")
     with pytest.raises(UserError, match=r"^weak cannot be promoted: it is unreviewed, not approved; --even-though"):
         promotion.promote(own_store, run, name, "champion", "bob")
-    assert promotion.history(own_store, name, "champion") == []
+    assert promotion_records.history(own_store, name, "champion") == []
     done = promotion.promote(own_store, approve(own_store, run), name, "champion", "bob", "we begin")
     assert (done.version, done.run_id, done.by, done.why, done.now) == (
         *("1", run.info.run_id, "bob", "we begin. First version with this alias.", True),
     )
-    assert promotion.history(own_store, name, "champion") == [done]
+    assert promotion_records.history(own_store, name, "champion") == [done]
     version = own_store.client.get_model_version_by_alias(name, "champion")
     assert version.run_id == run.info.run_id and version.source == f"models:/{run.outputs.model_outputs[0].model_id}"
     assert "by bob.\n\nwe begin. First version with this alias." in version.description
@@ -74,14 +74,14 @@ def test_only_a_significantly_better_run_replaces_the_champion(
         promotion.promote(own_store, weak, name, "champion", "bob")
     back = promotion.promote(own_store, weak, name, "champion", "bob", even_though="the other is too slow")
     assert back.version == "1" and back.even_though == "the other is too slow"
-    champions = promotion.history(own_store, name, "champion")
+    champions = promotion_records.history(own_store, name, "champion")
     assert [(one.run_name, one.by, one.now) for one in champions] == [
         ("weak", "bob", False),
         ("strong", "carl", False),
         ("weak", "bob", True),
     ]
     assert champions[1].accuracy == strong.data.metrics["test/accuracy"]
-    assert promotion.history(own_store, name, "challenger") == []
+    assert promotion_records.history(own_store, name, "challenger") == []
 
 
 def test_a_withdrawn_approval_does_not_count(own_store: Store, log_trained: LogTrained, name: str) -> None:
@@ -119,12 +119,12 @@ def test_an_alias_moved_by_hand_is_shown_as_such(own_store: Store, log_trained: 
     client = own_store.client
     client.set_registered_model_alias(name, "champion", "1")
     client.set_model_version_tag(name, "1", "promotion.9999", '{"at": "2030-01-01T00:00:00+00:00", "by": "eve"}')
-    *before, last = promotion.history(own_store, name, "champion")
+    *before, last = promotion_records.history(own_store, name, "champion")
     assert [one.now for one in before] == [False, False]
     assert (last.version, last.run_name, last.at, last.now) == ("1", "weak", None, True)
     assert last.why == "The alias was not set by cifar-exp promote."
     client.delete_registered_model_alias(name, "champion")
-    assert [one.now for one in promotion.history(own_store, name, "champion")] == [False, False]
+    assert [one.now for one in promotion_records.history(own_store, name, "champion")] == [False, False]
 
 
 @pytest.mark.parametrize("alias", ["v1", "", "a b", "1st", "a@b"])

@@ -15,7 +15,7 @@ import pytest
 import requests
 from team import PASSWORD, Team
 
-from cifar_exp.review import promotion, remarks, verdicts
+from cifar_exp.review import promotion_records, remarks, verdicts
 from cifar_exp.server import audit
 
 ROOT = "/api/3.0/cifar-exp"
@@ -142,7 +142,7 @@ def test_only_approvers_promote_and_only_what_is_better(server: Team) -> None:
     assert post(server, "bob", "promote", run_id=twin, model="ladder", even_though="it is smaller").ok
     with server.client("eve") as client:
         assert str(client.get_model_version_by_alias("ladder", "champion").version) == "3"
-        assert [one.run_name for one in promotion.records(client, "ladder")] == ["first", "better", "twin"]
+        assert [one.run_name for one in promotion_records.records(client, "ladder")] == ["first", "better", "twin"]
     trail = rows(server, "model ladder@champion")
     assert [json.loads(row.after)["version"] for row in trail] == ["1", "2", "3"]
     assert json.loads(trail[2].before) == {"version": "2", "run": better}
