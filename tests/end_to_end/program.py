@@ -28,6 +28,7 @@ NOWHERE = "http://127.0.0.1:9"  # nothing listens on the discard port
 PROGRAM = (sys.executable, "-m", "cifar_exp")
 COMMAND = (sys.executable, "-m", "cifar_exp.cli")
 LOAD_MODELS = (sys.executable, "-m", "load_models")
+SHOW_SHARDS = (sys.executable, "-m", "show_shards")
 CACHE = Path(tempfile.gettempdir(), "cifar_exp_tests")
 TIMEOUT = 600  # seconds; of two cores, three tests at once leave a program the share of one
 BACKEND = "KERAS_BACKEND"
@@ -83,7 +84,7 @@ def popen(
     session: bool = False,
     **variables: str,
 ) -> Started:
-    """Start a command in a folder; one of this package or `LOAD_MODELS` is a fork where that makes no difference to it.
+    """Start a command in a folder; one of this package or these tests is a fork where that makes no difference.
 
     Args:
         command: the program and its arguments.
@@ -92,7 +93,7 @@ def popen(
         session: whether it begins a session of its own, so that a signal to its group reaches no other process.
         variables: environment variables beside those of `environment`.
     """
-    for program in (PROGRAM, COMMAND, LOAD_MODELS):
+    for program in (PROGRAM, COMMAND, LOAD_MODELS, SHOW_SHARDS):
         if tuple(command[:3]) == program and not any(_too_late(*variable) for variable in variables.items()):
             return Fork(program[2], command[3:], folder, environment(**variables), TIMEOUT, merged, session)
     return subprocess.Popen(

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-from program import client, execute, runs
+from program import SHOW_SHARDS, client, execute, runs
 
 from cifar_exp.training import runtime
 
-PROGRAM = """
-import sys
-from cifar_exp import __main__
-from cifar_exp.training import runtime
-code = __main__.main()
-print("shards:", runtime.shards())
-sys.exit(code)
-"""
 NEEDS_TWO_CORES = pytest.mark.skipif(runtime.cores() == 1, reason="one core has nobody to share with")
-SETTINGS = ("data=digits", "training.epochs=1", "training.device=cpu", f"training.batch_size={16 * runtime.cores()}")
+SETTINGS = (
+    *("data=digits", "data.train_images=320", "training.epochs=1", "training.device=cpu"),
+    f"training.batch_size={16 * runtime.cores()}",
+)
 
 
 def output_of(folder: Path, *command: str, threads: str = "") -> str:
     """Output of a command and of an added line that reports the shards, with the given number of TensorFlow threads."""
     variables = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "", "KERAS_BACKEND": "tensorflow"}
-    done = execute([sys.executable, "-c", PROGRAM, *command, *SETTINGS], folder, variables)
+    done = execute([*SHOW_SHARDS, *command, *SETTINGS], folder, variables)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -1,0 +1,13 @@
+"""The program, as `python -m show_shards ARGUMENTS`, and a last line with the number of shards of a batch."""
+
+from __future__ import annotations
+
+import sys
+
+from cifar_exp import __main__
+from cifar_exp.training import runtime
+
+if __name__ == "__main__":
+    code = __main__.main()
+    print("shards:", runtime.shards())
+    sys.exit(code)
