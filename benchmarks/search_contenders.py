@@ -74,13 +74,13 @@ def our_settings(**changed: Any) -> Settings:
 
     defaults: dict[str, Any] = {
         **{"n_trials": LIMIT, "timeout": None, "patience": None, "metrics": ("val/accuracy",), "sampler": "tpe"},
-        **{"directions": ("maximize",), "pruner": "successive_halving", "factor": 3, "first_rung": 1, "seed": 0},
+        **{"directions": ("maximize",), "pruner": "successive_halving", "factor": 2, "first_rung": 1, "seed": 0},
         **{"confirm": None, "from_sweep": None},
     }
     return Settings(**(defaults | changed))
 
 
-def ours(training: Training, seed: int, pruner: str = "successive_halving", factor: int = 3, **changed: Any) -> None:
+def ours(training: Training, seed: int, pruner: str = "successive_halving", factor: int = 2, **changed: Any) -> None:
     """The sampler, the pruner and the promotions of hydra/sweeper=search, by the functions that it calls."""
     from cifar_exp.config.space import CATEGORICAL, FLOAT, Dimension, Space
     from cifar_exp.search import sampling
@@ -190,7 +190,7 @@ def keras_tuner_hyperband(training: Training, seed: int, factor: int = 3) -> Non
 CONTENDERS: Mapping[str, Callable[[Training, int], None]] = {
     "random": random_full,
     "ours": ours,
-    "ours-factor-2": lambda training, seed: ours(training, seed, factor=2),
+    "ours-factor-3": lambda training, seed: ours(training, seed, factor=3),
     "ours-factor-4": lambda training, seed: ours(training, seed, factor=4),
     "ours-hyperband": lambda training, seed: ours(training, seed, pruner="hyperband"),
     "ours-rung-3": lambda training, seed: ours(training, seed, first_rung=3),
