@@ -53,8 +53,8 @@ class _Composed:
     groups: dict[tuple[str, ...], bool] = field(default_factory=dict)
 
 
-# Of search paths with nothing but files of packages, which stay as they are. One command has three loaders: that which
-# checks its jobs, Hydra's, and one for what it composes for another program.
+# By search path, of those with nothing but files of packages, which stay as they are. One command has at least two
+# loaders: that which checks its jobs, and Hydra's.
 _shared: dict[str, _Composed] = {}
 
 

@@ -58,13 +58,14 @@ def ask(space: Space, settings: Settings, trials: Trials, number: int) -> tuple[
         warnings.simplefilter("ignore")  # samplers that Optuna calls experimental, and what a sampler falls back to
         study.sampler = _sampler(settings, space, number)
         known = [row.params for row in trials.rows if not row.confirmed]
+        redraws = _FAR_DRAWS if settings.sampler == "tpe" else 0  # cmaes must come closer, and gp takes seconds to draw
         for draw in range(_DRAWS):  # the study takes each for a running trial, which samplers avoid
             trial = study.ask()
             point: dict[str, Value] = {}
             for dimension in space.dimensions:
                 if dimension.exists(point):
                     point[dimension.key] = dimension.fit(_suggest(trial, dimension))
-            is_far = draw >= _FAR_DRAWS or all(space.distance(point, other) >= _NEAR for other in known)
+            is_far = draw >= redraws or all(space.distance(point, other) >= _NEAR for other in known)
             if is_far and point not in known:
                 break
         else:
