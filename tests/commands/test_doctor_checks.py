@@ -12,7 +12,6 @@ from pathlib import Path
 import program
 import pytest
 
-import cifar_exp
 from cifar_exp.commands import doctor_checks
 from cifar_exp.commands.doctor_checks import NOTE, OK, PROBLEM
 from cifar_exp.config.schema import Config
@@ -22,7 +21,6 @@ from cifar_exp.tracking.store import Store
 
 Compose = Callable[..., Config]
 
-ROOT = Path(cifar_exp.__file__).parent.parent
 NOBODY = "http://127.0.0.1:9"
 NO_PATH = {"PATH": "/nonexistent"}
 

@@ -14,7 +14,6 @@ import pytest
 import yaml
 from PIL import Image
 
-import cifar_exp
 from cifar_exp.data import datasets
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 LogTrained = Callable[..., "Run"]
 
-ROOT = Path(cifar_exp.__file__).parent.parent
 DIGITS = datasets.load(DataConfig(name="digits")).test
 
 

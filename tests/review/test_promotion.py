@@ -16,7 +16,6 @@ import program
 import pytest
 import requests
 
-import cifar_exp
 from cifar_exp.data import datasets
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 LogTrained = Callable[..., "Run"]
 
-ROOT = Path(cifar_exp.__file__).parent.parent
 STARTUP_TIMEOUT = 180  # seconds
 
 
