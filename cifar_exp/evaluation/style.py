@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette for colour-blind readers, without yellow, which is too pale for lines.
@@ -88,22 +89,19 @@ def percent(share: float, decimals: int = 0) -> str:
     return f"{100 * share:.{decimals}f} %"
 
 
-def _save(figure: Figure, **options: Any) -> bytes:
-    """Render the figure to bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, **options)
-    figure.set_layout_engine("none")  # repeated layouts would move elements by a fraction of a pixel
-    return buffer.getvalue()
-
-
 @styled
 def to_png(figure: Figure) -> bytes:
     """Render a figure as PNG."""
-    return _save(figure, format="png")
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)  # `savefig` would draw everything twice
+    figure.set_layout_engine("none")  # repeated layouts would move elements by a fraction of a pixel
+    return buffer.getvalue()
 
 
 @styled
 def to_svg(figure: Figure) -> bytes:
     """Render a figure as SVG with text kept as text. Equal figures give equal bytes."""
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cifar_exp"}):
-        return _save(figure, format="svg", metadata={"Date": None})
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        return buffer.getvalue()
