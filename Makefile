@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c "$(SUPPORTED)" 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint ui clean env up down backup restore user
+.PHONY: demo test lint ui bundle clean env up down backup restore user
 .DEFAULT_GOAL := demo
 
 demo: .venv/run  ## train four models on handwritten digits, offline, and show their results
@@ -21,6 +21,9 @@ lint: .venv/dev  ## check style, types and which package imports which
 
 ui: .venv/run  ## show what was logged, on http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+bundle: .venv/run  ## pack build/bundle for a machine without a package index: HAS=FILE, its pip freeze; FOR=3.12, its Python
+	$(BIN)/python offline/bundle.py $(if $(HAS),--has $(HAS)) $(if $(FOR),--python $(FOR))
 
 env:  ## write .env, the settings and secrets of the team's server
 	@docker/env

@@ -93,7 +93,7 @@ def percent(share: float, decimals: int = 0) -> str:
 def to_png(figure: Figure) -> bytes:
     """Render a figure as PNG."""
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)  # `savefig` would draw everything twice
+    FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]  # `savefig` would draw everything twice
     figure.set_layout_engine("none")  # repeated layouts would move elements by a fraction of a pixel
     return buffer.getvalue()
 
