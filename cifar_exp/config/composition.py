@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 _SAID_EVERY = 2.0  # seconds between two lines about the progress of the checks
 _FEW = 20  # jobs that are checked in less time than that
 _SEARCH = "hydra_plugins.cifar_exp_search.SearchSweeper"
-_JOB_NAME = "__main__"  # as hydra.main names it, so that what it composes is shared with the checks
+_JOB_NAME = "launch"  # as hydra.main names it, so that what it composes is shared with the checks
 _SWEEPER = "hydra_plugins.cifar_exp_sweeper.PlannedSweeper"
 _handed_over: list[list[str]] = []
 
