@@ -11,6 +11,7 @@ In a notebook, or any other program:
 
 from __future__ import annotations
 
+import random
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,10 @@ __all__ = ["Run", "Runs", "find", "sweep", "train"]
 def __getattr__(name: str) -> Any:
     """What `__all__` lists is imported when it is first used: it needs pandas, Hydra and more."""
     if name in __all__:
+        state = random.getstate()
         from cifar_exp import notebook
 
+        random.setstate(state)  # rich draws random numbers when it is imported
         return getattr(notebook, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -142,7 +142,7 @@ def plan(arguments: Sequence[str], multirun: bool, config_dir: str | None = None
             raise UserError("hydra/sweeper=search: several trials are a sweep: add -m")
         for override in parsed:
             if override.is_sweep_override():
-                raise UserError(f"{override.input_line}: several values are a sweep: add -m")
+                raise UserError(f"{override.input_line}: several values are a sweep: add -m, or call cifar_exp.sweep")
         if base.sweep.name:
             raise UserError(f"sweep.name={base.sweep.name}: only a sweep has a name: add -m")
         return Plan((_checked([*search, *fixed]),), (_of_a_job(fixed),))

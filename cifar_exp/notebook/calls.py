@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -13,11 +13,12 @@ from cifar_exp.notebook.origin import Folder, Origin, Stored
 from cifar_exp.notebook.runs import Run, Runs
 
 
-def train(*overrides: str, **settings: Unpack[Keywords]) -> Run:
+def train(*overrides: str, config_dir: str | None = None, **settings: Unpack[Keywords]) -> Run:
     """Train one model, as `python -m cifar_exp OVERRIDES` does.
 
     Args:
         overrides: as on the command line, without the quotes of a shell: `"data=digits"`, `"model=bn"`.
+        config_dir: folder with additional choices.
         settings: settings of `training`, and seed, name, note and resume: `epochs=5`.
 
     Returns:
@@ -29,18 +30,21 @@ def train(*overrides: str, **settings: Unpack[Keywords]) -> Run:
         OutOfMemory: if an allocation fails on the machine or its GPU.
         Stopped: a KeyboardInterrupt, once the run is logged as KILLED; the same call goes on with it.
     """
-    from cifar_exp import launch
-
-    arguments = [*_checked(overrides), *keywords.to_overrides(settings)]
+    arguments = _arguments(overrides, settings, config_dir)
     with process.command(arguments):
+        from cifar_exp import launch
+
         result = launch.run(_parsed(arguments)).result
-        if result is None:
-            raise UserError("hydra.mode=MULTIRUN: several runs are a sweep: call cifar_exp.sweep")
+        assert result is not None
         return Run.of(Folder(result.folder.resolve()))
 
 
 def sweep(
-    *overrides: str, launcher: str | None = None, sweeper: str | None = None, **settings: Unpack[Keywords]
+    *overrides: str,
+    launcher: str | None = None,
+    sweeper: str | None = None,
+    config_dir: str | None = None,
+    **settings: Unpack[Keywords],
 ) -> Runs:
     """Train all combinations of values, as `python -m cifar_exp -m OVERRIDES` does.
 
@@ -51,6 +55,7 @@ def sweep(
         overrides: as on the command line: `"model=large,bn"`, `"optimizer=sgd,adam"`, `"sweep.name=first"`.
         launcher: `parallel` runs several jobs at once; default: one after another in this process.
         sweeper: `search` searches the ranges that the overrides give; default: every combination.
+        config_dir: folder with additional choices.
         settings: as those of `train`, the same for all jobs.
 
     Returns:
@@ -60,16 +65,12 @@ def sweep(
         UserError: if a job cannot run; nothing has been trained then.
         Stopped: a KeyboardInterrupt, once all running jobs are logged as KILLED.
     """
-    from cifar_exp import launch
-
     chosen = {"hydra/launcher": launcher, "hydra/sweeper": sweeper}
-    arguments = [
-        "-m",
-        *_checked(overrides),
-        *keywords.to_overrides(settings),
-        *(f"{group}={choice}" for group, choice in chosen.items() if choice),
-    ]
+    groups = [f"{group}={choice}" for group, choice in chosen.items() if choice]
+    arguments = ["-m", *_arguments([*overrides, *groups], settings, config_dir)]
     with process.command(arguments):
+        from cifar_exp import launch
+
         plan = launch.run(_parsed(arguments)).plan
         assert plan.folder is not None
         return Runs(Run.of(origin) for origin in _jobs(plan.folder.resolve(), plan.jobs[0].tracking))
@@ -103,15 +104,16 @@ def find(
     with process.command():
         store = review.store(uri, experiment)
         selected = query.select(store, runs, sweep, filter)
-        return Runs(Run.of(Stored(store.absolute_uri, store.experiment, run)) for run in selected)
+        return Runs(Run.of(Stored.of(store, run)) for run in selected)
 
 
-def _checked(overrides: Sequence[str]) -> Sequence[str]:
-    """Refuse what is an option on the command line: a notebook has `sweep` and keywords for them."""
+def _arguments(overrides: Sequence[str], settings: Mapping[str, Any], config_dir: str | None) -> list[str]:
+    """The command line of a call, but for -m."""
     for override in overrides:
-        if not isinstance(override, str) or override.startswith("-"):
-            raise UserError(f"{override!r} is not of the form 'key=value'")
-    return overrides
+        if not isinstance(override, str) or override.startswith(("-", "hydra.mode=")):
+            raise UserError(f"{override!r}: got an option, expected 'key=value' (train is one run, sweep several)")
+    options = ["--config-dir", config_dir] if config_dir else []
+    return [*options, *overrides, *keywords.to_overrides(settings)]
 
 
 def _parsed(arguments: Sequence[str]) -> Any:
@@ -133,5 +135,5 @@ def _jobs(folder: Path, tracking: Any) -> list[Origin]:
         if LocalRun.read(job):
             origins.append(Folder(job))
         elif (result := JobResult.read(job)) and result.run_id:
-            origins.append(Stored(store.absolute_uri, store.experiment, query.get(store, result.run_id)))
+            origins.append(Stored.of(store, query.get(store, result.run_id)))
     return origins

@@ -109,6 +109,11 @@ class Stored:
     experiment: str
     run: Run
 
+    @classmethod
+    def of(cls, store: Store, run: Run) -> Stored:
+        """A run that was found; its store keeps its place if the process changes its folder."""
+        return cls(store.absolute_uri, store.experiment, run)
+
     def record(self) -> RunRecord:
         """As it was when the run was found."""
         return run_record.from_run(self.run)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import _lru_cache_wrapper
 
 from hydra.core.global_hydra import GlobalHydra
 
@@ -16,15 +16,6 @@ from cifar_exp.data import datasets
 from cifar_exp.errors import Stopped
 from cifar_exp.tracking import deleted, server
 from cifar_exp.training import session
-
-# What was asked or said holds for one command: a server may come back, and images may change.
-_ASKED_ONCE: tuple[_lru_cache_wrapper[object], ...] = (
-    console.say_once,
-    datasets.load,
-    deleted.check,
-    server.check,
-    server.has_team_page,
-)
 
 
 @contextmanager
@@ -37,10 +28,10 @@ def command(arguments: Sequence[str] = ()) -> Iterator[None]:
     Raises:
         Stopped: if it was interrupted; what has been done is logged by then.
     """
-    for asked in _ASKED_ONCE:
-        asked.cache_clear()
     hydra, argv, folder = GlobalHydra.instance().hydra, sys.argv, os.getcwd()
-    with environment(), _logger(), session.kept(), exits.taken_signals():
+    with environment(), session.kept(), _logger(), exits.taken_signals(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")  # tqdm, which MLflow imports, asks for ipywidgets
+        _forget()
         GlobalHydra.instance().clear()  # of a notebook that uses Hydra itself
         sys.argv = [__package__, *arguments]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise errors instead of ending the process
@@ -80,6 +71,12 @@ def _logger() -> Iterator[None]:
         yield
     finally:
         logger.handlers[:], logger.level, logger.propagate = before
+
+
+def _forget() -> None:
+    """Forget what was asked or said for the command before: a server may be back, images may have changed."""
+    for asked in (console.say_once, datasets.load, deleted.check, server.check, server.has_team_page):
+        asked.cache_clear()
 
 
 def _stopped() -> Stopped:

@@ -14,7 +14,7 @@ def kept() -> Iterator[None]:
     """Context manager that puts back, at its end, what `runtime.prepare` and a training change beside their model.
 
     These are the random states of Python, NumPy, TensorFlow and PyTorch, the dtype policy of Keras, and whether PyTorch
-    is deterministic. Keras's own state is cleared; without a seed of its own, Keras draws its seeds from Python's state.
+    is deterministic. The state of Keras is cleared; without a seed of its own, Keras draws seeds from that of Python.
     A package that was not imported before is left as if it had just been imported. TensorFlow has no call that ends its
     determinism: after `training.deterministic=true` it stays.
     """
