@@ -15,7 +15,7 @@ from cifar_exp.experiment import reproduce
 from cifar_exp.notebook import process
 from cifar_exp.review import EVERY_EPOCH, logged_model, run_record, run_results
 from cifar_exp.review.run_record import RunRecord
-from cifar_exp.tracking import fetch, local_run
+from cifar_exp.tracking import fetch, local_run, server
 from cifar_exp.tracking.delivery import ARTIFACTS, MODEL
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.store import Store
@@ -124,30 +124,37 @@ class Stored:
 
     def history(self) -> Mapping[str, Mapping[int, float]]:
         """One request per metric."""
-        with process.environment():
-            return run_results.metric_histories(self.store(), self.run, EVERY_EPOCH)
+        with self._opened() as store:
+            return run_results.metric_histories(store, self.run, EVERY_EPOCH)
 
     def file(self, name: str, limit: int) -> bytes:
         """Download the file."""
-        with process.environment():
-            return fetch.file(self.store(), self.run, name, limit)
+        with self._opened() as store:
+            return fetch.file(store, self.run, name, limit)
 
     def figures(self) -> list[str]:
         """List the artifacts."""
-        with process.environment():
-            listed = fetch.names(self.store(), self.run, "figures")
+        with self._opened() as store:
+            listed = fetch.names(store, self.run, "figures")
         return sorted(Path(name).stem for name in listed if name.endswith(".png"))
 
     def config(self) -> Config:
         """Download the config."""
-        with process.environment():
-            return reproduce.read(self.store(), self.run.info.run_id).config
+        with self._opened() as store:
+            return reproduce.read(store, self.run.info.run_id).config
 
     @contextmanager
     def weights(self) -> Iterator[Path]:
         """Download the file for as long as it is read."""
         with TemporaryDirectory() as folder:
-            with process.environment():
-                model = logged_model.from_run(self.store(), self.run)
-                path = fetch.keras_file(self.store(), model.model_id, Path(folder))
+            with self._opened() as store:
+                model = logged_model.from_run(store, self.run)
+                path = fetch.keras_file(store, model.model_id, Path(folder))
             yield path
+
+    @contextmanager
+    def _opened(self) -> Iterator[Store]:
+        """The store, once it has answered; what MLflow needs in the environment does not stay there."""
+        server.check.cache_clear()  # it may have been away when the last command asked
+        with process.environment(), (store := self.store()).connected():
+            yield store

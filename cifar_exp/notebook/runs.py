@@ -194,7 +194,7 @@ class Runs(Sequence[Run]):
         return replace(compared, notes=(*compared.notes, *repeated.sentences(records)))
 
     def __repr__(self) -> str:
-        return f"Runs({list(self._runs)!r})"
+        return "\n".join([f"{len(self)} runs:", *map(repr, self)])
 
     def _repr_html_(self) -> str:
         return shown.runs(self._compared(), [run.page for run in self])
