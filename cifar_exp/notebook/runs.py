@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -179,7 +180,7 @@ class Runs(Sequence[Run]):
             raise UserError(
                 f"{metric}: the best run is chosen on the validation images, with a metric such as val/loss"
             )
-        measured = [run for run in self if run.metrics.get(metric) == run.metrics.get(metric, float("nan"))]
+        measured = [run for run in self if not math.isnan(run.metrics.get(metric, math.nan))]
         if not measured:
             raise UserError(f"{metric}: none of {len(self)} runs has this metric")
         for run in measured:

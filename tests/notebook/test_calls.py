@@ -71,15 +71,20 @@ def stopped(folder: Path) -> tuple[cifar_exp.Run, cifar_exp.Run]:
 
     handler = InterruptsAfterTheFirstEpoch()
     logging.getLogger("cifar_exp").addHandler(handler)
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a kernel; a background job ignores it
     try:
         with pytest.raises(KeyboardInterrupt) as interrupted:
             train()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
+        signal.signal(signal.SIGINT, before)
         logging.getLogger("cifar_exp").removeHandler(handler)
     assert isinstance(interrupted.value, Stopped)
-    assert signal.getsignal(signal.SIGINT) is before
     (killed,) = cifar_exp.find("stopped")
+    with pytest.raises(UserError, match="logged no model"):
+        killed.model()
+    with pytest.raises(UserError, match="no evaluation/predictions"):
+        _ = killed.predictions
     return killed, train()
 
 
@@ -185,10 +190,6 @@ def test_an_interrupted_run_is_logged_and_the_same_call_goes_on_with_it(
 ) -> None:
     killed, resumed = stopped
     assert (killed.status, killed.outcome) == ("KILLED", "interrupted")
-    with pytest.raises(UserError, match="logged no model"):
-        killed.model()
-    with pytest.raises(UserError, match="no evaluation/predictions"):
-        _ = killed.predictions
     assert (resumed.run_id, resumed.status, len(resumed.history)) == (killed.run_id, "FINISHED", 2)
 
 

@@ -39,6 +39,17 @@ def test_names_of_layers_start_anew_with_each_run() -> None:
     assert names[0] == names[1]
 
 
+def test_another_backend_than_that_of_the_process_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = keras.backend.backend()
+    other = next(name for name in runtime.BACKENDS if name != own)
+    monkeypatch.setenv("KERAS_BACKEND", other)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: True)  # whether it is installed is asked first
+    with pytest.raises(
+        UserError, match=f"^Keras runs on {own} in this process, not on {other}: set KERAS_BACKEND={own}"
+    ):
+        runtime.check_backend()
+
+
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "gpus", lambda: [])
     with pytest.raises(UserError, match=r"^training.device=gpu: Keras sees no GPU"):
