@@ -1,24 +1,17 @@
-"""The command `python -m cifar_exp`: compose all jobs, check them, run them."""
+"""The command `python -m cifar_exp`: its exit codes, and its errors in one line."""
 
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import traceback
-from functools import partial
 
-import hydra
 from hydra._internal.utils import get_args_parser
-from omegaconf import DictConfig
 
-from cifar_exp import console, exits, streams
+from cifar_exp import console, exits, launch, streams
 from cifar_exp.config import composition
 from cifar_exp.errors import Diverged, OutOfMemory, UserError
-from cifar_exp.experiment import experiment
 from cifar_exp.sweep import job
-from cifar_exp.sweep.job import Ask
-from cifar_exp.training import runtime
 
 
 def main() -> int:
@@ -32,59 +25,17 @@ def main() -> int:
     only_asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
     streams.tolerate_missing_readers(also_full_disks=not only_asks)
     console.set_up()
-    raised: list[Exception] = []
-    asks: list[Ask] = []
-
-    def task(composed: DictConfig) -> None:
-        try:
-            job.run(composed, ask=next(iter(asks), None))
-        except Exception as error:  # Hydra would print further lines
-            raised.append(error)
-
-    app = hydra.main(version_base="1.3", config_path=str(composition.CONF), config_name="config")(task)
     try:
         exits.take_signals()
         if arguments.config_name or arguments.config_path:
             raise UserError("--config-name and --config-path: there is one config; add files to it with --config-dir")
         if only_asks:
             try:
-                app()
+                launch.app(job.run)()
             except Exception as failure:
                 raise UserError(composition.explain(failure)) from failure
             return 0
-        runtime.check_backend()
-        plan = composition.plan(arguments.overrides, arguments.multirun, arguments.config_dir)
-        from cifar_exp.sweep import launcher
-
-        parallel = launcher.chosen(plan.launcher)
-        given = sys.argv[1:]
-        command = shlex.join(given)
-        if plan.space:
-            from cifar_exp.search import run as search
-
-            settings = search.check(plan)
-            asks.append(search.ask)
-        if plan.folder and not plan.is_named:
-            from cifar_exp.sweep import parent
-
-            if name := parent.find_earlier(plan, search.identity(given) if plan.space else command):
-                again = [*arguments.overrides, f"sweep.name={name}"]
-                plan = composition.plan(again, arguments.multirun, arguments.config_dir)
-        sys.argv += plan.hand_over()  # Hydra reads sys.argv
-        on_cluster = parallel is not None and parallel.address is not None
-        plan.check(partial(experiment.check_surroundings, elsewhere=on_cluster))
-        if launcher.is_basic(plan.launcher) and not runtime.threads_are_set():
-            runtime.share_cores(plan.jobs, runtime.cores())
-        if plan.folder is None:
-            app()
-            for error in raised:
-                raise error
-            return 0
-        if plan.space:
-            return search.run(plan, settings, app, given)
-        from cifar_exp.sweep import run as sweep
-
-        return sweep.run(plan, app, command)
+        return launch.run(arguments).exit_code
     except UserError as error:
         console.refuse(error)
         return exits.REFUSED

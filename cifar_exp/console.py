@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import sys
 import time
@@ -14,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_console = Console(soft_wrap=True, highlight=False)
+_console = Console(soft_wrap=True, highlight=False, force_jupyter=False)  # lines as text, in a notebook as well
 _log = logging.getLogger("cifar_exp")
 
 
@@ -24,13 +25,17 @@ class _Screen:
     def __init__(self) -> None:
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._cells: dict[str, Any] = {}  # title of a run -> handle of its bar in the output of a notebook's cell
 
     def line(self, text: str) -> None:
         """Print a line, above the progress bars if there are any."""
         _console.print(text, markup=False)
 
     def progress(self, title: str, epoch: int, epochs: int) -> None:
-        """Move the progress bar of a run. Without a terminal nothing is shown; log lines report the epochs."""
+        """Move the progress bar of a run, in a terminal or a notebook. Elsewhere only log lines report the epochs."""
+        if Console().is_jupyter:
+            self._progress_in_notebook(title, epoch, epochs)
+            return
         if not _console.is_terminal:
             return
         if self._bars is None:
@@ -50,12 +55,24 @@ class _Screen:
 
     def end_progress(self, title: str) -> None:
         """Remove the progress bar of a run."""
+        if title in self._cells:
+            self._cells.pop(title).update({"text/html": ""}, raw=True)
         if self._bars is None or title not in self._tasks:
             return
         self._bars.remove_task(self._tasks.pop(title))
         if not self._tasks:
             self._bars.stop()
             self._bars = None
+
+    def _progress_in_notebook(self, title: str, epoch: int, epochs: int) -> None:
+        from IPython.display import display  # there is one in every notebook
+
+        bar = f'<progress style="width: 40ex" max="{epochs}" value="{epoch}"></progress>'
+        shown = {"text/html": f"{bar} epoch {epoch}/{epochs} of {html.escape(title)}", "text/plain": title}
+        if title in self._cells:
+            self._cells[title].update(shown, raw=True)
+        else:
+            self._cells[title] = display(shown, raw=True, display_id=True)
 
 
 class _Forwarder:

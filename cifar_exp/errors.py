@@ -7,7 +7,15 @@ import re
 from collections.abc import Iterable
 
 
-class UserError(Exception):
+class _InOneLine(BaseException):
+    """An exception whose message says all: IPython, and so Jupyter, shows it in one line and without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython prints, as a list of lines; `%tb` does not bring the traceback back, `sys.last_value` has it."""
+        return [f"{type(self).__name__}: {' '.join(str(self).split())}"]
+
+
+class UserError(_InOneLine, Exception):
     """An error that the user can fix.
 
     The program prints the message as one line on stderr, without a traceback, and exits with code 2. The message says
@@ -15,7 +23,7 @@ class UserError(Exception):
     """
 
 
-class Diverged(Exception):
+class Diverged(_InOneLine, Exception):
     """Raised when the training loss is NaN or infinite."""
 
 
@@ -27,8 +35,12 @@ class Pruned(Exception):
         self.epoch = epoch
 
 
-class OutOfMemory(Exception):
+class OutOfMemory(_InOneLine, Exception):
     """Raised when a training needs more memory than the machine or its GPU has."""
+
+
+class Stopped(_InOneLine, KeyboardInterrupt):
+    """Raised in a notebook when a training was interrupted; what had begun is logged."""
 
 
 def reason(error: BaseException) -> str:

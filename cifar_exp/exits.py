@@ -50,6 +50,26 @@ def take_signals() -> None:
             signal.signal(number, _on_signal)
 
 
+@contextmanager
+def taken_signals() -> Iterator[None]:
+    """Context manager that calls `take_signals` and puts back the handlers that were there before.
+
+    In other threads than the main thread, which receive no signals, it has no effect.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    take_signals()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # None: installed by other than Python code
+                signal.signal(number, handler)
+        _received.clear()
+
+
 def received() -> list[int]:
     """Signals that this process received since `take_signals`, in order.
 

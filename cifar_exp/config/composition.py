@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 _SAID_EVERY = 2.0  # seconds between two lines about the progress of the checks
 _FEW = 20  # jobs that are checked in less time than that
 _SEARCH = "hydra_plugins.cifar_exp_search.SearchSweeper"
-_JOB_NAME = "__main__"  # as hydra.main names it, so that what it composes is shared with the checks
+_JOB_NAME = "launch"  # as hydra.main names it, so that what it composes is shared with the checks
 _SWEEPER = "hydra_plugins.cifar_exp_sweeper.PlannedSweeper"
 _handed_over: list[list[str]] = []
 
@@ -142,7 +142,7 @@ def plan(arguments: Sequence[str], multirun: bool, config_dir: str | None = None
             raise UserError("hydra/sweeper=search: several trials are a sweep: add -m")
         for override in parsed:
             if override.is_sweep_override():
-                raise UserError(f"{override.input_line}: several values are a sweep: add -m")
+                raise UserError(f"{override.input_line}: several values are a sweep: add -m, or call cifar_exp.sweep")
         if base.sweep.name:
             raise UserError(f"sweep.name={base.sweep.name}: only a sweep has a name: add -m")
         return Plan((_checked([*search, *fixed]),), (_of_a_job(fixed),))

@@ -5,10 +5,20 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from numbers import Integral, Real
+from pathlib import PurePath
 
 from hydra.core.override_parser import overrides_parser, overrides_visitor
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Sweep
+from hydra.core.override_parser.types import (
+    Override,
+    OverrideType,
+    ParsedElementType,
+    Quote,
+    QuotedString,
+    Sweep,
+    ValueType,
+)
 from hydra.errors import HydraException, OverrideParseException
 
 from cifar_exp.config import unoptimized
@@ -41,6 +51,40 @@ def parse(overrides: Sequence[str], loader: object = None, intervals: bool = Fal
     if not intervals:
         refuse_intervals(parsed)
     return parsed
+
+
+def write(key: str, value: object) -> str:
+    """Write an override of one value as a user would on a command line, without the quotes of a shell.
+
+    Args:
+        key: of the setting.
+        value: None, bool, number, text, path, or a list or dict of them.
+
+    Raises:
+        UserError: for a value of another type.
+    """
+    element = _element(key, value)
+    written = Override(OverrideType.CHANGE, key, ValueType.ELEMENT, element).get_value_element_as_str()
+    return f"{key}={written}"
+
+
+def _element(key: str, value: object) -> ParsedElementType:
+    """A value as Hydra's parser would return it; all text is quoted, so that it stays text."""
+    match value:
+        case None | bool():
+            return value
+        case Integral():  # NumPy's integers too
+            return int(value)
+        case Real():
+            return float(value)
+        case str() | PurePath():
+            return QuotedString(str(value), Quote.single)
+        case list() | tuple():
+            return [_element(key, item) for item in value]
+        case dict():
+            return {str(name): _element(key, item) for name, item in value.items()}
+        case _:
+            raise UserError(f"{key}: got {type(value).__name__}, expected a number, a text, a list or a dict of them")
 
 
 def refuse_intervals(parsed: Sequence[Override]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,9 @@ import numpy.typing as npt
 from cifar_exp.config.schema import Config
 from cifar_exp.data.datasets import Images
 from cifar_exp.training import runtime
+
+if TYPE_CHECKING:
+    import keras
 
 
 def probabilities(config: Config, weights: Path, where: str, images: Images) -> npt.NDArray[np.float32]:
@@ -29,11 +33,28 @@ def probabilities(config: Config, weights: Path, where: str, images: Images) -> 
         UserError: if the weights do not fit the network that the config describes.
     """
     # For a few images, starting a GPU takes longer than computing on the CPU.
-    runtime.prepare(replace(config.training, device="cpu"), config.seed)
+    built = classifier(replace(config, training=replace(config.training, device="cpu")), weights, where)
+    predicted: npt.NDArray[np.float32] = built.predict(images, verbose=0)
+    return predicted
+
+
+def classifier(config: Config, weights: Path, where: str) -> keras.Model:
+    """Rebuild a trained network.
+
+    Args:
+        config: of the run that trained the model; describes the network.
+        weights: the .keras file that the run logged. Only its weights are read.
+        where: where the weights come from, for error messages.
+
+    Returns:
+        Model from images (N, H, W, C) uint8 to class probabilities (N, C) float32.
+
+    Raises:
+        UserError: if the weights do not fit the network that the config describes.
+    """
+    runtime.prepare(config.training, config.seed)
     from cifar_exp.training import models
 
     model, _ = models.build(config.model, config.data.image_shape)
     models.load_weights(model, weights, where)
-    classifier = models.classifier(model, config.prediction.flip)
-    predicted: npt.NDArray[np.float32] = classifier.predict(images, verbose=0)
-    return predicted
+    return models.classifier(model, config.prediction.flip)

@@ -74,6 +74,8 @@ class Result:
     seconds: float
     fingerprint: str
     outcome: str
+    folder: Path
+    """Of its journal and files."""
 
 
 def run(config: Config, job: Job, folder: Path) -> Result:
@@ -176,7 +178,7 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         if run_outcome == outcome.COLLAPSED:
             log.warning("%s  %s", title, remarks[0])
     checkpoints.remove()  # the run has finished and its model is logged
-    return Result(logged.id, name, metrics, history, seconds, tags[fingerprint.TAG], run_outcome)
+    return Result(logged.id, name, metrics, history, seconds, tags[fingerprint.TAG], run_outcome, folder)
 
 
 def _train(

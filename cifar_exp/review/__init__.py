@@ -64,7 +64,7 @@ def runs(
     """
     from cifar_exp.review import query, run_record
 
-    matching_runs = query.select(_store(uri, experiment), names, sweep, filter)
+    matching_runs = query.select(store(uri, experiment), names, sweep, filter)
     return run_record.to_frame([run_record.from_run(run) for run in matching_runs])
 
 
@@ -96,10 +96,10 @@ def histories(
 
     from cifar_exp.review import query, run_results
 
-    store = _store(uri, experiment)
+    where = store(uri, experiment)
     rows = []
-    for run in query.select(store, names, sweep, filter):
-        history = run_results.metric_histories(store, run, metrics)
+    for run in query.select(where, names, sweep, filter):
+        history = run_results.metric_histories(where, run, metrics)
         for epoch in sorted({step for values in history.values() for step in values}):
             values = {name: history.get(name, {}).get(epoch) for name in metrics}
             rows.append({"run_id": run.info.run_id, "name": run.info.run_name, "epoch": epoch, **values})
@@ -122,8 +122,8 @@ def predictions(run: str, uri: str | None = None, experiment: str | None = None)
     """
     from cifar_exp.review import paired, query
 
-    store = _store(uri, experiment)
-    return paired.predictions_of_run(store, query.get(store, run))
+    where = store(uri, experiment)
+    return paired.predictions_of_run(where, query.get(where, run))
 
 
 def paired_test(a: str, b: str, uri: str | None = None, experiment: str | None = None) -> Paired:
@@ -143,11 +143,17 @@ def paired_test(a: str, b: str, uri: str | None = None, experiment: str | None =
     """
     from cifar_exp.review import paired, query
 
-    store = _store(uri, experiment)
-    return paired.compare_runs(store, *(query.get(store, name).info.run_id for name in (a, b)))
+    where = store(uri, experiment)
+    return paired.compare_runs(where, *(query.get(where, name).info.run_id for name in (a, b)))
 
 
-def _store(uri: str | None, experiment: str | None) -> Store:
+def store(uri: str | None = None, experiment: str | None = None) -> Store:
+    """The store that the functions of this package read.
+
+    Args:
+        uri: tracking store.
+        experiment: name of the MLflow experiment.
+    """
     from dataclasses import replace
 
     from cifar_exp.config.composition import plan

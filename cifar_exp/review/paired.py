@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PREDICTIONS = "evaluation/predictions.parquet"
-_MAX_BYTES, _MAX_VALUES = 1 << 28, 50_000_000  # of a file that is read: a million images of 40 classes
+MAX_BYTES, _MAX_VALUES = 1 << 28, 50_000_000  # of a file that is read: a million images of 40 classes
 SIGNIFICANCE_LEVEL = 0.05  # a difference with a smaller p-value is significant
 CONFIDENCE = 0.95
 SMALLEST_P = 0.0001  # smaller p-values are shown as below it
@@ -188,7 +188,7 @@ def correct(predictions: pd.DataFrame) -> Correct:
 
 
 def _read(store: Store, run_id: str) -> tuple[Run, pd.DataFrame]:
-    run, content = fetch.run_and_file(store, run_id, PREDICTIONS, _MAX_BYTES)
+    run, content = fetch.run_and_file(store, run_id, PREDICTIONS, MAX_BYTES)
     return run, parse_predictions(content, f"run {run_id} of {store.uri}")
 
 
@@ -201,7 +201,7 @@ def predictions_of_run(store: Store, run: Run) -> pd.DataFrame:
     Raises:
         UserError: if the run has no predictions.
     """
-    return parse_predictions(fetch.file(store, run, PREDICTIONS, _MAX_BYTES), f"run {run.info.run_id} of {store.uri}")
+    return parse_predictions(fetch.file(store, run, PREDICTIONS, MAX_BYTES), f"run {run.info.run_id} of {store.uri}")
 
 
 def parse_predictions(content: bytes, origin: str) -> pd.DataFrame:

@@ -44,7 +44,7 @@ def varying(overrides: Sequence[str], varies: Sequence[str]) -> dict[str, str]:
     return {key: values[key] for key in varies if key in values}
 
 
-def run(composed: DictConfig, in_order: bool = True, ask: Ask | None = None) -> None:
+def run(composed: DictConfig, in_order: bool = True, ask: Ask | None = None) -> experiment.Result | None:
     """Run one job.
 
     A failed job of a sweep records its error and does not raise, so that the other jobs run.
@@ -54,6 +54,9 @@ def run(composed: DictConfig, in_order: bool = True, ask: Ask | None = None) -> 
         in_order: whether all earlier jobs have ended. If jobs run in parallel, `sweep.fail_fast` is left to the code
             that starts them.
         ask: of a trial, whether a search pauses it.
+
+    Returns:
+        The result of a job that belongs to no sweep; the others write theirs to their folder.
     """
     console.set_up()
     hydra = HydraConfig.get()
@@ -63,16 +66,16 @@ def run(composed: DictConfig, in_order: bool = True, ask: Ask | None = None) -> 
     overrides = tuple(o for o in hydra.overrides.task if not o.startswith("sweep."))
     folder = Path(hydra.runtime.output_dir)
     if config.sweep.name is None:
-        _run_alone(config, experiment.Job(overrides), folder)
-        return
+        return _run_alone(config, experiment.Job(overrides), folder)
     number = int(hydra.job.num) + 1
     pauses = _pauses(config.sweep.trial, number, ask) if ask else None
     job = experiment.Job(overrides, number, varying(overrides, config.sweep.varies), pauses=pauses)
     with requeue.once_stopped():
         _run_job(config, job, folder, in_order)
+    return None
 
 
-def _run_alone(config: Config, job: experiment.Job, folder: Path) -> None:
+def _run_alone(config: Config, job: experiment.Job, folder: Path) -> experiment.Result:
     """Run a job that belongs to no sweep, and show where it can be looked at."""
     name, began = config.run_name({}), time.monotonic()
     try:
@@ -90,6 +93,7 @@ def _run_alone(config: Config, job: experiment.Job, folder: Path) -> None:
             console.say(store.opening_instructions(store.run_page(result.run_id)))
         except UserError as error:  # the server went away meanwhile
             log.warning("Run %s has no address to show: %s", result.run_id, error)
+    return result
 
 
 def _finished(result: experiment.Result) -> JobResult:

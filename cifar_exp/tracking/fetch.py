@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _MISSING = "No such artifact"  # part of MLflow's message, for all kinds of stores
-_WEIGHTS = "data/model.keras"  # path in a logged Keras model
+WEIGHTS = "data/model.keras"  # path in a logged Keras model
 _UNPACKED = 20  # times the size of the file
 
 
@@ -91,6 +91,27 @@ def file(store: Store, run: Run, name: str, limit: int) -> bytes:
         raise UserError(f"{where}: {name} cannot be downloaded: {str(error).splitlines()[-1]}") from error
 
 
+def names(store: Store, run: Run, folder: str) -> list[str]:
+    """List the artifacts in a folder of a run.
+
+    Args:
+        store: contains the run.
+        run: the run.
+        folder: path of the folder.
+
+    Raises:
+        UserError: if the artifacts cannot be listed.
+    """
+    import_mlflow()
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return [item.path for item in store.artifacts(run).list_artifacts(folder)]
+    except (MlflowException, OSError) as error:
+        where = f"run {run.info.run_id} ({run.info.run_name}) of {store.uri}"
+        raise UserError(f"{where}: {folder} cannot be listed: {str(error).splitlines()[-1]}") from error
+
+
 def keras_file(store: Store, model_id: str, folder: Path) -> Path:
     """Download the .keras file of a logged model.
 
@@ -111,7 +132,7 @@ def keras_file(store: Store, model_id: str, folder: Path) -> Path:
     try:
         model = store.client.get_logged_model(model_id)
         folder.mkdir(parents=True, exist_ok=True)
-        uri = f"{model.artifact_location}/{_WEIGHTS}"
+        uri = f"{model.artifact_location}/{WEIGHTS}"
         path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=store.uri))
     except (MlflowException, OSError) as error:
         raise UserError(f"model {model_id} of {store.uri}: {reason(error.__context__ or error)}") from error
@@ -120,6 +141,6 @@ def keras_file(store: Store, model_id: str, folder: Path) -> Path:
         size = sum(item.file_size for item in saved.infolist())
     if size > _UNPACKED * packed:  # weights hardly shrink
         raise UserError(
-            f"model {model_id} of {store.uri}: {_WEIGHTS} unpacks from {packed:,} to {size:,} bytes: refused"
+            f"model {model_id} of {store.uri}: {WEIGHTS} unpacks from {packed:,} to {size:,} bytes: refused"
         )
     return path

@@ -64,7 +64,8 @@ def check_backend() -> None:
     """Check that Keras can run on the chosen backend, without importing them.
 
     Raises:
-        UserError: if KERAS_BACKEND names no known backend, or its package is not installed.
+        UserError: if KERAS_BACKEND names no known backend, its package is not installed, or this process has imported
+            Keras with another one.
     """
     name = backend_name()
     if name not in BACKENDS:
@@ -72,6 +73,11 @@ def check_backend() -> None:
     if importlib.util.find_spec(name) is None:
         extra = "cifar-exp" if name == "tensorflow" else f"'cifar-exp[{name}]'"
         raise UserError(f"KERAS_BACKEND={name}: {name} is not installed; pip install {extra}, or unset KERAS_BACKEND")
+    if "keras" in sys.modules and (imported := backend_package()) != name:
+        raise UserError(
+            f"Keras runs on {imported} in this process, not on {name}: set KERAS_BACKEND={imported}, or restart the "
+            f"process to use {name}"
+        )
 
 
 def use_threads(count: int) -> None:

@@ -220,7 +220,8 @@ def test_an_interpolation_of_nothing_names_the_setting_that_refers_to_it() -> No
 
 
 def test_several_values_without_m_say_so() -> None:
-    assert refusal("seed=0", "optimizer=sgd,adam") == "optimizer=sgd,adam: several values are a sweep: add -m"
+    several = "optimizer=sgd,adam: several values are a sweep: add -m, or call cifar_exp.sweep"
+    assert refusal("seed=0", "optimizer=sgd,adam") == several
     assert plan(["seed=1,2", "hydra.mode=MULTIRUN"], multirun=False).varies == ("seed",)
 
 

@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,6 +132,16 @@ def test_a_killed_and_resumed_run_has_the_same_results_to_the_last_bit(trained: 
 def test_a_logged_run_is_reproduced(trained: Trained) -> None:
     again = (*program.COMMAND, "reproduce", trained.stopped_early.info.run_id)
     assert "Equal to the last bit." in execute(trained.folder, trained.backend, *again).stdout
+
+
+def test_two_runs_of_a_notebook_do_not_disturb_each_other(trained: Trained, tmp_path: Path) -> None:
+    script = str(Path(__file__).with_name("train_twice.py"))
+    done = execute(tmp_path, trained.backend, sys.executable, script, *DENSE, "training.epochs=1")
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert len({*answer["runs"]} - {None}) == 2
+    assert answer["losses"][0] == pytest.approx(answer["losses"][1], rel=1e-5)
+    assert answer["error"] < 1e-4
+    assert answer["environment_is_as_before"]
 
 
 def test_another_backend_reads_the_finished_model(trained: Trained) -> None:

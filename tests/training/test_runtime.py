@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -37,6 +38,16 @@ def test_names_of_layers_start_anew_with_each_run() -> None:
         runtime.prepare(settings(), seed=0)
         names.append(keras.layers.Dense(1).name)
     assert names[0] == names[1]
+
+
+def test_another_backend_than_that_of_the_process_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = keras.backend.backend()
+    other = next((name for name in runtime.BACKENDS if name != own and importlib.util.find_spec(name)), None)
+    if other is None:
+        pytest.skip("needs a second backend: pip install 'cifar-exp[jax]'")
+    monkeypatch.setenv("KERAS_BACKEND", other)
+    with pytest.raises(UserError, match=f"^Keras runs on {own} in this process, not on {other}: set KERAS_BACKEND="):
+        runtime.check_backend()
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

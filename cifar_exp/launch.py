@@ -1,0 +1,103 @@
+"""Run what a command line or a notebook asks for: compose all jobs, check them, hand them to Hydra."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from cifar_exp.config import composition
+from cifar_exp.config.composition import Plan
+from cifar_exp.experiment import experiment
+from cifar_exp.sweep import job
+from cifar_exp.sweep.job import Ask
+from cifar_exp.training import runtime
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What a command line has run."""
+
+    plan: Plan
+    exit_code: int
+    """0; 1 if not all jobs of a sweep finished, or a search found nothing."""
+    result: experiment.Result | None = None
+    """Of a single job."""
+
+
+def app(task: Callable[[DictConfig], object]) -> Callable[[], Any]:
+    """Hydra's command line; it reads `sys.argv`.
+
+    Args:
+        task: called with the config of each job.
+    """
+
+    @hydra.main(version_base="1.3", config_path=str(composition.CONF), config_name="config")  # type: ignore[untyped-decorator]
+    def hydra_app(composed: DictConfig) -> None:  # Hydra names the jobs after the module of this function
+        task(composed)
+
+    named: Callable[[], Any] = hydra_app
+    return named
+
+
+def run(arguments: argparse.Namespace) -> Launched:
+    """Run the job or the sweep of a command line.
+
+    Args:
+        arguments: `sys.argv`, parsed by Hydra.
+
+    Raises:
+        UserError: if a job cannot run; then none has begun.
+        Exception: of a single job that failed.
+        KeyboardInterrupt: after what has been done is logged.
+    """
+    runtime.check_backend()
+    plan = composition.plan(arguments.overrides, arguments.multirun, arguments.config_dir)
+    from cifar_exp.sweep import launcher
+
+    parallel = launcher.chosen(plan.launcher)
+    given = sys.argv[1:]
+    command = shlex.join(given)
+    raised: list[Exception] = []
+    results: list[experiment.Result | None] = []
+    asks: list[Ask] = []
+    if plan.space:
+        from cifar_exp.search import run as search
+
+        settings = search.check(plan)
+        asks.append(search.ask)
+    if plan.folder and not plan.is_named:
+        from cifar_exp.sweep import parent
+
+        if name := parent.find_earlier(plan, search.identity(given) if plan.space else command):
+            again = [*arguments.overrides, f"sweep.name={name}"]
+            plan = composition.plan(again, arguments.multirun, arguments.config_dir)
+    sys.argv += plan.hand_over()
+    on_cluster = parallel is not None and parallel.address is not None
+    plan.check(partial(experiment.check_surroundings, elsewhere=on_cluster))
+    if launcher.is_basic(plan.launcher) and not runtime.threads_are_set():
+        runtime.share_cores(plan.jobs, runtime.cores())
+
+    def task(composed: DictConfig) -> None:
+        try:
+            results.append(job.run(composed, ask=next(iter(asks), None)))
+        except Exception as error:  # Hydra would print further lines
+            raised.append(error)
+
+    if plan.folder is None:
+        app(task)()
+        for error in raised:
+            raise error
+        return Launched(plan, 0, next(iter(results), None))
+    if plan.space:
+        return Launched(plan, search.run(plan, settings, app(task), given))
+    from cifar_exp.sweep import run as sweep
+
+    return Launched(plan, sweep.run(plan, app(task), command))
