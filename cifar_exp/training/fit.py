@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from cifar_exp.config import architecture
 from cifar_exp.config.schema import AugmentationConfig, Config, EarlyStoppingConfig
-from cifar_exp.data.datasets import Splits
+from cifar_exp.data.datasets import Split, Splits
 from cifar_exp.errors import Diverged, Pruned, UserError
-from cifar_exp.training import objective, optimizers, schedules
+from cifar_exp.training import objective, optimizers, runtime, schedules
 from cifar_exp.training.augmentation import Augment
 from cifar_exp.training.checkpoint import Checkpoint, Checkpoints
 from cifar_exp.training.feeding import batches
@@ -22,6 +22,9 @@ from cifar_exp.training.loop import Loop, loop_over_batches
 from cifar_exp.training.normalization import fuse_batch_normalization
 from cifar_exp.training.shards import shard_count, split_into_shards
 from cifar_exp.training.state import Weights, capture, restore
+
+if TYPE_CHECKING:
+    from cifar_exp.training.epoch import Epoch
 
 _EVALUATION_VALUES = 500 * 32 * 32 * 3  # of a batch in the validation: 500 images of CIFAR-10
 _FINITE = ("train/loss", "train/objective", "val/loss", "val/objective")  # otherwise the training has diverged
@@ -70,6 +73,11 @@ def fit(
     loss = objective.loss(config, splits)
     trained, images_per_call = compile_model(model, config, len(splits.training), loss)
     scored = _scored(model, len(splits.validation), loss)
+    at_once = settings.steps_per_execution
+    programs = (
+        _in_one_program(trained, splits.training, settings.batch_size, at_once),
+        _in_one_program(scored, splits.validation, evaluation_batch(scored), at_once),
+    )
     history: History = {}
     best: Weights | None = None
     if checkpoints and (found := checkpoints.newest()):
@@ -85,7 +93,7 @@ def fit(
         if config.optimizer.schedule.name == schedules.PLATEAU:
             trained.optimizer.learning_rate = schedules.on_plateau(config.optimizer, history.get("val/loss", ()))
         epoch += 1
-        metrics = _train(trained, images_per_call, scored, splits, config.seed, epoch)
+        metrics = _train(trained, images_per_call, scored, splits, config.seed, epoch, programs)
         for name, value in metrics.items():
             # the checkpoint of an earlier version may have fewer metrics
             history.setdefault(name, [math.nan] * (epoch - 1)).append(value)
@@ -158,6 +166,15 @@ def compile_model(model: keras.Model, config: Config, images: int, loss: Any) ->
     return trained, images_per_call
 
 
+def _in_one_program(model: keras.Model, split: Split, batch_size: int, steps: int) -> Epoch | None:
+    """Return the epoch of a model as one program, on JAX and where that is faster; see `epoch.in_one_program`."""
+    if runtime.backend_package() != "jax":
+        return None
+    from cifar_exp.training import epoch  # imports JAX
+
+    return epoch.in_one_program(model, split, batch_size, steps)
+
+
 def _shards(config: Config, images: int) -> int:
     """Return the number of shards per batch: the ghost batches, or as many as this process computes in parallel."""
     size, ghosts = config.training.batch_size, config.training.ghost_batches
@@ -186,32 +203,48 @@ def _augmented(model: keras.Model, config: AugmentationConfig, seed: int) -> ker
 
 
 def _train(
-    model: keras.Model, images_per_call: int, scored: keras.Model, splits: Splits, seed: int, epoch: int
+    model: keras.Model,
+    images_per_call: int,
+    scored: keras.Model,
+    splits: Splits,
+    seed: int,
+    epoch: int,
+    programs: tuple[Epoch | None, Epoch | None],
 ) -> dict[str, float]:
     """Train and validate for one epoch.
 
     Keras shuffles with a state that cannot be saved and that differs between backends. Here the order of the images is
-    a function of seed and epoch, and each epoch is one call of `fit`. So between two epochs, the whole state is in
-    variables. There is no callback for batches: JAX would wait for each batch.
+    a function of seed and epoch, and each epoch is one call of `fit` or `Epoch.train`. So between two epochs, the whole
+    state is in variables. There is no callback for batches: JAX would wait for each batch.
 
     Returns:
         The metrics of the epoch by name.
     """
     began = time.perf_counter()
     generator = np.random.default_rng((seed, epoch))
-    shuffled = splits.training.take(generator.permutation(len(splits.training)))
+    order = generator.permutation(len(splits.training))
     # On PyTorch, dropout uses the global random state instead of that of its layer; so does the first `fit`'s setup.
     own_state = int(generator.integers(2**32))
-    seeding = keras.callbacks.LambdaCallback(on_epoch_begin=lambda _, logs: keras.utils.set_random_seed(own_state))
-    images = batches(images_per_call, shuffled.images, shuffled.labels)
-    logs = model.fit(**images, shuffle=False, callbacks=[seeding], verbose=0).history
+    training, validation = programs
+    if training:
+        keras.utils.set_random_seed(own_state)
+        logs = training.train(order)
+    else:
+        shuffled = splits.training.take(order)
+        seeding = keras.callbacks.LambdaCallback(on_epoch_begin=lambda _, logs: keras.utils.set_random_seed(own_state))
+        images = batches(images_per_call, shuffled.images, shuffled.labels)
+        history = model.fit(**images, shuffle=False, callbacks=[seeding], verbose=0).history
+        logs = {name: values[0] for name, values in history.items()}
     seconds = time.perf_counter() - began
-    validation = batches(evaluation_batch(scored), splits.validation.images, splits.validation.labels)
-    scores = scored.evaluate(**validation, return_dict=True, verbose=0)
+    if validation:
+        scores = validation.evaluate()
+    else:
+        images = batches(evaluation_batch(scored), splits.validation.images, splits.validation.labels)
+        scores = scored.evaluate(**images, return_dict=True, verbose=0)
     return {
-        "train/loss": float(logs["cross_entropy"][0]),
-        "train/objective": float(logs["loss"][0]),
-        "train/accuracy": float(logs["accuracy"][0]),
+        "train/loss": float(logs["cross_entropy"]),
+        "train/objective": float(logs["loss"]),
+        "train/accuracy": float(logs["accuracy"]),
         "val/loss": float(scores["cross_entropy"]),
         "val/objective": float(scores["loss"]),
         "val/accuracy": float(scores["accuracy"]),

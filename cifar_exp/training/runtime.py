@@ -8,9 +8,12 @@ import os
 import platform
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import platformdirs
 
 from cifar_exp.config import architecture
 from cifar_exp.config.schema import Config, TrainingConfig
@@ -48,6 +51,8 @@ def prepare(training: TrainingConfig, seed: int) -> None:
             _prepare_tensorflow(training.deterministic)
         elif backend_package() == "torch":
             _prepare_torch(training.deterministic)
+        else:
+            _prepare_jax()
     if training.device == "gpu":
         require_gpu()
     keras.utils.clear_session()
@@ -214,6 +219,32 @@ def _prepare_torch(deterministic: bool) -> None:
 
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = False
+
+
+def _prepare_jax() -> None:
+    """Let later processes load what this one compiles, unless the user has chosen a folder for it, or none.
+
+    JAX goes on without a file that it cannot write or read, with a warning. Another process may be writing it, and what
+    a full disk has cut off stays so: neither is worth a line, since the only loss is time.
+    """
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    folder = platformdirs.user_cache_path("cifar_exp") / "jax"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    if not os.access(folder, os.W_OK):
+        return
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        # By default only what takes a second, which one step of a small model does not on a fast machine.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    if "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES" not in os.environ:
+        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")  # XLA's own files may fail a compilation
 
 
 def gpus() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import re
 import shutil
 import signal
 import sys
@@ -161,6 +162,15 @@ def test_another_backend_reads_the_finished_model(trained: Trained) -> None:
         done = execute(trained.folder, backend, *program.COMMAND, *predict)
         answers.append(json.loads(done.stdout)["images"][0]["probabilities"])
     assert answers[0] == pytest.approx(answers[1], abs=1e-5)
+
+
+def test_on_jax_an_epoch_is_one_program(tmp_path: Path) -> None:
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("jax is not installed: pip install 'cifar-exp[jax]'")
+    tests = [program.ROOT / "tests" / "training" / name for name in ("test_epoch.py", "test_fit_resumed.py")]
+    options = ("-q", "-p", "no:cacheprovider", "-k", "test_epoch or (every_epoch and momentum)")
+    done = execute(tmp_path, "jax", sys.executable, "-m", "pytest", *options, *map(str, tests))
+    assert re.search(r"^\d+ passed", done.stdout, re.M) and "skipped" not in done.stdout
 
 
 def test_an_unknown_backend_is_refused(tmp_path: Path) -> None:
