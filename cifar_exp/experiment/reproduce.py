@@ -21,7 +21,7 @@ from cifar_exp.tracking import environment, fetch
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import YAML_BYTES, parse_json, parse_yaml
 
-_CONFIG = "config/config.yaml"
+CONFIG = "config/config.yaml"
 _COMPARED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy", "test/f1_macro")
 _STANDARD_ERRORS = 3  # a smaller difference between two accuracies is explained by chance
 
@@ -60,12 +60,12 @@ def read(store: Store, run_id: str, overrides: Sequence[str] = ()) -> Logged:
     Raises:
         UserError: if the run does not exist or its config is invalid.
     """
-    run, content = fetch.run_and_artifact(store, run_id, _CONFIG, YAML_BYTES)
+    run, content = fetch.run_and_artifact(store, run_id, CONFIG, YAML_BYTES)
     _check_packages(run.info.run_id, run.data.tags.get(experiment.PACKAGES_TAG))
     return Logged(
         run.info.run_id,
         run.info.run_name,
-        _config(content, f"run {run_id}, {_CONFIG}", overrides),
+        parse_config(content, f"run {run_id}, {CONFIG}", overrides),
         dict(run.data.metrics),
         run.data.tags.get("cifar_exp.fingerprint", ""),
         run.data.tags.get("cifar_exp.git_commit", "unknown"),
@@ -100,7 +100,17 @@ def _check_packages(run_id: str, logged: str | None) -> None:
         raise UserError(f"run {run_id}: {missing}")
 
 
-def _config(content: str, where: str, overrides: Sequence[str]) -> Config:
+def parse_config(content: str, where: str, overrides: Sequence[str] = ()) -> Config:
+    """Parse a logged config, which is data and cannot name code to execute.
+
+    Args:
+        content: YAML.
+        where: where it comes from, for messages.
+        overrides: changes to the config.
+
+    Raises:
+        UserError: if it is not a valid config.
+    """
     try:
         values = parse_yaml(content)
         if not isinstance(values, dict) or not isinstance(values.get("data"), dict):

@@ -43,6 +43,7 @@ _HIDDEN_FIRST = (
     "val/best_accuracy, mean",
 )
 _SIGNED = ("difference", "low", "high")
+_P_VALUES = ("p_value", "p_holm")
 
 
 def to_text(comparison: Comparison, width: int | None = None) -> str:
@@ -141,7 +142,7 @@ def _cell(name: str, row: dict[str, Any]) -> str:
     value = row[name]
     if value is None or value == "":
         return "-"
-    if name == "p_value" and value < SMALLEST_P:
+    if name in _P_VALUES and value < SMALLEST_P:
         return f"<{SMALLEST_P}"
     if name == "low":
         sign = "+" if "difference" in row else ""
@@ -154,7 +155,7 @@ def _cell(name: str, row: dict[str, Any]) -> str:
 
 def _is_measured(name: str) -> bool:
     """Whether a column holds measured values, as opposed to parameters."""
-    return "/" in name or name in ("mean", "p_value")
+    return "/" in name or name in ("mean", *_P_VALUES)
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:

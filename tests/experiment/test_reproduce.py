@@ -87,7 +87,7 @@ def edited(compose: Compose, **changes: object) -> str:
 
 def test_a_logged_config_is_read_back_unchanged(compose: Compose) -> None:
     config = compose(*SMALL, "experiment=s3_bn")
-    back = reproduce._config(yaml.safe_dump(_composable(config)), "here", [])
+    back = reproduce.parse_config(yaml.safe_dump(_composable(config)), "here")
     assert replace(back, tracking=config.tracking) == config
 
 
@@ -108,7 +108,7 @@ def test_an_invalid_config_is_refused_and_executes_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=rf"^here: .*{says}") as refused:
-        reproduce._config(edited(compose, **changes), "here", [])
+        reproduce.parse_config(edited(compose, **changes), "here")
     assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -116,7 +116,7 @@ def test_an_invalid_config_is_refused_and_executes_nothing(
 @pytest.mark.parametrize("content", ["", "[1]", "a: &a [*a]", "!!python/object/apply:os.system ['touch pwned']", "{"])
 def test_a_file_that_is_not_a_config_is_refused(content: str) -> None:
     with pytest.raises(UserError, match=r"^here: "):
-        reproduce._config(content, "here", [])
+        reproduce.parse_config(content, "here")
 
 
 def test_a_config_that_would_expand_to_gigabytes_is_refused(own: Store, logged: str, tmp_path: Path) -> None:
@@ -132,10 +132,10 @@ def test_a_config_that_would_expand_to_gigabytes_is_refused(own: Store, logged: 
 
 def test_overrides_must_be_settings_without_interpolations(compose: Compose) -> None:
     content = edited(compose)
-    assert reproduce._config(content, "here", ["data.verify=size", "seed=7"]).seed == 7
+    assert reproduce.parse_config(content, "here", ["data.verify=size", "seed=7"]).seed == 7
     for wrong in ("seed", "note=${oc.env:HOME}", "sede=1"):
         with pytest.raises(UserError):
-            reproduce._config(content, "here", [wrong])
+            reproduce.parse_config(content, "here", [wrong])
 
 
 def test_a_missing_run_is_refused(own: Store, logged: str) -> None:
