@@ -15,6 +15,7 @@ ROUNDS = 25  # of the greedy selection: the most members that it takes, counted 
 
 Floats = npt.NDArray[np.floating[Any]]
 
+_ROUNDING = 1e-9  # nats; a smaller gain is one of rounding
 _TINY = float(np.finfo(np.float32).tiny)  # stored probabilities are float32 and may underflow to 0
 
 
@@ -60,7 +61,7 @@ def select(members: Sequence[Floats], labels: npt.NDArray[np.integer[Any]], mean
         added = int(np.argmin(losses))
         counts[added] += 1
         total += terms[added]
-        if losses[added] < lowest:
+        if losses[added] < lowest - _ROUNDING:
             lowest, best = losses[added], counts.copy()
     return tuple(best.tolist())
 

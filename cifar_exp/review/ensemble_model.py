@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,18 +111,20 @@ def save(store: Store, runs: Sequence[Run], recipe: Recipe, folder: Path) -> Non
         (root / _RECIPE).write_text(json.dumps(asdict(recipe), indent=2), encoding="utf-8")
         image_shape = _config(root, 0).data.image_shape
         shutil.rmtree(folder, ignore_errors=True)
-        mlflow.pyfunc.save_model(
-            str(folder),
-            loader_module=__name__,
-            data_path=str(root),
-            signature=ModelSignature(
-                Schema([TensorSpec(np.dtype(np.uint8), (-1, *image_shape))]),
-                Schema([TensorSpec(np.dtype(np.float32), (-1, len(recipe.classes)))]),
-            ),
-            # Without them MLflow would load the model in another process to infer them.
-            pip_requirements=requirements("mlflow", "keras", runtime.backend_name(), "numpy", "cifar-exp"),
-            metadata={"classes": list(recipe.classes)},
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*input example was not provided")  # the signature is known
+            mlflow.pyfunc.save_model(
+                str(folder),
+                loader_module=__name__,
+                data_path=str(root),
+                signature=ModelSignature(
+                    Schema([TensorSpec(np.dtype(np.uint8), (-1, *image_shape))]),
+                    Schema([TensorSpec(np.dtype(np.float32), (-1, len(recipe.classes)))]),
+                ),
+                # Without them MLflow would load the model in another process to infer them.
+                pip_requirements=requirements("mlflow", "keras", runtime.backend_name(), "numpy", "cifar-exp"),
+                metadata={"classes": list(recipe.classes)},
+            )
 
 
 def read(store: Store, model_id: str) -> tuple[Recipe, Config]:

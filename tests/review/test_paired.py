@@ -99,8 +99,8 @@ def test_the_interval_covers_the_true_difference_as_often_as_it_says() -> None:
         ),
         (
             (8_000, 400, 412, 1_188),
-            "new is better than old by 0.0012 (95 % interval -0.0045 to 0.0069), not shown to be larger than chance would make it "
-            "(McNemar p = 0.6995, 10,000 images).",
+            "new is better than old by 0.0012 (95 % interval -0.0045 to 0.0069), not shown to be larger than "
+            "chance would make it (McNemar p = 0.6995, 10,000 images).",
         ),
         (
             (8_000, 400, 600, 1_000),
@@ -114,8 +114,8 @@ def test_the_interval_covers_the_true_difference_as_often_as_it_says() -> None:
         ),
         (
             (80, 1, 0, 19),
-            "new is worse than old by 0.0100 (95 % interval -0.0098 to 0.0298), not shown to be larger than chance would make it "
-            "(McNemar p = 1.0000, 100 images).",
+            "new is worse than old by 0.0100 (95 % interval -0.0098 to 0.0298), not shown to be larger than "
+            "chance would make it (McNemar p = 1.0000, 100 images).",
         ),
     ],
     ids=["the same", "equal", "slightly better", "clearly better", "clearly worse", "one image"],
@@ -168,8 +168,9 @@ def test_the_sentence_of_one_of_several_pairs_says_so() -> None:
     )
     tests = paired.corrected([paired.compare(*answers(8_000, 400, 470, 1_130), "old", "new")] * 3)
     assert not tests[0].significant and tests[0].p_value < 0.05
-    assert "not shown to be larger than chance would make it (McNemar p = 0.0193, corrected for 3 pairs (Holm) p = " in (
-        tests[0].words
+    assert (
+        "not shown to be larger than chance would make it (McNemar p = 0.0193, corrected for 3 pairs (Holm) p = "
+        in (tests[0].words)
     )
     assert tests[0].swapped().words.startswith("old is worse than new by 0.0070")
     assert paired.corrected(tests[:1])[0].pairs == 3  # a pair alone stays as it is
