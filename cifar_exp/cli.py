@@ -9,6 +9,7 @@ import traceback
 from cifar_exp import exits, streams
 from cifar_exp.commands import (
     audit,
+    card,
     champion,
     compare,
     data,
@@ -39,6 +40,7 @@ _COMMANDS = (
     audit,
     ensemble,
     slices,
+    card,
     predict,
     preset,
     study,

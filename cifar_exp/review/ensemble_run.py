@@ -170,7 +170,9 @@ def _write(logged: LoggedRun, made: Ensemble, name: str) -> None:
     if made.validation and first.validation is not None:
         validation = made.validation.predictions().assign(index=first.validation["index"].to_numpy())
         logged.write(paired.VALIDATION_PREDICTIONS, validation.to_parquet(index=False))
-    drawings = {"confusion_matrix": plots.confusion_matrix(result.confusion_matrix, result.classes, f"{name}: test")}
+    drawings = {
+        "confusion_matrix": plots.confusion_matrix(result.confusion_matrix, result.classes, f"{name}: test images")
+    }
     images, _ = run_results.shared_test_images([run_record.from_run(member.run) for member in made.members])
     if images is not None:
         drawings["predictions"] = image_grids.predictions(images, result.labels, result.probabilities, result.classes)

@@ -184,8 +184,11 @@ def parse(content: bytes) -> list[Slice]:
     Raises:
         ValueError: if it is not that.
     """
+    listed = parse_json(content)
+    if not isinstance(listed, list):
+        raise ValueError("not a list of slices")
     try:
-        slices = [Slice(**each) for each in parse_json(content)]
+        slices = [Slice(**each) for each in listed]
     except TypeError as error:
         raise ValueError(f"not a list of slices: {error}") from error
     if not all(_is_valid(asdict(one)) for one in slices):

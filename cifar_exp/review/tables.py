@@ -93,11 +93,11 @@ def in_two_lines(heading: str) -> str:
 def to_markdown(comparison: Comparison) -> str:
     """Format a comparison as a Markdown table, followed by a list of its notes."""
     headings, rows = cells(comparison)
-    lines = ["| " + " | ".join(map(_escaped, headings)) + " |"]
+    lines = ["| " + " | ".join(map(escaped, headings)) + " |"]
     lines.append("| " + " | ".join("---:" if right else "---" for right in numeric_columns(rows)) + " |")
-    lines += ["| " + " | ".join(map(_escaped, row)) + " |" for row in rows]
+    lines += ["| " + " | ".join(map(escaped, row)) + " |" for row in rows]
     if comparison.notes:
-        lines += ["", *(f"- {_escaped(note)}" for note in comparison.notes)]
+        lines += ["", *(f"- {escaped(note)}" for note in comparison.notes)]
     return "\n".join(lines) + "\n"
 
 
@@ -173,7 +173,7 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def _escaped(text: str) -> str:
-    """Escape text for a cell of a Markdown table."""
+def escaped(text: str) -> str:
+    """Escape text for Markdown, also for a cell of a table; it becomes one line."""
     one_line = " ".join(text.split())
     return "".join(f"\\{c}" if c in r"\`*_[]<>|#" else c for c in one_line)
