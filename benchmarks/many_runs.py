@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from scipy.special import log_softmax
 
 from cifar_exp.config import composition
 from cifar_exp.config.schema import flatten
@@ -94,8 +95,8 @@ def _evaluation(generator: np.random.Generator, labels: np.ndarray) -> Evaluatio
     """Evaluation of a random classifier."""
     logits = generator.normal(0, 1, (len(labels), 10)).astype(np.float32)
     logits[np.arange(len(labels)), labels] += generator.uniform(0.5, 2.5)
-    exponentials = np.exp(logits)
-    return Evaluation(cifar10.CLASS_NAMES, labels, exponentials / exponentials.sum(axis=1, keepdims=True), 1.0)
+    log_probabilities = log_softmax(logits, axis=1)
+    return Evaluation(cifar10.CLASS_NAMES, labels, np.exp(log_probabilities), log_probabilities)
 
 
 def time_command(*arguments: str) -> tuple[float, float]:

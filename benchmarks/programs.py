@@ -193,12 +193,14 @@ def _epochs(photos: str, rounds: str, *model: str) -> None:
     from cifar_exp.training import runtime
 
     config = composition.plan(["data=folder", f"data.dir={photos}", *model], multirun=False).jobs[0]
-    stored = datasets.load(config.data).training
+    splits = datasets.load(config.data)
+    stored = splits.training
     in_memory = Split(np.asarray(stored.images), stored.labels)
     runtime.prepare(config.training, config.seed)
-    from cifar_exp.training import feeding, fit, models
+    from cifar_exp.training import feeding, fit, models, objective
 
-    trained, fed = fit.compile_model(models.build(config.model, config.data.image_shape)[0], config, len(stored))
+    model, _ = models.build(config.model, config.data.image_shape)
+    trained, fed = fit.compile_model(model, config, len(stored), objective.loss(config, splits))
 
     def seconds(images: Split, epoch: int) -> float:
         began = time.perf_counter()

@@ -19,6 +19,7 @@ import os
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import contenders
@@ -46,7 +47,7 @@ def main() -> None:
     config = composition.plan(overrides, multirun=False).jobs[0]
     images = datasets.load(config.data).training
     runtime.prepare(config.training, config.seed)
-    from cifar_exp.training import feeding, fit, models, optimizers
+    from cifar_exp.training import feeding, fit, models, objective, optimizers
 
     without: dict[str, AbstractContextManager[object]] = {
         "adam": mock.patch.dict(optimizers.FUSED, clear=True),
@@ -54,9 +55,14 @@ def main() -> None:
         "normalization": mock.patch.object(fit, "fuse_batch_normalization", lambda model: model),
         "nothing": nullcontext(),
     }
-    compared = [fit.compile_model(models.build(config.model, config.data.image_shape)[0], config, len(images))]
+    loss = objective.loss(config, datasets.load(config.data))
+
+    def compiled() -> tuple[Any, int]:
+        return fit.compile_model(models.build(config.model, config.data.image_shape)[0], config, len(images), loss)
+
+    compared = [compiled()]
     with without[arguments.without]:
-        compared.append(fit.compile_model(models.build(config.model, config.data.image_shape)[0], config, len(images)))
+        compared.append(compiled())
 
     subset = images.take(np.arange(arguments.steps * config.training.batch_size) % len(images))
 

@@ -21,6 +21,9 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     model = predict.add_mutually_exclusive_group()
     model.add_argument("--model", metavar="URI", help="models:/NAME@ALIAS, models:/NAME/VERSION or models:/m-...")
     model.add_argument("--run", metavar="RUN", dest="by_run", help="use the model of this run")
+    predict.add_argument(
+        "--calibrated", action="store_true", help="scale the probabilities by the temperature that the run has fitted"
+    )
     predict.add_argument("--json", action="store_true", help="print JSON")
     predict.set_defaults(command=run)
 
@@ -64,7 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
         classifier = logged_model.from_uri(store, arguments.model or f"models:/{name}@{promotion_records.CHAMPION}")
     data = classifier.config.data
     images = {name: pictures.read(Path(name), data.image_shape, data.resize) for name in readable}
-    probabilities = logged_model.probabilities(store, classifier, np.stack(list(images.values())))
+    temperature = logged_model.temperature(store, classifier) if arguments.calibrated else 1.0
+    probabilities = logged_model.probabilities(store, classifier, np.stack(list(images.values())), temperature)
     answers = []
     for name, row in zip(images, probabilities.tolist(), strict=True):
         by_class = dict(sorted(zip(classifier.classes, row, strict=True), key=lambda item: -item[1]))

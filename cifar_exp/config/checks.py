@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import fields, is_dataclass
+from itertools import pairwise
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -18,9 +19,11 @@ from omegaconf.errors import InterpolationResolutionError, ValidationError
 from cifar_exp.config import architecture, from_data
 from cifar_exp.config.schema import (
     OPTIMIZER_ARGUMENTS,
+    OPTIONAL_ARGUMENTS,
     SCHEDULE_ARGUMENTS,
     Config,
     ModelConfig,
+    OptimizerConfig,
     ReportedConfig,
 )
 from cifar_exp.errors import UserError, did_you_mean
@@ -108,10 +111,7 @@ def check(config: Config) -> None:
     """
     for problem in _out_of_range(config, ""):
         raise UserError(problem)
-    _check_arguments("optimizer", config.optimizer, OPTIMIZER_ARGUMENTS, {"learning_rate", "weight_decay", "clipnorm"})
-    _check_arguments("optimizer.schedule", config.optimizer.schedule, SCHEDULE_ARGUMENTS, set())
-    if config.optimizer.nesterov and not config.optimizer.momentum:
-        raise UserError("optimizer.nesterov=true needs a momentum: set optimizer.momentum=0.9, say")
+    _check_optimizer(config.optimizer)
     shape, classes = config.data.image_shape, config.data.classes
     if len(shape) != 3 or min(shape) < 1:
         raise UserError(f"data.image_shape: got {list(shape)}, expected [height, width, channels], each at least 1")
@@ -129,6 +129,27 @@ def check(config: Config) -> None:
         )
     if config.training.whiten:
         _check_whitening(config)
+
+
+def _check_optimizer(optimizer: OptimizerConfig) -> None:
+    """Check the arguments of an optimizer and of its schedule."""
+    schedule = optimizer.schedule
+    _check_arguments("optimizer", optimizer, OPTIMIZER_ARGUMENTS, OPTIONAL_ARGUMENTS)
+    _check_arguments("optimizer.schedule", schedule, SCHEDULE_ARGUMENTS, {"warmup"})
+    if optimizer.nesterov and not optimizer.momentum:
+        raise UserError("optimizer.nesterov=true needs a momentum: set optimizer.momentum=0.9, say")
+    clipping = [name for name in ("clipnorm", "clipvalue", "global_clipnorm") if getattr(optimizer, name) is not None]
+    if len(clipping) > 1:
+        raise UserError(f"optimizer.{clipping[0]}: got a value, and optimizer.{clipping[1]} too; Keras takes only one")
+    if optimizer.no_weight_decay and not optimizer.weight_decay:
+        raise UserError("optimizer.no_weight_decay needs optimizer.weight_decay: there is nothing to leave out of")
+    milestones = schedule.milestones or []
+    if any(not 0 < one < 1 for one in milestones) or any(a >= b for a, b in pairwise(milestones)):
+        raise UserError(f"optimizer.schedule.milestones: got {milestones}, expected rising shares between 0 and 1")
+    if schedule.name == "exponential" and not schedule.final:
+        raise UserError("optimizer.schedule.final: got 0, which no exponential reaches; expected above 0")
+    if schedule.name == "plateau" and schedule.warmup:
+        raise UserError("optimizer.schedule.warmup: plateau has none, because it does not depend on the step")
 
 
 def _check_whitening(config: Config) -> None:
@@ -191,7 +212,7 @@ def _out_of_range(node: Any, path: str) -> Iterator[str]:
                     yield f"{key}: got {value}, expected {limit} {bound}"
 
 
-def _check_arguments(path: str, node: Any, arguments: Mapping[str, frozenset[str]], common: set[str]) -> None:
+def _check_arguments(path: str, node: Any, arguments: Mapping[str, frozenset[str]], common: Set[str]) -> None:
     """Check that an optimizer or a schedule has values for exactly its own arguments.
 
     Args:

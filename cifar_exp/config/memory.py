@@ -13,8 +13,11 @@ from cifar_exp.data import datasets
 from cifar_exp.errors import UserError
 
 _FLOAT = 4  # bytes; Keras keeps variables in float32, also with mixed precision
-# Values that an optimizer keeps per trainable parameter, with any settings.
-_SLOTS = {"sgd": 0, "adam": 2, "adamw": 2, "nadam": 2, "rmsprop": 1, "adagrad": 1, "adadelta": 2, "adamax": 2}
+# Values that an optimizer keeps per trainable parameter, with any settings; at least so many for adafactor and muon.
+_SLOTS = {
+    **{"sgd": 0, "adam": 2, "adamw": 2, "nadam": 2, "rmsprop": 1, "adagrad": 1, "adadelta": 2, "adamax": 2},
+    **{"adafactor": 0, "ftrl": 2, "lamb": 2, "lion": 1, "muon": 1},
+}
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -88,7 +91,8 @@ def total() -> int:
 def _slots(optimizer: OptimizerConfig) -> int:
     """Return the number of values that an optimizer keeps per trainable parameter."""
     has_momentum = optimizer.name in ("sgd", "rmsprop") and bool(optimizer.momentum)
-    return _SLOTS[optimizer.name] + has_momentum + bool(optimizer.amsgrad) + bool(optimizer.centered)
+    settings = (has_momentum, optimizer.amsgrad, optimizer.centered, optimizer.gradient_accumulation_steps)
+    return _SLOTS[optimizer.name] + sum(map(bool, settings))
 
 
 def _batch(config: Config) -> int:

@@ -15,7 +15,8 @@ import pandas as pd
 from scipy.special import log_softmax
 from sklearn import metrics
 
-from cifar_exp.data.datasets import Labels, Split
+from cifar_exp.data.datasets import Labels, Split, Splits
+from cifar_exp.evaluation import calibration
 from cifar_exp.training.feeding import batches
 
 SERVED_BATCH = 32  # Keras's default, used when the logged model is served; other sizes round differently
@@ -32,13 +33,18 @@ class Evaluation:
         classes: C class names in the order of the labels.
         labels: true classes, (N,) uint8 or uint16.
         probabilities: predicted class probabilities, (N, C) float32.
-        loss: mean cross-entropy in nats.
+        log_probabilities: their natural logarithms, (N, C) float32; finite where a probability underflows to 0.
     """
 
     classes: tuple[str, ...]
     labels: Labels
     probabilities: npt.NDArray[np.float32]
-    loss: float
+    log_probabilities: npt.NDArray[np.float32]
+
+    @cached_property
+    def loss(self) -> float:
+        """Mean cross-entropy of the labels, in nats."""
+        return float(-self.log_probabilities[np.arange(len(self.labels)), self.labels].mean(dtype=np.float64))
 
     @cached_property
     def predicted(self) -> Labels:
@@ -74,6 +80,11 @@ class Evaluation:
         )
         return report
 
+    @cached_property
+    def calibration(self) -> dict[str, float]:
+        """Scores of the probabilities by name; see `calibration.scores`."""
+        return calibration.scores(self.labels, self.probabilities, self.log_probabilities)
+
     def metrics(self) -> dict[str, float]:
         """Test metrics by logged name: loss, accuracy, balanced accuracy, macro F1, and those of each class.
 
@@ -91,7 +102,7 @@ class Evaluation:
         return scores
 
     def predictions(self) -> pd.DataFrame:
-        """One row per test image: index, label, predicted, p_<class>."""
+        """One row per image: index, label, predicted, p_<class>."""
         frame = pd.DataFrame(self.probabilities, columns=[f"p_{name}" for name in self.classes])
         frame.insert(0, "index", np.arange(len(self.labels)))
         frame.insert(1, "label", self.labels)
@@ -112,25 +123,75 @@ def metric_name(class_name: str) -> str:
     return re.sub(r"[^\w.\- ]", "_", class_name)
 
 
-def evaluate(model: keras.Model, classifier: keras.Model, split: Split, classes: tuple[str, ...]) -> Evaluation:
-    """Predict every image of a split.
+@dataclass(frozen=True)
+class Results:
+    """Evaluation of a trained model on the test images and on the validation images.
+
+    Attributes:
+        test: on the test images.
+        validation: on the validation images; the same object if these are the test images.
+    """
+
+    test: Evaluation
+    validation: Evaluation
+
+    @cached_property
+    def temperature(self) -> float:
+        """Temperature that calibrates the probabilities, fitted on the validation images."""
+        return calibration.fit_temperature(self.validation.labels, self.validation.log_probabilities)
+
+    @cached_property
+    def scaled(self) -> npt.NDArray[np.float64] | None:
+        """Test probabilities after temperature scaling, (N, C); None if it was fitted on the same images."""
+        if self.validation is self.test:
+            return None
+        scaled: npt.NDArray[np.float64] = np.exp(calibration.scale(self.test.log_probabilities, self.temperature))
+        return scaled
+
+    def metrics(self) -> dict[str, float]:
+        """Final metrics by logged name: those of the test, and the calibration on both splits."""
+        metrics = self.test.metrics() | {"val/temperature": self.temperature}
+        for split, evaluation in (("val", self.validation), ("test", self.test)):
+            metrics |= {f"{split}/{name}": value for name, value in evaluation.calibration.items()}
+        if self.scaled is not None:
+            metrics["test/ece_scaled"] = calibration.reliability(self.test.labels, self.scaled).error
+        return metrics
+
+    def calibration(self) -> dict[str, Any]:
+        """What is known of the calibration, for JSON: temperature, and by split its scores, bins and coverage."""
+        content: dict[str, Any] = {"temperature": self.temperature}
+        for split, evaluation in (("validation", self.validation), ("test", self.test)):
+            bins = calibration.reliability(evaluation.labels, evaluation.probabilities)
+            content[split] = {
+                **evaluation.calibration,
+                "bins": bins.rows(),
+                "accuracy_at_coverage": calibration.accuracy_at_coverage(evaluation.labels, evaluation.probabilities),
+            }
+        return content
+
+
+def evaluate(model: keras.Model, classifier: keras.Model, splits: Splits) -> Results:
+    """Predict all test images and validation images.
 
     Args:
-        model: outputs logits. The loss is computed from them, without underflow.
+        model: outputs logits. The logarithms are computed from them, without underflow.
         classifier: the same model with probabilities as its output; these are logged.
-        split: images (N, H, W, C) uint8 and labels (N,) uint8 or uint16.
-        classes: class names in the order of the labels.
-
-    Returns:
-        The predictions and scores.
+        splits: images (N, H, W, C) uint8 and labels (N,) uint8 or uint16.
     """
-    true_class = np.arange(len(split)), split.labels
-    images = batches(SERVED_BATCH, split.images)
-    if classifier.input is model.input:
-        combined = keras.Model(model.input, [model.output, classifier.output])
-        logits, probabilities = combined.predict(**images, verbose=0)
-        log_likelihood = log_softmax(logits.astype(np.float64), axis=1)[true_class]
-    else:  # a mean over several views of an image has no logits
-        probabilities = classifier.predict(**images, verbose=0)
-        log_likelihood = np.log(np.maximum(probabilities[true_class], np.finfo(np.float32).tiny), dtype=np.float64)
-    return Evaluation(classes, split.labels, probabilities, float(-log_likelihood.mean()))
+    one_view = classifier.input is model.input
+    # A mean over several views of an image has no logits.
+    predicting = keras.Model(model.input, [model.output, classifier.output]) if one_view else classifier
+
+    def evaluated(split: Split) -> Evaluation:
+        predicted = predicting.predict(**batches(SERVED_BATCH, split.images), verbose=0)
+        if one_view:
+            logits, probabilities = predicted
+            logarithms = log_softmax(logits.astype(np.float64), axis=1)
+        else:
+            probabilities = predicted
+            logarithms = calibration.logarithms(probabilities)
+        return Evaluation(splits.classes, split.labels, probabilities, logarithms.astype(np.float32))
+
+    test = evaluated(splits.test)
+    same = splits.validation.sha256 == splits.test.sha256
+    return Results(test, test if same else evaluated(splits.validation))

@@ -8,12 +8,10 @@ import shlex
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from cifar_exp import console, notify, plugins
 from cifar_exp.config import memory
@@ -24,7 +22,7 @@ from cifar_exp.data.catalog import OFFICIAL
 from cifar_exp.data.datasets import Splits
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import Pruned
-from cifar_exp.experiment import resume
+from cifar_exp.experiment import artifacts, resume
 from cifar_exp.tracking import environment, fingerprint, initial_weights, package
 from cifar_exp.tracking.delivery import ARTIFACTS, MODEL
 from cifar_exp.tracking.initial_weights import InitialWeights
@@ -38,8 +36,6 @@ from cifar_exp.training.checkpoint import Checkpoints
 if TYPE_CHECKING:
     import keras
 
-    from cifar_exp.config.architecture import LayerRow
-    from cifar_exp.evaluation.evaluation import Evaluation
     from cifar_exp.training.fit import History
 
 log = logging.getLogger(__name__)
@@ -101,7 +97,7 @@ def run(config: Config, job: Job, folder: Path) -> Result:
     splits = datasets.load(config.data)
     runtime.prepare(config.training, config.seed)
     from cifar_exp.evaluation import evaluation
-    from cifar_exp.training import models, whitening  # these import Keras, after `runtime.prepare`
+    from cifar_exp.training import models, objective, whitening  # these import Keras, after `runtime.prepare`
     from cifar_exp.training.fit import best_epoch
 
     store = Store.of(config.tracking)
@@ -134,13 +130,13 @@ def run(config: Config, job: Job, folder: Path) -> Result:
             whitening.whiten(model, splits.training.images)
         size = f"{model.count_params():,} parameters, {len(splits.training):,} training images"
         log.info("%s  %s, %s", title, size, tags["cifar_exp.device"])
-        _log_inputs(logged, config, job, splits, models.summary(model))
+        artifacts.log_inputs(logged, config, job.overrides, splits, models.summary(model))
 
         checkpoints = Checkpoints(folder / "checkpoints")
         # Figures are drawn in a thread while the device computes. The thread must not touch a model's variables: on JAX
         # they have no value during a Keras call.
         with ThreadPoolExecutor(1) as thread:
-            drawing = thread.submit(_draw_inputs, logged, config, splits, rows)
+            drawing = thread.submit(artifacts.draw_inputs, logged, config, splits, rows)
             try:
                 history = _train(model, splits, config, logged, checkpoints, title, job.pauses)
             except Pruned as pruned:
@@ -149,20 +145,22 @@ def run(config: Config, job: Job, folder: Path) -> Result:
                 log.info("%s  %s of %d", title, pruned, config.training.epochs)
                 raise
             classifier = models.classifier(model, config.prediction.flip)
-            curves = thread.submit(_draw_curves, logged, name, history)
-            result = evaluation.evaluate(model, classifier, splits.test, splits.classes)
+            curves = thread.submit(artifacts.draw_curves, logged, name, history)
+            results = evaluation.evaluate(model, classifier, splits)
         best = best_epoch(history)
-        metrics = result.metrics() | {
+        loss = objective.loss(config, splits)
+        metrics = results.metrics() | {
+            "test/objective": objective.value(model, loss, results.test.labels, results.test.log_probabilities),
             "val/best_accuracy": history["val/accuracy"][best - 1],
             "val/best_epoch": best,
             "train/seconds": sum(history["train/epoch_seconds"]),
             "model/parameters": model.count_params(),
         }
         logged.log_metrics(metrics)
-        _log_results(logged, name, splits, result)
+        artifacts.log_results(logged, name, splits, results)
         for future in (drawing, curves):  # an error in the thread fails the run, but only after the metrics are logged
             future.result()
-        package.save(classifier, runtime.backend_package(), splits.classes, folder / MODEL)
+        package.save(classifier, runtime.backend_package(), splits.classes, results.temperature, folder / MODEL)
         logged.log_model({fingerprint.TAG: tags[fingerprint.TAG]})
         chance = outcome.chance(splits.test.labels, len(splits.classes))
         run_outcome = outcome.outcome(history, splits, metrics["test/accuracy"], metrics["test/balanced_accuracy"])
@@ -216,7 +214,7 @@ def _end_pruned(logged: Run, config: Config, job: Job, tags: Mapping[str, str], 
     checkpoints.keep_newest()
     newest = checkpoints.newest()
     assert newest is not None
-    _draw_curves(logged, config.run_name(job.varying), newest.history)
+    artifacts.draw_curves(logged, config.run_name(job.varying), newest.history)
     logged.upload("figures")
     note = describe_pruned(config, job.overrides, tags, newest.history["val/accuracy"])
     logged.set_tags({"mlflow.note.content": note})
@@ -289,67 +287,3 @@ def _tags(config: Config, job: Job, splits: Splits, start: InitialWeights | None
     if config.data.validation == "test":
         tags["cifar_exp.warning"] = "validation on the test images: the best epoch was chosen on them"
     return tags
-
-
-def _log_inputs(run: Run, config: Config, job: Job, splits: Splits, summary: str) -> None:
-    run.write("config/config.yaml", yaml.safe_dump(_composable(config), sort_keys=False))
-    run.write("config/overrides.yaml", yaml.safe_dump(list(job.overrides)))
-    run.write("config/environment.txt", environment.describe(runtime.backend(), runtime.device()))
-    run.write("model/summary.txt", summary)
-    if splits.files:
-        run.write("data/splits.parquet", splits.files.to_parquet())
-        run.upload("data")
-    run.upload("config")
-    run.log_datasets(
-        config.data.name,
-        splits.source,
-        {"training": splits.training, "validation": splits.validation, "test": splits.test},
-    )
-
-
-def _draw_inputs(run: Run, config: Config, splits: Splits, rows: list[LayerRow]) -> None:
-    from cifar_exp.evaluation import data_page, diagram, image_grids, style
-
-    title = f"{config.model.name}: {sum(row.parameters for row in rows):,} parameters"
-    run.write("model/diagram.svg", style.to_svg(diagram.diagram(rows, title)))
-    samples = image_grids.samples(splits.training.images, splits.training.labels, splits.classes)
-    run.write("figures/samples.png", style.to_png(samples))
-    run.upload("model", "figures")
-    parts = analysis.parts_of(splits)
-    found = analysis.analyse(config.data.name, parts, splits.classes, splits.source, splits.files)
-    files = analysis.of_files(config.data, found["sha256"])
-    run.write("data/report.json", json.dumps(analysis.report(found, files), indent=2))
-    run.write("data/report.html", data_page.render(found, parts, files))
-    run.upload("data")
-
-
-def _draw_curves(run: Run, name: str, history: History) -> None:
-    from cifar_exp.evaluation import plots, style
-
-    run.write("figures/curves.png", style.to_png(plots.curves(history, name)))
-
-
-def _log_results(run: Run, name: str, splits: Splits, result: Evaluation) -> None:
-    from cifar_exp.evaluation import image_grids, plots, style
-
-    matrix = {"classes": list(result.classes), "matrix": result.confusion_matrix.tolist()}
-    run.write("evaluation/confusion_matrix.json", json.dumps(matrix))
-    run.write("evaluation/classification_report.json", json.dumps(result.report, indent=2))
-    run.write("evaluation/predictions.parquet", result.predictions().to_parquet(index=False))
-    run.write("evaluation/predictions.csv", result.submission().to_csv(index=False))
-    drawings = {
-        "confusion_matrix": plots.confusion_matrix(result.confusion_matrix, result.classes, f"{name}: test images"),
-        "predictions": image_grids.predictions(splits.test.images, result.labels, result.probabilities, result.classes),
-    }
-    for name_of_figure, figure in drawings.items():
-        run.write(f"figures/{name_of_figure}.png", style.to_png(figure))
-    run.upload("evaluation", "figures")
-
-
-def _composable(config: Config) -> dict[str, Any]:
-    """Convert the config to plain containers in the format of conf/, so that it can be composed again."""
-    from cifar_exp.config.architecture import to_entries
-
-    content = asdict(config)
-    content["model"] = {"name": config.model.name, **config.model.knobs, "layers": to_entries(config.model.layers)}
-    return content

@@ -26,8 +26,10 @@ __all__ = ["histories", "paired_test", "predictions", "runs"]
 
 EVERY_EPOCH = (
     "train/loss",
+    "train/objective",
     "train/accuracy",
     "val/loss",
+    "val/objective",
     "val/accuracy",
     "train/learning_rate",
     "train/epoch_seconds",

@@ -18,6 +18,7 @@ IGNORED_PREFIXES = ("tracking.", "resume", "name", "note", "data.dir", "training
 METRICS = (
     "test/accuracy",
     "test/loss",
+    "test/ece",
     "val/best_accuracy",
     "val/best_epoch",
     "val/accuracy",

@@ -7,6 +7,7 @@ loaded into it.
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from cifar_exp.config.schema import Config
 from cifar_exp.data.datasets import Images, describe
 from cifar_exp.data.schema import FILES
 from cifar_exp.errors import UserError
-from cifar_exp.evaluation import predict
+from cifar_exp.evaluation import calibration, predict
 from cifar_exp.experiment import reproduce
 from cifar_exp.review import ensemble_model, promotion_records
 from cifar_exp.tracking import fetch
@@ -135,13 +136,29 @@ def _class_names(store: Store, run_id: str, config: Config) -> tuple[str, ...]:
     return tuple(names)
 
 
-def probabilities(store: Store, classifier: Classifier, images: Images) -> npt.NDArray[np.float32]:
+def temperature(store: Store, classifier: Classifier) -> float:
+    """Return the temperature that calibrates a model's probabilities, as its run fitted it on the validation images.
+
+    Raises:
+        UserError: if the run has logged none.
+    """
+    with store.connected() as client:
+        logged = client.get_run(classifier.run_id).data.metrics.get("val/temperature")
+    if logged is None or not 0 < logged < math.inf:
+        raise UserError(f"{classifier.name} has no val/temperature: it was logged before runs were calibrated")
+    return float(logged)
+
+
+def probabilities(
+    store: Store, classifier: Classifier, images: Images, temperature: float = 1.0
+) -> npt.NDArray[np.float32]:
     """Predict class probabilities with a logged model.
 
     Args:
         store: contains the model.
         classifier: the model.
         images: (N, H, W, C) uint8, of the shape in its config.
+        temperature: to scale the probabilities by.
 
     Returns:
         Class probabilities (N, C) float32.
@@ -154,4 +171,7 @@ def probabilities(store: Store, classifier: Classifier, images: Images) -> npt.N
     with tempfile.TemporaryDirectory() as folder:
         file = fetch.keras_file(store, classifier.model_id, Path(folder))
         where = f"model {classifier.model_id} of {store.uri}"
-        return predict.probabilities(classifier.config, file, where, images)
+        predicted = predict.probabilities(classifier.config, file, where, images)
+    if temperature == 1.0:
+        return predicted
+    return np.exp(calibration.scale(calibration.logarithms(predicted), temperature)).astype(np.float32)

@@ -144,9 +144,15 @@ def csv(frame: pd.DataFrame) -> str:
     return texts.to_csv(index=False)
 
 
+def _printed_loss(run: FinishedRun, scored: str) -> float | None:
+    """What Keras's `evaluate` prints as the loss, which the sources report: with the penalties of the layers."""
+    metrics = run.metrics
+    return metrics.get(f"{scored}/objective", metrics.get(f"{scored}/loss"))  # earlier versions logged only the latter
+
+
 def _row(entry: Entry, runs: Sequence[FinishedRun], store: Store) -> dict[str, object]:
     accuracies = [run.metrics[f"{entry.scored}/accuracy"] for run in runs]
-    losses = [run.metrics[f"{entry.scored}/loss"] for run in runs if f"{entry.scored}/loss" in run.metrics]
+    losses = [value for run in runs if (value := _printed_loss(run, entry.scored)) is not None]
     seconds = [value for run in runs if (value := published.epoch_seconds(store, run)) is not None]
     return {
         "name": entry.name,

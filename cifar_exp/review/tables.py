@@ -21,6 +21,7 @@ _FORMS = {"val/best_epoch": ".0f", "train/seconds": ".1f", "train/seconds, mean"
 _HEADINGS = {
     "test/accuracy": "test\naccuracy",
     "test/loss": "test\nloss",
+    "test/ece": "calibration\nerror",
     "val/best_accuracy": "best val\naccuracy",
     "val/best_epoch": "best\nepoch",
     "val/accuracy": "last val\naccuracy",
@@ -37,6 +38,7 @@ _HIDDEN_FIRST = (
     "backend",
     "val/best_epoch",
     "val/loss",
+    "test/ece",
     "test/loss",
     "val/accuracy",
     "test/loss, mean",

@@ -159,7 +159,7 @@ def _pictures(store: database.ServerStore, run: Run) -> list[str]:
         paths = {item.path for item in store.artifacts(run).list_artifacts("figures")}
     except (MlflowException, OSError):  # the page shows the run without them
         return []
-    return [name for name in ("predictions", "samples") if f"figures/{name}.png" in paths]
+    return [name for name in ("calibration", "predictions", "samples") if f"figures/{name}.png" in paths]
 
 
 def _matrix(store: database.ServerStore, run: Run) -> Matrix | None:

@@ -1,11 +1,10 @@
-"""What the pages list: runs that wait, that are running, that were decided on, sweeps, and champions."""
+"""What the pages list: runs that are running, that were decided on, sweeps, and champions."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -21,31 +20,10 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 RUNS = 500  # looked at for a list: the newest
-BEST = 3  # runs of a sweep in the queue
 DECIDED = 12
 EVENT_FIELDS = ("at", "who", "action", "text", "origin")  # of an entry of a history
-_WAITING = (verdicts.UNREVIEWED, verdicts.RERUN)
 
 Points = list[tuple[int, float]]
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """Runs of one sweep, or a single run, that wait for a review.
-
-    Attributes:
-        sweep: name of the sweep; empty for a single run.
-        experiment_id: of the runs.
-        runs: the best ones.
-        others: how many more wait.
-        asked: whether the reader was asked to review one of them.
-    """
-
-    sweep: str
-    experiment_id: str
-    runs: tuple[ShownRun, ...]
-    others: int
-    asked: bool
 
 
 def search(experiment_ids: Sequence[str], condition: str, order: str = "attributes.end_time DESC") -> list[Run]:
@@ -54,21 +32,6 @@ def search(experiment_ids: Sequence[str], condition: str, order: str = "attribut
         return []
     found = database.tracking().search_runs(list(experiment_ids), condition, ViewType.ACTIVE_ONLY, RUNS, [order])
     return [run for run in found if run.data.tags.get(KIND) != "sweep"]
-
-
-def waiting(user: str, experiment_ids: Sequence[str]) -> list[Waiting]:
-    """What waits for a review: first what the user was asked for, then the newest sweep first."""
-    groups: dict[tuple[str, str], list[ShownRun]] = defaultdict(list)
-    for logged in search(experiment_ids, "attributes.status = 'FINISHED'"):
-        run = shown.run(logged)
-        if run.state in _WAITING:
-            groups[run.experiment_id, run.sweep or run.id].append(run)
-    listed = []
-    for (experiment_id, _), runs in groups.items():
-        best = sorted(runs, key=lambda run: (user not in run.asked, -(run.accuracy or 0.0)))
-        asked = any(user in run.asked for run in runs)
-        listed.append(Waiting(runs[0].sweep, experiment_id, tuple(best[:BEST]), max(0, len(runs) - BEST), asked))
-    return sorted(listed, key=lambda group: not group.asked)
 
 
 def running(experiment_ids: Sequence[str]) -> list[tuple[ShownRun, Progress]]:

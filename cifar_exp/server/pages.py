@@ -18,7 +18,7 @@ from wtforms.validators import ValidationError
 
 from cifar_exp.errors import UserError
 from cifar_exp.review.promotion_records import CHAMPION
-from cifar_exp.server import api, database, decisions, details, guard, lists, people, shown
+from cifar_exp.server import api, database, decisions, details, guard, lists, people, shown, waiting
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -36,7 +36,7 @@ _WORDS = {
     "request-review": "asked for a review",
     "promote": "promoted",
 }
-_PICTURES = ("curves", "confusion_matrix", "predictions", "samples")
+_PICTURES = ("calibration", "curves", "confusion_matrix", "predictions", "samples")
 
 View = Callable[[], Response]
 
@@ -132,7 +132,7 @@ def _team() -> Response:
     return _render(
         "team.html",
         experiments=experiments,
-        waiting=lists.waiting(user, ids),
+        queue=waiting.queue(user, ids),
         running=lists.running(ids),
         decided=lists.decided(user),
         champions=lists.champions(user),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 ACCURACY, CURVE = "test/accuracy", "val/accuracy"
-SWEEP, KIND = "cifar_exp.sweep", "cifar_exp.kind"
+SWEEP, KIND, OUTCOME = "cifar_exp.sweep", "cifar_exp.kind", "cifar_exp.outcome"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def run(logged: Run) -> ShownRun:
     given = verdicts.history(logged)
     return ShownRun(
         *(info.run_id, info.experiment_id, info.run_name or info.run_id, verdicts.owner(logged) or "unknown"),
-        *(tags.get(SWEEP, ""), info.status, tags.get("cifar_exp.outcome", ""), _time(info.end_time or info.start_time)),
+        *(tags.get(SWEEP, ""), info.status, tags.get(OUTCOME, ""), _time(info.end_time or info.start_time)),
         *(accuracy, interval(accuracy, test_images(logged)), verdicts.state(logged)),
         *(bool(given) and verdicts.changed_since(logged, given[-1]), verdicts.objections(logged)),
         tuple(remarks.asked(tags)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -19,6 +20,11 @@ from cifar_exp.training import runtime
 TAG = "cifar_exp.fingerprint"
 _DECIDES_NOTHING = ("resume", "name", "note", "notify", "reference", "review", "search", "sweep", "tracking")
 _DATA_DECIDES_NOTHING = ("dir", "file", "verify", "image_shape", "classes")
+_FIRST_OPTIMIZER_SETTINGS = (
+    *("name", "learning_rate", "schedule", "weight_decay", "clipnorm", "momentum", "nesterov", "beta_1", "beta_2"),
+    *("rho", "epsilon", "amsgrad", "centered", "initial_accumulator_value"),
+)
+_FIRST_SCHEDULE_SETTINGS = ("name", "decay", "warmup", "final")
 _FIRST_DATA_SETTINGS = ("name", "validation", "validation_share", "split_seed", "train_images")
 
 
@@ -41,12 +47,19 @@ def fingerprint(config: Config, splits: Splits, start: InitialWeights | None = N
         del settings[key]
     del settings["training"]["checkpoint"]
     settings["data"] = _decisive(config.data)
+    settings["optimizer"] = _given(settings["optimizer"], _FIRST_OPTIMIZER_SETTINGS)
+    settings["optimizer"]["schedule"] = _given(settings["optimizer"]["schedule"], _FIRST_SCHEDULE_SETTINGS)
     settings["training"]["start_from"] = start.digest if start else None  # not the name that selects them
     deciding: list[Any] = [settings, splits.sha256, runtime.backend_name(), cifar_exp.__version__]
     if used := plugins.used(config.data.name, architecture.kinds(config.model.layers)):
         deciding.append(used)
     decisive = json.dumps(deciding, sort_keys=True)
     return hashlib.sha256(decisive.encode()).hexdigest()[:16]
+
+
+def _given(settings: Mapping[str, Any], first: Collection[str]) -> dict[str, Any]:
+    """The settings that have a value, and those that there were from the first, so that runs keep their fingerprint."""
+    return {name: value for name, value in settings.items() if name in first or value is not None}
 
 
 def _decisive(data: DataConfig) -> dict[str, Any]:

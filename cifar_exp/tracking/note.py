@@ -31,7 +31,7 @@ def describe(
         remarks: on the course of the training, one sentence each, without a full stop.
     """
     accuracy = f"**Test accuracy {metrics['test/accuracy']:.4f}** (chance {chance:.4f})"
-    scores = f"{accuracy}, loss {metrics['test/loss']:.4f}"
+    scores = f"{accuracy}, loss {metrics['test/loss']:.4f}, calibration error {metrics['test/ece']:.4f}"
     best = f"best validation accuracy {metrics['val/best_accuracy']:.4f}"
     when = f"at epoch {metrics['val/best_epoch']:.0f} of {epochs}"
     size = f"{metrics['model/parameters']:,.0f} parameters; {seconds:.0f} s on {tags['cifar_exp.device']}"

@@ -11,13 +11,14 @@ from cifar_exp.tracking.environment import requirements
 from cifar_exp.tracking.store import import_mlflow
 
 
-def save(classifier: Any, backend: str, classes: Sequence[str], folder: Path) -> None:
+def save(classifier: Any, backend: str, classes: Sequence[str], temperature: float, folder: Path) -> None:
     """Save a classifier as an MLflow model.
 
     Args:
         classifier: a keras.Model from images (N, H, W, C) uint8 to probabilities (N, C) float32.
         backend: name of the package that Keras runs on.
         classes: C class names, in the order of the probabilities.
+        temperature: that calibrates the probabilities.
         folder: target folder; an existing one is replaced.
     """
     import_mlflow()
@@ -36,5 +37,5 @@ def save(classifier: Any, backend: str, classes: Sequence[str], folder: Path) ->
         ),
         # Without them MLflow would load the model in another process to infer them.
         pip_requirements=requirements("mlflow", "keras", backend, "numpy"),
-        metadata={"classes": list(classes)},
+        metadata={"classes": list(classes), "temperature": temperature},
     )

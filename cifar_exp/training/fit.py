@@ -13,10 +13,8 @@ import numpy as np
 from cifar_exp.config import architecture
 from cifar_exp.config.schema import AugmentationConfig, Config, EarlyStoppingConfig
 from cifar_exp.data.datasets import Splits
-from cifar_exp.data.weights import Weights as ClassWeights
-from cifar_exp.data.weights import class_weights
 from cifar_exp.errors import Diverged, Pruned, UserError
-from cifar_exp.training import optimizers
+from cifar_exp.training import objective, optimizers, schedules
 from cifar_exp.training.augmentation import Augment
 from cifar_exp.training.checkpoint import Checkpoint, Checkpoints
 from cifar_exp.training.feeding import batches
@@ -26,6 +24,7 @@ from cifar_exp.training.shards import shard_count, split_into_shards
 from cifar_exp.training.state import Weights, capture, restore
 
 _EVALUATION_VALUES = 500 * 32 * 32 * 3  # of a batch in the validation: 500 images of CIFAR-10
+_FINITE = ("train/loss", "train/objective", "val/loss", "val/objective")  # otherwise the training has diverged
 _FED_BYTES = 1 << 26  # images that are fed at once to a `Loop`: more take memory and save no time
 
 # metric name -> value of each epoch, from epoch 1
@@ -68,9 +67,9 @@ def fit(
     """
     settings = config.training
     stopping, every = settings.early_stopping, settings.checkpoint.every
-    weights = class_weights(config.data.class_weights, splits.training.labels, splits.classes)
-    trained, images_per_call = compile_model(model, config, len(splits.training), weights)
-    scored = _scored(model, len(splits.validation))
+    loss = objective.loss(config, splits)
+    trained, images_per_call = compile_model(model, config, len(splits.training), loss)
+    scored = _scored(model, len(splits.validation), loss)
     history: History = {}
     best: Weights | None = None
     if checkpoints and (found := checkpoints.newest()):
@@ -83,11 +82,14 @@ def fit(
         raise Pruned(epoch)
     while epoch < settings.epochs and not _stops(history, stopping):
         paused = False
+        if config.optimizer.schedule.name == schedules.PLATEAU:
+            trained.optimizer.learning_rate = schedules.on_plateau(config.optimizer, history.get("val/loss", ()))
         epoch += 1
         metrics = _train(trained, images_per_call, scored, splits, config.seed, epoch)
         for name, value in metrics.items():
-            history.setdefault(name, []).append(value)
-        infinite = next((name for name in ("train/loss", "val/loss") if not math.isfinite(metrics[name])), None)
+            # the checkpoint of an earlier version may have fewer metrics
+            history.setdefault(name, [math.nan] * (epoch - 1)).append(value)
+        infinite = next((name for name in _FINITE if not math.isfinite(metrics[name])), None)
         if not infinite:
             improved = _best(history, stopping) == epoch
             if _restores(stopping) and improved:
@@ -119,9 +121,7 @@ def evaluation_batch(model: keras.Model) -> int:
     return min(500, max(32, _EVALUATION_VALUES // values))
 
 
-def compile_model(
-    model: keras.Model, config: Config, images: int, weights: ClassWeights | None = None
-) -> tuple[keras.Model, int]:
+def compile_model(model: keras.Model, config: Config, images: int, loss: Any) -> tuple[keras.Model, int]:
     """Build and compile the model that is trained: the given one with augmentation and faster training steps.
 
     The variables of its optimizer are created, so that the values of a checkpoint can be assigned to them.
@@ -130,7 +130,7 @@ def compile_model(
         model: takes pixels in 0..255 and returns logits; its weights are shared with the result.
         config: its training, optimizer, augmentation and seed are used.
         images: number of training images.
-        weights: weight of each class; the loss of an image is multiplied by that of its class.
+        loss: from `objective`.
 
     Returns:
         The compiled model, and the number of images to pass to its `fit` per batch of the input pipeline.
@@ -150,8 +150,8 @@ def compile_model(
         at_once = 1  # Keras allows only 1 on PyTorch, which returns to Python after each batch anyway
     trained.compile(
         optimizer=optimizers.build(config.optimizer, steps * settings.epochs),
-        loss=_training_loss(settings.label_smoothing, weights),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        loss=loss,
+        metrics=objective.metrics(),
         steps_per_execution=at_once,
     )
     trained.optimizer.build(trained.trainable_variables)
@@ -171,36 +171,11 @@ def _shards(config: Config, images: int) -> int:
     return ghosts
 
 
-def _scored(model: keras.Model, images: int) -> keras.Model:
-    """Compile a model with the same weights for validation: no augmentation, label smoothing or class weights."""
+def _scored(model: keras.Model, images: int, loss: Any) -> keras.Model:
+    """Compile a model with the same weights for validation: no augmentation."""
     scored = split_into_shards(keras.Model(model.input, model.output), shard_count(images, evaluation_batch(model)))
-    scored.compile(loss=_cross_entropy(), metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")])
+    scored.compile(loss=loss, metrics=objective.metrics())
     return scored
-
-
-def _cross_entropy() -> keras.losses.Loss:
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-
-def _training_loss(smoothing: float, weights: ClassWeights | None) -> Any:
-    """Return the cross-entropy with label smoothing and class weights.
-
-    Keras has label smoothing for one-hot labels only. Its `class_weight` adds a third array to each batch; here the
-    weights are constants of the loss, which works on all backends and in a `Loop`.
-    """
-    if not smoothing and weights is None:
-        return _cross_entropy()
-
-    def loss(labels: Any, logits: Any) -> Any:
-        labels = keras.ops.cast(keras.ops.reshape(labels, (-1,)), "int32")
-        if smoothing:
-            one_hot = keras.ops.one_hot(labels, logits.shape[-1])
-            losses = keras.losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=smoothing)
-        else:
-            losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-        return losses if weights is None else losses * keras.ops.take(keras.ops.convert_to_tensor(weights), labels)
-
-    return loss
 
 
 def _augmented(model: keras.Model, config: AugmentationConfig, seed: int) -> keras.Model:
@@ -234,9 +209,11 @@ def _train(
     validation = batches(evaluation_batch(scored), splits.validation.images, splits.validation.labels)
     scores = scored.evaluate(**validation, return_dict=True, verbose=0)
     return {
-        "train/loss": float(logs["loss"][0]),
+        "train/loss": float(logs["cross_entropy"][0]),
+        "train/objective": float(logs["loss"][0]),
         "train/accuracy": float(logs["accuracy"][0]),
-        "val/loss": float(scores["loss"]),
+        "val/loss": float(scores["cross_entropy"]),
+        "val/objective": float(scores["loss"]),
         "val/accuracy": float(scores["accuracy"]),
         "train/learning_rate": float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)),
         "train/epoch_seconds": seconds,

@@ -8,6 +8,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+import checks
 import pytest
 from pages import PAGES, ROOT, blocks, text_of
 
@@ -58,6 +59,14 @@ def test_settings_and_files_in_the_text_exist(page: Path, known_settings: set[st
     files = re.findall(r"`((?:cifar_exp|tests|docker|conf)/[\w/.]+\.\w+)`", text)
     shown = {f"conf/{name}" for _, content in page_blocks() for name in re.findall(r"^# conf/(\S+)$", content, re.M)}
     assert [name for name in files if not (ROOT / name).exists() and name not in shown and "NAME" not in name] == []
+
+
+def test_every_metric_that_runs_log_is_defined() -> None:
+    text = (ROOT / "docs" / "tracking.md").read_text()
+    table = text.partition("| metric | definition |\n")[2].partition("\n\n")[0]
+    defined = {name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
+    of_class = {f"test/{score}/<class>" for score in checks.PER_CLASS}
+    assert defined == checks.PER_EPOCH | checks.AT_THE_END | of_class
 
 
 def page_blocks() -> list[tuple[str, str]]:

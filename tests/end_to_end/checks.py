@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 EPOCHS = 2
 PER_EPOCH = {
     "train/loss",
+    "train/objective",
     "train/accuracy",
     "val/loss",
+    "val/objective",
     "val/accuracy",
     "train/learning_rate",
     "train/epoch_seconds",
@@ -30,11 +32,15 @@ PER_EPOCH = {
 }
 AT_THE_END = {
     "test/loss",
+    "test/objective",
     "test/accuracy",
     "test/balanced_accuracy",
     "test/f1_macro",
     "val/best_accuracy",
     "val/best_epoch",
+    "val/temperature",
+    *(f"{split}/{score}" for split in ("val", "test") for score in ("nll", "brier", "ece", "ece_adaptive")),
+    "test/ece_scaled",
     "train/seconds",
     "model/parameters",
 }
@@ -60,11 +66,14 @@ ARTIFACTS = {
     "model/diagram.svg",
     "figures/curves.png",
     "figures/confusion_matrix.png",
+    "figures/calibration.png",
     "figures/predictions.png",
     "figures/samples.png",
     "evaluation/confusion_matrix.json",
     "evaluation/classification_report.json",
+    "evaluation/calibration.json",
     "evaluation/predictions.parquet",
+    "evaluation/predictions_validation.parquet",
     "evaluation/predictions.csv",
     "logs/run.log",
 }
@@ -305,6 +314,13 @@ def evaluation_agrees_with_itself(sweep: Sweep, name: str) -> None:
         assert metrics[f"test/support/{label}"] == matrix[row].sum()
     assert metrics["test/f1_macro"] == report["macro avg"]["f1-score"]
     assert np.isclose(metrics["test/balanced_accuracy"], report["macro avg"]["recall"])
+    validated = pd.read_parquet(sweep.artifact(run, "evaluation/predictions_validation.parquet"))
+    assert list(validated.columns) == list(frame.columns) and len(validated) == sweep.data.sizes["validation"]
+    last = sweep.client.get_metric_history(run.info.run_id, "val/accuracy")[-1].value
+    assert np.isclose(float(np.mean(validated["label"] == validated["predicted"])), last)
+    calibration = json.loads(sweep.artifact(run, "evaluation/calibration.json").read_text())
+    assert calibration["temperature"] == metrics["val/temperature"]
+    assert calibration["test"]["ece"] == metrics["test/ece"] and calibration["validation"]["nll"] == metrics["val/nll"]
     likelihood = probabilities[np.arange(size), frame["label"]].astype(float)
     if likelihood.min() > 1e-30:  # smaller ones are too inaccurate in float32; the loss uses logits
         assert np.isclose(-np.log(likelihood).mean(), metrics["test/loss"], rtol=1e-4)

@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score
 
 from cifar_exp.config.architecture import parse
 from cifar_exp.config.schema import ModelConfig
-from cifar_exp.data.datasets import Split
+from cifar_exp.data.datasets import Split, Splits
 from cifar_exp.evaluation.evaluation import Evaluation, evaluate
 from cifar_exp.training import models
 
@@ -30,7 +30,7 @@ def evaluate_pixels(scale: float, flip: bool = False) -> tuple[Evaluation, npt.N
     kernel[:10] = np.eye(10) * scale * 255
     model.layers[-2].set_weights([kernel, np.zeros(10)])
     return (
-        evaluate(model, models.classifier(model, flip), split, CLASSES),
+        evaluate(model, models.classifier(model, flip), Splits(split, split, split, CLASSES, "random")).test,
         images.reshape(70, -1)[:, :10] * scale,
         split,
     )
@@ -48,7 +48,7 @@ def small() -> Evaluation:
     predicted = np.array([0, 1, 1, 1, 1])
     probabilities = np.full((5, 3), 0.1, np.float32)
     probabilities[np.arange(5), predicted] = 0.8
-    return Evaluation(("cat", "dog", "ox"), labels, probabilities, 0.5)
+    return Evaluation(("cat", "dog", "ox"), labels, probabilities, np.log(probabilities))
 
 
 def test_loss_is_the_mean_cross_entropy_of_the_logits(
@@ -93,7 +93,8 @@ def test_rows_of_the_confusion_matrix_are_true_and_columns_predicted(small: Eval
 
 
 def test_the_confusion_matrix_has_classes_that_do_not_occur() -> None:
-    evaluation = Evaluation(CLASSES, np.array([3], np.uint8), np.eye(10, dtype=np.float32)[[4]], 0.0)
+    predicted = np.eye(10, dtype=np.float32)[[4]]
+    evaluation = Evaluation(CLASSES, np.array([3], np.uint8), predicted, np.log(predicted + 1e-9))
     assert evaluation.confusion_matrix.shape == (10, 10)
     assert evaluation.confusion_matrix[3, 4] == 1
     assert evaluation.confusion_matrix.sum() == 1
@@ -105,7 +106,7 @@ def test_metrics_are_named_by_class_and_right(small: Evaluation) -> None:
         metrics = small.metrics()
     assert metrics == pytest.approx(
         {
-            "test/loss": 0.5,
+            "test/loss": -(3 * np.log(0.8) + 2 * np.log(0.1)) / 5,
             "test/accuracy": 0.6,
             "test/balanced_accuracy": 0.5,
             "test/f1_macro": (2 / 3 + 2 / 3 + 0) / 3,

@@ -39,7 +39,7 @@ def finished(store: Store, folder: Path, name: str, fingerprint: str, status: st
     """Log a run with a model whose weights depend on its fingerprint; return its id."""
     run = Run.start(store, folder, name, {"cifar_exp.fingerprint": fingerprint}, {"name": name})
     keras.utils.set_random_seed(int(fingerprint, 16) % 2**32)
-    package.save(models.classifier(built()), "tensorflow", CLASSES, folder / "model")
+    package.save(models.classifier(built()), "tensorflow", CLASSES, 1.5, folder / "model")
     run.log_model({})
     run.finish(status)
     return run.id

@@ -61,7 +61,7 @@ def log(run: Run, classifier: keras.Model, pause: float = 0) -> None:
         run.write(name, content)
     run.upload("figures")
     run.log_datasets("digits", "scikit-learn load_digits", {"training": IMAGES, "test": IMAGES})
-    package.save(classifier, keras.backend.backend(), ("a", "b", "c"), run.folder / MODEL)
+    package.save(classifier, keras.backend.backend(), ("a", "b", "c"), 1.5, run.folder / MODEL)
     run.log_model({"cifar_exp.fingerprint": "f"})
     run.set_tags({"cifar_exp.outcome": "completed"})
 

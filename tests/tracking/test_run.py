@@ -192,7 +192,7 @@ def test_a_logged_model_belongs_to_its_run_and_can_be_loaded(store: Store, tmp_p
     classifier = models.classifier(models.build(ModelConfig("m", layers, {}), (32, 32, 3))[0])
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8)
     with start(store, tmp_path) as run:
-        package.save(classifier, keras.backend.backend(), ("a", "b", "c"), tmp_path / "model")
+        package.save(classifier, keras.backend.backend(), ("a", "b", "c"), 1.5, tmp_path / "model")
         run.log_model({"cifar_exp.fingerprint": "f"})
     (output,) = remembered(run).outputs.model_outputs
     logged = store.client.get_logged_model(output.model_id)

@@ -16,7 +16,7 @@ from cifar_exp.data import datasets
 from cifar_exp.data.datasets import Splits
 from cifar_exp.errors import Diverged
 from cifar_exp.training import fit as fitting
-from cifar_exp.training import models
+from cifar_exp.training import models, objective
 
 Compose = Callable[..., Config]
 
@@ -57,11 +57,12 @@ def test_smoothed_labels_are_learned_and_validation_is_by_the_labels() -> None:
         assert trained.history["val/loss"][0] == pytest.approx(loss, rel=1e-5)
 
 
-def test_smoothing_spreads_a_share_of_each_label_over_all_classes() -> None:
+def test_smoothing_spreads_a_share_of_each_label_over_all_classes(compose: Compose) -> None:
     logits = np.array([[2.0, 1.0, *[0.0] * 8]], np.float32)
     log_p = logits[0] - np.log(np.exp(logits[0]).sum())
     wanted = -((0.8 + 0.02) * log_p[1] + 0.02 * np.delete(log_p, 1).sum())
-    loss = fitting._training_loss(0.2, None)(np.array([1], np.uint8), logits)
+    config = compose("data=digits", "training.label_smoothing=0.2")
+    loss = objective.loss(config, datasets.load(config.data))(np.array([1], np.uint8), logits)
     assert float(keras.ops.mean(loss)) == pytest.approx(wanted, rel=1e-5)
 
 
@@ -256,4 +257,5 @@ def test_of_large_images_fewer_are_in_memory_at_once(
     config = compose("data=digits", "model=dense", layers, "training.deterministic=true")
     model, _ = models.build(config.model, shape)
     assert fitting.evaluation_batch(model) == scored
-    assert fitting.compile_model(model, config, images=50_000)[1] == fed
+    loss = objective.loss(config, datasets.load(config.data))
+    assert fitting.compile_model(model, config, 50_000, loss)[1] == fed

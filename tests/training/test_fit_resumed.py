@@ -42,6 +42,15 @@ STATEFUL = {
         "training.early_stopping.monitor=val/accuracy",
         "training.early_stopping.patience=2",
     ),
+    "accumulated gradients, muon, plateau": (
+        "model.layers=[Flatten,{Dense:{units:12}},{Dense:{units:10}}]",
+        "optimizer=muon",
+        "optimizer.gradient_accumulation_steps=3",
+        "optimizer.no_weight_decay=[bias]",
+        "optimizer/schedule=plateau",
+        "optimizer.schedule.patience=1",
+        "optimizer.learning_rate=0.3",
+    ),
     "half precision and its loss scale": ("training.precision=mixed_float16", "optimizer=nadam"),
 }
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from trained import go_on
 
-from cifar_exp.config.schema import OPTIMIZER_ARGUMENTS, Config
-from cifar_exp.training import optimizers, runtime
+from cifar_exp.config import memory
+from cifar_exp.config.schema import OPTIMIZER_ARGUMENTS, OPTIONAL_ARGUMENTS, Config
+from cifar_exp.training import optimizers, runtime, schedules
 
 Compose = Callable[..., Config]
 
@@ -27,6 +28,11 @@ KERAS_CLASSES = {
     "adagrad": keras.optimizers.Adagrad,
     "adadelta": keras.optimizers.Adadelta,
     "adamax": keras.optimizers.Adamax,
+    "adafactor": keras.optimizers.Adafactor,
+    "ftrl": keras.optimizers.Ftrl,
+    "lamb": keras.optimizers.Lamb,
+    "lion": keras.optimizers.Lion,
+    "muon": keras.optimizers.Muon,
 }
 
 
@@ -95,7 +101,7 @@ def test_adam_is_computed_in_one_operation_unless_it_is_amsgrad(compose: Compose
 def test_defaults_in_conf_are_those_of_the_constructor(compose: Compose, name: str) -> None:
     config = compose(f"optimizer={name}").optimizer
     parameters = inspect.signature(KERAS_CLASSES[name].__init__).parameters
-    for argument in OPTIMIZER_ARGUMENTS[name] | {"learning_rate", "weight_decay", "clipnorm"}:
+    for argument in OPTIMIZER_ARGUMENTS[name] | OPTIONAL_ARGUMENTS - {"no_weight_decay"}:
         assert getattr(config, argument) == parameters[argument].default, argument
 
 
@@ -114,11 +120,28 @@ def test_defaults_in_conf_are_those_of_the_constructor(compose: Compose, name: s
         ("adagrad", "initial_accumulator_value", 0.3),
         ("adadelta", "epsilon", 0.001),
         ("adamax", "beta_1", 0.7),
+        ("adafactor", "relative_step", False),
+        ("ftrl", "l1_regularization_strength", 0.1),
+        ("lion", "beta_2", 0.9),
+        ("muon", "ns_steps", 3),
+        ("sgd", "clipvalue", 0.1),
+        ("adam", "global_clipnorm", 2.0),
+        ("sgd", "gradient_accumulation_steps", 4),
     ],
 )
 def test_an_argument_reaches_keras(compose: Compose, name: str, argument: str, value: Any) -> None:
     config = compose(f"optimizer={name}", f"optimizer.{argument}={str(value).lower()}").optimizer
     assert optimizers.build(config, steps=10).get_config()[argument] == value
+
+
+@pytest.mark.parametrize("name", KERAS_CLASSES)
+def test_memory_is_counted_for_the_values_that_an_optimizer_keeps(compose: Compose, name: str) -> None:
+    for accumulation in ("null", "2"):
+        config = compose(f"optimizer={name}", f"optimizer.gradient_accumulation_steps={accumulation}").optimizer
+        optimizer = optimizers.build(config, steps=10)
+        optimizer.build([keras.Variable(np.zeros((50, 40), "float32"))])
+        kept = sum(math.prod(variable.shape) for variable in optimizer.variables) / 2000
+        assert memory._slots(config) <= kept < memory._slots(config) + (1.1 if name == "adafactor" else 0.1)
 
 
 @pytest.mark.parametrize("name", KERAS_CLASSES)
@@ -219,3 +242,79 @@ def test_one_cycle_does_not_fall_below_its_final_share_after_the_last_step(compo
     optimizer = optimizers.build(config, steps=10)
     optimizer.iterations.assign(10)  # as after the last batch, when the epoch's learning rate is logged
     assert float(keras.ops.convert_to_numpy(optimizer.learning_rate)) == pytest.approx(0.005)
+
+
+def test_step_is_multiplied_after_each_milestone(compose: Compose) -> None:
+    found = rates(compose, 100, "optimizer/schedule=step", "optimizer.learning_rate=0.4")
+    assert found == pytest.approx([0.4] * 50 + [0.04] * 25 + [0.004] * 25)
+
+
+def test_exponential_falls_by_the_same_share_in_every_step(compose: Compose) -> None:
+    overrides = ["optimizer/schedule=exponential", "optimizer.schedule.final=0.25", "optimizer.learning_rate=0.4"]
+    assert rates(compose, 50, *overrides) == pytest.approx([0.4 * 0.25 ** (step / 50) for step in range(50)], rel=1e-5)
+
+
+def test_polynomial_falls_with_its_power(compose: Compose) -> None:
+    overrides = ["optimizer/schedule=polynomial", "optimizer.schedule.power=2", "optimizer.schedule.final=0.1"]
+    expected = [0.01 * (0.9 * (1 - step / 40) ** 2 + 0.1) for step in range(40)]
+    assert rates(compose, 40, *overrides) == pytest.approx(expected, rel=1e-4)
+
+
+def test_cosine_restarts_at_the_full_rate_and_stays_low_after_the_last_step(compose: Compose) -> None:
+    found = rates(compose, 40, "optimizer/schedule=cosine_restarts", "optimizer.learning_rate=0.4")
+    cosine = [0.2 * (1 + math.cos(math.pi * step / 20)) for step in range(20)]
+    assert found == pytest.approx(cosine * 2, abs=1e-6)
+    optimizer = optimizers.build(compose("optimizer=sgd", "optimizer/schedule=cosine_restarts").optimizer, 40)
+    optimizer.iterations.assign(40)
+    assert float(keras.ops.convert_to_numpy(optimizer.learning_rate)) < 0.001
+
+
+@pytest.mark.parametrize("schedule", ["constant", "step", "exponential", "polynomial", "inverse_time"])
+def test_a_warm_up_precedes_any_schedule(compose: Compose, schedule: str) -> None:
+    overrides = [f"optimizer/schedule={schedule}", "optimizer.learning_rate=0.4"]
+    warm = rates(compose, 100, *overrides, "optimizer.schedule.warmup=0.2")
+    assert warm[:20] == pytest.approx([0.4 * step / 20 for step in range(20)], abs=1e-6)
+    assert warm[20:] == pytest.approx(rates(compose, 80, *overrides), rel=1e-5)
+
+
+def test_a_schedule_counts_batches_where_several_make_one_update(compose: Compose) -> None:
+    overrides = ("optimizer=sgd", "optimizer/schedule=polynomial", "optimizer.gradient_accumulation_steps=4")
+    optimizer = optimizers.build(compose(*overrides).optimizer, steps=40)
+    weight = keras.Variable(np.zeros(2, "float32"))
+    optimizer.build([weight])
+    for _ in range(36):
+        optimizer.apply([keras.ops.ones(2)], [weight])
+    assert float(keras.ops.convert_to_numpy(optimizer.learning_rate)) == pytest.approx(0.01 * (1 - 36 / 40))
+    assert weight.numpy() == pytest.approx([-sum(0.01 * (1 - batch / 40) for batch in range(3, 36, 4))] * 2, rel=1e-5)
+
+
+def test_weights_that_are_left_out_do_not_decay(compose: Compose) -> None:
+    overrides = ("optimizer=sgd", "optimizer.weight_decay=0.5", "optimizer.no_weight_decay=[bias]")
+    optimizer = optimizers.build(compose(*overrides).optimizer, steps=1)
+    dense = keras.layers.Dense(2, bias_initializer="ones", kernel_initializer="ones")
+    dense.build((None, 3))
+    optimizer.build(dense.trainable_variables)
+    optimizer.apply([keras.ops.zeros_like(one) for one in dense.trainable_variables], dense.trainable_variables)
+    assert (dense.kernel.numpy() < 1).all() and (dense.bias.numpy() == 1).all()
+
+
+@pytest.mark.parametrize("patience", [1, 2, 3])
+def test_on_a_plateau_the_rate_falls_as_with_the_callback_of_keras(compose: Compose, patience: int) -> None:
+    losses = [3.0, 2.0, 2.00001, 2.5, 1.5, 1.6, 1.49995, 1.7, 1.8, 1.0, 1.1, 1.2, 1.3, 1.4, 0.9]
+    overrides = ("optimizer=sgd", "optimizer/schedule=plateau", f"optimizer.schedule.patience={patience}")
+    config = compose(*overrides, "optimizer.schedule.factor=0.5").optimizer
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(config.learning_rate), "mse")
+    callback = keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=patience)
+    callback.set_model(model)
+    callback.on_train_begin()
+    for epoch, loss in enumerate(losses):
+        expected = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+        assert schedules.on_plateau(config, losses[:epoch]) == pytest.approx(expected)
+        callback.on_epoch_end(epoch, {"val_loss": loss})
+
+
+def test_a_training_on_a_plateau_logs_its_lower_rates() -> None:
+    overrides = ("optimizer/schedule=plateau", "optimizer.schedule.patience=1", "optimizer.learning_rate=30")
+    history = go_on((*overrides, "training.epochs=6")).history
+    assert history["train/learning_rate"][0] == 30 and history["train/learning_rate"][-1] < 30

@@ -18,10 +18,10 @@ from cifar_exp.training.checkpoint import Checkpoints
 from cifar_exp.training.fit import History
 
 NAMES = [
-    "train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/learning_rate", "train/epoch_seconds",
-    "train/images_per_second",
+    "train/loss", "train/objective", "train/accuracy", "val/loss", "val/objective", "val/accuracy",
+    "train/learning_rate", "train/epoch_seconds", "train/images_per_second",
 ]  # fmt: skip
-MEASURED = NAMES[:5]  # what does not depend on the machine
+MEASURED = NAMES[:7]  # what does not depend on the machine
 # 200 images in 7 batches of at most 32; a model of one dense layer behind dropout.
 SMALL = (
     "data=digits",
