@@ -1,4 +1,4 @@
-"""Predictions and their scores, by the names under which runs log them. They need no Keras."""
+"""Predictions of a model and their scores, by the names under which runs log them. They need no Keras."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pandas as pd
 from sklearn import metrics
 
 from cifar_exp.data.datasets import Labels
+from cifar_exp.evaluation import calibration
 
 # logged name -> key of scikit-learn's report
 _OF_CLASS = {"recall": "recall", "precision": "precision", "f1": "f1-score", "support": "support"}
@@ -21,19 +22,19 @@ _OF_CLASS = {"recall": "recall", "precision": "precision", "f1": "f1-score", "su
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions for N images of C classes, and the scores computed from them.
+    """Predictions of a model for N images of C classes, and the scores computed from them.
 
     Attributes:
         classes: C class names in the order of the labels.
         labels: true classes, (N,) uint8 or uint16.
         probabilities: predicted class probabilities, (N, C) float32.
-        log_probabilities: their natural logarithms, (N, C); finite where a probability underflows to 0.
+        log_probabilities: their natural logarithms, (N, C) float32; finite where a probability underflows to 0.
     """
 
     classes: tuple[str, ...]
     labels: Labels
     probabilities: npt.NDArray[np.float32]
-    log_probabilities: npt.NDArray[np.floating[Any]]
+    log_probabilities: npt.NDArray[np.float32]
 
     @cached_property
     def loss(self) -> float:
@@ -46,11 +47,6 @@ class Evaluation:
         predicted: Labels = self.probabilities.argmax(axis=1).astype(self.labels.dtype)
         return predicted
 
-    @property
-    def accuracy(self) -> float:
-        """Share of the images that are classified correctly."""
-        return float(np.mean(self.predicted == self.labels))
-
     @cached_property
     def confusion_matrix(self) -> npt.NDArray[np.int64]:
         """Counts (C, C): rows true, columns predicted."""
@@ -61,7 +57,7 @@ class Evaluation:
 
     @cached_property
     def balanced_accuracy(self) -> float:
-        """Mean recall of the classes that have images (`sklearn.metrics.balanced_accuracy_score`)."""
+        """Mean recall of the classes that have test images (`sklearn.metrics.balanced_accuracy_score`)."""
         with warnings.catch_warnings():  # scikit-learn warns of a predicted class that no image has
             warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
             return float(metrics.balanced_accuracy_score(self.labels, self.predicted))
@@ -79,6 +75,11 @@ class Evaluation:
         )
         return report
 
+    @cached_property
+    def calibration(self) -> dict[str, float]:
+        """Scores of the probabilities by name; see `calibration.scores`."""
+        return calibration.scores(self.labels, self.probabilities, self.log_probabilities)
+
     def metrics(self) -> dict[str, float]:
         """Test metrics by logged name: loss, accuracy, balanced accuracy, macro F1, and those of each class.
 
@@ -86,7 +87,7 @@ class Evaluation:
         """
         scores = {
             "test/loss": self.loss,
-            "test/accuracy": self.accuracy,
+            "test/accuracy": float(np.mean(self.predicted == self.labels)),
             "test/balanced_accuracy": self.balanced_accuracy,
             "test/f1_macro": float(self.report["macro avg"]["f1-score"]),
         }
@@ -115,3 +116,50 @@ class Evaluation:
 def metric_name(class_name: str) -> str:
     """Replace each character that MLflow does not allow in the name of a metric, or that splits it, by `_`."""
     return re.sub(r"[^\w.\- ]", "_", class_name)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Evaluation of a trained model on the test images and on the validation images.
+
+    Attributes:
+        test: on the test images.
+        validation: on the validation images; the same object if these are the test images.
+    """
+
+    test: Evaluation
+    validation: Evaluation
+
+    @cached_property
+    def temperature(self) -> float:
+        """Temperature that calibrates the probabilities, fitted on the validation images."""
+        return calibration.fit_temperature(self.validation.labels, self.validation.log_probabilities)
+
+    @cached_property
+    def scaled(self) -> npt.NDArray[np.float64] | None:
+        """Test probabilities after temperature scaling, (N, C); None if it was fitted on the same images."""
+        if self.validation is self.test:
+            return None
+        scaled: npt.NDArray[np.float64] = np.exp(calibration.scale(self.test.log_probabilities, self.temperature))
+        return scaled
+
+    def metrics(self) -> dict[str, float]:
+        """Final metrics by logged name: those of the test, and the calibration on both splits."""
+        metrics = self.test.metrics() | {"val/temperature": self.temperature}
+        for split, evaluation in (("val", self.validation), ("test", self.test)):
+            metrics |= {f"{split}/{name}": value for name, value in evaluation.calibration.items()}
+        if self.scaled is not None:
+            metrics["test/ece_scaled"] = calibration.reliability(self.test.labels, self.scaled).error
+        return metrics
+
+    def calibration(self) -> dict[str, Any]:
+        """What is known of the calibration, for JSON: temperature, and by split its scores, bins and coverage."""
+        content: dict[str, Any] = {"temperature": self.temperature}
+        for split, evaluation in (("validation", self.validation), ("test", self.test)):
+            bins = calibration.reliability(evaluation.labels, evaluation.probabilities)
+            content[split] = {
+                **evaluation.calibration,
+                "bins": bins.rows(),
+                "accuracy_at_coverage": calibration.accuracy_at_coverage(evaluation.labels, evaluation.probabilities),
+            }
+        return content

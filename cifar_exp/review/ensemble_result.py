@@ -76,8 +76,9 @@ class Ensemble:
     def sentences(self) -> list[str]:
         """What it is, what it gains, and how its members differ."""
         images = len(self.test.labels)
-        low, high = wilson(round(self.test.accuracy * images), images)
-        accuracy = f"{self.test.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}, {images:,} images)"
+        correct = int((self.test.predicted == self.test.labels).sum())
+        low, high = wilson(correct, images)
+        accuracy = f"{correct / images:.4f} (95 % interval {low:.4f} to {high:.4f}, {images:,} images)"
         told = [f"Ensemble: test accuracy {accuracy}, loss {self.test.loss:.4f}; {self.how}."]
         if self.remark:
             told.append(f"Its members are taken as given, with equal weights: {self.remark}.")
@@ -151,4 +152,4 @@ def _evaluation(
 
     logarithms = ensemble.log_mean([ensemble_members.probabilities(frame) for frame in frames], weights, mean)
     labels: Any = frames[0]["label"].to_numpy()
-    return Evaluation(classes, labels, np.exp(logarithms).astype(np.float32), logarithms)
+    return Evaluation(classes, labels, np.exp(logarithms).astype(np.float32), logarithms.astype(np.float32))

@@ -22,6 +22,7 @@ from cifar_exp.training import outcome
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+    from cifar_exp.evaluation.scores import Results
     from cifar_exp.review.ensemble_result import Ensemble
 
 _SETTINGS = "data."  # parameters that an ensemble has in common with its members, if they agree
@@ -141,10 +142,21 @@ def _datasets(runs: list[Run]) -> dict[str, dict[str, str]]:
     }
 
 
+def _results(made: Ensemble) -> Results | None:
+    """Test and validation together; None if the members do not share their validation images."""
+    from cifar_exp.evaluation.scores import Results
+
+    return Results(made.test, made.validation) if made.validation else None
+
+
 def _metrics(made: Ensemble) -> dict[str, float]:
-    metrics = made.test.metrics()
-    if made.validation:
-        metrics |= {"val/accuracy": made.validation.accuracy, "val/loss": made.validation.loss}
+    if results := _results(made):
+        metrics = results.metrics() | {
+            "val/accuracy": float((results.validation.predicted == results.validation.labels).mean()),
+            "val/loss": results.validation.loss,
+        }
+    else:
+        metrics = made.test.metrics() | {f"test/{name}": value for name, value in made.test.calibration.items()}
     parameters = [member.run.data.metrics.get("model/parameters") for member in made.members]
     if all(one is not None for one in parameters):
         metrics["model/parameters"] = float(sum(one for one in parameters if one is not None))
@@ -157,10 +169,10 @@ def _metrics(made: Ensemble) -> dict[str, float]:
 
 
 def _write(logged: LoggedRun, made: Ensemble, name: str) -> None:
-    from cifar_exp.evaluation import image_grids, plots, style
+    from cifar_exp.evaluation import calibration_plot, image_grids, plots, style
     from cifar_exp.review import paired
 
-    result, first = made.test, made.candidates[0]
+    result, first, where = made.test, made.candidates[0], f"{name}: test images"
     matrix = {"classes": list(result.classes), "matrix": result.confusion_matrix.tolist()}
     logged.write("evaluation/confusion_matrix.json", json.dumps(matrix))
     logged.write("evaluation/classification_report.json", json.dumps(result.report, indent=2))
@@ -170,9 +182,12 @@ def _write(logged: LoggedRun, made: Ensemble, name: str) -> None:
     if made.validation and first.validation is not None:
         validation = made.validation.predictions().assign(index=first.validation["index"].to_numpy())
         logged.write(paired.VALIDATION_PREDICTIONS, validation.to_parquet(index=False))
-    drawings = {
-        "confusion_matrix": plots.confusion_matrix(result.confusion_matrix, result.classes, f"{name}: test images")
-    }
+    drawings = {"confusion_matrix": plots.confusion_matrix(result.confusion_matrix, result.classes, where)}
+    if results := _results(made):
+        logged.write("evaluation/calibration.json", json.dumps(results.calibration(), indent=2))
+        drawings["calibration"] = calibration_plot.calibration(
+            result.labels, result.probabilities, results.scaled, results.temperature, where
+        )
     images, _ = run_results.shared_test_images([run_record.from_run(member.run) for member in made.members])
     if images is not None:
         drawings["predictions"] = image_grids.predictions(images, result.labels, result.probabilities, result.classes)

@@ -167,11 +167,12 @@ def probabilities(
         UserError: if the weights cannot be read, or do not fit the network that the run's config describes.
     """
     if classifier.recipe:
-        return ensemble_model.probabilities(store, classifier.model_id, classifier.recipe, images)
-    with tempfile.TemporaryDirectory() as folder:
-        file = fetch.keras_file(store, classifier.model_id, Path(folder))
-        where = f"model {classifier.model_id} of {store.uri}"
-        predicted = predict.probabilities(classifier.config, file, where, images)
+        predicted = ensemble_model.probabilities(store, classifier.model_id, classifier.recipe, images)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            file = fetch.keras_file(store, classifier.model_id, Path(folder))
+            where = f"model {classifier.model_id} of {store.uri}"
+            predicted = predict.probabilities(classifier.config, file, where, images)
     if temperature == 1.0:
         return predicted
     return np.exp(calibration.scale(calibration.logarithms(predicted), temperature)).astype(np.float32)

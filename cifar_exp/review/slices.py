@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cifar_exp.data.datasets import Images, Splits
+from cifar_exp.data.datasets import Splits
+from cifar_exp.data.mapped import StoredImages
 from cifar_exp.errors import UserError
 from cifar_exp.review.comparison import Comparison
 from cifar_exp.review.intervals import wilson
@@ -125,7 +126,7 @@ def columns_of(predictions: pd.DataFrame, classes: Sequence[str], splits: Splits
     return {name: values for name, values in columns.items() if 1 < len(np.unique(values)) <= _MOST_VALUES}
 
 
-def light(images: Images) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def light(images: StoredImages) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Brightness and contrast of images: mean and standard deviation of the luma of their pixels, (N,), in 0..1.
 
     Args:
