@@ -57,15 +57,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _splits(store: Store, run: Run, overrides: Sequence[str]) -> Splits | None:
-    """The data set of a run; None if it is not on this machine, as is said, or if the run has no config."""
+    """The data set of a run, or of an ensemble's first member; None if it is not on this machine, as is said."""
     from cifar_exp import console
     from cifar_exp.data import datasets
     from cifar_exp.errors import UserError
     from cifar_exp.experiment import reproduce
-    from cifar_exp.review import paired
+    from cifar_exp.review import ensemble_run, paired
 
     try:
-        splits = datasets.load(reproduce.read(store, run.info.run_id, overrides).config.data)
+        run_id = next(iter(ensemble_run.members(run)), run.info.run_id)
+        splits = datasets.load(reproduce.read(store, run_id, overrides).config.data)
         digest = paired.test_digest(run)
         if digest and splits.test.sha256[: len(digest)] != digest:
             raise UserError(f"the test images here are not those of the run, SHA-256 {digest[:12]}...")

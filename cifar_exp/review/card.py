@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cifar_exp.errors import UserError
-from cifar_exp.review import ensemble_model, run_record, slices, tables, verdicts
+from cifar_exp.review import ensemble_model, ensemble_run, run_record, slices, tables, verdicts
 from cifar_exp.review.comparison import IGNORED_PREFIXES
 from cifar_exp.review.intervals import wilson
 from cifar_exp.tracking import fetch
@@ -138,8 +138,7 @@ def _data(run: Run) -> Section | None:
 def _recipe(run: Run, defaults: Mapping[str, Any]) -> Section:
     params = run.data.params
     if run.data.tags.get("cifar_exp.kind") == ensemble_model.KIND:
-        weights = _json(run.data.tags.get("cifar_exp.ensemble"))
-        rows = tuple((str(member), str(weight)) for member, weight in weights.items())
+        rows = tuple((str(member), str(weight)) for member, weight in ensemble_run.members(run).items())
         how = f"An ensemble: mean of the {params.get('ensemble.mean', '')} of its members."
         return Section("Recipe", (how,), Table(("member", "weight"), rows))
     differing = [

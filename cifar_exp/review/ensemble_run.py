@@ -17,6 +17,7 @@ from cifar_exp.tracking import environment, fingerprint
 from cifar_exp.tracking.delivery import MODEL
 from cifar_exp.tracking.run import Run as LoggedRun
 from cifar_exp.tracking.store import Store
+from cifar_exp.tracking.untrusted import parse_json
 from cifar_exp.training import outcome
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from cifar_exp.evaluation.scores import Results
     from cifar_exp.review.ensemble_result import Ensemble
 
+_MEMBERS_TAG = "cifar_exp.ensemble"  # JSON: run id -> weight
 _SETTINGS = "data."  # parameters that an ensemble has in common with its members, if they agree
 
 
@@ -32,6 +34,15 @@ def find(store: Store, made: Ensemble) -> Run | None:
     """Find the finished run of the same ensemble, if it was logged before."""
     condition = f"tags.`{fingerprint.TAG}` = '{_fingerprint(made)}' AND attributes.status = 'FINISHED'"
     return next(iter(query.search(store, condition)), None)
+
+
+def members(run: Run) -> dict[str, int]:
+    """Run id -> weight of each member of a logged ensemble; empty for any other run."""
+    try:
+        weights = parse_json(run.data.tags.get(_MEMBERS_TAG) or "{}")
+    except ValueError:  # whoever logs can write anything there
+        return {}
+    return weights if isinstance(weights, dict) else {}
 
 
 def log(store: Store, made: Ensemble, folder: Path, name: str) -> str | None:
@@ -80,7 +91,7 @@ def _tags(made: Ensemble) -> dict[str, str]:
     tags = {
         fingerprint.TAG: _fingerprint(made),
         "cifar_exp.kind": ensemble_model.KIND,
-        "cifar_exp.ensemble": json.dumps({member.run.info.run_id: weight for member, weight in _weighted(made)}),
+        _MEMBERS_TAG: json.dumps({member.run.info.run_id: weight for member, weight in _weighted(made)}),
         "cifar_exp.command": _command(made),
         "cifar_exp.outcome": "running",
         "review.state": "unreviewed",
