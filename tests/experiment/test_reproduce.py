@@ -13,7 +13,8 @@ import yaml
 from cifar_exp.config.schema import Config
 from cifar_exp.errors import UserError
 from cifar_exp.experiment import reproduce
-from cifar_exp.experiment.experiment import Job, _composable, run
+from cifar_exp.experiment.artifacts import _composable
+from cifar_exp.experiment.experiment import Job, run
 from cifar_exp.experiment.reproduce import Logged
 from cifar_exp.tracking.store import Store
 
