@@ -25,7 +25,6 @@ METRICS = (
     "val/loss",
     "train/seconds",
 )
-_MANY_TESTS = 10  # from here on, a note warns of false positives
 _SHORT_HASH = 12  # characters of a commit or digest that are shown
 
 # Columns that are shown if they differ between the runs.
@@ -100,7 +99,8 @@ def with_paired_tests(comparison: Comparison, tests: Sequence[Paired | None]) ->
         tests: one per row; `None` where there is no test.
 
     Returns:
-        The comparison with the columns difference, low, high and p_value, and a sentence per test in the notes.
+        The comparison with the columns difference, low, high, p_value and, of several tests, p_holm, the p-value
+        corrected for their number; and a sentence per test in the notes.
     """
     frame = comparison.frame.copy()
     position = list(frame.columns).index("test/accuracy") + 1
@@ -110,12 +110,16 @@ def with_paired_tests(comparison: Comparison, tests: Sequence[Paired | None]) ->
         "high": [test.interval[1] if test else None for test in tests],
         "p_value": [test.p_value if test else None for test in tests],
     }
+    if any(test and test.corrected is not None for test in tests):
+        columns["p_holm"] = [test.corrected if test else None for test in tests]
     for offset, (name, values) in enumerate(columns.items()):
         frame.insert(position + offset, name, values)
         frame[name] = frame[name].astype(float)
     sentences = [test.words for test in tests if test]
-    if len(sentences) >= _MANY_TESTS:
-        sentences.append(f"Of {len(sentences)} such tests, about one in 20 finds a difference by chance alone.")
+    if "p_holm" in columns:
+        sentences.append(
+            "p_holm: the p-value corrected for the number of these pairs (Holm); low and high are of each pair alone."
+        )
     return Comparison(frame, comparison.differing, (*comparison.notes, *sentences))
 
 

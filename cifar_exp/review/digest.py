@@ -14,7 +14,7 @@ FACTS = tuple(
     f"cifar_exp.{name}"
     for name in (
         *("outcome", "warning", "git_commit", "git_dirty", "kind", "fingerprint", "overrides", "sweep", "job"),
-        *("backend", "device", "start_from"),
+        *("backend", "device", "start_from", "ensemble", "command"),
     )
 )
 

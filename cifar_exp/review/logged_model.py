@@ -23,7 +23,7 @@ from cifar_exp.data.schema import FILES
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation import calibration, predict
 from cifar_exp.experiment import reproduce
-from cifar_exp.review import promotion_records
+from cifar_exp.review import ensemble_model, promotion_records
 from cifar_exp.tracking import fetch
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
@@ -44,8 +44,9 @@ class Classifier:
         name: description for the user.
         run_id: of the run that logged the model.
         model_id: MLflow's id of the logged model.
-        config: of that run.
+        config: of that run; of an ensemble, that of its first member.
         classes: class names in the order of the probabilities.
+        recipe: of an ensemble.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Classifier:
     model_id: str
     config: Config
     classes: tuple[str, ...]
+    recipe: ensemble_model.Recipe | None = None
 
 
 def from_run(store: Store, run: Run) -> Classifier:
@@ -63,7 +65,7 @@ def from_run(store: Store, run: Run) -> Classifier:
     """
     if not run.outputs or not run.outputs.model_outputs:
         raise UserError(f"run {run.info.run_id} ({run.info.status}) logged no model")
-    return _classifier(store, run.outputs.model_outputs[-1].model_id, run.info.run_id, "")
+    return _classifier(store, run.outputs.model_outputs[-1].model_id, run, "")
 
 
 def from_uri(store: Store, uri: str) -> Classifier:
@@ -103,12 +105,18 @@ def from_uri(store: Store, uri: str) -> Classifier:
 def _from_model_id(store: Store, model_id: str, prefix: str) -> Classifier:
     with store.connected() as client:
         run_id = client.get_logged_model(model_id).source_run_id
-    if not run_id:
-        raise UserError(f"model {model_id} was not logged by a run, so there is no config to build it from")
-    return _classifier(store, model_id, run_id, prefix)
+        if not run_id:
+            raise UserError(f"model {model_id} was not logged by a run, so there is no config to build it from")
+        run = client.get_run(run_id)
+    return _classifier(store, model_id, run, prefix)
 
 
-def _classifier(store: Store, model_id: str, run_id: str, prefix: str) -> Classifier:
+def _classifier(store: Store, model_id: str, run: Run, prefix: str) -> Classifier:
+    run_id = run.info.run_id
+    if run.data.tags.get("cifar_exp.kind") == ensemble_model.KIND:
+        recipe, config = ensemble_model.read(store, model_id)
+        name = f"{prefix}run {run.info.run_name} ({run_id})"
+        return Classifier(name, run_id, model_id, config, recipe.classes, recipe)
     logged = reproduce.read(store, run_id)
     classes = _class_names(store, run_id, logged.config)
     return Classifier(f"{prefix}run {logged.name} ({run_id})", run_id, model_id, logged.config, classes)
@@ -158,10 +166,13 @@ def probabilities(
     Raises:
         UserError: if the weights cannot be read, or do not fit the network that the run's config describes.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        file = fetch.keras_file(store, classifier.model_id, Path(folder))
-        where = f"model {classifier.model_id} of {store.uri}"
-        predicted = predict.probabilities(classifier.config, file, where, images)
+    if classifier.recipe:
+        predicted = ensemble_model.probabilities(store, classifier.model_id, classifier.recipe, images)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            file = fetch.keras_file(store, classifier.model_id, Path(folder))
+            where = f"model {classifier.model_id} of {store.uri}"
+            predicted = predict.probabilities(classifier.config, file, where, images)
     if temperature == 1.0:
         return predicted
     return np.exp(calibration.scale(calibration.logarithms(predicted), temperature)).astype(np.float32)

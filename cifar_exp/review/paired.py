@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from cifar_exp.errors import UserError, reason
+from cifar_exp.review.multiple import holm
 from cifar_exp.tracking import fetch
 from cifar_exp.tracking.store import Store
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import Run
 
-PREDICTIONS = "evaluation/predictions.parquet"
+PREDICTIONS = "evaluation/predictions.parquet"  # of the test images
+VALIDATION_PREDICTIONS = "evaluation/predictions_validation.parquet"
 MAX_BYTES, _MAX_VALUES = 1 << 28, 50_000_000  # of a file that is read: a million images of 40 classes
 SIGNIFICANCE_LEVEL = 0.05  # a difference with a smaller p-value is significant
 CONFIDENCE = 0.95
@@ -45,6 +47,9 @@ class Paired:
             if the test is significant.
         p_value: of the exact McNemar test: the probability of a split of `only_a` and `only_b` at least as uneven if
             both runs were equally accurate.
+        pairs: number of pairs that were tested together.
+        corrected: the p-value corrected for `pairs` (Holm); `None` if this pair alone was tested. The interval is that
+            of this pair alone.
     """
 
     a: str
@@ -55,25 +60,29 @@ class Paired:
     difference: float
     interval: tuple[float, float]
     p_value: float
+    pairs: int = 1
+    corrected: float | None = None
 
     @property
     def significant(self) -> bool:
-        """Whether the p-value is below 0.05."""
-        return self.p_value < SIGNIFICANCE_LEVEL
+        """Whether the p-value, corrected if several pairs were tested, is below 0.05."""
+        return (self.p_value if self.corrected is None else self.corrected) < SIGNIFICANCE_LEVEL
 
     @property
     def words(self) -> str:
         """The comparison as a sentence."""
         if not self.only_a + self.only_b:
             return f"{self.b} and {self.a} classify the same images correctly ({self.images:,} images)."
-        p = f"p = {self.p_value:.4f}" if self.p_value >= SMALLEST_P else f"p < {SMALLEST_P}"
+        p = _p_in_words(self.p_value)
+        if self.corrected is not None:
+            p += f", corrected for {self.pairs:,} pairs (Holm) {_p_in_words(self.corrected)}"
         test = f"McNemar {p}, {self.images:,} images"
         low, high = self.interval if self.difference >= 0 else (-self.interval[1], -self.interval[0])
-        interval = f"{low:.4f} to {high:.4f}"
+        interval = f"{low:.4f} to {high:.4f}" + (" for this pair alone" if self.corrected is not None else "")
         if self.only_a == self.only_b:
             return f"{self.b} is as accurate as {self.a} (95 % interval of the difference {interval}; {test})."
         better_or_worse = "better" if self.difference > 0 else "worse"
-        chance = "larger" if self.significant else "no larger"
+        chance = "larger" if self.significant else "not shown to be larger"
         return (
             f"{self.b} is {better_or_worse} than {self.a} by {abs(self.difference):.4f} (95 % interval {interval}), "
             f"{chance} than chance would make it ({test})."
@@ -82,9 +91,27 @@ class Paired:
     def swapped(self) -> Paired:
         """The same comparison with A and B exchanged."""
         low, high = self.interval
-        return Paired(
-            self.b, self.a, self.images, self.only_b, self.only_a, -self.difference, (-high, -low), self.p_value
+        return replace(
+            self,
+            a=self.b,
+            b=self.a,
+            only_a=self.only_b,
+            only_b=self.only_a,
+            difference=-self.difference,
+            interval=(-high, -low),
         )
+
+
+def corrected(tests: Sequence[Paired]) -> list[Paired]:
+    """The same comparisons with p-values corrected for their number (Holm); a single one stays as it is."""
+    if len(tests) < 2:
+        return list(tests)
+    p_values = holm([test.p_value for test in tests])
+    return [replace(test, pairs=len(tests), corrected=p) for test, p in zip(tests, p_values, strict=True)]
+
+
+def _p_in_words(p_value: float) -> str:
+    return f"p = {p_value:.4f}" if p_value >= SMALLEST_P else f"p < {SMALLEST_P}"
 
 
 @dataclass(frozen=True)
@@ -120,7 +147,8 @@ def compare_with_baseline(store: Store, baseline: Run, runs: Sequence[Run]) -> l
     """Compare several runs, each as B, with the same baseline, as A.
 
     Returns:
-        For each run its comparison, the error that prevented it, or `None` for the baseline itself.
+        For each run its comparison, corrected for their number, the error that prevented it, or `None` for the baseline
+        itself.
 
     Raises:
         UserError: if the baseline has no predictions.
@@ -135,7 +163,9 @@ def compare_with_baseline(store: Store, baseline: Run, runs: Sequence[Run]) -> l
         except UserError as error:
             return error
 
-    return [compare_one(run) for run in runs]
+    compared = [compare_one(run) for run in runs]
+    tests = iter(corrected([one for one in compared if isinstance(one, Paired)]))
+    return [next(tests) if isinstance(one, Paired) else one for one in compared]
 
 
 def compare_predictions(a: tuple[Run, pd.DataFrame], b: tuple[Run, pd.DataFrame]) -> Paired:
@@ -192,27 +222,35 @@ def _read(store: Store, run_id: str) -> tuple[Run, pd.DataFrame]:
     return run, parse_predictions(content, f"run {run_id} of {store.uri}")
 
 
-def predictions_of_run(store: Store, run: Run) -> pd.DataFrame:
+def predictions_of_run(store: Store, run: Run, name: str = PREDICTIONS) -> pd.DataFrame:
     """Read the predictions of a run.
 
+    Args:
+        store: contains the run.
+        run: the run.
+        name: `PREDICTIONS` or `VALIDATION_PREDICTIONS`.
+
     Returns:
-        One row per test image: index, label, predicted, p_<class>.
+        One row per image: index, label, predicted, p_<class>.
 
     Raises:
-        UserError: if the run has no predictions.
+        fetch.Missing: if the run has no predictions.
+        UserError: if they cannot be read.
     """
-    return parse_predictions(fetch.file(store, run, PREDICTIONS, MAX_BYTES), f"run {run.info.run_id} of {store.uri}")
+    content = fetch.file(store, run, name, MAX_BYTES)
+    return parse_predictions(content, f"run {run.info.run_id} of {store.uri}", name)
 
 
-def parse_predictions(content: bytes, origin: str) -> pd.DataFrame:
+def parse_predictions(content: bytes, origin: str, name: str = PREDICTIONS) -> pd.DataFrame:
     """Parse and check a file of predictions, which may come from anywhere.
 
     Args:
         content: Parquet file.
         origin: run or folder that the file comes from, for messages.
+        name: of the file, for messages.
 
     Returns:
-        One row per test image: index, label, predicted, p_<class>.
+        One row per image: index, label, predicted, p_<class>.
 
     Raises:
         UserError: if the content is not a valid file of predictions.
@@ -224,27 +262,25 @@ def parse_predictions(content: bytes, origin: str) -> pd.DataFrame:
     try:
         file = pq.ParquetFile(io.BytesIO(content))
         schema, parts = file.schema_arrow, range(file.metadata.num_row_groups)
-        probabilities = [name for name in schema.names if name.startswith("p_")]
+        probabilities = [column for column in schema.names if column.startswith("p_")]
         wanted = [*_COLUMNS, *probabilities]
-        if missing := [name for name in _COLUMNS if name not in schema.names]:
-            raise UserError(f"{origin}: {PREDICTIONS} has no column {missing[0]!r}")
+        if missing := [column for column in _COLUMNS if column not in schema.names]:
+            raise UserError(f"{origin}: {name} has no column {missing[0]!r}")
         rows = sum(file.metadata.row_group(part).num_rows for part in parts)
         if rows * len(wanted) > _MAX_VALUES:  # a few kilobytes of repeated values can expand to gigabytes
-            raise UserError(f"{origin}: {PREDICTIONS} holds {rows:,} rows; at most {_MAX_VALUES:,} values are read")
-        numeric = all(pa.types.is_integer(schema.field(name).type) for name in _COLUMNS)
-        numeric = numeric and all(pa.types.is_floating(schema.field(name).type) for name in probabilities)
+            raise UserError(f"{origin}: {name} holds {rows:,} rows; at most {_MAX_VALUES:,} values are read")
+        numeric = all(pa.types.is_integer(schema.field(column).type) for column in _COLUMNS)
+        numeric = numeric and all(pa.types.is_floating(schema.field(column).type) for column in probabilities)
         if not numeric or not rows or not probabilities:
-            raise UserError(f"{origin}: {PREDICTIONS} does not have one row of integers and probabilities per image")
+            raise UserError(f"{origin}: {name} does not have one row of integers and probabilities per image")
         frame: pd.DataFrame = file.read(columns=wanted).to_pandas(ignore_metadata=True)
     except (pa.ArrowException, ValueError, KeyError, OSError) as error:
-        raise UserError(f"{origin}: {PREDICTIONS} cannot be read: {reason(error)}") from error
-    if not all(pd.api.types.is_integer_dtype(frame[name]) for name in _COLUMNS):
-        raise UserError(f"{origin}: {PREDICTIONS} has rows without index, label or prediction")
+        raise UserError(f"{origin}: {name} cannot be read: {reason(error)}") from error
+    if not all(pd.api.types.is_integer_dtype(frame[column]) for column in _COLUMNS):
+        raise UserError(f"{origin}: {name} has rows without index, label or prediction")
     in_range = frame[["label", "predicted"]].isin(range(len(probabilities))).all(axis=None)
     if not in_range:
-        raise UserError(
-            f"{origin}: {PREDICTIONS} has labels or predictions outside the classes it has probabilities for"
-        )
+        raise UserError(f"{origin}: {name} has labels or predictions outside the classes it has probabilities for")
     return frame[wanted]
 
 
@@ -269,6 +305,11 @@ def check_same_images(runs: Sequence[RunPredictions]) -> None:
 
 def test_digest(run: Run) -> str | None:
     """Logged digest of a run's test images, or `None` if it was not logged."""
+    return digest(run, "test")
+
+
+def digest(run: Run, split: str) -> str | None:
+    """Logged digest of the images of a run's split (training, validation or test), or `None` if it was not logged."""
     inputs = run.inputs.dataset_inputs if run.inputs else []
-    test_sets = (entry.dataset for entry in inputs if entry.dataset.name.endswith("-test"))
-    return next((str(dataset.digest) for dataset in test_sets), None)
+    sets = (entry.dataset for entry in inputs if entry.dataset.name.endswith(f"-{split}"))
+    return next((str(dataset.digest) for dataset in sets), None)

@@ -217,7 +217,7 @@ def _reproduce(name: str, run: RunRecord) -> dict[str, str | None]:
     tags = run.tags
     return {
         "name": name,
-        "command": f"python -m cifar_exp {tags.get('cifar_exp.overrides', '')}".rstrip(),
+        "command": run_record.command(tags),
         "commit": tags.get("cifar_exp.git_commit", "unknown"),
         "dirty": " with uncommitted changes" if tags.get("cifar_exp.git_dirty") == "true" else "",
         "id": run.id,

@@ -33,9 +33,9 @@ def pairwise(names: Sequence[str], results: Sequence[RunResults], images: Images
 
         - classes: class names;
         - runs: name, accuracy and confusion matrix of each run;
-        - pairs: by `"0,1"` (positions of A and B): sentences that compare B with A and A with B (`words`), how many
-          images only A or only B classifies correctly (`only_a`, `only_b`), and the indices of some of them (`a`,
-          `b`), first those on which the other run is most confident;
+        - pairs: by `"0,1"` (positions of A and B): sentences that compare B with A and A with B, corrected for the
+          number of pairs (`words`), how many images only A or only B classifies correctly (`only_a`, `only_b`), and the
+          indices of some of them (`a`, `b`), first those on which the other run is most confident;
         - labels, answers, images: of the listed test images, by index: the true class, each run's predicted class and
           its probability, and the image as a PNG data URL.
     """
@@ -44,8 +44,9 @@ def pairwise(names: Sequence[str], results: Sequence[RunResults], images: Images
     correct_masks = [paired.correct(frame) for frame in frames if frame is not None]
     answers = [_Answers(result) for result in results]
     pairs: dict[str, Any] = {}
-    for a, b in combinations(range(len(names)), 2):
-        test = paired.compare(correct_masks[a], correct_masks[b], names[a], names[b])
+    positions = list(combinations(range(len(names)), 2))
+    tests = [paired.compare(correct_masks[a], correct_masks[b], names[a], names[b]) for a, b in positions]
+    for (a, b), test in zip(positions, paired.corrected(tests), strict=True):
         pairs[f"{a},{b}"] = {
             "words": [test.words, test.swapped().words],
             "only_a": test.only_a,

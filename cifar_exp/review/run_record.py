@@ -63,6 +63,11 @@ class RunRecord:
         return self.metrics.get("test/accuracy")
 
 
+def command(tags: Mapping[str, str]) -> str:
+    """The command line that made a run, from its tags."""
+    return tags.get("cifar_exp.command") or f"python -m cifar_exp {tags.get('cifar_exp.overrides', '')}".rstrip()
+
+
 def from_run(run: Run) -> RunRecord:
     """Create a record from a run of the tracking store."""
     return RunRecord(

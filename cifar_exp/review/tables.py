@@ -45,6 +45,7 @@ _HIDDEN_FIRST = (
     "val/best_accuracy, mean",
 )
 _SIGNED = ("difference", "low", "high")
+_P_VALUES = ("p_value", "p_holm")
 
 
 def to_text(comparison: Comparison, width: int | None = None) -> str:
@@ -94,11 +95,11 @@ def in_two_lines(heading: str) -> str:
 def to_markdown(comparison: Comparison) -> str:
     """Format a comparison as a Markdown table, followed by a list of its notes."""
     headings, rows = cells(comparison)
-    lines = ["| " + " | ".join(map(_escaped, headings)) + " |"]
+    lines = ["| " + " | ".join(map(escaped, headings)) + " |"]
     lines.append("| " + " | ".join("---:" if right else "---" for right in numeric_columns(rows)) + " |")
-    lines += ["| " + " | ".join(map(_escaped, row)) + " |" for row in rows]
+    lines += ["| " + " | ".join(map(escaped, row)) + " |" for row in rows]
     if comparison.notes:
-        lines += ["", *(f"- {_escaped(note)}" for note in comparison.notes)]
+        lines += ["", *(f"- {escaped(note)}" for note in comparison.notes)]
     return "\n".join(lines) + "\n"
 
 
@@ -143,7 +144,7 @@ def _cell(name: str, row: dict[str, Any]) -> str:
     value = row[name]
     if value is None or value == "":
         return "-"
-    if name == "p_value" and value < SMALLEST_P:
+    if name in _P_VALUES and value < SMALLEST_P:
         return f"<{SMALLEST_P}"
     if name == "low":
         sign = "+" if "difference" in row else ""
@@ -156,7 +157,7 @@ def _cell(name: str, row: dict[str, Any]) -> str:
 
 def _is_measured(name: str) -> bool:
     """Whether a column holds measured values, as opposed to parameters."""
-    return "/" in name or name in ("mean", "p_value")
+    return "/" in name or name in ("mean", *_P_VALUES)
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -174,7 +175,7 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def _escaped(text: str) -> str:
-    """Escape text for a cell of a Markdown table."""
+def escaped(text: str) -> str:
+    """Escape text for Markdown, also for a cell of a table; it becomes one line."""
     one_line = " ".join(text.split())
     return "".join(f"\\{c}" if c in r"\`*_[]<>|#" else c for c in one_line)

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from cifar_exp.errors import UserError
 from cifar_exp.review import comparison, paired, remarks, run_record
+from cifar_exp.review.paired import Paired
 from cifar_exp.server import database, lists, shown
 from cifar_exp.server.shown import ShownRun
 from cifar_exp.tracking import fetch
@@ -204,7 +205,7 @@ def side_by_side(logged: Sequence[Run]) -> SideBySide:
     records = [run_record.from_run(run) for run in logged]
     keys = comparison.differing(records)
     frames = [_predictions(run) for run in logged]
-    words = [_compared(logged[0], frames[0], *other) for other in zip(logged[1:], frames[1:], strict=True)]
+    words = _words(logged, frames)
     matrices = [_matrix(database.store_of(run), run) for run in logged]
     return SideBySide(
         [shown.run(run) for run in logged],
@@ -224,13 +225,21 @@ def _predictions(run: Run) -> Any:
         return error
 
 
-def _compared(first: Run, a: Any, other: Run, b: Any) -> str:
-    """A sentence that compares two runs by their predictions."""
+def _words(logged: Sequence[Run], frames: Sequence[Any]) -> list[str]:
+    """Comparisons of the first run with each other one by their predictions, corrected for their number, in words."""
+    others = zip(logged[1:], frames[1:], strict=True)
+    compared = [_compared(logged[0], frames[0], *other) for other in others]
+    tests = iter(paired.corrected([one for one in compared if isinstance(one, Paired)]))
+    return [next(tests).words if isinstance(one, Paired) else one for one in compared]
+
+
+def _compared(first: Run, a: Any, other: Run, b: Any) -> Paired | str:
+    """The comparison of two runs by their predictions; a sentence if they cannot be compared."""
     try:
         for missing in (a, b):
             if isinstance(missing, UserError):
                 raise missing
-        return paired.compare_predictions((first, a), (other, b)).words
+        return paired.compare_predictions((first, a), (other, b))
     except UserError as error:
         return f"{other.info.run_name} and {first.info.run_name} cannot be compared: {error}"
 

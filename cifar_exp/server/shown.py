@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cifar_exp.review import remarks, verdicts
-from cifar_exp.review.paired import CONFIDENCE
+from cifar_exp.review.intervals import wilson
 from cifar_exp.tracking import heartbeat
 
 if TYPE_CHECKING:
@@ -108,12 +108,10 @@ def test_images(logged: Run) -> int | None:
 
 def interval(accuracy: float | None, images: int | None) -> str:
     """Wilson's 95 % interval of an accuracy, as text; empty if it cannot be computed."""
-    from scipy import stats
-
     if accuracy is None or images is None or not 0 <= accuracy <= 1:
         return ""
-    found = stats.binomtest(round(accuracy * images), images).proportion_ci(CONFIDENCE, "wilson")
-    return f"{found.low:.4f} to {found.high:.4f}"
+    low, high = wilson(round(accuracy * images), images)
+    return f"{low:.4f} to {high:.4f}"
 
 
 def progress(logged: Run, points: Sequence[tuple[int, float]]) -> Progress:

@@ -175,7 +175,11 @@ class Delivery:
             existing[0]
             if existing
             else client.create_logged_model(
-                experiment_id, MODEL, self.progress.run_id, params=content["params"], model_type="keras"
+                experiment_id,
+                MODEL,
+                self.progress.run_id,
+                params=content["params"],
+                model_type=content.get("kind", "keras"),  # journals of earlier versions do not say
             )
         )
         packaged = Model.load(str(self.folder / MODEL))

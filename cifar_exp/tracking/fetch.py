@@ -19,6 +19,10 @@ WEIGHTS = "data/model.keras"  # path in a logged Keras model
 _UNPACKED = 20  # times the size of the file
 
 
+class Missing(UserError):
+    """Raised when a run has no artifact of this name."""
+
+
 def run_and_artifact(store: Store, run_id: str, name: str, limit: int) -> tuple[Run, str]:
     """Read a run and the text of one of its artifacts.
 
@@ -71,7 +75,8 @@ def file(store: Store, run: Run, name: str, limit: int) -> bytes:
         limit: maximum size in bytes; a larger artifact is not downloaded.
 
     Raises:
-        UserError: if the artifact does not exist, is larger than `limit` or cannot be downloaded.
+        Missing: if the artifact does not exist.
+        UserError: if it is larger than `limit` or cannot be downloaded.
     """
     import_mlflow()
     from mlflow.exceptions import MlflowException
@@ -87,7 +92,7 @@ def file(store: Store, run: Run, name: str, limit: int) -> bytes:
             return Path(artifacts.download_artifacts(name, folder)).read_bytes()
     except (MlflowException, OSError) as error:
         if _MISSING in str(error):
-            raise UserError(f"{where} has no {name}") from error
+            raise Missing(f"{where} has no {name}") from error
         raise UserError(f"{where}: {name} cannot be downloaded: {str(error).splitlines()[-1]}") from error
 
 
@@ -112,8 +117,8 @@ def names(store: Store, run: Run, folder: str) -> list[str]:
         raise UserError(f"{where}: {folder} cannot be listed: {str(error).splitlines()[-1]}") from error
 
 
-def keras_file(store: Store, model_id: str, folder: Path) -> Path:
-    """Download the .keras file of a logged model.
+def keras_file(store: Store, model_id: str, folder: Path, name: str = WEIGHTS) -> Path:
+    """Download a .keras file of a logged model.
 
     The config in the file is untrusted and could name any code; `training.models` reads only the weights.
 
@@ -121,10 +126,43 @@ def keras_file(store: Store, model_id: str, folder: Path) -> Path:
         store: contains the model.
         model_id: id of the logged model.
         folder: the file is downloaded into it.
+        name: path of the file in the logged model.
 
     Raises:
         UserError: if the model does not exist or cannot be downloaded.
     """
+    path = _model_file(store, model_id, folder, name)
+    packed, size = path.stat().st_size, 0
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as saved:  # a damaged file is refused where it is read
+        size = sum(item.file_size for item in saved.infolist())
+    if size > _UNPACKED * packed:  # weights hardly shrink
+        raise UserError(f"model {model_id} of {store.uri}: {name} unpacks from {packed:,} to {size:,} bytes: refused")
+    return path
+
+
+def model_text(store: Store, model_id: str, name: str, limit: int) -> str:
+    """Read a text file of a logged model.
+
+    Args:
+        store: contains the model.
+        model_id: id of the logged model.
+        name: path of the file in the logged model.
+        limit: maximum size in bytes.
+
+    Raises:
+        UserError: if the model does not exist, or the file cannot be downloaded, is larger than `limit` or not UTF-8.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        content = _model_file(store, model_id, Path(folder), name).read_bytes()
+    try:
+        if len(content) > limit:
+            raise ValueError(f"it holds {len(content):,} bytes; at most {limit:,} are read")
+        return content.decode()
+    except ValueError as error:
+        raise UserError(f"model {model_id} of {store.uri}: {name}: {error}") from error
+
+
+def _model_file(store: Store, model_id: str, folder: Path, name: str) -> Path:
     import_mlflow()
     import mlflow.artifacts
     from mlflow.exceptions import MlflowException
@@ -132,15 +170,7 @@ def keras_file(store: Store, model_id: str, folder: Path) -> Path:
     try:
         model = store.client.get_logged_model(model_id)
         folder.mkdir(parents=True, exist_ok=True)
-        uri = f"{model.artifact_location}/{WEIGHTS}"
-        path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=store.uri))
+        uri = f"{model.artifact_location}/{name}"
+        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=store.uri))
     except (MlflowException, OSError) as error:
         raise UserError(f"model {model_id} of {store.uri}: {reason(error.__context__ or error)}") from error
-    packed, size = path.stat().st_size, 0
-    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as saved:  # a damaged file is refused where it is read
-        size = sum(item.file_size for item in saved.infolist())
-    if size > _UNPACKED * packed:  # weights hardly shrink
-        raise UserError(
-            f"model {model_id} of {store.uri}: {WEIGHTS} unpacks from {packed:,} to {size:,} bytes: refused"
-        )
-    return path

@@ -167,15 +167,24 @@ class Run:
         """
         self._write("datasets", {context: _dataset(name, source, context, split) for context, split in splits.items()})
 
-    def log_model(self, params: Mapping[str, str]) -> None:
+    def log_same_datasets(self, datasets: Mapping[str, Mapping[str, str]]) -> None:
+        """Log data sets that other runs have logged.
+
+        Args:
+            datasets: context -> arguments of MLflow's `Dataset` entity: name, digest, source_type, source, profile.
+        """
+        self._write("datasets", {context: dict(dataset) for context, dataset in datasets.items()})
+
+    def log_model(self, params: Mapping[str, str], kind: str = "keras") -> None:
         """Log the MLflow model in the folder `model` of the run.
 
         Args:
             params: parameters of the logged model.
+            kind: of model, as MLflow shows it.
         """
         root = self.folder / MODEL
         files = {path.relative_to(root).as_posix(): local_run.sha256_of(path) for path in _files(root)}
-        self._write("model", {"params": dict(params), "files": files})
+        self._write("model", {"params": dict(params), "files": files, "kind": kind})
 
     def offer_checkpoint(self, file: Path) -> None:
         """Log a checkpoint if the last one was logged long enough ago; otherwise only if the run is interrupted.

@@ -13,7 +13,8 @@ import yaml
 from cifar_exp.config.schema import Config
 from cifar_exp.errors import UserError
 from cifar_exp.experiment import reproduce
-from cifar_exp.experiment.experiment import Job, _composable, run
+from cifar_exp.experiment.artifacts import _composable
+from cifar_exp.experiment.experiment import Job, run
 from cifar_exp.experiment.reproduce import Logged
 from cifar_exp.tracking.store import Store
 
@@ -87,7 +88,7 @@ def edited(compose: Compose, **changes: object) -> str:
 
 def test_a_logged_config_is_read_back_unchanged(compose: Compose) -> None:
     config = compose(*SMALL, "experiment=s3_bn")
-    back = reproduce.parse_config(yaml.safe_dump(_composable(config)), "here", [])
+    back = reproduce.parse_config(yaml.safe_dump(_composable(config)), "here")
     assert replace(back, tracking=config.tracking) == config
 
 
@@ -108,7 +109,7 @@ def test_an_invalid_config_is_refused_and_executes_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=rf"^here: .*{says}") as refused:
-        reproduce.parse_config(edited(compose, **changes), "here", [])
+        reproduce.parse_config(edited(compose, **changes), "here")
     assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -116,7 +117,7 @@ def test_an_invalid_config_is_refused_and_executes_nothing(
 @pytest.mark.parametrize("content", ["", "[1]", "a: &a [*a]", "!!python/object/apply:os.system ['touch pwned']", "{"])
 def test_a_file_that_is_not_a_config_is_refused(content: str) -> None:
     with pytest.raises(UserError, match=r"^here: "):
-        reproduce.parse_config(content, "here", [])
+        reproduce.parse_config(content, "here")
 
 
 def test_a_config_that_would_expand_to_gigabytes_is_refused(own: Store, logged: str, tmp_path: Path) -> None:

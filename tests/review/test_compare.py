@@ -20,6 +20,7 @@ from twelve import Twelve
 
 from cifar_exp.errors import UserError
 from cifar_exp.review import comparison, paired, query, repeated, run_record, tables
+from cifar_exp.review.multiple import holm
 from cifar_exp.review.run_record import RunRecord
 from cifar_exp.tracking.heartbeat import HEARTBEAT
 
@@ -129,9 +130,13 @@ def test_each_is_tested_against_the_baseline(compare: Compare, twelve: Twelve, l
     out, err = compare("--baseline", "one_conv-adam-seed=1", "--json")
     assert err == ""
     (baseline,) = (run for run in logged.values() if run.info.run_name == "one_conv-adam-seed=1")
-    for row in json.loads(out):
+    rows = json.loads(out)
+    tested = [row for row in rows if row["p_value"] is not None]
+    assert len(tested) == 11
+    assert [row["p_holm"] for row in tested] == holm([row["p_value"] for row in tested])
+    for row in rows:
         if row["run_id"] == baseline.info.run_id:
-            assert row["difference"] is row["p_value"] is None
+            assert row["difference"] is row["p_value"] is row["p_holm"] is None
             continue
         test = paired.compare_runs(twelve.store, baseline.info.run_id, row["run_id"])
         assert (row["difference"], row["low"], row["high"], row["p_value"]) == (
@@ -140,6 +145,7 @@ def test_each_is_tested_against_the_baseline(compare: Compare, twelve: Twelve, l
         )
         own = logged[row["run_id"]].data.metrics["test/accuracy"]
         assert row["difference"] == pytest.approx(own - baseline.data.metrics["test/accuracy"], rel=1e-9)
+    assert "corrected for 11 pairs (Holm)" in compare("--baseline", "one_conv-adam-seed=1")[0]
     output = compare("--baseline", "one_conv-adam-seed=1", "baseline-sgd-seed=0")[0]
     assert "baseline-sgd-seed=0 is worse than one_conv-adam-seed=1 by 0." in output
     assert "larger than chance would make it (McNemar p < 0.0001, 360 images)." in output

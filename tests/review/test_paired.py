@@ -18,6 +18,7 @@ from scipy import stats
 
 from cifar_exp.errors import UserError
 from cifar_exp.review import paired
+from cifar_exp.review.multiple import holm
 from cifar_exp.tracking.store import Store
 
 Log = Callable[..., str]
@@ -98,8 +99,8 @@ def test_the_interval_covers_the_true_difference_as_often_as_it_says() -> None:
         ),
         (
             (8_000, 400, 412, 1_188),
-            "new is better than old by 0.0012 (95 % interval -0.0045 to 0.0069), no larger than chance would make it "
-            "(McNemar p = 0.6995, 10,000 images).",
+            "new is better than old by 0.0012 (95 % interval -0.0045 to 0.0069), not shown to be larger than "
+            "chance would make it (McNemar p = 0.6995, 10,000 images).",
         ),
         (
             (8_000, 400, 600, 1_000),
@@ -113,14 +114,66 @@ def test_the_interval_covers_the_true_difference_as_often_as_it_says() -> None:
         ),
         (
             (80, 1, 0, 19),
-            "new is worse than old by 0.0100 (95 % interval -0.0098 to 0.0298), no larger than chance would make it "
-            "(McNemar p = 1.0000, 100 images).",
+            "new is worse than old by 0.0100 (95 % interval -0.0098 to 0.0298), not shown to be larger than "
+            "chance would make it (McNemar p = 1.0000, 100 images).",
         ),
     ],
     ids=["the same", "equal", "slightly better", "clearly better", "clearly worse", "one image"],
 )
 def test_the_sentence(counts: tuple[int, int, int, int], words: str) -> None:
     assert paired.compare(*answers(*counts), "old", "new").words == words
+
+
+@pytest.mark.parametrize(
+    ("p_values", "corrected"),  # statsmodels.stats.multitest.multipletests, method "holm"
+    [
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.02, 0.02, 0.9], [0.06, 0.06, 0.9]),
+        ([0.6, 0.5], [1.0, 1.0]),
+        ([0.03], [0.03]),
+        ([], []),
+    ],
+)
+def test_p_values_are_corrected_by_holm_s_method(p_values: list[float], corrected: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(corrected, rel=1e-12)
+
+
+def test_holm_rejects_what_its_definition_rejects() -> None:
+    """Holm, 1979: go up the sorted p-values, reject while p <= alpha / (m - k), and stop at the first that is not."""
+    generator = np.random.default_rng(1)
+    for m in range(1, 12):
+        p_values, alpha = generator.beta(0.3, 3, size=m), 0.05
+        rejected = np.zeros(m, bool)
+        for k, at in enumerate(np.argsort(p_values)):
+            if p_values[at] > alpha / (m - k):
+                break
+            rejected[at] = True
+        assert (np.array(holm(p_values.tolist())) <= alpha).tolist() == rejected.tolist()
+
+
+def test_among_many_equal_pairs_one_is_found_different_as_rarely_as_alone() -> None:
+    p_values = np.random.default_rng(2).random((4000, 10))  # without any difference, p-values are uniform
+    found = np.array([min(holm(row.tolist())) < 0.05 for row in p_values])
+    assert (p_values.min(axis=1) < 0.05).mean() > 0.35  # uncorrected: 1 - 0.95 ** 10
+    assert 0.035 < found.mean() < 0.065
+
+
+def test_the_sentence_of_one_of_several_pairs_says_so() -> None:
+    tests = paired.corrected(
+        [paired.compare(*answers(8_000, 400, 470, 1_130), "old", "new"), paired.compare(*answers(8_000, 9, 9, 1))]
+    )
+    assert tests[0].words == (
+        "new is better than old by 0.0070 (95 % interval 0.0011 to 0.0128 for this pair alone), larger than chance "
+        "would make it (McNemar p = 0.0193, corrected for 2 pairs (Holm) p = 0.0385, 10,000 images)."
+    )
+    tests = paired.corrected([paired.compare(*answers(8_000, 400, 470, 1_130), "old", "new")] * 3)
+    assert not tests[0].significant and tests[0].p_value < 0.05
+    assert (
+        "not shown to be larger than chance would make it (McNemar p = 0.0193, corrected for 3 pairs (Holm) p = "
+        in (tests[0].words)
+    )
+    assert tests[0].swapped().words.startswith("old is worse than new by 0.0070")
+    assert paired.corrected(tests[:1])[0].pairs == 3  # a pair alone stays as it is
 
 
 def test_one_run_is_always_correct_and_the_other_never() -> None:

@@ -80,14 +80,15 @@ def test_pairs_list_the_images_that_only_one_run_classifies_correctly(twelve: Tw
     assert len(drawn["pairs"]) == 12 * 11 // 2
     predicted = [paired.predictions_of_run(twelve.store, run) for run in runs]
     labels = predicted[0]["label"].to_numpy()
-    for key, pair in drawn["pairs"].items():
-        a, b = map(int, key.split(","))
-        test = (
-            paired.compare_runs(twelve.store, runs[a].info.run_id, runs[b].info.run_id)
-            if key in ("0,1", "3,11")
-            else None
-        )
-        assert test is None or pair["words"][0] == test.words
+    names = [run["name"] for run in drawn["runs"]]
+    positions = [tuple(map(int, key.split(","))) for key in drawn["pairs"]]
+    tests = [
+        paired.compare(paired.correct(predicted[a]), paired.correct(predicted[b]), names[a], names[b])
+        for a, b in positions
+    ]
+    words = [test.words for test in paired.corrected(tests)]
+    assert words == [pair["words"][0] for pair in drawn["pairs"].values()] and "for 66 pairs (Holm)" in words[0]
+    for (a, b), pair in zip(positions, drawn["pairs"].values(), strict=True):
         right = [(predicted[one]["predicted"] == predicted[one]["label"]).to_numpy() for one in (a, b)]
         assert pair["only_a"] == np.sum(right[0] & ~right[1])
         for side, (own, other) in zip("ab", ((0, 1), (1, 0)), strict=True):
