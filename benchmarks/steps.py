@@ -7,7 +7,7 @@
 - adam: a step of Adam as one TensorFlow operation; without it, a dozen operations of Keras.
 - loop: a loop over many batches that are fed at once; without it, Keras feeds every batch separately.
 - normalization: batch normalization as one TensorFlow operation; without it, a dozen operations of Keras.
-- program: on JAX, an epoch as one program, also where a run would leave a model to Keras; without it, Keras's own `fit`.
+- program: on JAX, an epoch as one program, even of a model that a run leaves to Keras; without it, Keras's own `fit`.
 - nothing: both are equal; the deviation of the ratio from 1 shows the accuracy of the measurement.
 
 Two models train alternately in one process, some steps at a time. Prints the images per second of each pair, the median
@@ -56,14 +56,14 @@ def main() -> None:
         "adam": mock.patch.dict(optimizers.FUSED, clear=True),
         "loop": mock.patch.object(fit, "loop_over_batches", lambda model, batch_size: model),
         "normalization": mock.patch.object(fit, "fuse_batch_normalization", lambda model: model),
-        "program": mock.patch.object(fit, "_in_one_program", lambda *_: None),
+        "program": mock.patch.object(fit, "_in_one_program", return_value=None),
         "nothing": nullcontext(),
     }
     loss = objective.loss(config, datasets.load(config.data))
     if arguments.without == "program":
         from cifar_exp.training import epoch  # imports JAX
 
-        mock.patch.object(epoch, "_convolves", lambda model: False).start()
+        mock.patch.object(epoch, "_convolves", return_value=False).start()
     subset = images.take(np.arange(arguments.steps * config.training.batch_size) % len(images))
 
     def build() -> tuple[Any, ...]:
