@@ -33,11 +33,10 @@ _RESULTS: Mapping[str, str] = {
     "test/f1_macro": "macro F1",
     "test/loss": "mean cross-entropy, nats",
 }
+_BEST: Mapping[str, str] = {"val/best_accuracy": "best accuracy of an epoch", "val/best_epoch": "that epoch"}
 _VALIDATION: Mapping[str, str] = {
-    "val/best_accuracy": "best accuracy of an epoch",
-    "val/best_epoch": "epoch of it",
-    "val/accuracy": "accuracy, last",
-    "val/loss": "loss, last",
+    "val/accuracy": "accuracy",
+    "val/loss": "mean cross-entropy, nats",
 }
 _ROBUSTNESS = ("robustness/", "corruption/", "attack/")  # prefixes of metrics
 
@@ -161,7 +160,8 @@ def _results(run: Run) -> Section | None:
             low, high = wilson(round(accuracy * images), images)
             interval = f"{low:.4f} to {high:.4f} (Wilson, {images:,} images)"
         rows.append(("test", "accuracy", f"{accuracy:.4f}", interval))
-    for split, names in (("test", _RESULTS), ("validation", _VALIDATION)):
+    of_epoch = "validation" if ensemble_run.members(run) else "validation, last epoch"
+    for split, names in (("test", _RESULTS), ("validation", _BEST), (of_epoch, _VALIDATION)):
         rows += [(split, text, _number(metrics[name]), "") for name, text in names.items() if name in metrics]
     about = {"model/parameters": "parameters", "train/seconds": "seconds of training"}
     rows += [("model", text, f"{metrics[name]:,.0f}", "") for name, text in about.items() if name in metrics]
@@ -237,6 +237,8 @@ def _limits(run: Run, measured: set[str]) -> Section:
             f"One training, with seed {run.data.params['seed']}. The interval of the accuracy is over test images; "
             "another seed gives another model."
         )
+    if run.data.params.get("ensemble.selected") == "True":
+        limits.append("Its members were chosen on the validation images, which makes its results on these too good.")
     missing = [title for title in ("Results", "Calibration", "Slices", "Robustness") if title not in measured]
     if missing:
         limits.append(f"Not measured, or not logged: {', '.join(missing).lower()}.")

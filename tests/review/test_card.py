@@ -27,7 +27,7 @@ def sections(read: Card) -> dict[str, Section]:
 
 def rows(section: Section) -> dict[str, tuple[str, ...]]:
     assert section.table is not None
-    return {row[1]: row for row in section.table.rows}
+    return {row[1]: row for row in reversed(section.table.rows)}
 
 
 def test_the_card_holds_what_was_logged_and_names_what_was_not(own_store: Store, log: Log) -> None:
@@ -43,6 +43,7 @@ def test_the_card_holds_what_was_logged_and_names_what_was_not(own_store: Store,
     results = rows(found["Results"])
     assert results["accuracy"] == ("test", "accuracy", "0.7000", "")  # the number of images was not logged: no interval
     assert "macro F1" not in results
+    assert ("validation, last epoch", "accuracy", "0.7000", "") in found["Results"].table.rows  # type: ignore[union-attr]
     assert found["Known limits"].paragraphs[-1] == "Not measured, or not logged: calibration, slices, robustness."
     assert "seed 3" in found["Known limits"].paragraphs[-2]
 
@@ -81,6 +82,10 @@ def test_what_speaks_against_a_run_is_among_its_limits(own_store: Store, log: Lo
     text = " ".join(limits.paragraphs)
     for part in ("it collapsed", "it was validated on the test images", "uncommitted changes", f"Warning: {warning}."):
         assert part in text
+    chosen = own_store.client.get_run(log("s0_wide", params={"ensemble.selected": True}))
+    assert "Its members were chosen on the validation images" in str(
+        sections(card.read(own_store, chosen, {}))["Known limits"]
+    )
     parent = own_store.client.get_run(log("s0_wide", tags={"cifar_exp.kind": "sweep"}))
     with pytest.raises(UserError, match="is the sweep"):
         card.read(own_store, parent, {})
