@@ -29,7 +29,7 @@ from scipy.special import log_softmax
 from cifar_exp.config import composition
 from cifar_exp.config.schema import flatten
 from cifar_exp.data import cifar10
-from cifar_exp.evaluation.evaluation import Evaluation
+from cifar_exp.evaluation.scores import Evaluation
 from cifar_exp.tracking.store import Store
 
 EXPERIMENT = "many_runs"

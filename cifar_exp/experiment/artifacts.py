@@ -18,7 +18,7 @@ from cifar_exp.training import runtime
 
 if TYPE_CHECKING:
     from cifar_exp.config.architecture import LayerRow
-    from cifar_exp.evaluation.evaluation import Results
+    from cifar_exp.evaluation.scores import Results
     from cifar_exp.training.fit import History
 
 

@@ -11,7 +11,7 @@ from sklearn.metrics import brier_score_loss, log_loss
 
 from cifar_exp.evaluation import calibration
 from cifar_exp.evaluation.calibration_plot import calibration as draw
-from cifar_exp.evaluation.evaluation import Evaluation, Results
+from cifar_exp.evaluation.scores import Evaluation, Results
 from cifar_exp.evaluation.style import to_png
 
 CLASSES = tuple("abcde")
