@@ -24,7 +24,7 @@ def in_one_program(model: keras.Model, split: Split, batch_size: int, steps: int
     That is so for images that are mapped from a file or too large for the device, for layers that JAX cannot compile,
     and for convolutions on a CPU. XLA brings the convolution of a weight's gradient into the form that its fast library
     takes, but not inside a loop. So a step of the baseline took 383 ms in a loop and 120 ms in Keras's `fit` (two busy
-    cores, JAX 0.10.2). Four steps unrolled in each round took 363 ms; a loop unrolled as a whole compiles every step.
+    cores, JAX 0.10.2). Four steps unrolled in each round took 363 ms, and a loop without rounds compiles every step.
 
     Args:
         model: compiled, with a built optimizer if it is trained.
