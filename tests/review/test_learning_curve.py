@@ -1,0 +1,84 @@
+"""Learning curves: planted power laws are found, and what should not be believed says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import program
+import pytest
+
+from cifar_exp.errors import UserError
+from cifar_exp.review.learning_curve import LearningCurve, Point, fit
+
+SIZES = (500, 1000, 2000, 5000, 10_000, 20_000)
+
+
+def planted(floor: float, scale: float, exponent: float, noise: float = 0.0, seeds: int = 3) -> LearningCurve:
+    generator = np.random.default_rng(0)
+    errors = [(n, floor + scale * n**-exponent + generator.normal(0, noise)) for n in SIZES for _ in range(seeds)]
+    return fit([Point(n, error) for n, error in errors])
+
+
+def test_a_planted_power_law_is_found() -> None:
+    curve = planted(0.05, 8.0, 0.5)
+    assert (curve.floor, curve.scale, curve.exponent) == pytest.approx((0.05, 8.0, 0.5), rel=1e-3)
+    assert curve.predict(np.array([40_000.0]))[0] == pytest.approx(0.05 + 8 / 200, rel=1e-3)
+    assert curve.doubts == []
+    assert curve.words[1].startswith(f"Twice as many would bring about {1 - 0.05 - 8 / 200:.4f} (95 % interval")
+
+
+def test_the_interval_holds_the_truth_and_grows_beyond_the_runs() -> None:
+    curve = planted(0.05, 8.0, 0.5, noise=0.01)
+    numbers = np.array([5000.0, 40_000.0, 400_000.0])
+    low, high = curve.interval(numbers)
+    truth = 0.05 + 8 * numbers**-0.5
+    assert ((low < truth) & (truth < high)).all()
+    assert np.all(np.diff(high - low) > 0)
+
+
+@pytest.mark.parametrize(
+    ("points", "doubt"),
+    [
+        ([(n, 0.4) for n in SIZES for _ in range(2)], "does not fall"),
+        ([(n, 1 / n**0.5) for n in SIZES], "one run only"),
+        ([(n, 1 / n**0.5) for n in SIZES[:3] for _ in range(2)], "3 sizes"),
+        ([(n, 0.9 if n < 6000 else 0.1) for n in SIZES for _ in range(2)], "another form"),
+    ],
+)
+def test_what_should_not_be_believed_says_so(points: list[tuple[int, float]], doubt: str) -> None:
+    curve = fit([Point(*point) for point in points])
+    assert any(doubt in reason for reason in curve.doubts)
+    assert curve.words[-1].startswith("Do not rely on this: ")
+
+
+def test_two_sizes_are_no_curve() -> None:
+    with pytest.raises(UserError, match="at least 3 sizes of training data; got 2"):
+        fit([Point(100, 0.5), Point(200, 0.4)])
+
+
+def test_the_command_trains_a_sweep_and_writes_its_curve(tmp_path: Path) -> None:
+    settings = ["data=digits", "model=dense", "training.epochs=1", "tracking.system_metrics=false"]
+    command = [
+        *program.COMMAND,
+        "learning-curve",
+        *settings,
+        "--shares",
+        "0.02,0.1,0.4",
+        "--seeds",
+        "1",
+        "--sweep",
+        "curve",
+    ]
+    done = program.execute(command, tmp_path)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "learning_curve.json").read_text())
+    assert [images for images, _ in content["points"]] == [30, 130, 520]
+    logged = {run.data.params.get("data.train_images"): run for run in program.runs(program.client(tmp_path))}
+    for images, error in content["points"]:
+        assert error == pytest.approx(1 - logged[str(images)].data.metrics["test/accuracy"])
+    assert (tmp_path / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    assert "Do not rely on this: 3 sizes" in done.stdout
+    again = program.execute(command, tmp_path)
+    assert again.returncode == 0 and json.loads((tmp_path / "learning_curve.json").read_text()) == content
