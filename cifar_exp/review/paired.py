@@ -192,24 +192,30 @@ def _read(store: Store, run_id: str) -> tuple[Run, pd.DataFrame]:
     return run, parse_predictions(content, f"run {run_id} of {store.uri}")
 
 
-def predictions_of_run(store: Store, run: Run) -> pd.DataFrame:
+def predictions_of_run(store: Store, run: Run, name: str = PREDICTIONS) -> pd.DataFrame:
     """Read the predictions of a run.
 
+    Args:
+        store: contains the run.
+        run: the run.
+        name: path of the file.
+
     Returns:
-        One row per test image: index, label, predicted, p_<class>.
+        One row per image: index, label, predicted, p_<class>.
 
     Raises:
         UserError: if the run has no predictions.
     """
-    return parse_predictions(fetch.file(store, run, PREDICTIONS, _MAX_BYTES), f"run {run.info.run_id} of {store.uri}")
+    return parse_predictions(fetch.file(store, run, name, _MAX_BYTES), f"run {run.info.run_id} of {store.uri}", name)
 
 
-def parse_predictions(content: bytes, origin: str) -> pd.DataFrame:
+def parse_predictions(content: bytes, origin: str, name: str = PREDICTIONS) -> pd.DataFrame:
     """Parse and check a file of predictions, which may come from anywhere.
 
     Args:
         content: Parquet file.
         origin: run or folder that the file comes from, for messages.
+        name: of the file, for messages.
 
     Returns:
         One row per test image: index, label, predicted, p_<class>.
@@ -224,27 +230,25 @@ def parse_predictions(content: bytes, origin: str) -> pd.DataFrame:
     try:
         file = pq.ParquetFile(io.BytesIO(content))
         schema, parts = file.schema_arrow, range(file.metadata.num_row_groups)
-        probabilities = [name for name in schema.names if name.startswith("p_")]
+        probabilities = [column for column in schema.names if column.startswith("p_")]
         wanted = [*_COLUMNS, *probabilities]
-        if missing := [name for name in _COLUMNS if name not in schema.names]:
-            raise UserError(f"{origin}: {PREDICTIONS} has no column {missing[0]!r}")
+        if missing := [column for column in _COLUMNS if column not in schema.names]:
+            raise UserError(f"{origin}: {name} has no column {missing[0]!r}")
         rows = sum(file.metadata.row_group(part).num_rows for part in parts)
         if rows * len(wanted) > _MAX_VALUES:  # a few kilobytes of repeated values can expand to gigabytes
-            raise UserError(f"{origin}: {PREDICTIONS} holds {rows:,} rows; at most {_MAX_VALUES:,} values are read")
-        numeric = all(pa.types.is_integer(schema.field(name).type) for name in _COLUMNS)
-        numeric = numeric and all(pa.types.is_floating(schema.field(name).type) for name in probabilities)
+            raise UserError(f"{origin}: {name} holds {rows:,} rows; at most {_MAX_VALUES:,} values are read")
+        numeric = all(pa.types.is_integer(schema.field(column).type) for column in _COLUMNS)
+        numeric = numeric and all(pa.types.is_floating(schema.field(column).type) for column in probabilities)
         if not numeric or not rows or not probabilities:
-            raise UserError(f"{origin}: {PREDICTIONS} does not have one row of integers and probabilities per image")
+            raise UserError(f"{origin}: {name} does not have one row of integers and probabilities per image")
         frame: pd.DataFrame = file.read(columns=wanted).to_pandas(ignore_metadata=True)
     except (pa.ArrowException, ValueError, KeyError, OSError) as error:
-        raise UserError(f"{origin}: {PREDICTIONS} cannot be read: {reason(error)}") from error
-    if not all(pd.api.types.is_integer_dtype(frame[name]) for name in _COLUMNS):
-        raise UserError(f"{origin}: {PREDICTIONS} has rows without index, label or prediction")
+        raise UserError(f"{origin}: {name} cannot be read: {reason(error)}") from error
+    if not all(pd.api.types.is_integer_dtype(frame[column]) for column in _COLUMNS):
+        raise UserError(f"{origin}: {name} has rows without index, label or prediction")
     in_range = frame[["label", "predicted"]].isin(range(len(probabilities))).all(axis=None)
     if not in_range:
-        raise UserError(
-            f"{origin}: {PREDICTIONS} has labels or predictions outside the classes it has probabilities for"
-        )
+        raise UserError(f"{origin}: {name} has labels or predictions outside the classes it has probabilities for")
     return frame[wanted]
 
 
@@ -269,6 +273,11 @@ def check_same_images(runs: Sequence[RunPredictions]) -> None:
 
 def test_digest(run: Run) -> str | None:
     """Logged digest of a run's test images, or `None` if it was not logged."""
+    return digest(run, "test")
+
+
+def digest(run: Run, split: str) -> str | None:
+    """Logged digest of a run's `training`, `validation` or `test` images, or `None` if it was not logged."""
     inputs = run.inputs.dataset_inputs if run.inputs else []
-    test_sets = (entry.dataset for entry in inputs if entry.dataset.name.endswith("-test"))
-    return next((str(dataset.digest) for dataset in test_sets), None)
+    of_split = (entry.dataset for entry in inputs if entry.dataset.name.endswith(f"-{split}"))
+    return next((str(dataset.digest) for dataset in of_split), None)
