@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +31,7 @@ from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
 
 if TYPE_CHECKING:
+    import keras
     from mlflow.entities import Run
 
 _MODEL_ID = r"m-[0-9a-f]{32}"
@@ -141,6 +144,24 @@ def temperature(store: Store, classifier: Classifier) -> float:
     return float(logged)
 
 
+def rebuild(store: Store, classifier: Classifier, precision: str | None = None) -> keras.Model:
+    """Rebuild a logged model: see `predict.classifier`.
+
+    Raises:
+        UserError: if the weights cannot be read, or do not fit the network that the run's config describes.
+    """
+    with _weights(store, classifier) as (file, where):
+        return predict.classifier(classifier.config, file, where, precision)
+
+
+@contextmanager
+def _weights(store: Store, classifier: Classifier) -> Iterator[tuple[Path, str]]:
+    """The .keras file of a model, and where it is from; it is there until the context ends."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = fetch.keras_file(store, classifier.model_id, Path(folder))
+        yield file, f"model {classifier.model_id} of {store.uri}"
+
+
 def probabilities(
     store: Store, classifier: Classifier, images: Images, temperature: float = 1.0
 ) -> npt.NDArray[np.float32]:
@@ -158,9 +179,7 @@ def probabilities(
     Raises:
         UserError: if the weights cannot be read, or do not fit the network that the run's config describes.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        file = fetch.keras_file(store, classifier.model_id, Path(folder))
-        where = f"model {classifier.model_id} of {store.uri}"
+    with _weights(store, classifier) as (file, where):
         predicted = predict.probabilities(classifier.config, file, where, images)
     if temperature == 1.0:
         return predicted
