@@ -107,7 +107,7 @@ def apply(splits: Splits, config: DataConfig) -> Splits:
     validation = splits.validation if same else _changed(splits.validation, excluded, relabelled, splits.classes)
     assert splits.test.numbers is not None
     if tested := len((excluded.keys() | relabelled.keys()) & set(splits.test.numbers.tolist())):
-        log.warning("%s: %s test images among the confirmed ones stay as they are", ", ".join(given.values()), tested)
+        log.warning("%s: confirmed test images, which stay as they are: %s", ", ".join(given.values()), tested)
     files = splits.files
     if files:
         changes = {number for number in excluded if files.splits[number] != "test"}

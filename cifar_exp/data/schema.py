@@ -105,7 +105,7 @@ class DataConfig:
     exclude: str | None = setting(
         None,
         "CSV file of images that neither train nor validate, by index or path: those whose `decision` is `confirm`. "
-        "`cifar-exp mislabeled --save` writes such files.",
+        "`cifar-exp mislabeled` writes such files.",
     )
     relabel: str | None = setting(
         None, "CSV file of such images that get the label in the column `suggested`. Test images keep theirs."

@@ -70,7 +70,7 @@ def test_confirmed_images_are_left_out_or_relabelled_and_nothing_else_changes(
     assert [int(WHOLE.training.numbers[at]) for at in changed] == [TRAINED]  # type: ignore[index]
     assert label_of(splits.training, TRAINED) == new
     assert splits.test.sha256 == WHOLE.test.sha256
-    assert "1 test images among the confirmed ones stay as they are" in caplog.text
+    assert "confirmed test images, which stay as they are: 1" in caplog.text
 
 
 @pytest.mark.parametrize(
