@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cifar_exp import plugins
-from cifar_exp.data import splitting
+from cifar_exp.data import corrections, splitting
 from cifar_exp.data.catalog import OFFICIAL
 from cifar_exp.data.listing import Listing
 from cifar_exp.data.mapped import MappedImages, StoredImages
@@ -38,10 +38,13 @@ class Split:
     Attributes:
         images: (N, H, W, C) uint8 in 0..255; those of a large data set stay in a file.
         labels: (N,) from 0 to the number of classes - 1; uint8 for up to 256 classes, otherwise uint16.
+        numbers: (N,) of the images in their data set, by which `data.exclude` and `data.relabel` name them; `None` if
+            they have none.
     """
 
     images: StoredImages
     labels: Labels
+    numbers: npt.NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,7 +52,7 @@ class Split:
     def take(self, indices: npt.NDArray[np.intp]) -> Split:
         """Select images and labels by index, in the order of the indices."""
         images = self.images.take(indices) if isinstance(self.images, MappedImages) else self.images[indices]
-        return Split(images, self.labels[indices])
+        return Split(images, self.labels[indices], None if self.numbers is None else self.numbers[indices])
 
     @cached_property
     def sha256(self) -> str:
@@ -109,7 +112,7 @@ def load(config: DataConfig) -> Splits:
     """Load and split a data set.
 
     Args:
-        config: selects the data set, its folder and the split.
+        config: selects the data set, its folder, the split and the lists of wrong labels.
 
     Returns:
         The three splits. Loading an equal config again returns the same arrays.
@@ -122,7 +125,7 @@ def load(config: DataConfig) -> Splits:
     for setting, own in (("image_shape", description.image_shape), ("classes", len(description.class_names))):
         if (stated := getattr(config, setting)) not in (MISSING, own):
             raise UserError(f"data.{setting}: got {stated}, expected {own}: it follows from data={config.name}")
-    splits = _load(config, description)
+    splits = corrections.apply(_load(config, description), config)
     _check(splits, description, config.name)
     if config.train_images is not None:
         training = _first_of_each_class(splits.training, config.train_images, len(splits.classes))
@@ -136,7 +139,8 @@ def _load(config: DataConfig, description: Description) -> Splits:
         return _image_files(config)
     if official := OFFICIAL.get(config.name):
         folder, source = official.release().find(config.dir, config.verify)
-        train, test = (Split(*official.read(folder, config, is_test)) for is_test in (False, True))
+        train = _numbered(Split(*official.read(folder, config, False)), 0)
+        test = _numbered(Split(*official.read(folder, config, True)), len(train))
     elif config.name == "digits":
         source = "scikit-learn load_digits, upscaled to 32x32x3"
         train, test = _digits()
@@ -262,19 +266,23 @@ def _digits() -> tuple[Split, Split]:
     factor = _DIGITS_SHAPE[0] // grey.shape[1]
     enlarged = grey.repeat(factor, axis=1).repeat(factor, axis=2)
     all_digits = Split(np.repeat(enlarged[..., np.newaxis], _DIGITS_SHAPE[2], axis=-1), digits.target.astype(np.uint8))
-    return _stratified(all_digits, share=0.2, seed=0)
+    return _stratified(_numbered(all_digits, 0), share=0.2, seed=0)
+
+
+def _numbered(split: Split, first: int) -> Split:
+    return replace(split, numbers=np.arange(first, first + len(split)))
 
 
 def _image_files(config: DataConfig) -> Splits:
     found = _own().load(config)
     of_class = {name: label for label, name in enumerate(found.classes)}
     labels: Labels = np.array([of_class[name] for name in found.listing.labels]).astype(label_type(len(of_class)))
-    everything, assigned = Split(found.images, labels), np.array(found.listing.splits)
+    everything, assigned = _numbered(Split(found.images, labels), 0), np.array(found.listing.splits)
     parts = {name: everything.take(np.flatnonzero(assigned == name)) for name in ("training", "validation", "test")}
     if config.validation == "test":
         parts["validation"] = parts["test"]
     if found.images.nbytes <= _IN_MEMORY:
-        parts = {name: Split(np.asarray(part.images), part.labels) for name, part in parts.items()}
+        parts = {name: replace(part, images=np.asarray(part.images)) for name, part in parts.items()}
     return Splits(**parts, classes=found.classes, source=found.source, files=found.listing)
 
 

@@ -102,6 +102,14 @@ class DataConfig:
         at_least=2,
     )
     fold: int = setting(0, "Number of the part, from 0.", at_least=0)
+    exclude: str | None = setting(
+        None,
+        "CSV file of images that neither train nor validate, by index or path: those whose `decision` is `confirm`. "
+        "`cifar-exp mislabeled` writes such files.",
+    )
+    relabel: str | None = setting(
+        None, "CSV file of such images that get the label in the column `suggested`. Test images keep theirs."
+    )
     class_weights: Any = field(
         default="none",
         hash=False,  # a mapping has none

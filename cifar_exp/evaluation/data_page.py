@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -13,11 +11,9 @@ import numpy as np
 
 from cifar_exp.data import summary
 from cifar_exp.data.analysis import TRAINING
-from cifar_exp.data.datasets import Images, Split
-from cifar_exp.evaluation.pictures import as_rgb
+from cifar_exp.data.datasets import Split
+from cifar_exp.evaluation.pictures import as_data_uri
 
-_SIDE = 64  # pixels of the longer side of a picture
-_PIXEL_SIDE = 48  # pictures up to this side keep their pixels, larger ones become JPEG
 _SHOWN_CLASSES = 200  # with samples
 _GROUPS = 24  # groups of duplicates with pictures
 _MEMBERS = 6  # pictures of a group
@@ -74,7 +70,7 @@ def _samples(parts: Mapping[str, Split], classes: Sequence[str]) -> list[tuple[s
     for label, name in enumerate(classes[:_SHOWN_CLASSES]):
         members = np.flatnonzero(split.labels == label)
         chosen = np.sort(generator.choice(members, min(count, len(members)), replace=False))
-        shown.append((name, [_picture(image) for image in split.images[chosen]]))
+        shown.append((name, [as_data_uri(image) for image in split.images[chosen]]))
     return shown
 
 
@@ -83,19 +79,6 @@ def _groups(copies: Mapping[str, Any], parts: Mapping[str, Split]) -> list[dict[
     shown = []
     for group in copies["listed"][:_GROUPS]:
         first = group["members"][:_MEMBERS]
-        members = [{**one, "picture": _picture(parts[one["split"]].images[one["index"]])} for one in first]
+        members = [{**one, "picture": as_data_uri(parts[one["split"]].images[one["index"]])} for one in first]
         shown.append({"members": members, "hidden": group["images"] - len(members)})
     return shown
-
-
-def _picture(image: Images) -> str:
-    """An image (H, W, C) as a data URI."""
-    from PIL import Image
-
-    picture = Image.fromarray(as_rgb(image))
-    small = max(picture.size) <= _PIXEL_SIDE
-    picture.thumbnail((_SIDE, _SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, **({"format": "PNG"} if small else {"format": "JPEG", "quality": 88, "subsampling": 0}))
-    kind = "png" if small else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

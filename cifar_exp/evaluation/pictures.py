@@ -1,7 +1,9 @@
-"""Image files of any size -> input of the models; images of any number of channels -> RGB."""
+"""Image files of any size -> input of the models; images of any number of channels -> pictures."""
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ from cifar_exp.data.decoding import BadImage, Decoder
 from cifar_exp.data.schema import ImageShape
 from cifar_exp.errors import UserError
 
+_SIDE = 64  # pixels of the longer side of a small picture
+_PIXEL_SIDE = 48  # pictures up to this side keep their pixels, larger ones become JPEG
 _COLOR_MODES = {1: "grayscale", 3: "rgb"}  # by the number of channels
 
 
@@ -48,3 +52,16 @@ def as_rgb(images: Images) -> Images:
     """
     channels = images.shape[-1]
     return images[..., :3] if channels >= 3 else np.repeat(images[..., :1], 3, axis=-1)
+
+
+def as_data_uri(image: Images) -> str:
+    """A small picture of an image (H, W, C) uint8 as a data URI, for a page that loads nothing."""
+    from PIL import Image
+
+    picture = Image.fromarray(as_rgb(image))
+    small = max(picture.size) <= _PIXEL_SIDE
+    picture.thumbnail((_SIDE, _SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, **({"format": "PNG"} if small else {"format": "JPEG", "quality": 88, "subsampling": 0}))
+    kind = "png" if small else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

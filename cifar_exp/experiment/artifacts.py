@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -30,6 +31,11 @@ def log_inputs(run: Run, config: Config, overrides: Sequence[str], splits: Split
     run.write("model/summary.txt", summary)
     if splits.files:
         run.write("data/splits.parquet", splits.files.to_parquet())
+    lists = {"exclude": config.data.exclude, "relabel": config.data.relabel}
+    for name, file in lists.items():
+        if file:
+            run.write(f"data/{name}.csv", Path(file).expanduser().read_bytes())
+    if splits.files or any(lists.values()):
         run.upload("data")
     run.upload("config")
     run.log_datasets(

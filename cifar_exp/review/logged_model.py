@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import re
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,7 @@ from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
 
 if TYPE_CHECKING:
+    import keras
     from mlflow.entities import Run
 
 _MODEL_ID = r"m-[0-9a-f]{32}"
@@ -149,6 +152,37 @@ def temperature(store: Store, classifier: Classifier) -> float:
     return float(logged)
 
 
+def rebuild(store: Store, classifier: Classifier, precision: str | None = None) -> keras.Model:
+    """Rebuild a logged model on the CPU.
+
+    Args:
+        store: contains the model.
+        classifier: the model.
+        precision: to compute with, if not that of the run. The weights are float32 in any case.
+
+    Returns:
+        Model from images (N, H, W, C) uint8 to class probabilities (N, C) float32.
+
+    Raises:
+        UserError: if it is an ensemble, or if the weights cannot be read or do not fit the network that the run's
+            config describes.
+    """
+    if classifier.recipe:
+        raise UserError(f"{classifier.name} is an ensemble of several networks: name one of its members")
+    config = classifier.config
+    training = replace(config.training, device="cpu", precision=precision or config.training.precision)
+    with _weights(store, classifier) as (file, where):
+        return predict.classifier(replace(config, training=training), file, where)
+
+
+@contextmanager
+def _weights(store: Store, classifier: Classifier) -> Iterator[tuple[Path, str]]:
+    """The .keras file of a model, and where it is from; it is there until the context ends."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = fetch.keras_file(store, classifier.model_id, Path(folder))
+        yield file, f"model {classifier.model_id} of {store.uri}"
+
+
 def probabilities(
     store: Store, classifier: Classifier, images: Images, temperature: float = 1.0
 ) -> npt.NDArray[np.float32]:
@@ -169,9 +203,7 @@ def probabilities(
     if classifier.recipe:
         predicted = ensemble_model.probabilities(store, classifier.model_id, classifier.recipe, images)
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            file = fetch.keras_file(store, classifier.model_id, Path(folder))
-            where = f"model {classifier.model_id} of {store.uri}"
+        with _weights(store, classifier) as (file, where):
             predicted = predict.probabilities(classifier.config, file, where, images)
     if temperature == 1.0:
         return predicted

@@ -19,7 +19,8 @@ from cifar_exp.training import runtime
 
 TAG = "cifar_exp.fingerprint"
 _DECIDES_NOTHING = ("resume", "name", "note", "notify", "reference", "review", "search", "sweep", "tracking")
-_DATA_DECIDES_NOTHING = ("dir", "file", "verify", "image_shape", "classes")
+# The images of the splits say what these have come to.
+_DATA_DECIDES_NOTHING = ("dir", "file", "exclude", "relabel", "verify", "image_shape", "classes")
 _FIRST_OPTIMIZER_SETTINGS = (
     *("name", "learning_rate", "schedule", "weight_decay", "clipnorm", "momentum", "nesterov", "beta_1", "beta_2"),
     *("rho", "epsilon", "amsgrad", "centered", "initial_accumulator_value"),

@@ -44,7 +44,7 @@ def prepare(training: TrainingConfig, seed: int) -> None:
     _set_environment(training.device)
     if training.deterministic:
         _ask_gpu_libraries_for_determinism()
-    with _silenced_stderr(), importing("keras"):
+    with silenced_stderr(), importing("keras"):
         import keras
 
         if backend_package() == "tensorflow":
@@ -161,7 +161,7 @@ def require_gpu() -> None:
         UserError: if it cannot.
     """
     _set_environment("gpu")
-    with _silenced_stderr():
+    with silenced_stderr():
         found = gpus()
     if not found:
         raise UserError(
@@ -170,7 +170,7 @@ def require_gpu() -> None:
 
 
 @contextmanager
-def _silenced_stderr() -> Iterator[None]:
+def silenced_stderr() -> Iterator[None]:
     """Discard stderr: while it loads, TensorFlow writes about oneDNN and CUDA to it, whatever its log level is."""
     sys.stderr.flush()
     original = os.dup(2)

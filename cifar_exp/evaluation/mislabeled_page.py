@@ -1,0 +1,48 @@
+"""The page on which a person decides about labels that look wrong: one HTML file that loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from cifar_exp.data.datasets import Images
+from cifar_exp.evaluation.pictures import as_data_uri
+
+_SHOWN = 1000  # images, a few kilobytes each
+
+
+def render(source: str, words: str, rows: Sequence[Mapping[str, Any]], images: Sequence[Images | None]) -> str:
+    """Create the page. Everything on it is data, so all text is escaped; its only script writes the list as CSV.
+
+    Args:
+        source: of the images.
+        words: what was found.
+        rows: of the list, as `review.mislabeled.Suspects.rows` gives them.
+        images: (H, W, C) uint8 of each row; `None` where there is none.
+
+    Returns:
+        The page as HTML.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    with resources.as_file(resources.files("cifar_exp.evaluation") / "page") as path:
+        environment = Environment(
+            loader=FileSystemLoader(path), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        )
+        script = (path / "mislabeled.js").read_text(encoding="utf-8")
+        shown = list(zip(rows, images, strict=True))[:_SHOWN]
+        return environment.get_template("mislabeled.html").render(
+            source=source,
+            words=words,
+            hidden=len(rows) - len(shown),
+            key=next(iter(rows[0])) if rows else "index",
+            columns=list(rows[0]) if rows else [],
+            rows=[(row, None if image is None else as_data_uri(image)) for row, image in shown],
+            css="".join((path / name).read_text(encoding="utf-8") for name in ("base.css", "mislabeled.css")),
+            script=script,
+            # The content security policy allows this script only.
+            hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+        )
