@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 from scipy.special import log_softmax
 from sklearn import metrics
 
@@ -19,6 +21,7 @@ from cifar_exp.data.datasets import Labels, Split, Splits
 from cifar_exp.evaluation import calibration
 from cifar_exp.training.feeding import batches
 
+CONFIDENCE = 0.95  # of intervals
 SERVED_BATCH = 32  # Keras's default, used when the logged model is served; other sizes round differently
 
 # logged name -> key of scikit-learn's report
@@ -53,6 +56,18 @@ class Evaluation:
         return predicted
 
     @cached_property
+    def accuracy(self) -> float:
+        """Share of the images whose most probable class is the true one."""
+        return float(np.mean(self.predicted == self.labels))
+
+    @cached_property
+    def accuracy_interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the accuracy (`scipy.stats`)."""
+        right = int(np.sum(self.predicted == self.labels))
+        found = stats.binomtest(right, len(self.labels)).proportion_ci(CONFIDENCE, "wilson")
+        return float(found.low), float(found.high)
+
+    @cached_property
     def confusion_matrix(self) -> npt.NDArray[np.int64]:
         """Counts (C, C): rows true, columns predicted."""
         matrix: npt.NDArray[np.int64] = metrics.confusion_matrix(
@@ -85,21 +100,35 @@ class Evaluation:
         """Scores of the probabilities by name; see `calibration.scores`."""
         return calibration.scores(self.labels, self.probabilities, self.log_probabilities)
 
-    def metrics(self) -> dict[str, float]:
-        """Test metrics by logged name: loss, accuracy, balanced accuracy, macro F1, and those of each class.
+    def metrics(self, prefix: str = "test") -> dict[str, float]:
+        """Metrics by logged name: loss, accuracy, balanced accuracy, macro F1, and those of each class.
 
         Of each class: recall, precision, F1 and support, the number of its images.
+
+        Args:
+            prefix: what stands before the first slash of each name.
         """
         scores = {
-            "test/loss": self.loss,
-            "test/accuracy": float(np.mean(self.predicted == self.labels)),
-            "test/balanced_accuracy": self.balanced_accuracy,
-            "test/f1_macro": float(self.report["macro avg"]["f1-score"]),
+            f"{prefix}/loss": self.loss,
+            f"{prefix}/accuracy": self.accuracy,
+            f"{prefix}/balanced_accuracy": self.balanced_accuracy,
+            f"{prefix}/f1_macro": float(self.report["macro avg"]["f1-score"]),
         }
         for name in self.classes:
             for metric, key in _OF_CLASS.items():
-                scores[f"test/{metric}/{metric_name(name)}"] = float(self.report[name][key])
+                scores[f"{prefix}/{metric}/{metric_name(name)}"] = float(self.report[name][key])
         return scores
+
+    def scaled(self, temperature: float) -> npt.NDArray[np.float64]:
+        """Probabilities after temperature scaling, (N, C)."""
+        scaled: npt.NDArray[np.float64] = np.exp(calibration.scale(self.log_probabilities, temperature))
+        return scaled
+
+    def reliability(self) -> dict[str, Any]:
+        """What is known of the calibration, for JSON: its scores, bins and the accuracy by coverage."""
+        bins = calibration.reliability(self.labels, self.probabilities)
+        coverage = calibration.accuracy_at_coverage(self.labels, self.probabilities)
+        return {**self.calibration, "bins": bins.rows(), "accuracy_at_coverage": coverage}
 
     def predictions(self) -> pd.DataFrame:
         """One row per image: index, label, predicted, p_<class>."""
@@ -143,10 +172,7 @@ class Results:
     @cached_property
     def scaled(self) -> npt.NDArray[np.float64] | None:
         """Test probabilities after temperature scaling, (N, C); None if it was fitted on the same images."""
-        if self.validation is self.test:
-            return None
-        scaled: npt.NDArray[np.float64] = np.exp(calibration.scale(self.test.log_probabilities, self.temperature))
-        return scaled
+        return None if self.validation is self.test else self.test.scaled(self.temperature)
 
     def metrics(self) -> dict[str, float]:
         """Final metrics by logged name: those of the test, and the calibration on both splits."""
@@ -159,24 +185,28 @@ class Results:
 
     def calibration(self) -> dict[str, Any]:
         """What is known of the calibration, for JSON: temperature, and by split its scores, bins and coverage."""
-        content: dict[str, Any] = {"temperature": self.temperature}
-        for split, evaluation in (("validation", self.validation), ("test", self.test)):
-            bins = calibration.reliability(evaluation.labels, evaluation.probabilities)
-            content[split] = {
-                **evaluation.calibration,
-                "bins": bins.rows(),
-                "accuracy_at_coverage": calibration.accuracy_at_coverage(evaluation.labels, evaluation.probabilities),
-            }
-        return content
+        splits = {"validation": self.validation.reliability(), "test": self.test.reliability()}
+        return {"temperature": self.temperature, **splits}
 
 
 def evaluate(model: keras.Model, classifier: keras.Model, splits: Splits) -> Results:
-    """Predict all test images and validation images.
+    """Predict all test images and validation images; for the models see `evaluate_splits`."""
+    same = splits.validation.sha256 == splits.test.sha256
+    chosen = [splits.test] if same else [splits.test, splits.validation]
+    evaluations = evaluate_splits(model, classifier, chosen, splits.classes)
+    return Results(evaluations[0], evaluations[-1])
+
+
+def evaluate_splits(
+    model: keras.Model, classifier: keras.Model, splits: Sequence[Split], classes: tuple[str, ...]
+) -> list[Evaluation]:
+    """Predict all images of some splits.
 
     Args:
         model: outputs logits. The logarithms are computed from them, without underflow.
         classifier: the same model with probabilities as its output; these are logged.
         splits: images (N, H, W, C) uint8 and labels (N,) uint8 or uint16.
+        classes: class names in the order of the labels.
     """
     one_view = classifier.input is model.input
     # A mean over several views of an image has no logits.
@@ -190,8 +220,6 @@ def evaluate(model: keras.Model, classifier: keras.Model, splits: Splits) -> Res
         else:
             probabilities = predicted
             logarithms = calibration.logarithms(probabilities)
-        return Evaluation(splits.classes, split.labels, probabilities, logarithms.astype(np.float32))
+        return Evaluation(classes, split.labels, probabilities, logarithms.astype(np.float32))
 
-    test = evaluated(splits.test)
-    same = splits.validation.sha256 == splits.test.sha256
-    return Results(test, test if same else evaluated(splits.validation))
+    return [evaluated(split) for split in splits]

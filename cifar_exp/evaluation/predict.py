@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,35 @@ import numpy.typing as npt
 from cifar_exp.config.schema import Config
 from cifar_exp.data.datasets import Images
 from cifar_exp.training import runtime
+
+if TYPE_CHECKING:
+    import keras
+
+
+def load(
+    config: Config, weights: Path, where: str, device: str, flip: bool | None = None
+) -> tuple[keras.Model, keras.Model]:
+    """Build the network of a config and load saved weights into it.
+
+    Args:
+        config: of the run that trained the model; describes the network.
+        weights: the .keras file that the run logged. Only its weights are read.
+        where: where the weights come from, for error messages.
+        device: auto, cpu or gpu.
+        flip: whether to average over an image and its mirror image; None: as the config says.
+
+    Returns:
+        The model, which returns logits (N, C), and its classifier, which returns probabilities (N, C).
+
+    Raises:
+        UserError: if the weights do not fit the network that the config describes, or the device is not available.
+    """
+    runtime.prepare(replace(config.training, device=device), config.seed)
+    from cifar_exp.training import models
+
+    model, _ = models.build(config.model, config.data.image_shape)
+    models.load_weights(model, weights, where)
+    return model, models.classifier(model, config.prediction.flip if flip is None else flip)
 
 
 def probabilities(config: Config, weights: Path, where: str, images: Images) -> npt.NDArray[np.float32]:
@@ -29,11 +59,6 @@ def probabilities(config: Config, weights: Path, where: str, images: Images) -> 
         UserError: if the weights do not fit the network that the config describes.
     """
     # For a few images, starting a GPU takes longer than computing on the CPU.
-    runtime.prepare(replace(config.training, device="cpu"), config.seed)
-    from cifar_exp.training import models
-
-    model, _ = models.build(config.model, config.data.image_shape)
-    models.load_weights(model, weights, where)
-    classifier = models.classifier(model, config.prediction.flip)
+    _, classifier = load(config, weights, where, "cpu")
     predicted: npt.NDArray[np.float32] = classifier.predict(images, verbose=0)
     return predicted

@@ -29,6 +29,7 @@ from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
 
 if TYPE_CHECKING:
+    import keras
     from mlflow.entities import Run
 
 _MODEL_ID = r"m-[0-9a-f]{32}"
@@ -139,6 +140,25 @@ def temperature(store: Store, classifier: Classifier) -> float:
     if logged is None or not 0 < logged < math.inf:
         raise UserError(f"{classifier.name} has no val/temperature: it was logged before runs were calibrated")
     return float(logged)
+
+
+def load(store: Store, classifier: Classifier, flip: bool | None = None) -> tuple[keras.Model, keras.Model]:
+    """Load a logged model on the device of this machine.
+
+    Args:
+        store: contains the model.
+        classifier: the model.
+        flip: whether to average over an image and its mirror image; None: as its run did.
+
+    Returns:
+        The model, which returns logits (N, C), and its classifier, which returns probabilities (N, C).
+
+    Raises:
+        UserError: as `probabilities`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = fetch.keras_file(store, classifier.model_id, Path(folder))
+        return predict.load(classifier.config, file, f"model {classifier.model_id} of {store.uri}", "auto", flip)
 
 
 def probabilities(
