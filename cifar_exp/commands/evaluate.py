@@ -19,6 +19,7 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     evaluate = commands.add_parser("evaluate", parents=[store], help=summary, description=f"{summary.capitalize()}.")
     add_images(evaluate)
     evaluate.add_argument("--tta", action="store_true", help="average over each image and its mirror image")
+    evaluate.add_argument("--corrupt", action="store_true", help="also under fifteen corruptions at five severities")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.set_defaults(command=run)
 
@@ -48,7 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     runtime.check_backend()
     store = store_of(arguments)
     console.set_up()
-    asked = evaluate.Request(arguments.data, tuple(arguments.overrides), arguments.part, arguments.tta)
+    overrides = tuple(arguments.overrides)
+    asked = evaluate.Request(arguments.data, overrides, arguments.part, arguments.tta, arguments.corrupt)
     with redirect_stdout(sys.stderr) if arguments.json else nullcontext():  # what is said meanwhile is no JSON
         evaluated = evaluate.evaluate(store, query.get(store, arguments.run), asked)
     if arguments.json:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cifar_exp.errors import UserError
 from cifar_exp.experiment import artifacts
@@ -17,9 +20,11 @@ from cifar_exp.tracking.store import Store
 from cifar_exp.training import out_of_memory
 
 if TYPE_CHECKING:
+    import keras
     from mlflow.entities import Run
 
     from cifar_exp.evaluation.evaluation import Evaluation
+    from cifar_exp.evaluation.robustness import Robustness
     from cifar_exp.tracking.run import Run as LoggedRun
 
 log = logging.getLogger(__name__)
@@ -36,12 +41,14 @@ class Request:
         overrides: settings of the data.
         part: of the data set; `test`, `validation`, `training` or `all`.
         tta: whether to average over each image and its mirror image.
+        corrupt: whether to evaluate under corruptions as well.
     """
 
     data: str | None = None
     overrides: tuple[str, ...] = ()
     part: str = "test"
     tta: bool = False
+    corrupt: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class Evaluated:
         images: what the model was evaluated on.
         evaluation: its predictions.
         metrics: logged name -> value.
+        robustness: errors under corruptions, if they were asked for.
     """
 
     run_id: str | None
@@ -63,6 +71,7 @@ class Evaluated:
     images: ChosenImages
     evaluation: Evaluation
     metrics: dict[str, float]
+    robustness: Robustness | None
 
 
 def evaluate(store: Store, run: Run, request: Request) -> Evaluated:
@@ -88,14 +97,17 @@ def evaluate(store: Store, run: Run, request: Request) -> Evaluated:
         with follow_up.start(store, run, EVALUATION, params, images.words) as logged:
             logged.log_datasets(images.data, images.source, {"test": images.split})
             (evaluation,) = evaluate_splits(model, predictor, [images.split], classifier.classes)
-            metrics = _log(logged, classifier, images, evaluation, temperature)
-            follow_up.finish(logged, _note(run, images, evaluation, flip))
+            title = f"{run.info.run_name} on {images.words}"
+            metrics = _log(logged, title, images, evaluation, temperature)
+            robustness = _corrupt(logged, predictor, images, evaluation, title) if request.corrupt else None
+            metrics |= robustness.metrics() if robustness else {}
+            follow_up.finish(logged, _note(run, images, evaluation, flip, robustness))
     address = logged.store.run_address(logged.id) if logged.id else ""
-    return Evaluated(logged.id, address, classifier.name, images, evaluation, metrics)
+    return Evaluated(logged.id, address, classifier.name, images, evaluation, metrics, robustness)
 
 
 def _log(
-    logged: LoggedRun, classifier: Classifier, images: ChosenImages, evaluation: Evaluation, temperature: float | None
+    logged: LoggedRun, title: str, images: ChosenImages, evaluation: Evaluation, temperature: float | None
 ) -> dict[str, float]:
     from cifar_exp.evaluation import calibration
 
@@ -110,9 +122,26 @@ def _log(
         metrics[f"{PREFIX}/ece_scaled"] = calibration.reliability(evaluation.labels, scaled).error
         content = {"temperature": temperature, **content}
     logged.log_metrics(metrics)
-    title = f"{classifier.name}: {images.words}"
     artifacts.log_evaluation(logged, title, images.split, evaluation, scaled, temperature or 1.0, content)
     return metrics
+
+
+def _corrupt(
+    logged: LoggedRun, predictor: keras.Model, images: ChosenImages, evaluation: Evaluation, title: str
+) -> Robustness:
+    """Evaluate under corruptions, and log the errors."""
+    from cifar_exp.evaluation import robustness, robustness_plot, style
+
+    log.info("75 times %s: fifteen corruptions at five severities", images.words)
+    measured = robustness.measure(predictor, images.split, 1 - evaluation.accuracy)
+    logged.log_metrics(measured.metrics())
+    logged.write("robustness/errors.csv", measured.table().to_csv(index=False))
+    logged.write("robustness/errors.json", json.dumps(measured.as_data(), indent=2))
+    logged.write("robustness/errors.png", style.to_png(robustness_plot.errors(measured, title)))
+    examples = robustness_plot.examples(np.asarray(images.split.images[0]))
+    logged.write("robustness/examples.png", style.to_png(examples))
+    logged.upload("robustness")
+    return measured
 
 
 def _temperature(store: Store, classifier: Classifier) -> float | None:
@@ -123,13 +152,14 @@ def _temperature(store: Store, classifier: Classifier) -> float | None:
         return None
 
 
-def _note(run: Run, images: ChosenImages, evaluation: Evaluation, flip: bool) -> str:
+def _note(run: Run, images: ChosenImages, evaluation: Evaluation, flip: bool, robustness: Robustness | None) -> str:
     low, high = evaluation.accuracy_interval
+    corrupted = f" Mean corruption error {robustness.mean_error:.4f}." if robustness else ""
     views = ", mean over each image and its mirror image" if flip else ""
     return (
         f"**Accuracy {evaluation.accuracy:.4f}** (95 % interval {low:.4f} to {high:.4f}), loss {evaluation.loss:.4f}, "
         f"calibration error {evaluation.calibration['ece']:.4f}, of run {run.info.run_name} ({run.info.run_id}) on "
-        f"{images.words}{views}."
+        f"{images.words}{views}.{corrupted}"
     )
 
 
@@ -153,4 +183,13 @@ def lines(evaluated: Evaluated) -> Sequence[str]:
         row = evaluation.report[name]
         scored = f"{row['recall']:7.4f} {row['precision']:9.4f} {row['f1-score']:7.4f}"
         found.append(f"{name:<{width}}  {row['support']:7.0f} {scored}")
+    if evaluated.robustness:
+        found += _robustness_lines(evaluated.robustness)
     return found
+
+
+def _robustness_lines(robustness: Robustness) -> list[str]:
+    mean, relative = robustness.mean_error, robustness.relative_error
+    clean = f"{relative:+.4f} on the error without corruption, {robustness.clean_error:.4f}"
+    table = robustness.table().to_string(index=False, float_format="{:.4f}".format)
+    return [f"\nmean corruption error {mean:.4f}: {clean}", *table.splitlines()]
