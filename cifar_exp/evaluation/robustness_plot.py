@@ -48,7 +48,7 @@ def examples(image: Images) -> Figure:
     wide, high = (side * length / max(image.shape[:2]) for length in (image.shape[1], image.shape[0]))
     steps = 1 + len(corruptions.SEVERITIES)
     width, height = left + steps * (wide + gap) + 0.1, top + len(_NAMES) * (high + gap) + 0.1
-    figure, axes = page(width, height, "One test image under every corruption")
+    figure, axes = page(width, height, "One image under every corruption")
     for step, heading in enumerate(["clean", *map(str, corruptions.SEVERITIES)]):
         axes.text(left + step * (wide + gap) + wide / 2, top - 0.07, heading, ha="center", fontsize=8)
     for row, name in enumerate(corruptions.NAMES):

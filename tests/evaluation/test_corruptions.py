@@ -51,7 +51,7 @@ def test_images_of_any_size_keep_shape_and_type_and_change_with_seed_and_severit
 
 
 def test_a_higher_severity_moves_images_further() -> None:
-    clean = images(count=40)
+    clean = images(count=16)
     for name in NAMES:
         distances = [distance(corrupt(clean, name, severity), clean) for severity in SEVERITIES]
         if name not in NOT_MONOTONE:
@@ -131,7 +131,7 @@ def test_fog_and_frost_and_snow() -> None:
     assert frost.max() <= 0.4 * 255 and frost.mean() > 10 and frost[..., 2].mean() > frost[..., 0].mean()
     assert corrupt(black, "snow", 5).mean() > 20
     fogged = corrupt(images(), "fog", 5)
-    assert np.all(fogged.max(axis=(1, 2, 3)) <= images().max(axis=(1, 2, 3)) + 1)
+    assert np.all(fogged.max(axis=(1, 2, 3)) <= images().max(axis=(1, 2, 3)))
 
 
 def test_pixelate_makes_blocks_and_jpeg_is_that_of_pillow() -> None:
