@@ -22,7 +22,8 @@ def contrast(images: Pixels, parameters: Parameters, generator: np.random.Genera
     """Shrink the distances from the mean of each channel of an image. Parameter: the factor."""
     (factor,) = parameters
     means = images.mean(axis=(1, 2), keepdims=True)
-    return (images - means) * np.float32(factor) + means
+    flat: Pixels = (images - means) * np.float32(factor) + means
+    return flat
 
 
 def elastic_transform(images: Pixels, parameters: Parameters, generator: np.random.Generator) -> Pixels:
@@ -58,8 +59,8 @@ def pixelate(images: Pixels, parameters: Parameters, generator: np.random.Genera
     (share,) = parameters
 
     def scale(image: Image.Image) -> Image.Image:
-        smaller = tuple(max(1, int(side * share)) for side in image.size)
-        return image.resize(smaller, Image.Resampling.BOX).resize(image.size, Image.Resampling.BOX)
+        width, height = (max(1, int(side * share)) for side in image.size)
+        return image.resize((width, height), Image.Resampling.BOX).resize(image.size, Image.Resampling.BOX)
 
     return _by_pillow(images, scale)
 
@@ -82,8 +83,8 @@ def _by_pillow(images: Pixels, change: Callable[[Image.Image], Image.Image]) -> 
     changed = np.empty_like(whole)
     for index, image in enumerate(whole):
         if image.shape[-1] == _COLOURS:
-            changed[index] = change(Image.fromarray(image))
+            changed[index] = np.asarray(change(Image.fromarray(image)))
         else:
             for channel in range(image.shape[-1]):
-                changed[index, ..., channel] = change(Image.fromarray(image[..., channel]))
+                changed[index, ..., channel] = np.asarray(change(Image.fromarray(image[..., channel])))
     return changed.astype(np.float32) / 255

@@ -7,12 +7,13 @@ images of the same shape and type, which may leave 0..1.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, signal
 
-Pixels = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.floating[Any]]
 Parameters = tuple[float, ...]
 
 
@@ -73,7 +74,8 @@ def glass_blur(images: Pixels, parameters: Parameters, generator: np.random.Gene
 
 def motion_blur(images: Pixels, parameters: Parameters, generator: np.random.Generator) -> Pixels:
     """Blur each image along a random direction of -45 to 45 degrees. Parameters: see `along`."""
-    return along(images, *parameters, generator.uniform(-45, 45, len(images)))
+    radius, sigma = parameters
+    return along(images, radius, sigma, generator.uniform(-45, 45, (len(images),)))
 
 
 def along(images: Pixels, radius: float, sigma: float, degrees: npt.NDArray[np.float64]) -> Pixels:
@@ -107,7 +109,8 @@ def zoom_blur(images: Pixels, parameters: Parameters, generator: np.random.Gener
 def zoomed(images: Pixels, zoom: float) -> Pixels:
     """Zoom into the center of images (N, H, W, C), with linear interpolation."""
     rows, columns = (_zoom_matrix(size, float(zoom)) for size in images.shape[1:3])
-    return np.einsum("rh,nhwc,sw->nrsc", rows, images, columns, optimize=True)
+    enlarged: Pixels = np.einsum("rh,nhwc,sw->nrsc", rows, images, columns, optimize=True)
+    return enlarged
 
 
 @cache

@@ -26,9 +26,10 @@ def snow(images: Pixels, parameters: Parameters, generator: np.random.Generator)
     flakes = generator.normal(mean, deviation, (count, height, width, 1)).astype(np.float32)
     flakes = zoomed(flakes, zoom)
     flakes = np.where(flakes < threshold, np.float32(0), np.clip(flakes, 0, 1))
-    flakes = along(flakes, radius, sigma, generator.uniform(-135, -45, count))
+    flakes = along(flakes, radius, sigma, generator.uniform(-135, -45, (count,)))
     pale = np.maximum(images, _grey(images) * 1.5 + 0.5)
-    return kept * images + (1 - kept) * pale + flakes + flakes[:, ::-1, ::-1]
+    snowy: Pixels = kept * images + (1 - kept) * pale + flakes + flakes[:, ::-1, ::-1]
+    return snowy
 
 
 def frost(images: Pixels, parameters: Parameters, generator: np.random.Generator) -> Pixels:
@@ -48,7 +49,8 @@ def fog(images: Pixels, parameters: Parameters, generator: np.random.Generator) 
     """Add a fractal and scale the sum to the brightness of the image. Parameters: amount and decay of the fractal."""
     amount, decay = parameters
     brightest = images.max(axis=(1, 2, 3), keepdims=True)
-    return (images + amount * _plasma(images, decay, generator)) * brightest / (brightest + amount)
+    foggy: Pixels = (images + amount * _plasma(images, decay, generator)) * brightest / (brightest + amount)
+    return foggy
 
 
 def brightness(images: Pixels, parameters: Parameters, generator: np.random.Generator) -> Pixels:
@@ -59,14 +61,15 @@ def brightness(images: Pixels, parameters: Parameters, generator: np.random.Gene
     (amount,) = parameters
     value = images.max(axis=-1, keepdims=True)
     raised = np.minimum(value + np.float32(amount), 1)
-    return np.where(value > 0, images * (raised / np.maximum(value, 1e-6)), raised)
+    brighter: Pixels = np.where(value > 0, images * (raised / np.maximum(value, 1e-6)), raised)
+    return brighter
 
 
 def _grey(images: Pixels) -> Pixels:
     """Luminance (N, H, W, 1) of colour images, the mean of the channels of others."""
-    if images.shape[-1] == len(_LUMINANCE):
-        return (images @ _LUMINANCE)[..., np.newaxis]
-    return images.mean(axis=-1, keepdims=True)
+    is_colour = images.shape[-1] == len(_LUMINANCE)
+    grey: Pixels = (images @ _LUMINANCE)[..., np.newaxis] if is_colour else images.mean(axis=-1, keepdims=True)
+    return grey
 
 
 def _plasma(images: Pixels, decay: float, generator: np.random.Generator) -> Pixels:

@@ -35,7 +35,7 @@ def errors(robustness: Robustness, title: str) -> Figure:
     axes.tick_params(length=0)
     axes.axvline(len(columns) - 1.5, color="white", lw=4)
     for row, column in np.ndindex(table.shape):
-        error = table[row, column]
+        error = float(table[row, column])
         colour = "white" if error > 0.6 else BLACK
         axes.text(column, row, percent(error, 1), ha="center", va="center", color=colour, fontsize=8)
     return figure

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -144,7 +144,8 @@ def _log(
     ]
     logged.write("explanations/explanations.json", json.dumps({"images": rows, "methods": list(maps)}, indent=2))
     content = io.BytesIO()
-    np.savez_compressed(content, index=indices, **{name.lower().replace("-", "_"): each for name, each in maps.items()})
+    arrays: dict[str, Any] = {name.lower().replace("-", "_"): each for name, each in maps.items()}
+    np.savez_compressed(content, index=indices, **arrays)
     logged.write("explanations/maps.npz", content.getvalue())
     shown = np.asarray(images.split.images[indices])
     drawn = explanation_grids.explained(

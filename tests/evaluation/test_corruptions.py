@@ -15,8 +15,8 @@ from cifar_exp.evaluation import corruptions
 from cifar_exp.evaluation.corruptions import NAMES, SEVERITIES, corrupt
 
 # With the parameters of CIFAR-10-C these do not move pixels further from their values at each higher severity: glass
-# blurs more after it has moved pixels, the elastic transform moves less in smaller regions, and severity 4 of frost is the
-# frost of 3 over a darker image.
+# blurs more after it has moved pixels, the elastic transform moves less in smaller regions, and at severity 4 of frost
+# the frost of 3 lies over a darker image.
 NOT_MONOTONE = {"glass_blur", "elastic_transform", "frost"}
 
 
