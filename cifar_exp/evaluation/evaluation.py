@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from scipy.special import log_softmax
@@ -15,12 +17,23 @@ SERVED_BATCH = 32  # Keras's default, used when the logged model is served; othe
 
 
 def evaluate(model: keras.Model, classifier: keras.Model, splits: Splits) -> Results:
-    """Predict all test images and validation images.
+    """Predict all test images and validation images; for the models see `evaluate_splits`."""
+    same = splits.validation.sha256 == splits.test.sha256
+    chosen = [splits.test] if same else [splits.test, splits.validation]
+    evaluations = evaluate_splits(model, classifier, chosen, splits.classes)
+    return Results(evaluations[0], evaluations[-1])
+
+
+def evaluate_splits(
+    model: keras.Model, classifier: keras.Model, splits: Sequence[Split], classes: tuple[str, ...]
+) -> list[Evaluation]:
+    """Predict all images of some splits.
 
     Args:
         model: outputs logits. The logarithms are computed from them, without underflow.
         classifier: the same model with probabilities as its output; these are logged.
         splits: images (N, H, W, C) uint8 and labels (N,) uint8 or uint16.
+        classes: class names in the order of the labels.
     """
     one_view = classifier.input is model.input
     # A mean over several views of an image has no logits.
@@ -34,8 +47,6 @@ def evaluate(model: keras.Model, classifier: keras.Model, splits: Splits) -> Res
         else:
             probabilities = predicted
             logarithms = calibration.logarithms(probabilities)
-        return Evaluation(splits.classes, split.labels, probabilities, logarithms.astype(np.float32))
+        return Evaluation(classes, split.labels, probabilities, logarithms.astype(np.float32))
 
-    test = evaluated(splits.test)
-    same = splits.validation.sha256 == splits.test.sha256
-    return Results(test, test if same else evaluated(splits.validation))
+    return [evaluated(split) for split in splits]

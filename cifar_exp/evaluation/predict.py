@@ -39,22 +39,32 @@ def probabilities(config: Config, weights: Path, where: str, images: Images) -> 
 
 
 def classifier(config: Config, weights: Path, where: str) -> keras.Model:
-    """Rebuild a trained network.
-
-    Args:
-        config: of the run that trained the model; describes the network.
-        weights: the .keras file that the run logged. Only its weights are read.
-        where: where the weights come from, for error messages.
+    """Build the network of a config and load saved weights into it; the arguments are those of `load`.
 
     Returns:
         Model from images (N, H, W, C) uint8 to class probabilities (N, C) float32.
+    """
+    return load(config, weights, where)[1]
+
+
+def load(config: Config, weights: Path, where: str, flip: bool | None = None) -> tuple[keras.Model, keras.Model]:
+    """Build the network of a config and load saved weights into it.
+
+    Args:
+        config: of the run that trained the model; describes the network, its precision and the device.
+        weights: the .keras file that the run logged. Only its weights are read.
+        where: where the weights come from, for error messages.
+        flip: whether to average over an image and its mirror image; None: as the config says.
+
+    Returns:
+        The model, which returns logits (N, C), and its classifier, which returns probabilities (N, C).
 
     Raises:
-        UserError: if the weights do not fit the network that the config describes.
+        UserError: if the weights do not fit the network that the config describes, or the device is not available.
     """
     runtime.prepare(config.training, config.seed)
     from cifar_exp.training import models
 
     model, _ = models.build(config.model, config.data.image_shape)
     models.load_weights(model, weights, where)
-    return models.classifier(model, config.prediction.flip)
+    return model, models.classifier(model, config.prediction.flip if flip is None else flip)

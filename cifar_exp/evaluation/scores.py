@@ -15,6 +15,7 @@ from sklearn import metrics
 
 from cifar_exp.data.datasets import Labels
 from cifar_exp.evaluation import calibration
+from cifar_exp.evaluation.intervals import wilson
 
 # logged name -> key of scikit-learn's report
 _OF_CLASS = {"recall": "recall", "precision": "precision", "f1": "f1-score", "support": "support"}
@@ -46,6 +47,16 @@ class Evaluation:
         """The most probable class of each image, (N,), of the type of the labels."""
         predicted: Labels = self.probabilities.argmax(axis=1).astype(self.labels.dtype)
         return predicted
+
+    @cached_property
+    def accuracy(self) -> float:
+        """Share of the images whose most probable class is the true one."""
+        return float(np.mean(self.predicted == self.labels))
+
+    @cached_property
+    def accuracy_interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the accuracy."""
+        return wilson(int(np.sum(self.predicted == self.labels)), len(self.labels))
 
     @cached_property
     def confusion_matrix(self) -> npt.NDArray[np.int64]:
@@ -80,21 +91,35 @@ class Evaluation:
         """Scores of the probabilities by name; see `calibration.scores`."""
         return calibration.scores(self.labels, self.probabilities, self.log_probabilities)
 
-    def metrics(self) -> dict[str, float]:
-        """Test metrics by logged name: loss, accuracy, balanced accuracy, macro F1, and those of each class.
+    def metrics(self, prefix: str = "test") -> dict[str, float]:
+        """Metrics by logged name: loss, accuracy, balanced accuracy, macro F1, and those of each class.
 
         Of each class: recall, precision, F1 and support, the number of its images.
+
+        Args:
+            prefix: what stands before the first slash of each name.
         """
         scores = {
-            "test/loss": self.loss,
-            "test/accuracy": float(np.mean(self.predicted == self.labels)),
-            "test/balanced_accuracy": self.balanced_accuracy,
-            "test/f1_macro": float(self.report["macro avg"]["f1-score"]),
+            f"{prefix}/loss": self.loss,
+            f"{prefix}/accuracy": self.accuracy,
+            f"{prefix}/balanced_accuracy": self.balanced_accuracy,
+            f"{prefix}/f1_macro": float(self.report["macro avg"]["f1-score"]),
         }
         for name in self.classes:
             for metric, key in _OF_CLASS.items():
-                scores[f"test/{metric}/{metric_name(name)}"] = float(self.report[name][key])
+                scores[f"{prefix}/{metric}/{metric_name(name)}"] = float(self.report[name][key])
         return scores
+
+    def scaled(self, temperature: float) -> npt.NDArray[np.float64]:
+        """Probabilities after temperature scaling, (N, C)."""
+        scaled: npt.NDArray[np.float64] = np.exp(calibration.scale(self.log_probabilities, temperature))
+        return scaled
+
+    def reliability(self) -> dict[str, Any]:
+        """What is known of the calibration, for JSON: its scores, bins and the accuracy by coverage."""
+        bins = calibration.reliability(self.labels, self.probabilities)
+        coverage = calibration.accuracy_at_coverage(self.labels, self.probabilities)
+        return {**self.calibration, "bins": bins.rows(), "accuracy_at_coverage": coverage}
 
     def predictions(self) -> pd.DataFrame:
         """One row per image: index, label, predicted, p_<class>."""
@@ -138,10 +163,7 @@ class Results:
     @cached_property
     def scaled(self) -> npt.NDArray[np.float64] | None:
         """Test probabilities after temperature scaling, (N, C); None if it was fitted on the same images."""
-        if self.validation is self.test:
-            return None
-        scaled: npt.NDArray[np.float64] = np.exp(calibration.scale(self.test.log_probabilities, self.temperature))
-        return scaled
+        return None if self.validation is self.test else self.test.scaled(self.temperature)
 
     def metrics(self) -> dict[str, float]:
         """Final metrics by logged name: those of the test, and the calibration on both splits."""
@@ -154,12 +176,5 @@ class Results:
 
     def calibration(self) -> dict[str, Any]:
         """What is known of the calibration, for JSON: temperature, and by split its scores, bins and coverage."""
-        content: dict[str, Any] = {"temperature": self.temperature}
-        for split, evaluation in (("validation", self.validation), ("test", self.test)):
-            bins = calibration.reliability(evaluation.labels, evaluation.probabilities)
-            content[split] = {
-                **evaluation.calibration,
-                "bins": bins.rows(),
-                "accuracy_at_coverage": calibration.accuracy_at_coverage(evaluation.labels, evaluation.probabilities),
-            }
-        return content
+        splits = {"validation": self.validation.reliability(), "test": self.test.reliability()}
+        return {"temperature": self.temperature, **splits}

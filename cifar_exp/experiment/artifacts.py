@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +12,15 @@ import yaml
 
 from cifar_exp.config.schema import Config
 from cifar_exp.data import analysis
-from cifar_exp.data.datasets import Splits
+from cifar_exp.data.datasets import Split, Splits
 from cifar_exp.tracking import environment
 from cifar_exp.tracking.run import Run
 from cifar_exp.training import runtime
 
 if TYPE_CHECKING:
     from cifar_exp.config.architecture import LayerRow
-    from cifar_exp.evaluation.scores import Results
+    from cifar_exp.evaluation.calibration import Floats
+    from cifar_exp.evaluation.scores import Evaluation, Results
     from cifar_exp.training.fit import History
 
 
@@ -71,25 +72,54 @@ def draw_curves(run: Run, name: str, history: History) -> None:
 
 def log_results(run: Run, name: str, splits: Splits, results: Results) -> None:
     """Write predictions, scores and figures of the evaluation, and begin to upload them."""
+    run.write("evaluation/predictions.csv", results.test.submission().to_csv(index=False))
+    run.write("evaluation/predictions_validation.parquet", results.validation.predictions().to_parquet(index=False))
+    log_evaluation(
+        run,
+        f"{name}: test images",
+        splits.test,
+        results.test,
+        results.scaled,
+        results.temperature,
+        results.calibration(),
+    )
+
+
+def log_evaluation(
+    run: Run,
+    title: str,
+    split: Split,
+    evaluation: Evaluation,
+    scaled: Floats | None,
+    temperature: float,
+    calibration: Mapping[str, Any],
+) -> None:
+    """Write predictions, scores and figures of a split, and begin to upload them.
+
+    Args:
+        run: receives them.
+        title: of the figures.
+        split: the images.
+        evaluation: the predictions for them.
+        scaled: their probabilities after temperature scaling, (N, C); None if these are not to be shown.
+        temperature: of the scaling.
+        calibration: what is known of the calibration.
+    """
     from cifar_exp.evaluation import calibration_plot, image_grids, plots, style
 
-    test, where = results.test, f"{name}: test images"
-    matrix = {"classes": list(test.classes), "matrix": test.confusion_matrix.tolist()}
+    labels, probabilities, classes = evaluation.labels, evaluation.probabilities, evaluation.classes
+    matrix = {"classes": list(classes), "matrix": evaluation.confusion_matrix.tolist()}
     run.write("evaluation/confusion_matrix.json", json.dumps(matrix))
-    run.write("evaluation/classification_report.json", json.dumps(test.report, indent=2))
-    run.write("evaluation/calibration.json", json.dumps(results.calibration(), indent=2))
-    run.write("evaluation/predictions.parquet", test.predictions().to_parquet(index=False))
-    run.write("evaluation/predictions.csv", test.submission().to_csv(index=False))
-    run.write("evaluation/predictions_validation.parquet", results.validation.predictions().to_parquet(index=False))
+    run.write("evaluation/classification_report.json", json.dumps(evaluation.report, indent=2))
+    run.write("evaluation/calibration.json", json.dumps(calibration, indent=2))
+    run.write("evaluation/predictions.parquet", evaluation.predictions().to_parquet(index=False))
     drawings = {
-        "confusion_matrix": plots.confusion_matrix(test.confusion_matrix, test.classes, where),
-        "predictions": image_grids.predictions(splits.test.images, test.labels, test.probabilities, test.classes),
-        "calibration": calibration_plot.calibration(
-            test.labels, test.probabilities, results.scaled, results.temperature, where
-        ),
+        "confusion_matrix": plots.confusion_matrix(evaluation.confusion_matrix, classes, title),
+        "predictions": image_grids.predictions(split.images, labels, probabilities, classes),
+        "calibration": calibration_plot.calibration(labels, probabilities, scaled, temperature, title),
     }
-    for name_of_figure, figure in drawings.items():
-        run.write(f"figures/{name_of_figure}.png", style.to_png(figure))
+    for name, figure in drawings.items():
+        run.write(f"figures/{name}.png", style.to_png(figure))
     run.upload("evaluation", "figures")
 
 

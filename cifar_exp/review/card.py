@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cifar_exp.errors import UserError
+from cifar_exp.evaluation.intervals import wilson
 from cifar_exp.review import ensemble_model, ensemble_run, run_record, slices, tables, verdicts
 from cifar_exp.review.comparison import IGNORED_PREFIXES
-from cifar_exp.review.intervals import wilson
 from cifar_exp.tracking import fetch
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cifar_exp.errors import UserError
+from cifar_exp.evaluation.intervals import CONFIDENCE
 from cifar_exp.tracking.untrusted import parse_json
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _RESAMPLED = 200  # fits to simulated runs, for the intervals
-_CONFIDENCE = 0.95
+
 _FEWEST_SIZES = 4  # a power law with an offset has three parameters
 _STEEPEST = 2.0  # exponent; measured ones are between 0.05 and 1 (Hestness et al., 2017, Deep learning scaling)
 
@@ -70,7 +71,7 @@ class LearningCurve:
         """95 % interval of `predict`, from the fits to simulated runs."""
         floor, scale, exponent = (column[:, np.newaxis] for column in self.resampled.T)
         predicted = floor + scale * images[np.newaxis] ** -exponent
-        low, high = np.quantile(predicted, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2], axis=0)
+        low, high = np.quantile(predicted, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
         return low, high
 
     @property

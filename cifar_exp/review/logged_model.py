@@ -164,15 +164,37 @@ def rebuild(store: Store, classifier: Classifier, precision: str | None = None) 
         Model from images (N, H, W, C) uint8 to class probabilities (N, C) float32.
 
     Raises:
+        UserError: as `load`.
+    """
+    return _load(store, classifier, "cpu", precision or classifier.config.training.precision)[1]
+
+
+def load(store: Store, classifier: Classifier, flip: bool | None = None) -> tuple[keras.Model, keras.Model]:
+    """Load a logged model on the device of this machine.
+
+    Args:
+        store: contains the model.
+        classifier: the model.
+        flip: whether to average over an image and its mirror image; None: as its run did.
+
+    Returns:
+        The model, which returns logits (N, C), and its classifier, which returns probabilities (N, C).
+
+    Raises:
         UserError: if it is an ensemble, or if the weights cannot be read or do not fit the network that the run's
             config describes.
     """
+    return _load(store, classifier, "auto", classifier.config.training.precision, flip)
+
+
+def _load(
+    store: Store, classifier: Classifier, device: str, precision: str, flip: bool | None = None
+) -> tuple[keras.Model, keras.Model]:
     if classifier.recipe:
         raise UserError(f"{classifier.name} is an ensemble of several networks: name one of its members")
-    config = classifier.config
-    training = replace(config.training, device="cpu", precision=precision or config.training.precision)
+    training = replace(classifier.config.training, device=device, precision=precision)
     with _weights(store, classifier) as (file, where):
-        return predict.classifier(replace(config, training=training), file, where)
+        return predict.load(replace(classifier.config, training=training), file, where, flip)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cifar_exp.errors import UserError, reason
+from cifar_exp.evaluation.intervals import CONFIDENCE
 from cifar_exp.review.multiple import holm
 from cifar_exp.tracking import fetch
 from cifar_exp.tracking.store import Store
@@ -23,7 +24,6 @@ PREDICTIONS = "evaluation/predictions.parquet"  # of the test images
 VALIDATION_PREDICTIONS = "evaluation/predictions_validation.parquet"
 MAX_BYTES, _MAX_VALUES = 1 << 28, 50_000_000  # of a file that is read: a million images of 40 classes
 SIGNIFICANCE_LEVEL = 0.05  # a difference with a smaller p-value is significant
-CONFIDENCE = 0.95
 SMALLEST_P = 0.0001  # smaller p-values are shown as below it
 
 _COLUMNS = ("index", "label", "predicted")

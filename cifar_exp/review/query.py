@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cifar_exp.errors import UserError, did_you_mean, reason
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 SHORT_ID = 8  # characters of a run's id that are shown
 
+EVALUATION, EXPLANATION = "evaluation", "explanation"
+
 _SWEEP, _KIND = "cifar_exp.sweep", "cifar_exp.kind"
+_BESIDE = {"sweep", EVALUATION, EXPLANATION}  # kinds of runs that have no model of their own
 _UNQUOTABLE = {"'", "\\"}  # cannot be escaped in a filter
 _ID_LENGTH = 32
 _PAGE_SIZE = 1000  # runs per request
@@ -102,7 +105,7 @@ def _in_another_experiment(store: Store, run_id: str) -> list[Run]:
 def select(
     store: Store, wanted: Sequence[str] = (), sweep: str | None = None, condition: str | None = None
 ) -> list[Run]:
-    """Select runs of the store's experiment, without the parent runs of sweeps.
+    """Select runs of the store's experiment, without parent runs of sweeps, evaluations and explanations.
 
     Args:
         store: tracking store and experiment.
@@ -130,7 +133,7 @@ def select(
     if sweep:
         conditions.append(f"tags.`{_SWEEP}` = '{sweep}'")
     matching_runs = [] if sweep and _UNQUOTABLE & set(sweep) else _search(store, " AND ".join(conditions), condition)
-    runs = [run for run in matching_runs if not _is_sweep(run)]
+    runs = [run for run in matching_runs if has_model(run.data.tags)]
     if not runs:
         raise UserError(_no_runs_message(store, sweep, condition))
     return sorted(
@@ -160,6 +163,11 @@ def _no_runs_message(store: Store, sweep: str | None, condition: str | None) -> 
         last = f"; the latest sweep is {names[0]!r}" if names else ""
         return f"no runs of sweep {sweep!r} in {where}{did_you_mean(sweep, names) or last}"
     return f"no runs in {where}"
+
+
+def has_model(tags: Mapping[str, str]) -> bool:
+    """Whether a run with these tags may have a model: not the parent of a sweep, an evaluation or an explanation."""
+    return tags.get(_KIND) not in _BESIDE
 
 
 def _is_sweep(run: Run) -> bool:

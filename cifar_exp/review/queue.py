@@ -65,7 +65,7 @@ def waiting_runs(store: Store) -> list[WaitingRun]:
     jobs = [
         run
         for run in finished_runs
-        if run.data.tags.get("cifar_exp.kind") != "sweep"
+        if query.has_model(run.data.tags)
         and run.data.tags.get("cifar_exp.outcome") != PRUNED
         and verdicts.state(run) in _WAITING
     ]

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cifar_exp.errors import UserError, did_you_mean
+from cifar_exp.evaluation.intervals import CONFIDENCE
 from cifar_exp.review.comparison import IGNORED_PREFIXES, Comparison, compare, logged_param
-from cifar_exp.review.paired import CONFIDENCE
 
 if TYPE_CHECKING:
     from cifar_exp.review.run_record import RunRecord

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from cifar_exp.data.datasets import Splits
 from cifar_exp.data.mapped import StoredImages
 from cifar_exp.errors import UserError
+from cifar_exp.evaluation.intervals import wilson
 from cifar_exp.review.comparison import Comparison
-from cifar_exp.review.intervals import wilson
 from cifar_exp.review.multiple import holm
 from cifar_exp.review.paired import SIGNIFICANCE_LEVEL
 from cifar_exp.tracking.untrusted import parse_json

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from cifar_exp.errors import UserError
 from cifar_exp.review import description, digest
-from cifar_exp.review.query import SHORT_ID
+from cifar_exp.review.query import SHORT_ID, has_model
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
 from cifar_exp.training.outcome import COLLAPSED, PRUNED
@@ -130,10 +130,13 @@ def check_reviewable(run: Run) -> None:
     """Check that a run can be reviewed.
 
     Raises:
-        UserError: if it is the parent run of a sweep.
+        UserError: if it is the parent run of a sweep, an evaluation or an explanation.
     """
-    if run.data.tags.get("cifar_exp.kind") == "sweep":
-        raise UserError(f"run {run.info.run_id[:SHORT_ID]} is the sweep {run.info.run_name!r}: review its jobs")
+    kind, short = run.data.tags.get("cifar_exp.kind"), run.info.run_id[:SHORT_ID]
+    if kind == "sweep":
+        raise UserError(f"run {short} is the sweep {run.info.run_name!r}: review its jobs")
+    if not has_model(run.data.tags):
+        raise UserError(f"run {short} is an {kind}, which has no model: review the run that it is of")
 
 
 def give(

@@ -11,10 +11,10 @@ from urllib.parse import quote
 from mlflow.entities import ViewType
 from mlflow.server import handlers
 
-from cifar_exp.review import promotion_records, verdicts
+from cifar_exp.review import promotion_records, query, verdicts
 from cifar_exp.review.promotion_records import Promotion
 from cifar_exp.server import audit, database, people, shown
-from cifar_exp.server.shown import KIND, SWEEP, Progress, ShownRun
+from cifar_exp.server.shown import SWEEP, Progress, ShownRun
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -27,11 +27,11 @@ Points = list[tuple[int, float]]
 
 
 def search(experiment_ids: Sequence[str], condition: str, order: str = "attributes.end_time DESC") -> list[Run]:
-    """The newest runs of some experiments that meet a condition in MLflow's syntax, without parents of sweeps."""
+    """The newest runs of some experiments that meet a condition in MLflow's syntax, of those that may have a model."""
     if not experiment_ids:
         return []
     found = database.tracking().search_runs(list(experiment_ids), condition, ViewType.ACTIVE_ONLY, RUNS, [order])
-    return [run for run in found if run.data.tags.get(KIND) != "sweep"]
+    return [run for run in found if query.has_model(run.data.tags)]
 
 
 def running(experiment_ids: Sequence[str]) -> list[tuple[ShownRun, Progress]]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from cifar_exp.evaluation.intervals import wilson
 from cifar_exp.review import remarks, verdicts
-from cifar_exp.review.intervals import wilson
 from cifar_exp.tracking import heartbeat
 
 if TYPE_CHECKING:

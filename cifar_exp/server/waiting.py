@@ -15,7 +15,7 @@ from mlflow.entities import ViewType
 from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlRun, SqlTag
 from sqlalchemy import or_, select
 
-from cifar_exp.review import remarks, verdicts
+from cifar_exp.review import query, remarks, verdicts
 from cifar_exp.server import database, shown
 from cifar_exp.server.shown import KIND, OUTCOME, SWEEP, ShownRun
 from cifar_exp.training.outcome import PRUNED
@@ -130,7 +130,7 @@ def _candidates(experiment_ids: Sequence[str]) -> list[_Candidate]:
     return [
         _Candidate(run_id, str(experiment_id), tags[run_id], accuracies.get(run_id, 0.0))
         for run_id, experiment_id in runs
-        if tags[run_id].get(KIND) != "sweep" and tags[run_id].get(OUTCOME) != PRUNED
+        if query.has_model(tags[run_id]) and tags[run_id].get(OUTCOME) != PRUNED
     ]
 
 

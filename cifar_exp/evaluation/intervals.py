@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cifar_exp.review.paired import CONFIDENCE
+CONFIDENCE = 0.95  # of all intervals
 
 
 def wilson(correct: int, images: int) -> tuple[float, float]:

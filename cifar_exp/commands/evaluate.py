@@ -1,0 +1,78 @@
+"""cifar-exp evaluate: evaluate the model of a logged run."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from cifar_exp.commands.parser import Commands, Parser, store_of
+
+if TYPE_CHECKING:
+    from cifar_exp.review.evaluate import Evaluated
+
+_PARTS = ("test", "validation", "training", "all")
+
+
+def add(commands: Commands[Parser], store: Parser) -> None:
+    """Define the command and its arguments."""
+    summary = "evaluate the model of a run on its test images or on another data set, and log the results beside it"
+    evaluate = commands.add_parser("evaluate", parents=[store], help=summary, description=f"{summary.capitalize()}.")
+    add_images(evaluate)
+    evaluate.add_argument("--tta", action="store_true", help="average over each image and its mirror image")
+    evaluate.add_argument("--corrupt", action="store_true", help="also under fifteen corruptions at five severities")
+    evaluate.add_argument("--json", action="store_true", help="print JSON")
+    evaluate.set_defaults(command=run)
+
+
+def add_images(command: Parser) -> None:
+    """Add the arguments that select a run and the images to look at."""
+    command.add_argument("run", metavar="RUN", help="run id, first characters of the id, or name")
+    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of the images: data.dir=photos")
+    command.add_argument("--data", metavar="NAME", help="another data set with the same classes, such as folder")
+    command.add_argument("--part", choices=_PARTS, default="test", help="of the data set (default: test)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate the model, log the results and print them.
+
+    Returns:
+        Exit code 0.
+    """
+    import json
+    import sys
+    from contextlib import nullcontext, redirect_stdout
+
+    from cifar_exp import console
+    from cifar_exp.review import evaluate, query
+    from cifar_exp.training import runtime
+
+    runtime.check_backend()
+    store = store_of(arguments)
+    console.set_up()
+    overrides = tuple(arguments.overrides)
+    asked = evaluate.Request(arguments.data, overrides, arguments.part, arguments.tta, arguments.corrupt)
+    with redirect_stdout(sys.stderr) if arguments.json else nullcontext():  # what is said meanwhile is no JSON
+        evaluated = evaluate.evaluate(store, query.get(store, arguments.run), asked)
+    if arguments.json:
+        print(json.dumps(_data(evaluated), indent=2))
+        return 0
+    console.say("\n".join(evaluate.lines(evaluated)))
+    if evaluated.address:
+        console.say(f"\n{store.opening_instructions(evaluated.address)}")
+    return 0
+
+
+def _data(evaluated: Evaluated) -> dict[str, Any]:
+    images = evaluated.images
+    return {
+        "run_id": evaluated.run_id,
+        "model": evaluated.name,
+        "images": {
+            "data": images.data,
+            "part": images.part,
+            "count": len(images.split),
+            "source": images.source,
+            "own": images.own,
+        },
+        "metrics": evaluated.metrics,
+    }
