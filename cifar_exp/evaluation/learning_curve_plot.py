@@ -44,5 +44,5 @@ def learning_curve(
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
     axes.tick_params(axis="x", rotation=30)
-    axes.legend(fontsize=8)
+    axes.legend(loc="upper right", fontsize=8)
     return figure

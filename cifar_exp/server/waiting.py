@@ -104,7 +104,7 @@ def queue(user: str, experiment_ids: Sequence[str]) -> Queue:
 
 
 def _candidates(experiment_ids: Sequence[str]) -> list[_Candidate]:
-    """The newest finished runs, without parents of sweeps and pruned trials."""
+    """The newest finished runs that have a model to review."""
     newest = (
         select(SqlRun.run_uuid, SqlRun.experiment_id)
         .where(
