@@ -20,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cifar_exp.analysis import mislabeled
 from cifar_exp.config.composition import plan
 from cifar_exp.data import corrections, datasets
 from cifar_exp.data.schema import DataConfig
-from cifar_exp.review import mislabeled, query
+from cifar_exp.review import query
 from cifar_exp.tracking.store import Store
 
 

@@ -25,8 +25,9 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from cifar_exp import console
+    from cifar_exp.analysis import artifacts, card, card_pages
     from cifar_exp.config.schema import flatten
-    from cifar_exp.review import artifacts, card, card_pages, query
+    from cifar_exp.review import query
     from cifar_exp.tracking.store import Store
 
     config = config_of(arguments)

@@ -52,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from cifar_exp import console
-    from cifar_exp.review import ensemble_members, ensemble_result, ensemble_run, tables
+    from cifar_exp.analysis import ensemble_members, ensemble_result, ensemble_run
+    from cifar_exp.review import tables
 
     store = store_of(arguments)
     runs = _candidates(arguments, store)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cifar_exp.commands.parser import Commands, Parser, store_of
 
 if TYPE_CHECKING:
-    from cifar_exp.review.evaluate import Evaluated
+    from cifar_exp.analysis.evaluate import Evaluated
 
 _PARTS = ("test", "validation", "training", "all")
 
@@ -43,7 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     from contextlib import nullcontext, redirect_stdout
 
     from cifar_exp import console
-    from cifar_exp.review import evaluate, query
+    from cifar_exp.analysis import evaluate
+    from cifar_exp.review import query
     from cifar_exp.training import runtime
 
     runtime.check_backend()

@@ -29,7 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
         Exit code 0.
     """
     from cifar_exp import console
-    from cifar_exp.review import explain, query
+    from cifar_exp.analysis import explain
+    from cifar_exp.review import query
     from cifar_exp.training import runtime
 
     runtime.check_backend()

@@ -41,8 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from cifar_exp import console
+    from cifar_exp.analysis import learning_curve
     from cifar_exp.evaluation import learning_curve_plot, style
-    from cifar_exp.review import learning_curve, query
+    from cifar_exp.review import query
     from cifar_exp.tracking.store import Store
 
     config = config_of(arguments, arguments.overrides)

@@ -42,9 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from cifar_exp import console
+    from cifar_exp.analysis import mislabeled
     from cifar_exp.data import corrections
     from cifar_exp.evaluation import mislabeled_page
-    from cifar_exp.review import mislabeled
 
     if not (arguments.runs or arguments.sweep or arguments.filter):
         raise UserError("name runs of one data set, or --sweep NAME")

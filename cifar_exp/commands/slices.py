@@ -39,7 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
         Exit code 0.
     """
     from cifar_exp import console
-    from cifar_exp.review import artifacts, paired, query, run_results, slices, tables
+    from cifar_exp.analysis import artifacts, slices
+    from cifar_exp.review import paired, query, run_results, tables
 
     store = store_of(arguments)
     found = query.get(store, arguments.run)
@@ -59,10 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _splits(store: Store, run: Run, overrides: Sequence[str]) -> Splits | None:
     """The data set of a run, or of an ensemble's first member; None if it is not on this machine, as is said."""
     from cifar_exp import console
+    from cifar_exp.analysis import ensemble_run
     from cifar_exp.data import datasets
     from cifar_exp.errors import UserError
     from cifar_exp.experiment import reproduce
-    from cifar_exp.review import ensemble_run, paired
+    from cifar_exp.review import paired
 
     try:
         run_id = next(iter(ensemble_run.members(run)), run.info.run_id)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from test_slices import predictions
 
+from cifar_exp.analysis import artifacts, card, card_pages, slices
+from cifar_exp.analysis.card import Card, Section, Table
 from cifar_exp.errors import UserError
-from cifar_exp.review import artifacts, card, card_pages, slices
-from cifar_exp.review.card import Card, Section, Table
 from cifar_exp.tracking.store import Store
 
 Log = Callable[..., str]

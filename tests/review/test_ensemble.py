@@ -14,21 +14,13 @@ import pandas as pd
 import pytest
 from test_logged_model import DIGITS, rewrite
 
+from cifar_exp.analysis import ensemble_members, ensemble_result, ensemble_run
+from cifar_exp.analysis.ensemble_result import Ensemble
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation.scores import Evaluation
-from cifar_exp.review import (
-    ensemble,
-    ensemble_members,
-    ensemble_result,
-    ensemble_run,
-    logged_model,
-    paired,
-    promotion,
-    verdicts,
-)
+from cifar_exp.review import ensemble, logged_model, paired, promotion, verdicts
 from cifar_exp.review.ensemble import LOGITS, PROBABILITIES
 from cifar_exp.review.ensemble_model import Recipe
-from cifar_exp.review.ensemble_result import Ensemble
 from cifar_exp.tracking import fetch
 from cifar_exp.tracking.store import Store
 

@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from cifar_exp.analysis import evaluate
+from cifar_exp.analysis.evaluate import Request
 from cifar_exp.data import datasets
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
-from cifar_exp.review import evaluate, logged_model, query, queue, verdicts
-from cifar_exp.review.evaluate import Request
+from cifar_exp.review import logged_model, query, queue, verdicts
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cifar_exp.analysis import explain
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation import explanation_grids, style
-from cifar_exp.review import explain, query
+from cifar_exp.review import query
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import numpy as np
 import program
 import pytest
 
+from cifar_exp.analysis.learning_curve import LearningCurve, Point, fit
 from cifar_exp.errors import UserError
-from cifar_exp.review.learning_curve import LearningCurve, Point, fit
 
 SIZES = (500, 1000, 2000, 5000, 10_000, 20_000)
 

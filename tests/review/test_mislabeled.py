@@ -15,13 +15,13 @@ import yaml
 from browsing import chromium, opened
 
 from cifar_exp import cli, exits
+from cifar_exp.analysis import mislabeled
 from cifar_exp.config.schema import Config
 from cifar_exp.data import datasets
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation import mislabeled_page
 from cifar_exp.experiment import artifacts
-from cifar_exp.review import mislabeled
 from cifar_exp.tracking.store import Store
 
 pytest.importorskip("cleanlab", reason="needs the extra mislabeled")

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cifar_exp.analysis import slices
 from cifar_exp.data import datasets
 from cifar_exp.data.datasets import Split
 from cifar_exp.data.listing import Listing
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
-from cifar_exp.review import slices
 from cifar_exp.review.multiple import holm
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from cifar_exp.training import outcome
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+    from cifar_exp.analysis.ensemble_result import Ensemble
     from cifar_exp.evaluation.scores import Results
-    from cifar_exp.review.ensemble_result import Ensemble
 
 _MEMBERS_TAG = "cifar_exp.ensemble"  # JSON: run id -> weight
 _SETTINGS = "data."  # parameters that an ensemble has in common with its members, if they agree

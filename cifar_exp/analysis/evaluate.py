@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cifar_exp.analysis import chosen_images, follow_up
+from cifar_exp.analysis.chosen_images import ChosenImages
 from cifar_exp.errors import UserError
 from cifar_exp.experiment import artifacts
-from cifar_exp.review import chosen_images, follow_up, logged_model
-from cifar_exp.review.chosen_images import ChosenImages
+from cifar_exp.review import logged_model
 from cifar_exp.review.logged_model import Classifier
 from cifar_exp.review.query import EVALUATION
 from cifar_exp.tracking.store import Store

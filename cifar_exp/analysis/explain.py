@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cifar_exp.analysis import chosen_images, follow_up
+from cifar_exp.analysis.chosen_images import ChosenImages
 from cifar_exp.errors import UserError
-from cifar_exp.review import chosen_images, follow_up, logged_model
-from cifar_exp.review.chosen_images import ChosenImages
+from cifar_exp.review import logged_model
 from cifar_exp.review.query import EXPLANATION
 from cifar_exp.tracking.store import Store
 from cifar_exp.training import out_of_memory

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cifar_exp.analysis import ensemble_members
+from cifar_exp.analysis.ensemble_members import Member
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation.intervals import wilson
-from cifar_exp.review import ensemble, ensemble_members, paired
+from cifar_exp.review import ensemble, paired
 from cifar_exp.review.comparison import Comparison
 from cifar_exp.review.ensemble import Diversity
-from cifar_exp.review.ensemble_members import Member
 from cifar_exp.review.paired import Paired
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cifar_exp.analysis import ensemble_run, slices
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation.intervals import wilson
-from cifar_exp.review import ensemble_model, ensemble_run, run_record, slices, tables, verdicts
+from cifar_exp.review import ensemble_model, run_record, tables, verdicts
 from cifar_exp.review.comparison import IGNORED_PREFIXES
 from cifar_exp.tracking import fetch
 from cifar_exp.tracking.store import Store

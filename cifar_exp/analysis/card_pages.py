@@ -7,9 +7,9 @@ import re
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from cifar_exp.analysis.card import Card, Section
 from cifar_exp.errors import UserError
 from cifar_exp.review import tables
-from cifar_exp.review.card import Card, Section
 from cifar_exp.tracking import fetch
 from cifar_exp.tracking.store import Store
 
@@ -58,7 +58,7 @@ def to_html(card: Card, picture: bytes | None = None) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     base = resources.files("cifar_exp.evaluation") / "page" / "base.css"
-    with resources.as_file(resources.files("cifar_exp.review") / "page") as path:
+    with resources.as_file(resources.files("cifar_exp.analysis") / "page") as path:
         environment = Environment(
             loader=FileSystemLoader(path), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )

@@ -1,0 +1,1 @@
+"""What a model knows: evaluations, explanations, ensembles, slices, wrong labels and cards of logged runs."""
