@@ -17,15 +17,13 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, ValidationError
 
 from cifar_exp.config import architecture, from_data
-from cifar_exp.config.schema import (
+from cifar_exp.config.optimizer_schema import (
     OPTIMIZER_ARGUMENTS,
     OPTIONAL_ARGUMENTS,
     SCHEDULE_ARGUMENTS,
-    Config,
-    ModelConfig,
     OptimizerConfig,
-    ReportedConfig,
 )
+from cifar_exp.config.schema import Config, ModelConfig, ReportedConfig
 from cifar_exp.errors import UserError, did_you_mean
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cifar_exp.config import architecture
 from cifar_exp.config.architecture import LayerSize
-from cifar_exp.config.schema import Config, OptimizerConfig
+from cifar_exp.config.optimizer_schema import OptimizerConfig
+from cifar_exp.config.schema import Config
 from cifar_exp.data import datasets
 from cifar_exp.errors import UserError
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from cifar_exp.config.schema import OptimizerConfig
+from cifar_exp.config.optimizer_schema import OptimizerConfig
 from cifar_exp.training import runtime, schedules
 
 _CLASSES = {

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from cifar_exp.config.schema import OptimizerConfig
+from cifar_exp.config.optimizer_schema import OptimizerConfig
 
 PLATEAU = "plateau"
 _MIN_DELTA = 1e-4  # improvement that counts; the default of keras.callbacks.ReduceLROnPlateau

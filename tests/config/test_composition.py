@@ -15,7 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 
 from cifar_exp.config import loader
 from cifar_exp.config.composition import _JOB_NAME, CONF, plan
-from cifar_exp.config.schema import OPTIMIZER_ARGUMENTS, SCHEDULE_ARGUMENTS, Config
+from cifar_exp.config.optimizer_schema import OPTIMIZER_ARGUMENTS, SCHEDULE_ARGUMENTS
+from cifar_exp.config.schema import Config
 from cifar_exp.data.schema import FILES
 from cifar_exp.errors import UserError
 

@@ -14,7 +14,8 @@ import pytest
 from trained import go_on
 
 from cifar_exp.config import memory
-from cifar_exp.config.schema import OPTIMIZER_ARGUMENTS, OPTIONAL_ARGUMENTS, Config
+from cifar_exp.config.optimizer_schema import OPTIMIZER_ARGUMENTS, OPTIONAL_ARGUMENTS
+from cifar_exp.config.schema import Config
 from cifar_exp.training import optimizers, runtime, schedules
 
 Compose = Callable[..., Config]
