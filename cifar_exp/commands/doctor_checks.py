@@ -33,7 +33,8 @@ _DOCKER_TIMEOUT = 10
 _DOWNLOAD_TIMEOUT = 5
 _SPACE = 1 << 30  # bytes, for the checkpoints, figures and models of a sweep
 _GIB = 1 << 30
-_DEVICE = "from cifar_exp.training import runtime; print(runtime.device())"
+# Two lines: the device, and why a GPU is not used.
+_DEVICE = "from cifar_exp.training import runtime as r; print(r.device()); print(r.unused_gpu('auto') or '')"
 
 
 @dataclass(frozen=True)
@@ -242,14 +243,16 @@ def compute(config: Config, query: subprocess.Popen[str]) -> Finding:
     if query.returncode:
         last = next(iter(reversed(err.strip().splitlines())), f"exit code {query.returncode}")
         return Finding("device", PROBLEM, f"Keras cannot be imported: {last}", "pip install cifar-exp")
-    device = out.strip()
+    device, unused = out.split("\n")[:2]
     if config.training.device == "gpu" and not device.startswith("GPU"):
         return Finding("device", PROBLEM, device, "training.device=gpu needs cifar-exp[gpu], or take auto")
+    if unused and config.training.device == "auto":
+        return Finding("device", NOTE, device, unused)
     return Finding("device", OK, device)
 
 
 def _start_device_query() -> subprocess.Popen[str]:
-    """Start a process that prints the device of Keras."""
+    """Start a process that prints the device of Keras, and why it is no GPU if there is one."""
     return subprocess.Popen([sys.executable, "-c", _DEVICE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -28,7 +28,7 @@ def log_inputs(run: Run, config: Config, overrides: Sequence[str], splits: Split
     """Write what the run starts from, and begin to upload it."""
     run.write("config/config.yaml", yaml.safe_dump(_composable(config), sort_keys=False))
     run.write("config/overrides.yaml", yaml.safe_dump(list(overrides)))
-    run.write("config/environment.txt", environment.describe(runtime.backend(), runtime.device()))
+    run.write("config/environment.txt", environment.describe(runtime.backend(), runtime.device(), runtime.driver()))
     run.write("model/summary.txt", summary)
     if splits.files:
         run.write("data/splits.parquet", splits.files.to_parquet())

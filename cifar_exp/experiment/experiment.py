@@ -130,6 +130,8 @@ def run(config: Config, job: Job, folder: Path) -> Result:
             models.load_weights(model, start.weights(folder / "start_from"), f"training.start_from: {start.name}")
         elif config.training.whiten:
             whitening.whiten(model, splits.training.images)
+        if unused := runtime.unused_gpu(config.training.device):
+            log.warning("%s  %s", title, unused)
         size = f"{model.count_params():,} parameters, {len(splits.training):,} training images"
         log.info("%s  %s, %s", title, size, tags["cifar_exp.device"])
         artifacts.log_inputs(logged, config, job.overrides, splits, models.summary(model))

@@ -64,14 +64,21 @@ def requirements(*packages: str) -> list[str]:
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in packages]
 
 
-def describe(backend: str, device: str) -> str:
-    """Describe Python, platform, device and all installed packages as text, one per line."""
+def describe(backend: str, device: str, driver: str | None = None) -> str:
+    """Describe Python, platform, device and all installed packages as text, one per line.
+
+    Args:
+        backend: name and version of what Keras runs on.
+        device: of the run.
+        driver: version of the GPU's driver; None without a GPU.
+    """
     head = [
         f"cifar_exp {cifar_exp.__version__}",
         f"Python {sys.version.split()[0]}",
         f"platform {platform.platform()}",
         f"backend {backend}",
         f"device {device}",
+        *([f"driver {driver}"] if driver else []),
     ]
     return "\n".join([*head, "", *_installed(), ""])
 

@@ -265,6 +265,25 @@ def gpus() -> list[str]:
     return [device.device_kind for device in jax.devices() if device.platform == "gpu"]
 
 
+def unused_gpu(device: str) -> str | None:
+    """Say why a run leaves a GPU of this machine unused; None if there is none, or it is used or not wanted.
+
+    Args:
+        device: `training.device` of the run.
+    """
+    if device != "auto" or not gpu_count() or gpus():
+        return None
+    packages = {"tensorflow": "cifar-exp[gpu]", "jax": "jax[cuda13]", "torch": "a build of torch with CUDA"}
+    name = backend_package()
+    return f"there is a GPU, but {name} does not see it, so the run uses the CPU: install {packages[name]}"
+
+
+def driver() -> str | None:
+    """Version of the NVIDIA driver; None if there is none."""
+    version = Path("/sys/module/nvidia/version")
+    return version.read_text().strip() if version.exists() else None
+
+
 def is_tensorflow_on_cpu() -> bool:
     """Whether Keras runs on TensorFlow on a CPU, where no compiler fuses its operations."""
     return backend_package() == "tensorflow" and not gpus()

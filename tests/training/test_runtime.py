@@ -50,6 +50,20 @@ def test_another_backend_than_that_of_the_process_is_refused_in_one_line(monkeyp
         runtime.check_backend()
 
 
+@pytest.mark.parametrize(
+    ("device", "there", "seen", "warned"),
+    [("auto", 1, [], True), ("auto", 1, ["H100"], False), ("auto", 0, [], False), ("cpu", 1, [], False)],
+)
+def test_a_gpu_that_is_there_and_not_used_is_no_secret(
+    monkeypatch: pytest.MonkeyPatch, device: str, there: int, seen: list[str], warned: bool
+) -> None:
+    monkeypatch.setattr(runtime, "gpu_count", lambda: there)
+    monkeypatch.setattr(runtime, "gpus", lambda: seen)
+    said = runtime.unused_gpu(device)
+    assert (said is not None) == warned
+    assert not said or said.endswith(("cifar-exp[gpu]", "jax[cuda13]", "with CUDA"))
+
+
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "gpus", lambda: [])
     with pytest.raises(UserError, match=r"^training.device=gpu: Keras sees no GPU"):
