@@ -117,6 +117,8 @@ def check(config: Config) -> None:
         raise UserError(f"data.train_images: got {config.data.train_images}, expected a multiple of {classes}")
     if config.augmentation.crop > (most := min(shape[:2]) // 2):
         raise UserError(f"augmentation.crop: got {config.augmentation.crop}, expected at most {most}")
+    if config.augmentation.erase > (most := min(shape[:2])):
+        raise UserError(f"augmentation.erase: got {config.augmentation.erase}, expected at most {most}")
     if config.reference.reported and config.reference.varies is None:
         raise UserError("reference.reported: needs reference.varies, the key that these are settings of")
     architecture.check(config.model.layers, f"model {config.model.name!r}", shape, classes)

@@ -43,6 +43,16 @@ class AugmentationConfig:
     crop: int = setting(
         0, "Shift along each axis by up to this many whole pixels, at most half of the shorter side.", at_least=0
     )
+    brightness: float = setting(
+        0.0, "Multiply the pixels by a factor in [1 - brightness, 1 + brightness].", at_least=0, at_most=1
+    )
+    contrast: float = setting(
+        0.0,
+        "Multiply the distances from the mean of the image by a factor in [1 - contrast, 1 + contrast].",
+        at_least=0,
+        at_most=1,
+    )
+    erase: int = setting(0, "Cover a square of so many pixels' side with the mean colour of the image.", at_least=0)
     fill: str = setting(
         "nearest",
         "Pixels outside the image. `nearest`: the edge. `constant`: black. `reflect`: the mirror image.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -13,20 +12,24 @@ from cifar_exp import plugins
 from cifar_exp.config import architecture
 from cifar_exp.config.schema import Config
 from cifar_exp.data.datasets import Splits
-from cifar_exp.data.schema import DataConfig
 from cifar_exp.tracking.initial_weights import InitialWeights
 from cifar_exp.training import runtime
 
 TAG = "cifar_exp.fingerprint"
 _DECIDES_NOTHING = ("resume", "name", "note", "notify", "reference", "review", "search", "sweep", "tracking")
-# The images of the splits say what these have come to.
+# Of the data: the images of the splits say what these have come to.
 _DATA_DECIDES_NOTHING = ("dir", "file", "exclude", "relabel", "verify", "image_shape", "classes")
-_FIRST_OPTIMIZER_SETTINGS = (
-    *("name", "learning_rate", "schedule", "weight_decay", "clipnorm", "momentum", "nesterov", "beta_1", "beta_2"),
-    *("rho", "epsilon", "amsgrad", "centered", "initial_accumulator_value"),
-)
-_FIRST_SCHEDULE_SETTINGS = ("name", "decay", "warmup", "final")
-_FIRST_DATA_SETTINGS = ("name", "validation", "validation_share", "split_seed", "train_images")
+# Settings that there were from the first. One that was added later counts only where it is not the default, so that
+# earlier runs keep their fingerprint.
+_FIRST = {
+    "data": ("name", "validation", "validation_share", "split_seed", "train_images"),
+    "augmentation": ("name", "horizontal_flip", "zoom", "shift", "crop", "fill"),
+    "optimizer": (
+        *("name", "learning_rate", "schedule", "weight_decay", "clipnorm", "momentum", "nesterov", "beta_1", "beta_2"),
+        *("rho", "epsilon", "amsgrad", "centered", "initial_accumulator_value"),
+    ),
+    "schedule": ("name", "decay", "warmup", "final"),
+}
 
 
 def fingerprint(config: Config, splits: Splits, start: InitialWeights | None = None) -> str:
@@ -47,9 +50,11 @@ def fingerprint(config: Config, splits: Splits, start: InitialWeights | None = N
     for key in _DECIDES_NOTHING:
         del settings[key]
     del settings["training"]["checkpoint"]
-    settings["data"] = _decisive(config.data)
-    settings["optimizer"] = _given(settings["optimizer"], _FIRST_OPTIMIZER_SETTINGS)
-    settings["optimizer"]["schedule"] = _given(settings["optimizer"]["schedule"], _FIRST_SCHEDULE_SETTINGS)
+    data = _decisive(config.data, "data")
+    settings["data"] = {name: value for name, value in data.items() if name not in _DATA_DECIDES_NOTHING}
+    settings["augmentation"] = _decisive(config.augmentation, "augmentation")
+    settings["optimizer"] = _decisive(config.optimizer, "optimizer")
+    settings["optimizer"]["schedule"] = _decisive(config.optimizer.schedule, "schedule")
     settings["training"]["start_from"] = start.digest if start else None  # not the name that selects them
     deciding: list[Any] = [settings, splits.sha256, runtime.backend_name(), cifar_exp.__version__]
     if used := plugins.used(config.data.name, architecture.kinds(config.model.layers)):
@@ -58,21 +63,12 @@ def fingerprint(config: Config, splits: Splits, start: InitialWeights | None = N
     return hashlib.sha256(decisive.encode()).hexdigest()[:16]
 
 
-def _given(settings: Mapping[str, Any], first: Collection[str]) -> dict[str, Any]:
-    """The settings that have a value, and those that there were from the first, so that runs keep their fingerprint."""
-    return {name: value for name, value in settings.items() if name in first or value is not None}
+def _decisive(group: Any, name: str) -> dict[str, Any]:
+    """The settings of a group, without those that were added later and have their default.
 
-
-def _decisive(data: DataConfig) -> dict[str, Any]:
-    """The settings of the data that decide a result.
-
-    A setting that was added later counts only where it is not the default, so that earlier runs keep their fingerprint.
-    Image shape and number of classes follow from the images.
+    Args:
+        group: a dataclass of the config.
+        name: key of `_FIRST`.
     """
-    settings = asdict(data)
-    added = {f.name: f.default for f in fields(data) if f.name not in _FIRST_DATA_SETTINGS}
-    return {
-        name: value
-        for name, value in settings.items()
-        if name not in _DATA_DECIDES_NOTHING and (name not in added or value != added[name])
-    }
+    defaults = {f.name: f.default for f in fields(group)}
+    return {key: value for key, value in asdict(group).items() if key in _FIRST[name] or value != defaults[key]}

@@ -1,4 +1,4 @@
-"""Random flips, zooms, shifts and crops as matrix products, which XLA can compile.
+"""Random flips, zooms, shifts and crops as matrix products, which XLA can compile; colours and covered squares.
 
 With Keras's own RandomZoom, RandomTranslation and RandomCrop, XLA is switched off for the whole training step. All
 these changes can be made along the rows and along the columns separately. Resampling along one axis is a product with a
@@ -60,7 +60,32 @@ class Augment(keras.layers.Layer):  # type: ignore[misc]
         columns = self._weights(count, width, flip=self.settings.horizontal_flip)
         images = ops.matmul(rows, ops.reshape(images, (-1, height, width * channels)))
         images = ops.reshape(images, (-1, height, width, channels))
-        return ops.einsum("nij,nhjc->nhic", columns, images)
+        images = ops.einsum("nij,nhjc->nhic", columns, images)
+        return self._erased(self._recoloured(images, count), count)
+
+    def _recoloured(self, images: Any, count: Any) -> Any:
+        """Change brightness and contrast; pixels stay in 0..255."""
+        if not (self.settings.brightness or self.settings.contrast):
+            return images
+        if limit := self.settings.brightness:
+            images = images * (1 + self._uniform(count, limit)[:, :, None, None])
+        if limit := self.settings.contrast:
+            mean = ops.mean(images, axis=(1, 2, 3), keepdims=True)
+            images = mean + (images - mean) * (1 + self._uniform(count, limit)[:, :, None, None])
+        return ops.clip(images, 0.0, 255.0)
+
+    def _erased(self, images: Any, count: Any) -> Any:
+        """Cover a square of each image with its mean colour (DeVries and Taylor, 2017, Cutout)."""
+        side = self.settings.erase
+        if not side:
+            return images
+        covered = []
+        for size in images.shape[1:3]:  # the centre is any pixel, so that a part of the square may be outside
+            first = ops.floor((self._uniform(count, 0.5) + 0.5) * size) - side // 2
+            positions = ops.arange(size, dtype="float32")[None, :]
+            covered.append(ops.logical_and(positions >= first, positions < first + side))
+        square = ops.logical_and(covered[0][:, :, None, None], covered[1][:, None, :, None])
+        return ops.where(square, ops.mean(images, axis=(1, 2), keepdims=True), images)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return the input shape."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -197,7 +198,7 @@ def _scored(model: keras.Model, images: int, loss: Any) -> keras.Model:
 
 def _augmented(model: keras.Model, config: AugmentationConfig, seed: int) -> keras.Model:
     """Put the augmentation, if there is any, before the model; the weights are shared."""
-    if not (config.horizontal_flip or config.zoom or config.shift or config.crop):
+    if not any(value for name, value in asdict(config).items() if name not in ("name", "fill")):
         return model
     return keras.Sequential([keras.Input(model.input_shape[1:]), Augment(config, seed), model])
 

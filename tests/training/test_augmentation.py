@@ -176,6 +176,25 @@ def test_rows_and_columns_are_changed_independently_and_every_image_its_own_way(
     assert len({image.tobytes() for image in output}) > 40
 
 
+def test_brightness_and_contrast_are_those_of_their_definition(images: Array, drawn: list[Array]) -> None:
+    seen = changed(images, brightness=0.5, contrast=0.4)
+    factors = [1 + one[:, :, None, None] for one in drawn]
+    bright = images * factors[0]
+    mean = bright.mean(axis=(1, 2, 3), keepdims=True)
+    np.testing.assert_allclose(seen, np.clip(mean + (bright - mean) * factors[1], 0, 255), atol=1e-2)
+    assert seen.min() >= 0 and seen.max() <= 255
+
+
+def test_a_square_of_the_mean_colour_covers_every_place_equally_often() -> None:
+    white = np.zeros((4000, 8, 10, 3), np.uint8)
+    white[:, 0, 0] = 80  # so that the mean differs from the rest
+    seen = changed(white, erase=3)
+    covered = (seen == 1).all(axis=3)  # 80 / (8 * 10)
+    assert set(np.unique(covered.sum(axis=(1, 2)))) == {4, 6, 9}  # at a corner, an edge, inside
+    inside = covered.mean(axis=0)[1:-1, 1:-1]
+    assert inside == pytest.approx(np.full_like(inside, 9 / 80), abs=0.03)
+
+
 def test_the_seed_decides_and_every_batch_is_new(images: Array) -> None:
     how = settings(horizontal_flip=True, zoom=0.2, crop=2)
     first, again, other = Augment(how, 1), Augment(how, 1), Augment(how, 2)
