@@ -16,11 +16,12 @@ import pytest
 PRESENT = """
 absl-py aiohappyeyeballs aiohttp aiosignal annotated-doc annotated-types anyio attrs blinker cachetools certifi cffi
 charset-normalizer click cloudpickle contourpy cycler fastapi flask fonttools frozenlist gitdb gitpython h11 h5py idna
-importlib-metadata itsdangerous jax jaxlib jinja2 joblib kiwisolver markdown-it-py markupsafe matplotlib mdurl ml-
-dtypes multidict narwhals numpy opentelemetry-api opentelemetry-proto opentelemetry-sdk opentelemetry-semantic-
-conventions opt-einsum packaging pandas pillow prettytable propcache pycparser protobuf psutil pyarrow pydantic
-pydantic-core pygments pyparsing python-dateutil python-dotenv pyyaml requests rich scikit-learn scipy six smmap
-starlette threadpoolctl tqdm typing-extensions typing-inspection urllib3 uvicorn wcwidth werkzeug yarl zipp
+importlib-metadata itsdangerous jax jaxlib jinja2 joblib kiwisolver markdown-it-py markupsafe matplotlib mdurl
+ml-dtypes multidict narwhals numpy opentelemetry-api opentelemetry-proto opentelemetry-sdk
+opentelemetry-semantic-conventions opt-einsum packaging pandas pillow prettytable propcache pycparser protobuf psutil
+pyarrow pydantic pydantic-core pygments pyparsing python-dateutil python-dotenv pyyaml requests rich scikit-learn
+scipy six smmap starlette threadpoolctl tqdm typing-extensions typing-inspection urllib3 uvicorn wcwidth werkzeug yarl
+zipp
 """
 
 

