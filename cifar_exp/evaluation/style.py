@@ -104,4 +104,5 @@ def to_svg(figure: Figure) -> bytes:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cifar_exp"}):
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.set_layout_engine("none")
         return buffer.getvalue()

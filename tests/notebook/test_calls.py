@@ -35,10 +35,10 @@ NOTE = "it's a, [note]: x=1"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Current folder of this module, with its runs and its store."""
-    before = Path.cwd()
-    os.chdir(made := tmp_path_factory.mktemp("notebook"))
-    yield made
-    os.chdir(before)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.delenv("MLFLOW_TRACKING_URI", raising=False)  # which MLflow's own calls in other tests have set
+        patched.chdir(made := tmp_path_factory.mktemp("notebook"))
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_the_model_gives_the_probabilities_of_the_predictions(run: cifar_exp.Run
 @pytest.mark.parametrize("name", ["curvs", "../config/config", ""])
 def test_a_figure_that_the_run_has_not_is_refused(run: cifar_exp.Run, found: cifar_exp.Run, name: str) -> None:
     for each in (run, found):
-        with pytest.raises(UserError, match=r"has no figure .*it has: confusion_matrix, curves"):
+        with pytest.raises(UserError, match=r"has no figure .*it has: calibration, confusion_matrix, curves"):
             each.figure(name)
 
 
