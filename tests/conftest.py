@@ -26,6 +26,9 @@ from cifar_exp.config.schema import Config
 from cifar_exp.data import cifar10, datasets
 from cifar_exp.tracking.store import Store
 
+# Tests of what JAX alone has; test_backends.py starts them in a process of their own.
+collect_ignore = [] if os.environ["KERAS_BACKEND"] == "jax" else ["training/test_epoch.py"]
+
 Compose = Callable[..., Config]
 
 # Folders and files whose tests share what is costly or there once: the Docker engine, a sweep of twelve runs, Ray.

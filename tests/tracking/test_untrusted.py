@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from cifar_exp.config import composition
-from cifar_exp.experiment.experiment import _composable
+from cifar_exp.experiment.artifacts import _composable
 from cifar_exp.tracking.untrusted import parse_json, parse_yaml
 
 LAUGHS = "a0: &a0 [lol, lol]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 40))

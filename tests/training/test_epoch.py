@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import keras
 import numpy as np
 import pytest
@@ -13,15 +14,8 @@ from trained import fit, go_on, measured
 
 from cifar_exp.data.datasets import Split
 from cifar_exp.data.mapped import MappedImages
+from cifar_exp.training import epoch, runtime
 from cifar_exp.training import fit as fitting
-from cifar_exp.training import runtime
-
-if keras.backend.backend() != "jax":
-    pytest.skip("JAX alone has it", allow_module_level=True)
-
-import jax
-
-from cifar_exp.training import epoch
 
 NORMALIZED = "model.layers=[Flatten,{Dense:{units:16}},BatchNormalization,{Dropout:{rate:0.3}},{Dense:{units:10}}]"
 CONVOLVED = (
