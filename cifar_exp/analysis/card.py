@@ -154,7 +154,7 @@ def _recipe(run: Run, defaults: Mapping[str, Any]) -> Section:
 
 def _results(run: Run) -> Section | None:
     metrics, rows = run.data.metrics, []
-    images = _test_images(run)
+    images = run_record.images(run, "test")
     if (accuracy := metrics.get("test/accuracy")) is not None:
         interval = ""
         if images and 0 <= accuracy <= 1:
@@ -244,14 +244,6 @@ def _limits(run: Run, measured: set[str]) -> Section:
     if missing:
         limits.append(f"Not measured, or not logged: {', '.join(missing).lower()}.")
     return Section("Known limits", tuple(limits) or ("None are logged.",))
-
-
-def _test_images(run: Run) -> int | None:
-    for entry in run.inputs.dataset_inputs if run.inputs else []:
-        if entry.dataset.name.endswith("-test"):
-            images = _json(entry.dataset.profile).get("images")
-            return images if isinstance(images, int) and images > 0 else None
-    return None
 
 
 def _json(text: str | None) -> dict[str, Any]:

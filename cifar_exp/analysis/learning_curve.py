@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation.intervals import CONFIDENCE
-from cifar_exp.tracking.untrusted import parse_json
+from cifar_exp.review import run_record
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -164,22 +164,10 @@ def points_of(runs: Sequence[Run]) -> list[Point]:
     """The points of finished runs; those without test accuracy or data sets are left out."""
     found = []
     for run in runs:
-        accuracy, images = run.data.metrics.get("test/accuracy"), training_images(run)
+        accuracy, images = run.data.metrics.get("test/accuracy"), run_record.images(run, "training")
         if run.info.status == "FINISHED" and accuracy is not None and images:
             found.append(Point(images, 1 - accuracy))
     return found
-
-
-def training_images(run: Run) -> int | None:
-    """Number of training images of a run; None if it was not logged."""
-    for entry in run.inputs.dataset_inputs if run.inputs else []:
-        if entry.dataset.name.endswith("-training"):
-            try:
-                images = parse_json(entry.dataset.profile or "{}")["images"]
-            except (KeyError, TypeError, ValueError):
-                return None
-            return images if isinstance(images, int) and images > 0 else None
-    return None
 
 
 def to_json(curve: LearningCurve) -> str:

@@ -12,6 +12,7 @@ from cifar_exp.tracking import journal, local_run
 from cifar_exp.tracking.journal import Event
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.progress import Progress
+from cifar_exp.tracking.untrusted import parse_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,6 +99,18 @@ def from_folder(folder: Path) -> RunRecord | None:
     metrics = {name: steps[max(steps)] for name, steps in local_run.metrics(folder).items()}
     run_id, status = Progress.read(folder).run_id, run.status or "KILLED"
     return RunRecord(run_id, run.name, status, run.began, run.ended, params, metrics, run.tags, digest)
+
+
+def images(run: Run, split: str) -> int | None:
+    """Number of images of a run's `training`, `validation` or `test` split; None if it was not logged."""
+    for entry in run.inputs.dataset_inputs if run.inputs else []:
+        if entry.dataset.name.endswith(f"-{split}"):
+            try:
+                count = parse_json(entry.dataset.profile or "{}")["images"]
+            except (KeyError, TypeError, ValueError):
+                return None
+            return count if isinstance(count, int) and count > 0 else None
+    return None
 
 
 def parse_param(key: str, text: str | None) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cifar_exp.evaluation.intervals import wilson
-from cifar_exp.review import remarks, verdicts
+from cifar_exp.review import remarks, run_record, verdicts
 from cifar_exp.tracking import heartbeat
 
 if TYPE_CHECKING:
@@ -88,22 +87,10 @@ def run(logged: Run) -> ShownRun:
     return ShownRun(
         *(info.run_id, info.experiment_id, info.run_name or info.run_id, verdicts.owner(logged) or "unknown"),
         *(tags.get(SWEEP, ""), info.status, tags.get(OUTCOME, ""), _time(info.end_time or info.start_time)),
-        *(accuracy, interval(accuracy, test_images(logged)), verdicts.state(logged)),
+        *(accuracy, interval(accuracy, run_record.images(logged, "test")), verdicts.state(logged)),
         *(bool(given) and verdicts.changed_since(logged, given[-1]), verdicts.objections(logged)),
         tuple(remarks.asked(tags)),
     )
-
-
-def test_images(logged: Run) -> int | None:
-    """Number of images that a run was tested on; None if it was not logged."""
-    for entry in logged.inputs.dataset_inputs if logged.inputs else []:
-        if entry.dataset.name.endswith("-test"):
-            try:
-                images = json.loads(entry.dataset.profile or "{}").get("images")
-            except (ValueError, AttributeError):
-                return None
-            return images if isinstance(images, int) and images > 0 else None
-    return None
 
 
 def interval(accuracy: float | None, images: int | None) -> str:
