@@ -171,6 +171,6 @@ def _model_file(store: Store, model_id: str, folder: Path, name: str) -> Path:
         model = store.client.get_logged_model(model_id)
         folder.mkdir(parents=True, exist_ok=True)
         uri = f"{model.artifact_location}/{name}"
-        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=store.uri))
+        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=store.absolute_uri))
     except (MlflowException, OSError) as error:
         raise UserError(f"model {model_id} of {store.uri}: {reason(error.__context__ or error)}") from error

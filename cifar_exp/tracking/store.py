@@ -71,8 +71,10 @@ class Store:
             Why the server is away, if that is acceptable; None if it answers.
 
         Raises:
-            UserError: if the store refuses the user, is away, or the experiment was deleted.
+            UserError: if the store refuses the user, is away, cannot have such a path, or the experiment was deleted.
         """
+        if self.file and set("?%") & set(self.absolute_uri):
+            raise UserError(f"tracking store {self.absolute_uri}: the path of an SQLite file must not contain ? or %")
         away = self.away()
         if away and not may_be_away:
             raise server.refusal(self.uri, away)
@@ -108,7 +110,7 @@ class Store:
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         try:
             self._create_file()
-            return mlflow.MlflowClient(self.uri)
+            return mlflow.MlflowClient(self.absolute_uri)
         except mlflow.MlflowException as error:
             raise self._refusal(error) from error
 
@@ -152,7 +154,7 @@ class Store:
         import mlflow
 
         before = os.environ.get("MLFLOW_TRACKING_URI")
-        mlflow.set_tracking_uri(self.uri)
+        mlflow.set_tracking_uri(self.absolute_uri)
         try:
             yield
         finally:
@@ -226,7 +228,7 @@ class Store:
         """Artifact repository of a run."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        return get_artifact_repository(run.info.artifact_uri, self.uri)
+        return get_artifact_repository(run.info.artifact_uri, self.absolute_uri)
 
     def find_sweep(self, name: str) -> Run | None:
         """Find the parent run of a sweep by the name of the sweep."""
@@ -249,7 +251,7 @@ class Store:
 
     @property
     def absolute_uri(self) -> str:
-        """Tracking URI that is valid in any folder."""
+        """Tracking URI that is valid in any folder, and the one to give MLflow: it keeps an engine for each URI."""
         return f"sqlite:///{self.file.resolve()}" if self.file else self.uri
 
     def exists(self) -> bool:

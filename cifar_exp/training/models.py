@@ -49,7 +49,7 @@ def build(config: ModelConfig, image_shape: ImageShape) -> tuple[keras.Model, li
 def sizes(config: ModelConfig, image_shape: ImageShape) -> list[LayerSize]:
     """Return the size of each layer as Keras builds it, without allocating weights.
 
-    This changes Keras's counters of names and its random states. Call `runtime.prepare` again before building a model.
+    This clears Keras's state. Call `runtime.prepare` again before building a model.
 
     Args:
         config: name and layers of the model.
@@ -58,17 +58,20 @@ def sizes(config: ModelConfig, image_shape: ImageShape) -> list[LayerSize]:
     Raises:
         UserError: if Keras refuses a layer.
     """
-    with keras.StatelessScope(initialize_variables=False):
-        model, _ = build(config, image_shape)
-        return [
-            LayerSize(
-                f"model {config.name!r}, layer {type(layer).__name__}",
-                layer.count_params(),
-                sum(math.prod(weight.shape) for weight in layer.trainable_weights),
-                math.prod(layer.output.shape[1:]),
-            )
-            for layer in model.layers
-        ]
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            model, _ = build(config, image_shape)
+            return [
+                LayerSize(
+                    f"model {config.name!r}, layer {type(layer).__name__}",
+                    layer.count_params(),
+                    sum(math.prod(weight.shape) for weight in layer.trainable_weights),
+                    math.prod(layer.output.shape[1:]),
+                )
+                for layer in model.layers
+            ]
+    finally:  # else the next scope that ends allocates these weights
+        keras.utils.clear_session(free_memory=False)
 
 
 def classifier(model: keras.Model, flip: bool = False) -> keras.Model:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import pytest
 
 from cifar_exp.config import architecture, memory
@@ -122,6 +123,8 @@ def test_keras_counts_a_layer_that_the_config_does_not_follow_without_making_its
     memory.check(config, on_gpu=False)
     with pytest.raises(UserError, match=r"layer Conv2DTranspose: too large .* 560,000,000,000 of them in this layer"):
         memory.check(config, on_gpu=False, sizes=models.sizes(config.model, IMAGE_SHAPE))
+    with keras.StatelessScope():  # its end, as that of the next layer, makes what waits to be made
+        pass
 
 
 def test_a_limit_of_the_process_counts() -> None:

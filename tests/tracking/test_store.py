@@ -48,6 +48,30 @@ def test_an_experiment_that_another_process_creates_at_the_same_time_is_used(
     assert second.experiment_id == made
 
 
+def test_the_same_relative_path_in_another_folder_is_another_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        store = Store(EMBEDDED, name)
+        run = store.client.create_run(store.experiment_id)
+        assert [experiment.name for experiment in store.client.search_experiments()] == [name, "Default"]
+        store.client.log_dict(run.info.run_id, {}, "config.json")
+        assert [file.path for file in store.artifacts(run).list_artifacts()] == ["config.json"]
+        assert list((tmp_path / name).rglob("config.json"))
+
+
+@pytest.mark.parametrize("name", ["what?", "100%"])
+def test_a_path_that_sqlalchemy_reads_otherwise_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    with pytest.raises(UserError, match=r"must not contain \? or %"):
+        Store(EMBEDDED, "e").check()
+
+
 def test_a_deleted_experiment_is_refused(store: Store) -> None:
     deleted = Store(store.uri, "deleted").experiment_id
     store.client.delete_experiment(deleted)
