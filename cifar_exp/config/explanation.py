@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from cifar_exp.config import composition, from_data, origins, overrides
 from cifar_exp.config.composition import CONF, Plan
 from cifar_exp.config.origins import Origins, Setting
-from cifar_exp.config.template import KeyPath, resolved, within
+from cifar_exp.config.template import KeyPath, key_path, resolved, within
 from cifar_exp.errors import UserError, did_you_mean
 
 _COMMENTS_AT = 50  # column of the comments, unless all values are shorter
@@ -46,12 +46,14 @@ def explain_config(
         except Exception as error:
             raise UserError(composition.explain(error)) from error
         page = _Page(traced)
-        lines = list(page.lines(page.part(package) if package else ()))
+        part = page.part(package) if package else ()
+        lines = list(page.lines(part))
     width = min(_COMMENTS_AT, max((len(text) for text, comment in lines if comment), default=0))
     head = [*_head(plan), *(f"{group}={choice}: {_words(it)}" for group, (at, choice, it) in page.choices(()))]
     body = [f"{text:{width}}  # {_one_line(comment)}" if comment else text for text, comment in lines]
-    removed = [f"removed: {key}, {_words(setting)}" for key, setting in traced.removed.items()]
-    return "\n".join([*(f"# {_one_line(line)}" for line in head), *body, *(f"# {_one_line(it)}" for it in removed), ""])
+    gone = ((key, it) for key, it in traced.removed.items() if within(key_path(key), part))
+    tail = [f"removed: {key}, {_words(setting)}" for key, setting in gone]
+    return "\n".join([*(f"# {_one_line(it)}" for it in head), *body, *(f"# {_one_line(it)}" for it in tail), ""])
 
 
 def _head(plan: Plan) -> Iterator[str]:

@@ -90,7 +90,9 @@ def test_values_are_the_composed_ones_and_origins_are_where_they_are_set(loader:
     overrides = [f"{group}={chance.choice(choices(group))}" for group in chance.sample(GROUPS, 2)]
     overrides += [f"experiment={chance.choice(experiment)}"]
     # one of each key, such as model.layers
-    overrides += {tuple(re.split(r"[=.]", value.lstrip("+~"))[:2]): value for value in chance.sample(VALUES, 5)}.values()
+    overrides += {
+        tuple(re.split(r"[=.]", value.lstrip("+~"))[:2]): value for value in chance.sample(VALUES, 5)
+    }.values()
     expected = loader.resolve("config", overrides)
     text = explain_config(overrides)
     assert yaml.safe_load(text) == expected
@@ -114,3 +116,142 @@ def test_values_are_the_composed_ones_and_origins_are_where_they_are_set(loader:
             seen.add(file)
             assert origin.startswith(f"{file}:" if file else ("default (schema)", "from the data")), (overrides, path)
     assert len(seen) > 3
+
+
+WIDE = """name: wide
+shared: &shared {activation: relu, padding: same}
+width: 128
+layers:
+  - Conv2D:
+      <<: *shared
+      padding: valid
+      filters: ${model.width}
+  - Flatten
+  - Dense: {units: "${data.classes}"}
+  - Dense: {units: 3}
+"""
+MINE = """# @package _global_
+defaults:
+  - base
+  - override /model: wide
+optimizer:
+  learning_rate: 0.5
+"""
+BASE = """# @package _global_
+defaults: [override /optimizer: own]
+optimizer: {learning_rate: 0.2, momentum: 0.9}
+"""
+OWN = """name: sgd
+learning_rate: 0.1
+"""
+SWEEP = """# @package _global_
+hydra: {mode: MULTIRUN, sweeper: {params: {seed: "5,6"}}}
+"""
+
+
+@pytest.fixture
+def my_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A --config-dir, named from the folder that it is in."""
+    contents = {"model/wide": WIDE, "experiment/mine": MINE, "experiment/base": BASE, "optimizer/own": OWN}
+    for name, content in (contents | {"experiment/swept": SWEEP}).items():
+        file = tmp_path / "my_conf" / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    monkeypatch.chdir(tmp_path)
+    return "my_conf"
+
+
+def explained(*overrides: str, part: str, multirun: bool = False, config_dir: str | None = None) -> list[str]:
+    """The lines below the name of conf/, which is not here, with single spaces before comments."""
+    lines = explain_config(overrides, multirun, config_dir, part).splitlines()
+    return [re.sub(r" +# ", " # ", line) for line in lines if line != f"# conf/ is {CONF}"]
+
+
+def test_a_model_of_the_user_with_overrides_inside_its_list(my_conf: str) -> None:
+    overrides = ("experiment=mine", "model.layers.3.Dense.units=4", "+model.extra=[1,{a: 2}]", "~model.shared")
+    assert explained(*overrides, "data=digits", "~seed", part="model", config_dir=my_conf) == [
+        "# experiment=mine: command line",
+        "model: # model=wide: my_conf/experiment/mine.yaml:4; was baseline in conf/config.yaml:4",
+        "  name: wide # my_conf/model/wide.yaml:1",
+        "  width: 128 # my_conf/model/wide.yaml:3",
+        "  layers: # my_conf/model/wide.yaml:4",
+        "    - Conv2D:",
+        "        activation: relu # my_conf/model/wide.yaml:2",
+        "        padding: valid # my_conf/model/wide.yaml:7",
+        "        filters: 128 # my_conf/model/wide.yaml:8: ${model.width}",
+        "    - Flatten # my_conf/model/wide.yaml:9",
+        "    - Dense: {units: 10} # my_conf/model/wide.yaml:10: units ${data.classes}",
+        "    - Dense:",
+        "        units: 4 # command line: model.layers.3.Dense.units=4; was 3 in my_conf/model/wide.yaml:11",
+        "  extra: [1, {a: 2}] # command line: +model.extra=[1,{a: 2}]",
+        "# removed: model.shared, command line: ~model.shared; was {activation: relu, padding: same} in "
+        "my_conf/model/wide.yaml:2",
+    ]
+
+
+def test_what_a_value_replaced_is_named_from_the_latest_to_the_schema(my_conf: str) -> None:
+    shown = explained(
+        "experiment=mine", "optimizer.learning_rate=1", part="optimizer.learning_rate", config_dir=my_conf
+    )
+    assert shown == [
+        "# experiment=mine: command line",
+        "optimizer: # optimizer=own: my_conf/experiment/base.yaml:2; was adam in conf/config.yaml:5",
+        "  learning_rate: 1.0 # command line: optimizer.learning_rate=1; was 0.5 in my_conf/experiment/mine.yaml:6, "
+        "0.2 in my_conf/experiment/base.yaml:3, 0.1 in my_conf/optimizer/own.yaml:2",
+    ]
+
+
+def test_values_of_the_data_and_what_replaces_them() -> None:
+    (_, classes) = explained("data=digits", "data.classes=5", part="data.classes")
+    assert classes == "  classes: 5 # command line: data.classes=5; was that of the data by default"
+    (_, shape) = explained("data=digits", part="data.image_shape")
+    assert shape == "  image_shape: [32, 32, 3] # from the data"
+
+
+def test_what_cannot_be_resolved_is_shown_with_the_reason() -> None:
+    (_, shape) = explained("data=folder", part="data.image_shape")
+    reason = "data.dir: data=folder needs the folder of the images: data.dir=PATH"
+    assert shape == f"  image_shape: '${{from_data:image_shape}}' # from the data, which cannot be read: {reason}"
+    override = "note=${oc.env:NO_SUCH_VARIABLE}"
+    (note,) = explained(override, part="note")
+    expression = override.removeprefix("note=")
+    assert note.startswith(f"note: '{expression}' # command line: {override}: {expression} (cannot be resolved: ")
+    assert "Environment variable 'NO_SUCH_VARIABLE' not found" in note
+
+
+def test_a_value_that_a_run_would_refuse_is_explained() -> None:
+    assert explained("training.epochs=-1", part="training.epochs")[1] == (
+        "  epochs: -1 # command line: training.epochs=-1; was 10 in conf/training/default.yaml:1"
+    )
+
+
+def test_of_a_sweep_the_first_job_is_explained(my_conf: str) -> None:
+    assert explained("seed=3,4", "model=bn,large", part="seed", multirun=True) == [
+        "# job 1 of 4: seed=3 model=bn",
+        "seed: 3 # command line: seed=3; was 0 in conf/config.yaml:16",
+    ]
+    assert explained("experiment=swept", part="seed", config_dir=my_conf) == [
+        "# job 1 of 2: seed=5 experiment=swept",
+        "# experiment=swept: command line",
+        "seed: 5 # my_conf/experiment/swept.yaml:2: seed=5; was 0 in conf/config.yaml:16",
+    ]
+    search = explained("hydra/sweeper=search", "seed=1,2", part="sweep.varies", multirun=True)
+    assert search[0] == "# one trial of the search, seed=1"
+    assert search[-1] == "  varies: [seed] # sweep: sweep.varies=['seed']; was [] by default"
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ("optimzer", "-p optimzer: no such part; did you mean 'optimizer'? (the config has: model, optimizer, data, "),
+        (
+            "optimizer.zzz",
+            "-p optimizer.zzz: no such part (optimizer has: name, learning_rate, schedule, weight_decay, ",
+        ),
+        ("model.layers.0", "-p model.layers.0: no such part (model.layers is a setting)"),
+    ],
+)
+def test_an_unknown_part_is_refused_with_what_there_is(part: str, says: str) -> None:
+    with pytest.raises(UserError) as refused:
+        explain_config([], package=part)
+    assert str(refused.value).startswith(says) and "\n" not in str(refused.value)
