@@ -96,14 +96,15 @@ def test_values_are_the_composed_ones_and_origins_are_where_they_are_set(loader:
     expected = loader.resolve("config", overrides)
     text = explain_config(overrides)
     assert yaml.safe_load(text) == expected
-    read, seen = files(loader, overrides), set()
+    read = files(loader, overrides)
+    seen: set[str | None] = set()
     for path, comment in comments(text).items():
         origin = comment.partition("; was ")[0]
         if origin.startswith("conf/"):
             name, line = origin.split(": ")[0].split(":")
             part = path[-1] if not path[-1].isdecimal() else ""
             assert part in Path(name).read_text().splitlines()[int(line) - 1], (overrides, path)
-        value = expected
+        value: Any = expected
         for key in path:
             value = value[int(key)] if isinstance(value, list) else value[key] if value else None
         if isinstance(value, dict | list) or any(part.isdecimal() for part in path):
@@ -199,6 +200,14 @@ def test_what_a_value_replaced_is_named_from_the_latest_to_the_schema(my_conf: s
         "  learning_rate: 1.0 # command line: optimizer.learning_rate=1; was 0.5 in my_conf/experiment/mine.yaml:6, "
         "0.2 in my_conf/experiment/base.yaml:3, 0.1 in my_conf/optimizer/own.yaml:2",
     ]
+
+
+def test_the_docs_show_what_is_printed() -> None:
+    page = (CONF.parent / "docs" / "training.md").read_text()
+    shown = re.search(r"^\$ python -m cifar_exp (.*) --explain-config -p (\w+)\n(.*?)^\.\.\.$", page, re.M | re.S)
+    assert shown is not None
+    overrides, part, text = shown.groups()
+    assert explain_config(overrides.split(), package=part).startswith(text)
 
 
 def test_values_of_the_data_and_what_replaces_them() -> None:
