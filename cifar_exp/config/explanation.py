@@ -10,10 +10,10 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from cifar_exp.config import composition, from_data, origins, overrides
+from cifar_exp.config import composition, from_data, overrides, tracing
 from cifar_exp.config.composition import CONF, Plan
-from cifar_exp.config.origins import Origins, Setting
 from cifar_exp.config.template import KeyPath, key_path, resolved, within
+from cifar_exp.config.tracing import Origins, Setting
 from cifar_exp.errors import UserError, did_you_mean
 
 _COMMENTS_AT = 50  # column of the comments, unless all values are shorter
@@ -42,7 +42,7 @@ def explain_config(
         job = [*plan.composed_with, *plan.overrides[0], *plan.of_the_sweep, *plan.arguments]
         by_user = {override.get_key_element() for override in overrides.parse(arguments, intervals=True)}
         try:
-            traced = origins.trace(GlobalHydra.instance().config_loader(), job, by_user, CONF)
+            traced = tracing.trace(GlobalHydra.instance().config_loader(), job, by_user, CONF)
         except Exception as error:
             raise UserError(composition.explain(error)) from error
         page = _Page(traced)

@@ -146,7 +146,7 @@ OWN = """name: sgd
 learning_rate: 0.1
 """
 SWEEP = """# @package _global_
-hydra: {mode: MULTIRUN, sweeper: {params: {seed: "5,6"}}}
+hydra: {mode: MULTIRUN, sweeper: {params: {seed: "5,6", model: bn}}}
 """
 
 
@@ -240,10 +240,12 @@ def test_of_a_sweep_the_first_job_is_explained(my_conf: str) -> None:
         "seed: 3 # command line: seed=3; was 0 in conf/config.yaml:16",
     ]
     assert explained("experiment=swept", part="seed", config_dir=my_conf) == [
-        "# job 1 of 2: seed=5 experiment=swept",
+        "# job 1 of 2: seed=5 model=bn experiment=swept",
         "# experiment=swept: command line",
         "seed: 5 # my_conf/experiment/swept.yaml:2: seed=5; was 0 in conf/config.yaml:16",
     ]
+    model = explained("experiment=swept", part="model.name", config_dir=my_conf)
+    assert model[2] == "model: # model=bn: my_conf/experiment/swept.yaml:2; was baseline in conf/config.yaml:4"
     search = explained("hydra/sweeper=search", "seed=1,2", part="sweep.varies", multirun=True)
     assert search[0] == "# one trial of the search, seed=1"
     assert search[-1] == "  varies: [seed] # sweep: sweep.varies=['seed']; was [] by default"
