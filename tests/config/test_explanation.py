@@ -64,6 +64,12 @@ def has(content: Any, path: KeyPath) -> bool:
     return True
 
 
+def value_of(content: Any, path: KeyPath) -> Any:
+    for part in path:
+        content = content[part]
+    return content
+
+
 Files = list[tuple[str, KeyPath, Any]]
 
 
@@ -89,10 +95,8 @@ def test_values_are_the_composed_ones_and_origins_are_where_they_are_set(loader:
     experiment = choices("experiment")[number::12]
     overrides = [f"{group}={chance.choice(choices(group))}" for group in chance.sample(GROUPS, 2)]
     overrides += [f"experiment={chance.choice(experiment)}"]
-    # one of each key, such as model.layers
-    overrides += {
-        tuple(re.split(r"[=.]", value.lstrip("+~"))[:2]): value for value in chance.sample(VALUES, 5)
-    }.values()
+    drawn = {tuple(value.lstrip("+~").partition("=")[0].split(".")[:2]): value for value in chance.sample(VALUES, 5)}
+    overrides += drawn.values()  # one of each key
     expected = loader.resolve("config", overrides)
     text = explain_config(overrides)
     assert yaml.safe_load(text) == expected
@@ -100,14 +104,11 @@ def test_values_are_the_composed_ones_and_origins_are_where_they_are_set(loader:
     seen: set[str | None] = set()
     for path, comment in comments(text).items():
         origin = comment.partition("; was ")[0]
-        if origin.startswith("conf/"):
-            name, line = origin.split(": ")[0].split(":")
-            part = path[-1] if not path[-1].isdecimal() else ""
+        if place := re.search(r"(?:(\S+)=(\S+): )?(conf/\S+):(\d+)", origin):  # of a choice, or of a value
+            _, choice, name, line = place.groups()
+            part = choice or ("" if path[-1].isdecimal() else path[-1])
             assert part in Path(name).read_text().splitlines()[int(line) - 1], (overrides, path)
-        value: Any = expected
-        for key in path:
-            value = value[int(key)] if isinstance(value, list) else value[key] if value else None
-        if isinstance(value, dict | list) or any(part.isdecimal() for part in path):
+        if not all(part.isidentifier() for part in path) or isinstance(value_of(expected, path), dict | list):
             continue
         by = [o for o in overrides if path == tuple(o.lstrip("+~").split("=")[0].split("."))]
         file = last_file(read, path)
