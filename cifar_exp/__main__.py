@@ -6,10 +6,8 @@ import os
 import sys
 import traceback
 
-from hydra._internal.utils import get_args_parser
-
 from cifar_exp import console, exits, launch, streams
-from cifar_exp.config import composition
+from cifar_exp.config import composition, explanation
 from cifar_exp.errors import Diverged, OutOfMemory, UserError
 from cifar_exp.sweep import job
 
@@ -21,14 +19,20 @@ def main() -> int:
         Exit code: 0, 1 after a failed run, 2 after an error that the user can fix, or 128 + signal.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise errors, so that they are printed here in one line
-    arguments = get_args_parser().parse_args()
+    arguments = launch.parser().parse_args()
     only_asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
-    streams.tolerate_missing_readers(also_full_disks=not only_asks)
+    streams.tolerate_missing_readers(also_full_disks=not (only_asks or arguments.explain_config))
     console.set_up()
     try:
         exits.take_signals()
         if arguments.config_name or arguments.config_path:
             raise UserError("--config-name and --config-path: there is one config; add files to it with --config-dir")
+        if arguments.explain_config:
+            if only_asks:
+                raise UserError("--explain-config: give it without --cfg, --info and --help")
+            asked = arguments.overrides, arguments.multirun, arguments.config_dir, arguments.package
+            sys.stdout.write(explanation.explain_config(*asked))
+            return 0
         if only_asks:
             try:
                 launch.app(job.run)()

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from cifar_exp.config import composition
@@ -30,6 +31,13 @@ class Launched:
     """0; 1 if not all jobs of a sweep finished, or a search found nothing."""
     result: experiment.Result | None = None
     """Of a single job."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options of the command line: Hydra's, and one of ours."""
+    options: argparse.ArgumentParser = get_args_parser()
+    options.add_argument("--explain-config", action="store_true")  # described in conf/hydra/help/cifar_exp.yaml
+    return options
 
 
 def app(task: Callable[[DictConfig], object]) -> Callable[[], Any]:

@@ -6,7 +6,8 @@ import logging
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import entry_points
 from itertools import product
@@ -63,6 +64,7 @@ class Plan:
     varies: tuple[str, ...] = ()  # keys that differ between the jobs
     is_named: bool = False  # whether the user named the sweep
     launcher: DictConfig | None = None  # config of Hydra's launcher
+    composed_with: tuple[str, ...] = ()  # overrides of Hydra, with which every job is composed
     is_basic: bool = False  # whether the sweeper is Hydra's default, which is replaced by one that runs these jobs
     of_the_sweep: tuple[str, ...] = ()  # overrides of sweep settings for all jobs, such as sweep.retries=2
     space: Space | None = None  # of a search
@@ -74,7 +76,7 @@ class Plan:
         """Number of jobs; of a search, the number of trials that is asked for."""
         wanted = self.sweeper.get("n_trials") if self.space and self.sweeper else None
         if self.space is None or not isinstance(wanted, int):
-            return len(self.jobs)
+            return len(self.overrides)
         return max(1, int(min(wanted, self.space.size)))
 
     def check(self, check: Callable[[Config, Collection[str]], None]) -> None:
@@ -127,25 +129,42 @@ def plan(arguments: Sequence[str], multirun: bool, config_dir: str | None = None
     Raises:
         UserError: if a job cannot run. The message has the job and the setting.
     """
-    with initialize_config_dir(str(CONF), job_name=_JOB_NAME, version_base="1.3"):
-        search = [f"hydra.searchpath=['file://{_folder(config_dir)}']"] if config_dir else []
-        parsed = _parse(arguments, intervals=True)
-        # Without settings of a model: in a sweep, they may exist only in the models of the sweep.
-        fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
-        base = _compose([*search, *(o for o in fixed if not o.lstrip("+~").startswith("model."))])
-        is_search = base.hydra.sweeper.get("_target_") == _SEARCH
-        if not is_search:
-            overrides.refuse_intervals(parsed)
-        if multirun or base.hydra.mode == RunMode.MULTIRUN:
-            return (_plan_search if is_search else _plan_sweep)(parsed, base, search)
-        if is_search:
-            raise UserError("hydra/sweeper=search: several trials are a sweep: add -m")
-        for override in parsed:
-            if override.is_sweep_override():
-                raise UserError(f"{override.input_line}: several values are a sweep: add -m, or call cifar_exp.sweep")
-        if base.sweep.name:
-            raise UserError(f"sweep.name={base.sweep.name}: only a sweep has a name: add -m")
-        return Plan((_checked([*search, *fixed]),), (_of_a_job(fixed),))
+    with composing():
+        listed = list_jobs(arguments, multirun, config_dir)
+        return replace(listed, jobs=tuple(_checked_jobs(listed)))
+
+
+def composing() -> AbstractContextManager[None]:
+    """Context manager in which Hydra composes from conf/."""
+    context: AbstractContextManager[None] = initialize_config_dir(str(CONF), job_name=_JOB_NAME, version_base="1.3")
+    return context
+
+
+def list_jobs(arguments: Sequence[str], multirun: bool, config_dir: str | None = None) -> Plan:
+    """List all jobs of a command line, within `composing`: what `plan` returns, but for the jobs themselves.
+
+    Raises:
+        UserError: if the jobs cannot be listed.
+    """
+    search = (f"hydra.searchpath=['file://{_folder(config_dir)}']",) if config_dir else ()
+    parsed = _parse(arguments, intervals=True)
+    # Without settings of a model: in a sweep, they may exist only in the models of the sweep.
+    fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
+    base = _compose([*search, *(o for o in fixed if not o.lstrip("+~").startswith("model."))])
+    is_search = base.hydra.sweeper.get("_target_") == _SEARCH
+    if not is_search:
+        overrides.refuse_intervals(parsed)
+    if multirun or base.hydra.mode == RunMode.MULTIRUN:
+        return (_list_search if is_search else _list_sweep)(parsed, base, search)
+    if is_search:
+        raise UserError("hydra/sweeper=search: several trials are a sweep: add -m")
+    for override in parsed:
+        if override.is_sweep_override():
+            raise UserError(f"{override.input_line}: several values are a sweep: add -m, or call cifar_exp.sweep")
+    if base.sweep.name:
+        raise UserError(f"sweep.name={base.sweep.name}: only a sweep has a name: add -m")
+    job = _of_a_job(fixed)
+    return Plan((), (job,), composed_with=(*search, *(o for o in fixed if o not in job)))
 
 
 def handed_over() -> list[list[str]]:
@@ -153,7 +172,7 @@ def handed_over() -> list[list[str]]:
     return _handed_over
 
 
-def _plan_sweep(parsed: list[Override], base: DictConfig, search: list[str]) -> Plan:
+def _list_sweep(parsed: list[Override], base: DictConfig, search: tuple[str, ...]) -> Plan:
     swept = _parse([f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()])
     for override in swept + parsed:
         if override.is_sweep_override() and override.key_or_group.startswith(("hydra", "sweep.")):
@@ -163,28 +182,23 @@ def _plan_sweep(parsed: list[Override], base: DictConfig, search: list[str]) -> 
     # Like Hydra's sweeper: a key that is given twice has its last values and its first position.
     lists = {o.get_key_element(): [f"{o.get_key_element()}={v}" for v in overrides.values(o)] for o in parsed}
     jobs = tuple(_of_a_job(job) for job in product(*lists.values()))
-    checked = []
-    for number, job in _announced(jobs):
-        try:
-            checked.append(_checked([*search, *job]))
-        except UserError as error:
-            raise UserError(f"{_where(number, len(jobs), job)}{error}") from error
     varies = tuple(dict.fromkeys(o.get_key_element() for o in parsed if o.is_sweep_override()))
     return Plan(
-        tuple(checked),
+        (),
         jobs,
         Path(base.hydra.sweep.dir),
         base.sweep.name,
         varies,
         is_named,
         base.hydra.launcher,
+        composed_with=search,
         is_basic=str(base.hydra.sweeper.get("_target_")).endswith(".BasicSweeper"),
         of_the_sweep=_of_the_sweep(parsed),
     )
 
 
-def _plan_search(parsed: list[Override], base: DictConfig, search: list[str]) -> Plan:
-    """Check every choice and both ends of every range; the trials are composed when they are asked for."""
+def _list_search(parsed: list[Override], base: DictConfig, search: tuple[str, ...]) -> Plan:
+    """List jobs with every choice and both ends of every range; the trials are composed when they are asked for."""
     loader = GlobalHydra.instance().config_loader()
     params = [f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()]
     parsed = _parse(params, intervals=True) + [
@@ -207,25 +221,32 @@ def _plan_search(parsed: list[Override], base: DictConfig, search: list[str]) ->
         )
     common = tuple(str(o.input_line) for o in fixed.values())
     jobs = tuple((*common, *found.overrides(point)) for point in found.checked_points())
-    checked = []
-    for _, job in _announced(jobs):
-        try:
-            checked.append(_checked([*search, *job]))
-        except UserError as error:
-            raise UserError(f"a trial with {' '.join(job[len(common) :])} cannot run: {error}") from error
     return Plan(
-        tuple(checked),
+        (),
         jobs,
         Path(base.hydra.sweep.dir),
         base.sweep.name,
         found.keys,
         is_named,
         base.hydra.launcher,
+        composed_with=search,
         of_the_sweep=_of_the_sweep(parsed),
         space=found,
         fixed=common,
         sweeper=base.hydra.sweeper,
     )
+
+
+def _checked_jobs(listed: Plan) -> Iterator[Config]:
+    """Compose and check each job; a refusal begins with the job."""
+    for number, job in _announced(listed.overrides):
+        try:
+            yield _checked([*listed.composed_with, *job])
+        except UserError as error:
+            where = _where(number, listed.count, job) if listed.folder else ""
+            if listed.space:
+                where = f"a trial with {' '.join(job[len(listed.fixed) :])} cannot run: "
+            raise UserError(f"{where}{error}") from error
 
 
 def _name(base: DictConfig) -> bool:

@@ -33,6 +33,7 @@ INTRODUCTION = """# Settings
 Every setting of `python -m cifar_exp`. Change a value with `key=value`, choose a file of a group with `group=choice`,
 and sweep over several values with `-m key=value1,value2`. `null` stands for no value. Defaults are those of
 [conf/](../conf): the value of the default configuration, then the values that other choices of the group set.
+`--explain-config` prints [where each value of a run comes from](training.md#where-a-value-comes-from).
 
 Settings of the parallel launcher are in [sweeps](sweeps.md#parallel-jobs).
 """

@@ -27,8 +27,9 @@ import pytest
 from pages import PAGES, ROOT, blocks, text_of
 from PIL import Image
 
-from cifar_exp import cli, exits
+from cifar_exp import cli, exits, launch
 from cifar_exp.config.composition import CONF, plan
+from cifar_exp.config.explanation import explain_config
 from cifar_exp.data import datasets
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
@@ -128,10 +129,10 @@ def my_conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check_program(arguments: list[str], my_conf: Path) -> None:
     """Compose and check every job, with the files of conf/ that the docs show."""
-    from hydra._internal.utils import get_args_parser
-
-    parsed = get_args_parser().parse_args(arguments)
-    if not parsed.help:
+    parsed = launch.parser().parse_args(arguments)
+    if parsed.explain_config:
+        assert explain_config(parsed.overrides, parsed.multirun, str(my_conf), parsed.package)
+    elif not parsed.help:
         planned = plan(parsed.overrides, parsed.multirun, str(my_conf))
         assert planned.jobs
         if planned.space:

@@ -79,6 +79,12 @@ def test_a_wrong_argument_of_its_layer_is_refused_before_keras_is_imported(site:
     assert "layer 1 (Scale): no argument 'inital'; did you mean 'initial'?" in done.stderr
 
 
+def test_its_values_are_explained_by_its_name(site: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "cifar_exp", "data=flowers", "--explain-config", "-p", "data.name", site=site)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "name: flowers  # flowers 1.2" in done.stdout
+
+
 def test_without_the_package_a_reproduction_says_which_it_needs(trained: tuple[Path, str]) -> None:
     folder, run_id = trained
     done = run(folder, "cifar_exp.cli", "reproduce", run_id)

@@ -68,6 +68,7 @@ def modules(done: program.Done) -> set[str]:
             id="out of range in a sweep",
         ),
         pytest.param(["--cfg", "job", "model=lrge"], ["model 'lrge'", "did you mean 'large'?"], id="asked for --cfg"),
+        pytest.param(["--explain-config", "-p", "modle"], ["-p modle", "did you mean 'model'?"], id="unknown part"),
     ],
 )
 def test_wrong_configurations_are_refused(tmp_path: Path, arguments: list[str], says: list[str]) -> None:
@@ -138,6 +139,7 @@ def test_missing_gpu_is_refused(tmp_path: Path, arguments: list[str]) -> None:
     [
         pytest.param(["--help"], 0, id="help"),
         pytest.param(["--cfg", "job"], 0, id="cfg"),
+        pytest.param(["--explain-config", "experiment=best"], 0, id="explain config"),
         pytest.param(["model=lrge"], 2, id="unknown model"),
         pytest.param(["model.pool_size=[8,8]"], 2, id="large window"),
         pytest.param(["-m", "optimizer=sgd,adma"], 2, id="sweep"),
