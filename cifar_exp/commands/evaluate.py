@@ -10,6 +10,7 @@ from cifar_exp.commands.parser import Commands, Parser, store_of
 if TYPE_CHECKING:
     from cifar_exp.analysis.evaluate import Evaluated
 
+_EPSILONS = "1,2,4,8"
 _PARTS = ("test", "validation", "training", "all")
 
 
@@ -20,6 +21,10 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     add_images(evaluate)
     evaluate.add_argument("--tta", action="store_true", help="average over each image and its mirror image")
     evaluate.add_argument("--corrupt", action="store_true", help="also under fifteen corruptions at five severities")
+    evaluate.add_argument("--attack", action="store_true", help="also under white-box attacks: FGSM and PGD")
+    evaluate.add_argument(
+        "--epsilons", metavar="LIST", default=_EPSILONS, help=f"of the attacks, of 255 (default: {_EPSILONS})"
+    )
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.set_defaults(command=run)
 
@@ -47,11 +52,12 @@ def run(arguments: argparse.Namespace) -> int:
     from cifar_exp.review import query
     from cifar_exp.training import runtime
 
+    epsilons = _epsilons(arguments.epsilons) if arguments.attack else ()
     runtime.check_backend()
     store = store_of(arguments)
     console.set_up()
     overrides = tuple(arguments.overrides)
-    asked = evaluate.Request(arguments.data, overrides, arguments.part, arguments.tta, arguments.corrupt)
+    asked = evaluate.Request(arguments.data, overrides, arguments.part, arguments.tta, arguments.corrupt, epsilons)
     with redirect_stdout(sys.stderr) if arguments.json else nullcontext():  # what is said meanwhile is no JSON
         evaluated = evaluate.evaluate(store, query.get(store, arguments.run), asked)
     if arguments.json:
@@ -61,6 +67,15 @@ def run(arguments: argparse.Namespace) -> int:
     if evaluated.address:
         console.say(f"\n{store.opening_instructions(evaluated.address)}")
     return 0
+
+
+def _epsilons(words: str) -> tuple[int, ...]:
+    from cifar_exp.errors import UserError
+
+    for word in (wanted := words.split(",")):
+        if not (word.isdecimal() and 1 <= int(word) <= 255):
+            raise UserError(f"--epsilons: got {word!r}, expected whole numbers from 1 to 255, such as {_EPSILONS}")
+    return tuple(sorted({int(word) for word in wanted}))
 
 
 def _data(evaluated: Evaluated) -> dict[str, Any]:
