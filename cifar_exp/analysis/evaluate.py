@@ -42,6 +42,7 @@ class Request:
         data: name of another data set; None: the one of the run.
         overrides: settings of the data.
         part: of the data set; `test`, `validation`, `training` or `all`.
+        limit: number of images to take at random, the same ones each time; None: all.
         tta: whether to average over each image and its mirror image.
         corrupt: whether to evaluate under corruptions as well.
         epsilons: of attacks under which to evaluate as well, in pixel values.
@@ -50,6 +51,7 @@ class Request:
     data: str | None = None
     overrides: tuple[str, ...] = ()
     part: str = "test"
+    limit: int | None = None
     tta: bool = False
     corrupt: bool = False
     epsilons: tuple[int, ...] = ()
@@ -93,7 +95,9 @@ def evaluate(store: Store, run: Run, request: Request) -> Evaluated:
     """
     classifier = logged_model.from_run(store, run)
     flip = request.tta or classifier.config.prediction.flip
-    images = chosen_images.choose(store, run, classifier, request.data, request.overrides, request.part)
+    images = chosen_images.choose(store, run, classifier, request.data, request.overrides, request.part).limited(
+        request.limit
+    )
     temperature = _temperature(store, classifier)
     with out_of_memory.translate_errors():
         model, predictor = logged_model.load(store, classifier, flip)

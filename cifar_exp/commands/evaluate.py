@@ -19,6 +19,7 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     summary = "evaluate the model of a run on its test images or on another data set, and log the results beside it"
     evaluate = commands.add_parser("evaluate", parents=[store], help=summary, description=f"{summary.capitalize()}.")
     add_images(evaluate)
+    evaluate.add_argument("--limit", metavar="N", type=int, help="take N of the images, the same ones each time")
     evaluate.add_argument("--tta", action="store_true", help="average over each image and its mirror image")
     evaluate.add_argument("--corrupt", action="store_true", help="also under fifteen corruptions at five severities")
     evaluate.add_argument("--attack", action="store_true", help="also under white-box attacks: FGSM and PGD")
@@ -49,15 +50,21 @@ def run(arguments: argparse.Namespace) -> int:
 
     from cifar_exp import console
     from cifar_exp.analysis import evaluate
+    from cifar_exp.errors import UserError
     from cifar_exp.review import query
     from cifar_exp.training import runtime
 
     epsilons = _epsilons(arguments.epsilons) if arguments.attack else ()
+    if arguments.limit is not None and arguments.limit < 1:
+        raise UserError(f"--limit: got {arguments.limit}, expected a number of images, at least 1")
     runtime.check_backend()
     store = store_of(arguments)
     console.set_up()
     overrides = tuple(arguments.overrides)
-    asked = evaluate.Request(arguments.data, overrides, arguments.part, arguments.tta, arguments.corrupt, epsilons)
+    asked = evaluate.Request(
+        *(arguments.data, overrides, arguments.part, arguments.limit),
+        *(arguments.tta, arguments.corrupt, epsilons),
+    )
     with redirect_stdout(sys.stderr) if arguments.json else nullcontext():  # what is said meanwhile is no JSON
         evaluated = evaluate.evaluate(store, query.get(store, arguments.run), asked)
     if arguments.json:

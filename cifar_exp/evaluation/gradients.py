@@ -45,7 +45,7 @@ def of_values(model: keras.Model, value: Value) -> Derivatives:
 def _tensorflow(model: keras.Model, value: Value) -> Derivatives:
     import tensorflow as tf
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False, reduce_retracing=True)  # type: ignore[untyped-decorator]
     def compiled(inputs: Any, targets: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(inputs)
