@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from cifar_exp.commands.parser import Commands, Parser, store_of
+from cifar_exp.errors import UserError
 
 if TYPE_CHECKING:
     from cifar_exp.analysis.evaluate import Evaluated
@@ -23,9 +24,7 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     evaluate.add_argument("--tta", action="store_true", help="average over each image and its mirror image")
     evaluate.add_argument("--corrupt", action="store_true", help="also under fifteen corruptions at five severities")
     evaluate.add_argument("--attack", action="store_true", help="also under white-box attacks: FGSM and PGD")
-    evaluate.add_argument(
-        "--epsilons", metavar="LIST", default=_EPSILONS, help=f"of the attacks, of 255 (default: {_EPSILONS})"
-    )
+    evaluate.add_argument("--epsilons", metavar="LIST", help=f"of the attacks, of 255 (default: {_EPSILONS})")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.set_defaults(command=run)
 
@@ -50,20 +49,24 @@ def run(arguments: argparse.Namespace) -> int:
 
     from cifar_exp import console
     from cifar_exp.analysis import evaluate
-    from cifar_exp.errors import UserError
     from cifar_exp.review import query
     from cifar_exp.training import runtime
 
-    epsilons = _epsilons(arguments.epsilons) if arguments.attack else ()
+    attacked = arguments.attack or arguments.epsilons is not None
+    attacks = epsilons(_EPSILONS if arguments.epsilons is None else arguments.epsilons) if attacked else ()
     if arguments.limit is not None and arguments.limit < 1:
         raise UserError(f"--limit: got {arguments.limit}, expected a number of images, at least 1")
     runtime.check_backend()
     store = store_of(arguments)
     console.set_up()
-    overrides = tuple(arguments.overrides)
     asked = evaluate.Request(
-        *(arguments.data, overrides, arguments.part, arguments.limit),
-        *(arguments.tta, arguments.corrupt, epsilons),
+        arguments.data,
+        tuple(arguments.overrides),
+        arguments.part,
+        arguments.limit,
+        tta=arguments.tta,
+        corrupt=arguments.corrupt,
+        epsilons=attacks,
     )
     with redirect_stdout(sys.stderr) if arguments.json else nullcontext():  # what is said meanwhile is no JSON
         evaluated = evaluate.evaluate(store, query.get(store, arguments.run), asked)
@@ -76,9 +79,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _epsilons(words: str) -> tuple[int, ...]:
-    from cifar_exp.errors import UserError
+def epsilons(words: str) -> tuple[int, ...]:
+    """Read a list of epsilons, in ascending order.
 
+    Raises:
+        UserError: if one is not a whole number from 1 to 255.
+    """
     for word in (wanted := words.split(",")):
         if not (word.isdecimal() and 1 <= int(word) <= 255):
             raise UserError(f"--epsilons: got {word!r}, expected whole numbers from 1 to 255, such as {_EPSILONS}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
 from cifar_exp.data.datasets import Images
 from cifar_exp.evaluation.attacks import METHODS, Attacks, Example
@@ -30,11 +30,11 @@ def accuracies(attacks: Attacks, title: str) -> Figure:
         around = np.abs(intervals.T - shares)
         axes.errorbar(epsilons, shares, around, color=colour, marker=marker, ms=4.5, capsize=3, label=method)
     axes.axhline(clean / attacks.images, color=GREY, lw=1, ls=":", label="without an attack")
-    axes.set_xticks(epsilons, [str(epsilon) if epsilon else "0" for epsilon in epsilons])
+    axes.set_xticks(epsilons, list(map(str, epsilons)))
     axes.set_xlabel("epsilon: largest change of a pixel's value, of 255")
     axes.set_ylabel("accuracy")
     axes.set_ylim(0, 1)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
     axes.legend()
     return figure
 
