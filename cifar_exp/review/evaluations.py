@@ -48,6 +48,16 @@ class Evaluated:
     attacks: tuple[tuple[str, int, float], ...]
 
     @property
+    def interval_in_words(self) -> str:
+        """The interval as text; empty if it is not known."""
+        return f"{self.interval[0]:.4f} to {self.interval[1]:.4f}" if self.interval else ""
+
+    @property
+    def corruption_error_in_words(self) -> str:
+        """The mean corruption error as text; empty if it was not measured."""
+        return "" if self.corruption_error is None else f"{self.corruption_error:.4f}"
+
+    @property
     def attacks_in_words(self) -> str:
         """Attack, epsilon and accuracy, in one line; empty if there were no attacks."""
         return ", ".join(f"{attack} {epsilon}/255: {accuracy:.4f}" for attack, epsilon, accuracy in self.attacks)
@@ -60,7 +70,10 @@ def of_runs(store: Store, runs: Sequence[Run]) -> list[Evaluated]:
         UserError: if the store cannot be read.
     """
     order = {run.info.run_id: at for at, run in enumerate(runs)}
-    found = [one for one in read(query.search(store, CONDITION, [NEWEST_FIRST])) if one.of in order]
+    with store.connected() as client:  # an evaluation is in the experiment of its run, which need not be the store's
+        names = [client.get_experiment(one).name for one in dict.fromkeys(run.info.experiment_id for run in runs)]
+    logged = [one for name in names for one in query.search(Store(store.uri, name), CONDITION, [NEWEST_FIRST])]
+    found = [one for one in read(logged) if one.of in order]
     return sorted(found, key=lambda one: order[one.of])
 
 
@@ -81,7 +94,7 @@ def _read(run: Run) -> Evaluated | None:
     attacks = [
         (match[1].upper(), int(match[2]), value)
         for name, value in metrics.items()
-        if (match := _ATTACK.fullmatch(name))
+        if 0 <= value <= 1 and (match := _ATTACK.fullmatch(name))
     ]
     error = metrics.get(_MCE)
     return Evaluated(

@@ -225,9 +225,7 @@ def _evaluations(
     rows = [
         [
             *(names[one.of], one.images, f"{one.accuracy:.4f}"),
-            f"{one.interval[0]:.4f} to {one.interval[1]:.4f}" if one.interval else "-",
-            "-" if one.corruption_error is None else f"{one.corruption_error:.4f}",
-            one.attacks_in_words or "-",
+            *(words or "-" for words in (one.interval_in_words, one.corruption_error_in_words, one.attacks_in_words)),
         ]
         for one in found
     ]
