@@ -224,12 +224,12 @@ def _evaluations(
     names = {run.id: name for run, name in zip(runs, _distinct_names(runs), strict=True)}
     rows = [
         [
-            *(names[one.of], one.images, f"{one.accuracy:.4f}"),
+            *(one.images, names[one.of], f"{one.accuracy:.4f}"),
             *(words or "-" for words in (one.interval_in_words, one.corruption_error_in_words, one.attacks_in_words)),
         ]
         for one in found
     ]
-    headings = ["run", "on", "accuracy", "95 % interval", "mean corruption error", "accuracy under attack"]
+    headings = ["on", "run", "accuracy", "95 % interval", "mean corruption error", "accuracy under attack"]
     table = {"headings": headings, "rows": rows, "numeric": tables.numeric_columns(rows), "notes": ()}
     return {"table": table, "links": [links.get(one.run_id) for one in found]}
 
