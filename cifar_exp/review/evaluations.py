@@ -59,8 +59,11 @@ class Evaluated:
 
     @property
     def attacks_in_words(self) -> str:
-        """Attack, epsilon and accuracy, in one line; empty if there were no attacks."""
-        return ", ".join(f"{attack} {epsilon}/255: {accuracy:.4f}" for attack, epsilon, accuracy in self.attacks)
+        """Accuracy under each attack with each epsilon, in one line; empty if there were no attacks."""
+        of_attack: dict[str, list[str]] = {}
+        for attack, epsilon, accuracy in self.attacks:
+            of_attack.setdefault(attack, []).append(f"{epsilon}/255: {accuracy:.4f}")
+        return "; ".join(f"{attack} {', '.join(words)}" for attack, words in of_attack.items())
 
 
 def of_runs(store: Store, runs: Sequence[Run]) -> list[Evaluated]:

@@ -222,14 +222,16 @@ def _evaluations(
     if not found:
         return None
     names = {run.id: name for run, name in zip(runs, _distinct_names(runs), strict=True)}
-    rows = [
-        [
-            *(one.images, names[one.of], f"{one.accuracy:.4f}"),
-            *(words or "-" for words in (one.interval_in_words, one.corruption_error_in_words, one.attacks_in_words)),
-        ]
-        for one in found
-    ]
-    headings = ["on", "run", "accuracy", "95 % interval", "mean corruption error", "accuracy under attack"]
+    attacks = sorted({(attack, epsilon) for one in found for attack, epsilon, _ in one.attacks})
+    corrupted = any(one.corruption_error is not None for one in found)
+    rows = []
+    for one in found:
+        under = {(attack, epsilon): f"{accuracy:.4f}" for attack, epsilon, accuracy in one.attacks}
+        row = [one.images, names[one.of], f"{one.accuracy:.4f}", one.interval_in_words or "-"]
+        row += [one.corruption_error_in_words or "-"] if corrupted else []
+        rows.append(row + [under.get(attack, "-") for attack in attacks])
+    headings = ["on", "run", "accuracy", "95 % interval", *(["mean corruption\nerror"] if corrupted else [])]
+    headings += [f"{attack}\n{epsilon}/255" for attack, epsilon in attacks]
     table = {"headings": headings, "rows": rows, "numeric": tables.numeric_columns(rows), "notes": ()}
     return {"table": table, "links": [links.get(one.run_id) for one in found]}
 

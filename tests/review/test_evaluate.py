@@ -111,9 +111,10 @@ def test_an_evaluation_under_attack_is_in_the_report(own_store: Store, log_train
     assert found.of == run.info.run_id and found.run_id == logged.info.run_id
     assert found.images == "60 test images of digits, mean with the mirror image"
     assert found.interval == (metrics["evaluation/accuracy_low"], metrics["evaluation/accuracy_high"])
-    assert found.attacks_in_words.startswith(f"FGSM 4/255: {accuracies[0]:.4f}, FGSM 32/255: {accuracies[1]:.4f}, PGD")
+    assert found.attacks_in_words.startswith(f"FGSM 4/255: {accuracies[0]:.4f}, 32/255: {accuracies[1]:.4f}; PGD")
     page = report.from_store(own_store, [other, run], "Two runs")
-    assert '<section id="evaluations">' in page and found.images in page and found.attacks_in_words in page
+    assert '<section id="evaluations">' in page and found.images in page
+    assert "PGD\n32/255" in page and f">{accuracies[3]:.4f}<" in page
     assert '<section id="evaluations">' not in report.from_store(own_store, [other], "One run")
 
 

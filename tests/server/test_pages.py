@@ -86,22 +86,10 @@ def test_what_runs_are_called_is_shown_and_not_executed(server: Team, jobs: list
     assert server.call("bob", "GET", "/team/sweep", params=query | {"name": "' OR 1"}).status_code == 404
 
 
-def log_evaluation(server: Team, run: str, data: str, experiment: str) -> str:
-    """Log an evaluation of a run as `cifar-exp evaluate` does."""
-    from mlflow.entities import Metric
-
-    tags = {"cifar_exp.kind": "evaluation", "cifar_exp.evaluates": run}
-    logged = server.log("ann", "evaluation", tags=tags, params={"data": data, "part": "test"}, experiment=experiment)
-    metrics = {"evaluation/accuracy": 0.5, "robustness/mce": 0.625, "attack/accuracy/pgd_8": 0.0625}
-    with server.client("ann") as client:
-        client.log_batch(logged, [Metric(name, value, 0, 0) for name, value in metrics.items()])
-    return logged
-
-
 def test_evaluations_are_on_the_page_of_their_run(server: Team) -> None:
     run, other = (server.log("ann", name, experiment="pages") for name in ("evaluated", "not evaluated"))
-    logged = log_evaluation(server, run, EVIL, "pages")
-    log_evaluation(server, run, "nobody's business", "secret")
+    logged = server.log_evaluation(run, EVIL, "pages")
+    server.log_evaluation(run, "nobody's business", "secret")
     page = server.call("eve", "GET", f"/team/run?id={run}").text
     assert "<h2>Evaluations</h2>" in page and f"{IMAGES} test images of &lt;script&gt;" in page and EVIL not in page
     for shown in (f'/runs/{logged}">', "0.5000", "0.4512 to 0.5488", "0.6250", "PGD 8/255: 0.0625"):
