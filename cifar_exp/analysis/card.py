@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cifar_exp.analysis import ensemble_run, slices
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation.intervals import wilson
-from cifar_exp.review import ensemble_model, run_record, tables, verdicts
+from cifar_exp.review import ensemble_model, evaluations, run_record, tables, verdicts
 from cifar_exp.review.comparison import IGNORED_PREFIXES
+from cifar_exp.review.evaluations import Evaluated
 from cifar_exp.tracking import fetch
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
@@ -39,7 +40,6 @@ _VALIDATION: Mapping[str, str] = {
     "val/accuracy": "accuracy",
     "val/loss": "mean cross-entropy, nats",
 }
-_ROBUSTNESS = ("robustness/", "corruption/", "attack/")  # prefixes of metrics
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def read(store: Store, run: Run, defaults: Mapping[str, Any]) -> Card:
         _of_classes(metrics),
         _named("Calibration", metrics, _CALIBRATION, "On the test images, unless said otherwise."),
         _slices(store, run),
-        _robustness(metrics),
+        *_evaluations(evaluations.of_runs(store, [run])),
         _environment(store, run),
         _reproduce(run),
     ]
@@ -199,9 +199,20 @@ def _slices(store: Store, run: Run) -> Section | None:
     return Section("Slices", (head, *compared.notes), Table(tuple(headings), tuple(tuple(row) for row in rows)))
 
 
-def _robustness(metrics: Mapping[str, float]) -> Section | None:
-    rows = tuple((name, _number(value)) for name, value in sorted(metrics.items()) if name.startswith(_ROBUSTNESS))
-    return Section("Robustness", (), Table(("metric", "value"), rows)) if rows else None
+def _evaluations(found: Sequence[Evaluated]) -> list[Section]:
+    """What `cifar-exp evaluate` has measured: accuracies, and robustness."""
+    accuracies, robustness = [], []
+    for one in found:
+        accuracies.append((one.images, f"{one.accuracy:.4f}", one.interval_in_words))
+        if one.corruption_error is not None:
+            robustness.append((one.images, "mean corruption error", one.corruption_error_in_words))
+        for attack, epsilon, accuracy in one.attacks:
+            robustness.append((one.images, f"accuracy under {attack}, epsilon {epsilon}/255", f"{accuracy:.4f}"))
+    tables_of = {
+        "Evaluations": Table(("on", "accuracy", "95 % interval"), tuple(accuracies)),
+        "Robustness": Table(("on", "what", "value"), tuple(robustness)),
+    }
+    return [Section(title, (), table) for title, table in tables_of.items() if table.rows]
 
 
 def _environment(store: Store, run: Run) -> Section | None:

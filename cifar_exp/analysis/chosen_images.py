@@ -31,7 +31,7 @@ class ChosenImages:
         data: name of their data set.
         part: `test`, `validation`, `training` or `all`.
         source: where they come from.
-        own: whether they are the images that the run was tested on; None if the run has not logged which these are.
+        own: whether they are images that the run was tested on; None if the run has not logged which these are.
     """
 
     split: Split
@@ -44,6 +44,13 @@ class ChosenImages:
     def words(self) -> str:
         """What they are, for the user: `360 test images of digits`."""
         return f"{len(self.split):,} {'' if self.part == 'all' else f'{self.part} '}images of {self.data}"
+
+    def limited(self, count: int | None) -> ChosenImages:
+        """This number of them, at random, the same ones each time; all of them if there are not more."""
+        if count is None or count >= len(self.split):
+            return self
+        chosen = np.random.default_rng(0).choice(len(self.split), count, replace=False)
+        return replace(self, split=self.split.take(np.sort(chosen)))
 
 
 def choose(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import keras
     from mlflow.entities import Run
 
+    from cifar_exp.evaluation.attacks import Attacks
     from cifar_exp.evaluation.robustness import Robustness
     from cifar_exp.evaluation.scores import Evaluation
     from cifar_exp.tracking.run import Run as LoggedRun
@@ -41,15 +42,19 @@ class Request:
         data: name of another data set; None: the one of the run.
         overrides: settings of the data.
         part: of the data set; `test`, `validation`, `training` or `all`.
+        limit: number of images to take at random, the same ones each time; None: all.
         tta: whether to average over each image and its mirror image.
         corrupt: whether to evaluate under corruptions as well.
+        epsilons: of attacks under which to evaluate as well, in pixel values.
     """
 
     data: str | None = None
     overrides: tuple[str, ...] = ()
     part: str = "test"
+    limit: int | None = None
     tta: bool = False
     corrupt: bool = False
+    epsilons: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class Evaluated:
         evaluation: its predictions.
         metrics: logged name -> value.
         robustness: errors under corruptions, if they were asked for.
+        attacks: results on attacked images, if they were asked for.
     """
 
     run_id: str | None
@@ -73,6 +79,7 @@ class Evaluated:
     evaluation: Evaluation
     metrics: dict[str, float]
     robustness: Robustness | None
+    attacks: Attacks | None
 
 
 def evaluate(store: Store, run: Run, request: Request) -> Evaluated:
@@ -88,7 +95,9 @@ def evaluate(store: Store, run: Run, request: Request) -> Evaluated:
     """
     classifier = logged_model.from_run(store, run)
     flip = request.tta or classifier.config.prediction.flip
-    images = chosen_images.choose(store, run, classifier, request.data, request.overrides, request.part)
+    images = chosen_images.choose(store, run, classifier, request.data, request.overrides, request.part).limited(
+        request.limit
+    )
     temperature = _temperature(store, classifier)
     with out_of_memory.translate_errors():
         model, predictor = logged_model.load(store, classifier, flip)
@@ -102,9 +111,13 @@ def evaluate(store: Store, run: Run, request: Request) -> Evaluated:
             metrics = _log(logged, title, images, evaluation, temperature)
             robustness = _corrupt(logged, predictor, images, evaluation, title) if request.corrupt else None
             metrics |= robustness.metrics() if robustness else {}
-            follow_up.finish(logged, _note(run, images, evaluation, flip, robustness))
+            attacks = None
+            if request.epsilons:
+                attacks = _attack(logged, (model, predictor, flip), images, evaluation, request.epsilons, title)
+                metrics |= attacks.metrics()
+            follow_up.finish(logged, _note(run, images, evaluation, flip, robustness, attacks))
     address = logged.store.run_address(logged.id) if logged.id else ""
-    return Evaluated(logged.id, address, classifier.name, images, evaluation, metrics, robustness)
+    return Evaluated(logged.id, address, classifier.name, images, evaluation, metrics, robustness, attacks)
 
 
 def _log(
@@ -145,6 +158,31 @@ def _corrupt(
     return measured
 
 
+def _attack(
+    logged: LoggedRun,
+    models: tuple[keras.Model, keras.Model, bool],
+    images: ChosenImages,
+    evaluation: Evaluation,
+    epsilons: tuple[int, ...],
+    title: str,
+) -> Attacks:
+    """Evaluate under attacks, and log the accuracies."""
+    from cifar_exp.evaluation import attacks, attacks_plot, style
+
+    log.info("%s: FGSM and PGD, each with %d epsilons", images.words, len(epsilons))
+    correct = evaluation.predicted == evaluation.labels
+    measured = attacks.measure(*models, images.split, correct, epsilons)
+    logged.log_metrics(measured.metrics())
+    logged.write("attacks/accuracies.csv", measured.table().to_csv(index=False))
+    logged.write("attacks/accuracies.json", json.dumps(measured.as_data(), indent=2))
+    logged.write("attacks/accuracies.png", style.to_png(attacks_plot.accuracies(measured, title)))
+    if measured.example:
+        shown = attacks_plot.example(measured.example, epsilons, evaluation.classes)
+        logged.write("attacks/example.png", style.to_png(shown))
+    logged.upload("attacks")
+    return measured
+
+
 def _temperature(store: Store, classifier: Classifier) -> float | None:
     """The temperature that the run has fitted on its validation images, if it has."""
     try:
@@ -153,14 +191,25 @@ def _temperature(store: Store, classifier: Classifier) -> float | None:
         return None
 
 
-def _note(run: Run, images: ChosenImages, evaluation: Evaluation, flip: bool, robustness: Robustness | None) -> str:
+def _note(
+    run: Run,
+    images: ChosenImages,
+    evaluation: Evaluation,
+    flip: bool,
+    robustness: Robustness | None,
+    attacks: Attacks | None,
+) -> str:
     low, high = evaluation.accuracy_interval
     corrupted = f" Mean corruption error {robustness.mean_error:.4f}." if robustness else ""
+    attacked = ""
+    if attacks:
+        found = [f"{row.attack} {row.epsilon}/255: {row.accuracy:.4f}" for row in attacks.table().itertuples()]
+        attacked = f" Accuracy under attack: {', '.join(found)}."
     views = ", mean over each image and its mirror image" if flip else ""
     return (
         f"**Accuracy {evaluation.accuracy:.4f}** (95 % interval {low:.4f} to {high:.4f}), loss {evaluation.loss:.4f}, "
         f"calibration error {evaluation.calibration['ece']:.4f}, of run {run.info.run_name} ({run.info.run_id}) on "
-        f"{images.words}{views}.{corrupted}"
+        f"{images.words}{views}.{corrupted}{attacked}"
     )
 
 
@@ -186,6 +235,8 @@ def lines(evaluated: Evaluated) -> Sequence[str]:
         found.append(f"{name:<{width}}  {row['support']:7.0f} {scored}")
     if evaluated.robustness:
         found += _robustness_lines(evaluated.robustness)
+    if evaluated.attacks:
+        found += _attack_lines(evaluated.attacks)
     return found
 
 
@@ -194,3 +245,9 @@ def _robustness_lines(robustness: Robustness) -> list[str]:
     clean = f"{relative:+.4f} on the error without corruption, {robustness.clean_error:.4f}"
     table = robustness.table().to_string(index=False, float_format="{:.4f}".format)
     return [f"\nmean corruption error {mean:.4f}: {clean}", *table.splitlines()]
+
+
+def _attack_lines(attacks: Attacks) -> list[str]:
+    table = attacks.table().to_string(index=False, float_format="{:.4f}".format)
+    heading = "accuracy under white-box attacks, with its 95 % interval; epsilon is of 255"
+    return [f"\n{heading}", *table.splitlines()]

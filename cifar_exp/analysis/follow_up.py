@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cifar_exp.review.evaluations import EVALUATES
 from cifar_exp.review.query import EVALUATION, SHORT_ID
 from cifar_exp.tracking import environment
 from cifar_exp.tracking.run import Run as LoggedRun
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PARENT = "mlflow.parentRunId"
-EVALUATES, EXPLAINS = "cifar_exp.evaluates", "cifar_exp.explains"
+EXPLAINS = "cifar_exp.explains"
 
 
 def start(store: Store, run: Run, kind: str, params: Mapping[str, Any], subject: str) -> LoggedRun:

@@ -6,10 +6,12 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from cifar_exp.commands.parser import Commands, Parser, store_of
+from cifar_exp.errors import UserError
 
 if TYPE_CHECKING:
     from cifar_exp.analysis.evaluate import Evaluated
 
+_EPSILONS = "1,2,4,8"
 _PARTS = ("test", "validation", "training", "all")
 
 
@@ -18,8 +20,11 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     summary = "evaluate the model of a run on its test images or on another data set, and log the results beside it"
     evaluate = commands.add_parser("evaluate", parents=[store], help=summary, description=f"{summary.capitalize()}.")
     add_images(evaluate)
+    evaluate.add_argument("--limit", metavar="N", type=int, help="take N of the images, the same ones each time")
     evaluate.add_argument("--tta", action="store_true", help="average over each image and its mirror image")
     evaluate.add_argument("--corrupt", action="store_true", help="also under fifteen corruptions at five severities")
+    evaluate.add_argument("--attack", action="store_true", help="also under white-box attacks: FGSM and PGD")
+    evaluate.add_argument("--epsilons", metavar="LIST", help=f"of the attacks, of 255 (default: {_EPSILONS})")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.set_defaults(command=run)
 
@@ -47,11 +52,22 @@ def run(arguments: argparse.Namespace) -> int:
     from cifar_exp.review import query
     from cifar_exp.training import runtime
 
+    attacked = arguments.attack or arguments.epsilons is not None
+    attacks = epsilons(_EPSILONS if arguments.epsilons is None else arguments.epsilons) if attacked else ()
+    if arguments.limit is not None and arguments.limit < 1:
+        raise UserError(f"--limit: got {arguments.limit}, expected a number of images, at least 1")
     runtime.check_backend()
     store = store_of(arguments)
     console.set_up()
-    overrides = tuple(arguments.overrides)
-    asked = evaluate.Request(arguments.data, overrides, arguments.part, arguments.tta, arguments.corrupt)
+    asked = evaluate.Request(
+        arguments.data,
+        tuple(arguments.overrides),
+        arguments.part,
+        arguments.limit,
+        tta=arguments.tta,
+        corrupt=arguments.corrupt,
+        epsilons=attacks,
+    )
     with redirect_stdout(sys.stderr) if arguments.json else nullcontext():  # what is said meanwhile is no JSON
         evaluated = evaluate.evaluate(store, query.get(store, arguments.run), asked)
     if arguments.json:
@@ -61,6 +77,18 @@ def run(arguments: argparse.Namespace) -> int:
     if evaluated.address:
         console.say(f"\n{store.opening_instructions(evaluated.address)}")
     return 0
+
+
+def epsilons(words: str) -> tuple[int, ...]:
+    """Read a list of epsilons, in ascending order.
+
+    Raises:
+        UserError: if one is not a whole number from 1 to 255.
+    """
+    for word in (wanted := words.split(",")):
+        if not (word.isdecimal() and 1 <= int(word) <= 255):
+            raise UserError(f"--epsilons: got {word!r}, expected whole numbers from 1 to 255, such as {_EPSILONS}")
+    return tuple(sorted({int(word) for word in wanted}))
 
 
 def _data(evaluated: Evaluated) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -9,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+Value = Callable[[Any, Any], Any]  # outputs of the model (N, ...) and targets (N, ...), as tensors -> values (N,)
+Derivatives = Callable[[Floats, Floats], Floats]  # inputs (N, ...), targets (N, ...) -> derivatives (N, ...)
 
 
 def of_outputs(model: keras.Model, inputs: Floats, classes: npt.NDArray[np.intp]) -> Floats:
@@ -22,39 +25,57 @@ def of_outputs(model: keras.Model, inputs: Floats, classes: npt.NDArray[np.intp]
     Returns:
         Derivatives, of the shape of the inputs.
     """
-    chosen = keras.ops.one_hot(classes, model.output.shape[-1])
-    compute = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[keras.backend.backend()]
-    derivatives: Floats = compute(model, inputs, chosen)
-    return derivatives
+    chosen = np.eye(model.output.shape[-1], dtype=np.float32)[classes]
+    return of_values(model, lambda outputs, targets: keras.ops.sum(outputs * targets, axis=1))(inputs, chosen)
 
 
-def _tensorflow(model: keras.Model, inputs: Floats, chosen: Any) -> Floats:
+def of_values(model: keras.Model, value: Value) -> Derivatives:
+    """Make a function that differentiates a value of each input's outputs with respect to that input.
+
+    Args:
+        model: takes (N, ...); run as for prediction.
+        value: computes one value for each input from the model's outputs and from targets, with `keras.ops`.
+
+    Returns:
+        A function of inputs and targets, compiled where the backend does that: call it often with arrays of one shape.
+    """
+    return {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[keras.backend.backend()](model, value)
+
+
+def _tensorflow(model: keras.Model, value: Value) -> Derivatives:
     import tensorflow as tf
 
-    variable = tf.constant(inputs)
-    with tf.GradientTape() as tape:
-        tape.watch(variable)
-        total = tf.reduce_sum(model(variable, training=False) * chosen)
-    return np.asarray(tape.gradient(total, variable))
+    @tf.function(autograph=False, reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def compiled(inputs: Any, targets: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            total = tf.reduce_sum(value(model(inputs, training=False), targets))
+        return tape.gradient(total, inputs)
+
+    return lambda inputs, targets: np.asarray(compiled(tf.constant(inputs), tf.constant(targets)))
 
 
-def _jax(model: keras.Model, inputs: Floats, chosen: Any) -> Floats:
+def _jax(model: keras.Model, value: Value) -> Derivatives:
     import jax
 
     trainable = [variable.value for variable in model.trainable_variables]
     others = [variable.value for variable in model.non_trainable_variables]
 
-    def total(variable: Any) -> Any:
-        outputs, _ = model.stateless_call(trainable, others, variable, training=False)
-        return (outputs * chosen).sum()
+    def total(inputs: Any, targets: Any, trainable: Any, others: Any) -> Any:
+        outputs, _ = model.stateless_call(trainable, others, inputs, training=False)
+        return value(outputs, targets).sum()
 
-    return np.asarray(jax.grad(total)(inputs))
+    compiled = jax.jit(jax.grad(total))
+    return lambda inputs, targets: np.asarray(compiled(inputs, targets, trainable, others))
 
 
-def _torch(model: keras.Model, inputs: Floats, chosen: Any) -> Floats:
+def _torch(model: keras.Model, value: Value) -> Derivatives:
     import torch
 
-    variable = keras.ops.convert_to_tensor(inputs).requires_grad_()
-    total = (model(variable, training=False) * chosen).sum()
-    (derivatives,) = torch.autograd.grad(total, variable)
-    return np.asarray(derivatives.cpu().numpy())
+    def derivatives(inputs: Floats, targets: Floats) -> Floats:
+        variable = keras.ops.convert_to_tensor(inputs).requires_grad_()
+        total = value(model(variable, training=False), keras.ops.convert_to_tensor(targets)).sum()
+        (found,) = torch.autograd.grad(total, variable)
+        return np.asarray(found.cpu().numpy())
+
+    return derivatives

@@ -13,8 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_exp.errors import UserError
-from cifar_exp.review import charts, comparison, paired, repeated, report_pairs, run_record, run_results, tables
+from cifar_exp.review import (
+    charts,
+    comparison,
+    evaluations,
+    paired,
+    repeated,
+    report_pairs,
+    run_record,
+    run_results,
+    tables,
+)
 from cifar_exp.review.comparison import Comparison
+from cifar_exp.review.evaluations import Evaluated
 from cifar_exp.review.query import SHORT_ID
 from cifar_exp.review.run_record import RunRecord
 from cifar_exp.review.run_results import RunResults
@@ -46,7 +57,11 @@ def from_store(store: Store, runs: Sequence[Run], title: str, sections: Sequence
     chosen = _most_accurate(records)
     results = [run_results.from_run(store, runs[at]) for at in chosen]
     links = {run.id: store.run_address(run.id) for run in records if run.id} if store.is_server else {}
-    return _render(title, records, chosen, results, f"experiment {store.experiment!r} of {store.uri}", links, sections)
+    where = f"experiment {store.experiment!r} of {store.uri}"
+    found = evaluations.of_runs(store, runs)
+    if store.is_server:
+        links |= {one.run_id: store.run_address(one.run_id) for one in found}
+    return _render(title, records, chosen, results, where, links, sections, found)
 
 
 def from_folders(folders: Sequence[Path], title: str, sections: Sequence[Section] = ()) -> str | None:
@@ -84,6 +99,7 @@ def _render(
     where: str,
     links: Mapping[str, str],
     sections: Sequence[Section] = (),
+    found: Sequence[Evaluated] = (),
 ) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
@@ -122,6 +138,7 @@ def _render(
             styles=charts.trace_styles(len(detailed)),
             charts=drawn,
             sections=sections,
+            evaluations=_evaluations(runs, found, links),
             pairs=pairs,
             notes=comparable.notes,
             devices=sorted({device for run in runs if (device := run.tags.get("cifar_exp.device"))}),
@@ -196,6 +213,27 @@ def _repeated(runs: Sequence[RunRecord], shown_notes: Sequence[str]) -> list[dic
             notes = tuple(note for note in grouped.notes if note not in shown_notes)
             shown.append({"id": values, "title": f"Over {values}", "table": _table(replace(grouped, notes=notes))})
     return shown
+
+
+def _evaluations(
+    runs: Sequence[RunRecord], found: Sequence[Evaluated], links: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """Table of the evaluations of the runs, and their links; None if there are none."""
+    if not found:
+        return None
+    names = {run.id: name for run, name in zip(runs, _distinct_names(runs), strict=True)}
+    attacks = sorted({(attack, epsilon) for one in found for attack, epsilon, _ in one.attacks})
+    corrupted = any(one.corruption_error is not None for one in found)
+    rows = []
+    for one in found:
+        under = {(attack, epsilon): f"{accuracy:.4f}" for attack, epsilon, accuracy in one.attacks}
+        row = [one.images, names[one.of], f"{one.accuracy:.4f}", one.interval_in_words or "-"]
+        row += [one.corruption_error_in_words or "-"] if corrupted else []
+        rows.append(row + [under.get(attack, "-") for attack in attacks])
+    headings = ["on", "run", "accuracy", "95 % interval", *(["mean corruption\nerror"] if corrupted else [])]
+    headings += [f"{attack}\n{epsilon}/255" for attack, epsilon in attacks]
+    table = {"headings": headings, "rows": rows, "numeric": tables.numeric_columns(rows), "notes": ()}
+    return {"table": table, "links": [links.get(one.run_id) for one in found]}
 
 
 def _class_scores(runs: Sequence[RunRecord]) -> dict[str, Any]:

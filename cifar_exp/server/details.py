@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from cifar_exp.errors import UserError
 from cifar_exp.review import comparison, paired, remarks, run_record
+from cifar_exp.review.evaluations import Evaluated
 from cifar_exp.review.paired import Paired
 from cifar_exp.server import database, lists, shown
 from cifar_exp.server.shown import ShownRun
@@ -53,6 +54,7 @@ class RunDetails:
         matrix: confusion matrix; None if it was not logged.
         curves: metric -> (epoch, value).
         pictures: names of logged pictures.
+        evaluations: of the model, logged later.
         comments: on the run.
         commit: of its code; empty if unknown.
     """
@@ -62,6 +64,7 @@ class RunDetails:
     matrix: Matrix | None
     curves: dict[str, lists.Points]
     pictures: list[str]
+    evaluations: list[Evaluated]
     comments: list[remarks.Remark]
     commit: str
 
@@ -146,6 +149,7 @@ def of_run(run: Run) -> RunDetails:
         _matrix(store, run),
         curves,
         _pictures(store, run),
+        lists.evaluations_of(run),
         [one for one in remarks.of_run(run) if not one.reviewer],
         run.data.tags.get("cifar_exp.git_commit", ""),
     )

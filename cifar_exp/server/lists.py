@@ -11,7 +11,8 @@ from urllib.parse import quote
 from mlflow.entities import ViewType
 from mlflow.server import handlers
 
-from cifar_exp.review import promotion_records, query, verdicts
+from cifar_exp.review import evaluations, promotion_records, query, verdicts
+from cifar_exp.review.evaluations import Evaluated
 from cifar_exp.review.promotion_records import Promotion
 from cifar_exp.server import audit, database, people, shown
 from cifar_exp.server.shown import SWEEP, Progress, ShownRun
@@ -57,6 +58,13 @@ def sweep(experiment_id: str, name: str) -> list[Run]:
         return []
     found = search([experiment_id], f"tags.`{SWEEP}` = '{name}'")
     return sorted(found, key=lambda run: -run.data.metrics.get(shown.ACCURACY, -1.0))
+
+
+def evaluations_of(run: Run) -> list[Evaluated]:
+    """Evaluations of a run, the newest first: those in its own experiment, which whoever may read the run may read."""
+    condition = f"{evaluations.CONDITION} AND tags.`{evaluations.EVALUATES}` = '{run.info.run_id}'"
+    ids, order = [run.info.experiment_id], [evaluations.NEWEST_FIRST]
+    return evaluations.read(database.tracking().search_runs(ids, condition, ViewType.ACTIVE_ONLY, RUNS, order))
 
 
 def decided(user: str) -> list[tuple[audit.Row, str, str]]:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from cifar_exp.data.datasets import Split
-from cifar_exp.evaluation import corruptions, robustness, saliency
+from cifar_exp.evaluation import attacks, corruptions, robustness, saliency
 
 REGION = (slice(12, 20), slice(4, 12))  # of an image of 24 x 32
 
@@ -91,6 +91,19 @@ def answers() -> dict[str, Any]:
     wrong = np.asarray(classifier.predict_on_batch(corrupted)).argmax(axis=1) != labels
     errors = robustness.measure(classifier, Split(images, labels), 0.0).errors
     found["errors"] = [float(wrong.mean()), float(errors[corruptions.NAMES.index("contrast"), 4])]
+
+    # Less light in the region speaks against class 1; nothing else counts.
+    darker = np.zeros((24, 32, 1), int)
+    darker[REGION] = 8
+    derivatives = attacks.of_log_odds(region_model(), flip=False)
+    true = np.eye(2, dtype=np.float32)[ones]
+    for method, attacked in (
+        ("FGSM", attacks.fgsm(derivatives, noise(), true, 8)),
+        ("PGD", attacks.pgd(derivatives, noise(), true, 8, np.random.default_rng(0))),
+    ):
+        inside = np.broadcast_to(darker > 0, attacked.shape)
+        expected = np.maximum(noise().astype(int) - darker, 0)
+        found[f"{method} darkens the region"] = bool((attacked[inside] == expected[inside]).all())
     return found
 
 

@@ -26,6 +26,8 @@ EXPECTED = {
     "Grad-CAM peaks at the spot": True,
     "HiResCAM peaks at the spot": True,
     "occlusion peaks at the spot": True,
+    "FGSM darkens the region": True,
+    "PGD darkens the region": True,
 }
 
 

@@ -52,17 +52,24 @@ def test_calibration_robustness_and_slices_are_shown_where_they_were_measured(ow
     measured = {
         "test/ece": 0.0312,
         "test/nll": 0.9,
-        "robustness/mce": 0.71,
         "test/recall/cat": 0.5,
         "test/support/cat": 8,
     }
     run = own_store.client.get_run(log("s0_wide", metrics=measured))
+    results = {"evaluation/accuracy": 0.6, "robustness/mce": 0.71, "attack/accuracy/pgd_8": 0.05}
+    tags = {"cifar_exp.kind": "evaluation", "cifar_exp.evaluates": run.info.run_id}
+    log("s0_wide", metrics=results, tags=tags, params={"data": "cifar10", "part": "test"})
     right = np.array([False] * 15 + [True] * 5 + [True] * 60)
     content = slices.to_json(slices.measure(predictions(right), {"place": np.array(["hall"] * 20 + ["yard"] * 60)}))
     artifacts.log(own_store, run, {slices.FILE: content})
     found = sections(card.read(own_store, run, {}))
     assert [row[1:] for row in found["Calibration"].table.rows] == [("0.9000", "test/nll"), ("0.0312", "test/ece")]  # type: ignore[union-attr]
-    assert found["Robustness"].table == Table(("metric", "value"), (("robustness/mce", "0.7100"),))
+    on = "test images of cifar10"
+    assert found["Evaluations"].table == Table(("on", "accuracy", "95 % interval"), ((on, "0.6000", ""),))
+    assert [row[1:] for row in found["Robustness"].table.rows] == [  # type: ignore[union-attr]
+        ("mean corruption error", "0.7100"),
+        ("accuracy under PGD, epsilon 8/255", "0.0500"),
+    ]
     assert found["Classes"].table.rows == (("cat", "0.5000", "-", "-", "8"),)  # type: ignore[union-attr]
     assert "place hall: 0.2500 against 1.0000 on the rest" in found["Slices"].paragraphs[1]
     assert not [line for line in found["Known limits"].paragraphs if "Not measured" in line]

@@ -14,10 +14,11 @@ from PIL import Image
 
 from cifar_exp.analysis import evaluate
 from cifar_exp.analysis.evaluate import Request
+from cifar_exp.commands import evaluate as command
 from cifar_exp.data import datasets
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
-from cifar_exp.review import logged_model, query, queue, verdicts
+from cifar_exp.review import evaluations, logged_model, query, queue, report, verdicts
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -90,6 +91,37 @@ def test_images_of_ones_own_by_the_mean_over_each_and_its_mirror_image(
     assert len(evaluated.images.split) == 200 and evaluated.images.own is False
     assert evaluated.evaluation.accuracy == pytest.approx((logged["label"] == mean.argmax(axis=1)).mean())
     assert "These are not the images that the run was tested on." in evaluate.lines(evaluated)
+
+
+def test_an_evaluation_under_attack_is_in_the_report(own_store: Store, log_trained: LogTrained) -> None:
+    run = log_trained("strong")
+    evaluated = evaluate.evaluate(own_store, run, Request(limit=60, tta=True, epsilons=(4, 32)))
+    metrics, attacks = evaluated.metrics, evaluated.attacks
+    assert attacks is not None and attacks.images == 60
+    accuracies = [metrics[f"attack/accuracy/{name}"] for name in ("fgsm_4", "fgsm_32", "pgd_4", "pgd_32")]
+    assert metrics["evaluation/accuracy"] > accuracies[0] > accuracies[1] and accuracies[2] > accuracies[3]
+    logged = own_store.client.get_run(str(evaluated.run_id))
+    assert logged.data.metrics == metrics
+    assert list(pd.read_csv(artifact(logged, "attacks/accuracies.csv"))["accuracy"]) == pytest.approx(accuracies)
+    for name in ("accuracies", "example"):
+        assert artifact(logged, f"attacks/{name}.png").read_bytes().startswith(b"\x89PNG")
+
+    other = log_trained("weak")
+    (found,) = evaluations.of_runs(own_store, [other, run])
+    assert found.of == run.info.run_id and found.run_id == logged.info.run_id
+    assert found.images == "60 test images of digits, mean with the mirror image"
+    assert found.interval == (metrics["evaluation/accuracy_low"], metrics["evaluation/accuracy_high"])
+    assert found.attacks_in_words.startswith(f"FGSM 4/255: {accuracies[0]:.4f}, 32/255: {accuracies[1]:.4f}; PGD")
+    page = report.from_store(own_store, [other, run], "Two runs")
+    assert '<section id="evaluations">' in page and found.images in page
+    assert "PGD\n32/255" in page and f">{accuracies[3]:.4f}<" in page
+    assert '<section id="evaluations">' not in report.from_store(own_store, [other], "One run")
+
+
+@pytest.mark.parametrize("words", ["0", "256", "1,x", "", "2.5"])
+def test_epsilons_that_are_none_are_refused(words: str) -> None:
+    with pytest.raises(UserError, match=r"--epsilons: got .*, expected whole numbers from 1 to 255"):
+        command.epsilons(words)
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,12 @@ def browser() -> Iterator[Browser]:
 def jobs(server: Team) -> list[str]:
     tags = {"cifar_exp.sweep": "browsed"}
     shares = {"large-sgd": 0.8, "bn-adam": 0.9, "bn-sgd": 0.3}
-    return [
+    logged = [
         server.log("ann", name, right=share, tags=tags, params={"model.name": name}, experiment="browsed", seed=seed)
         for seed, (name, share) in enumerate(shares.items())
     ]
+    server.log_evaluation(logged[0], "cifar10", "browsed")
+    return logged
 
 
 def login(name: str) -> visitors.Login:

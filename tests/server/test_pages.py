@@ -86,6 +86,18 @@ def test_what_runs_are_called_is_shown_and_not_executed(server: Team, jobs: list
     assert server.call("bob", "GET", "/team/sweep", params=query | {"name": "' OR 1"}).status_code == 404
 
 
+def test_evaluations_are_on_the_page_of_their_run(server: Team) -> None:
+    run, other = (server.log("ann", name, experiment="pages") for name in ("evaluated", "not evaluated"))
+    logged = server.log_evaluation(run, EVIL, "pages")
+    server.log_evaluation(run, "nobody's business", "secret")
+    page = server.call("eve", "GET", f"/team/run?id={run}").text
+    assert "<h2>Evaluations</h2>" in page and f"{IMAGES} test images of &lt;script&gt;" in page and EVIL not in page
+    for shown in (f'/runs/{logged}">', "0.5000", "0.4512 to 0.5488", "0.6250", "PGD 8/255: 0.0625"):
+        assert shown in page, shown
+    assert "business" not in page
+    assert "<h2>Evaluations</h2>" not in server.call("eve", "GET", f"/team/run?id={other}").text
+
+
 def test_comments_are_markdown_without_html(server: Team, jobs: list[str]) -> None:
     text = f"**bold** {EVIL} [a](javascript:alert(1)) ![b](http://elsewhere/b.png)"
     body = {"run_id": jobs[1], "text": text}
