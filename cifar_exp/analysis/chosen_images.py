@@ -15,7 +15,7 @@ from cifar_exp.data.schema import FILES, DataConfig
 from cifar_exp.errors import UserError, did_you_mean
 from cifar_exp.experiment import reproduce
 from cifar_exp.review.logged_model import Classifier
-from cifar_exp.review.paired import test_digest
+from cifar_exp.review.run_predictions import test_digest
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:

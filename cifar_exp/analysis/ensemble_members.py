@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cifar_exp.errors import UserError
-from cifar_exp.review import paired
-from cifar_exp.review.paired import RunPredictions
+from cifar_exp.review import run_predictions
+from cifar_exp.review.run_predictions import RunPredictions
 from cifar_exp.tracking import fetch
 from cifar_exp.tracking.store import Store
 
@@ -53,14 +53,14 @@ class Member:
     def val_accuracy(self) -> float | None:
         """Accuracy of the stored validation predictions; without them, what the run logged as its best."""
         if self.validation is not None:
-            return float(paired.correct(self.validation).mean())
+            return float(run_predictions.correct(self.validation).mean())
         logged: float | None = self.run.data.metrics.get("val/best_accuracy")
         return logged
 
     @property
     def test_accuracy(self) -> float:
         """Accuracy of the stored test predictions."""
-        return float(paired.correct(self.test).mean())
+        return float(run_predictions.correct(self.test).mean())
 
 
 def read(store: Store, runs: Sequence[Run]) -> list[Member]:
@@ -73,17 +73,20 @@ def read(store: Store, runs: Sequence[Run]) -> list[Member]:
         pass  # the client is made once, before the threads use it
 
     def read_one(run: Run) -> Member:
-        test = _checked(paired.predictions_of_run(store, run), run)
+        test = _checked(run_predictions.read(store, run), run)
         try:
-            validation = paired.predictions_of_run(store, run, paired.VALIDATION_PREDICTIONS)
+            validation = run_predictions.read(store, run, run_predictions.VALIDATION_PREDICTIONS)
         except fetch.Missing:  # a run of an earlier version
             return Member(run, test, None)
         return Member(run, test, _checked(validation, run))
 
     with ThreadPoolExecutor(_READERS) as pool:
         members = list(pool.map(read_one, runs))
-    paired.check_same_images(
-        [RunPredictions(member.run.info.run_id, paired.test_digest(member.run), member.test) for member in members]
+    run_predictions.check_same_images(
+        [
+            RunPredictions(member.run.info.run_id, run_predictions.test_digest(member.run), member.test)
+            for member in members
+        ]
     )
     first = members[0]
     for member in members[1:]:
@@ -104,14 +107,14 @@ def why_not_selected(members: Sequence[Member]) -> str:
         if member.run.data.params.get("data.validation") == "test":
             return f"{_named(member)} was validated on the test images"
         if member.validation is None:
-            return f"{_named(member)} has no {paired.VALIDATION_PREDICTIONS}"
+            return f"{_named(member)} has no {run_predictions.VALIDATION_PREDICTIONS}"
     stored = [
-        RunPredictions(member.run.info.run_id, paired.digest(member.run, "validation"), member.validation)
+        RunPredictions(member.run.info.run_id, run_predictions.digest(member.run, "validation"), member.validation)
         for member in members
         if member.validation is not None
     ]
     try:
-        paired.check_same_images(stored)
+        run_predictions.check_same_images(stored)
     except UserError:
         return "the members were validated on different images"
     return ""

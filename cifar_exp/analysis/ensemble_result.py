@@ -12,7 +12,7 @@ from cifar_exp.analysis import ensemble_members
 from cifar_exp.analysis.ensemble_members import Member
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation.intervals import wilson
-from cifar_exp.review import ensemble, paired
+from cifar_exp.review import ensemble, paired, run_predictions
 from cifar_exp.review.comparison import Comparison
 from cifar_exp.review.ensemble import Diversity
 from cifar_exp.review.paired import Paired
@@ -125,7 +125,9 @@ def build(candidates: Sequence[Member], mean: str, select: bool | None) -> Ensem
     best = _best(candidates)
     gain = None
     if best is not None:
-        gain = paired.compare(paired.correct(best.test), test.predicted == test.labels, best.name, "The ensemble")
+        gain = paired.compare(
+            run_predictions.correct(best.test), test.predicted == test.labels, best.name, "The ensemble"
+        )
     return Ensemble(
         tuple(candidates),
         weights,

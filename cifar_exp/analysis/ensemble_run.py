@@ -181,18 +181,18 @@ def _metrics(made: Ensemble) -> dict[str, float]:
 
 def _write(logged: LoggedRun, made: Ensemble, name: str) -> None:
     from cifar_exp.evaluation import calibration_plot, image_grids, plots, style
-    from cifar_exp.review import paired
+    from cifar_exp.review import run_predictions
 
     result, first, where = made.test, made.candidates[0], f"{name}: test images"
     matrix = {"classes": list(result.classes), "matrix": result.confusion_matrix.tolist()}
     logged.write("evaluation/confusion_matrix.json", json.dumps(matrix))
     logged.write("evaluation/classification_report.json", json.dumps(result.report, indent=2))
     test = result.predictions().assign(index=first.test["index"].to_numpy())
-    logged.write(paired.PREDICTIONS, test.to_parquet(index=False))
+    logged.write(run_predictions.PREDICTIONS, test.to_parquet(index=False))
     logged.write("evaluation/predictions.csv", result.submission().to_csv(index=False))
     if made.validation and first.validation is not None:
         validation = made.validation.predictions().assign(index=first.validation["index"].to_numpy())
-        logged.write(paired.VALIDATION_PREDICTIONS, validation.to_parquet(index=False))
+        logged.write(run_predictions.VALIDATION_PREDICTIONS, validation.to_parquet(index=False))
     drawings = {"confusion_matrix": plots.confusion_matrix(result.confusion_matrix, result.classes, where)}
     if results := _results(made):
         logged.write("evaluation/calibration.json", json.dumps(results.calibration(), indent=2))

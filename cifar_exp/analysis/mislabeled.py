@@ -14,7 +14,7 @@ from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation import label_errors
 from cifar_exp.experiment import reproduce
-from cifar_exp.review import paired
+from cifar_exp.review import run_predictions
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 VALIDATION, TEST = "validation", "test"
-FILES = {VALIDATION: "evaluation/predictions_validation.parquet", TEST: paired.PREDICTIONS}
+FILES = {VALIDATION: run_predictions.VALIDATION_PREDICTIONS, TEST: run_predictions.PREDICTIONS}
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def find(store: Store, runs: Sequence[Run], split: str = VALIDATION, overrides: 
     for run in runs:
         name = f"{run.info.run_name} ({run.info.run_id[:8]})"
         try:
-            frame = paired.predictions_of_run(store, run, FILES[split])
+            frame = run_predictions.read(store, run, FILES[split])
         except UserError as error:
             remarks.append(f"left out: {error}")
             continue
@@ -108,7 +108,7 @@ def find(store: Store, runs: Sequence[Run], split: str = VALIDATION, overrides: 
             raise UserError(f"run {name} validated on the test images; add --split test")
         splits = datasets.load(data)
         held_out: Split = getattr(splits, split)
-        _check(frame, held_out, splits.classes, name, paired.digest(run, split))
+        _check(frame, held_out, splits.classes, name, run_predictions.digest(run, split))
         frame["index"] = _numbers(held_out)
         if first is None:
             first = (data, splits.source, splits.classes)

@@ -40,11 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from cifar_exp import console
     from cifar_exp.analysis import artifacts, slices
-    from cifar_exp.review import paired, query, run_results, tables
+    from cifar_exp.review import query, run_predictions, run_results, tables
 
     store = store_of(arguments)
     found = query.get(store, arguments.run)
-    predictions = paired.predictions_of_run(store, found)
+    predictions = run_predictions.read(store, found)
     classes = run_results.RunResults({}, predictions).classes
     splits = _splits(store, found, arguments.overrides)
     measured = slices.measure(predictions, slices.columns_of(predictions, classes, splits))
@@ -64,12 +64,12 @@ def _splits(store: Store, run: Run, overrides: Sequence[str]) -> Splits | None:
     from cifar_exp.data import datasets
     from cifar_exp.errors import UserError
     from cifar_exp.experiment import reproduce
-    from cifar_exp.review import paired
+    from cifar_exp.review import run_predictions
 
     try:
         run_id = next(iter(ensemble_run.members(run)), run.info.run_id)
         splits = datasets.load(reproduce.read(store, run_id, overrides).config.data)
-        digest = paired.test_digest(run)
+        digest = run_predictions.test_digest(run)
         if digest and splits.test.sha256[: len(digest)] != digest:
             raise UserError(f"the test images here are not those of the run, SHA-256 {digest[:12]}...")
         return splits

@@ -14,7 +14,7 @@ from cifar_exp.config.schema import Config
 from cifar_exp.errors import UserError, did_you_mean
 from cifar_exp.notebook import process, shown
 from cifar_exp.notebook.origin import Origin
-from cifar_exp.review import comparison, paired, repeated
+from cifar_exp.review import comparison, repeated, run_predictions
 from cifar_exp.review.comparison import Comparison
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class Run:
         Raises:
             UserError: if the run has none, as one that did not finish.
         """
-        content = self._origin.file(paired.PREDICTIONS, paired.MAX_BYTES)
-        return paired.parse_predictions(content, f"run {self.name}")
+        content = self._origin.file(run_predictions.PREDICTIONS, run_predictions.MAX_BYTES)
+        return run_predictions.parse(content, f"run {self.name}")
 
     @cached_property
     def config(self) -> Config:

@@ -120,10 +120,10 @@ def predictions(run: str, uri: str | None = None, experiment: str | None = None)
     Raises:
         UserError: if there is no such run, or if it has no predictions.
     """
-    from cifar_exp.review import paired, query
+    from cifar_exp.review import query, run_predictions
 
     where = store(uri, experiment)
-    return paired.predictions_of_run(where, query.get(where, run))
+    return run_predictions.read(where, query.get(where, run))
 
 
 def paired_test(a: str, b: str, uri: str | None = None, experiment: str | None = None) -> Paired:

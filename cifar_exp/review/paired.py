@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from cifar_exp.errors import UserError, reason
+from cifar_exp.errors import UserError
 from cifar_exp.evaluation.intervals import CONFIDENCE
+from cifar_exp.review import run_predictions
 from cifar_exp.review.multiple import holm
+from cifar_exp.review.run_predictions import Correct, RunPredictions
 from cifar_exp.tracking import fetch
 from cifar_exp.tracking.store import Store
 
@@ -20,15 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import Run
 
-PREDICTIONS = "evaluation/predictions.parquet"  # of the test images
-VALIDATION_PREDICTIONS = "evaluation/predictions_validation.parquet"
-MAX_BYTES, _MAX_VALUES = 1 << 28, 50_000_000  # of a file that is read: a million images of 40 classes
 SIGNIFICANCE_LEVEL = 0.05  # a difference with a smaller p-value is significant
 SMALLEST_P = 0.0001  # smaller p-values are shown as below it
-
-_COLUMNS = ("index", "label", "predicted")
-
-Correct = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -114,21 +107,6 @@ def _p_in_words(p_value: float) -> str:
     return f"p = {p_value:.4f}" if p_value >= SMALLEST_P else f"p < {SMALLEST_P}"
 
 
-@dataclass(frozen=True)
-class RunPredictions:
-    """Predictions of one run.
-
-    Attributes:
-        run: id or name of the run, for messages.
-        digest: of the test images; `None` if it was not logged.
-        frame: one row per test image: index, label, predicted, p_<class>.
-    """
-
-    run: str
-    digest: str | None
-    frame: pd.DataFrame
-
-
 def compare_runs(store: Store, run_a: str, run_b: str) -> Paired:
     """Compare two logged runs.
 
@@ -153,13 +131,13 @@ def compare_with_baseline(store: Store, baseline: Run, runs: Sequence[Run]) -> l
     Raises:
         UserError: if the baseline has no predictions.
     """
-    baseline_predictions = (baseline, predictions_of_run(store, baseline))
+    baseline_predictions = (baseline, run_predictions.read(store, baseline))
 
     def compare_one(run: Run) -> Paired | UserError | None:
         if run.info.run_id == baseline.info.run_id:
             return None
         try:
-            return compare_predictions(baseline_predictions, (run, predictions_of_run(store, run)))
+            return compare_predictions(baseline_predictions, (run, run_predictions.read(store, run)))
         except UserError as error:
             return error
 
@@ -174,11 +152,13 @@ def compare_predictions(a: tuple[Run, pd.DataFrame], b: tuple[Run, pd.DataFrame]
     Raises:
         UserError: if the test images differ.
     """
-    check_same_images([RunPredictions(run.info.run_id, test_digest(run), frame) for run, frame in (a, b)])
+    run_predictions.check_same_images(
+        [RunPredictions(run.info.run_id, run_predictions.test_digest(run), frame) for run, frame in (a, b)]
+    )
     names = [run.info.run_name for run, _ in (a, b)]
     if names[0] == names[1]:
         names = [f"{run.info.run_name} ({run.info.run_id[:8]})" for run, _ in (a, b)]
-    return compare(correct(a[1]), correct(b[1]), names[0], names[1])
+    return compare(run_predictions.correct(a[1]), run_predictions.correct(b[1]), names[0], names[1])
 
 
 def compare(correct_a: Correct, correct_b: Correct, a: str = "A", b: str = "B") -> Paired:
@@ -211,105 +191,6 @@ def compare(correct_a: Correct, correct_b: Correct, a: str = "A", b: str = "B") 
     return Paired(a, b, images, only_a, only_b, difference, interval, float(test.pvalue))
 
 
-def correct(predictions: pd.DataFrame) -> Correct:
-    """Whether each image is classified correctly, (N,) bool."""
-    mask: Correct = (predictions["label"] == predictions["predicted"]).to_numpy()
-    return mask
-
-
 def _read(store: Store, run_id: str) -> tuple[Run, pd.DataFrame]:
-    run, content = fetch.run_and_file(store, run_id, PREDICTIONS, MAX_BYTES)
-    return run, parse_predictions(content, f"run {run_id} of {store.uri}")
-
-
-def predictions_of_run(store: Store, run: Run, name: str = PREDICTIONS) -> pd.DataFrame:
-    """Read the predictions of a run.
-
-    Args:
-        store: contains the run.
-        run: the run.
-        name: `PREDICTIONS` or `VALIDATION_PREDICTIONS`.
-
-    Returns:
-        One row per image: index, label, predicted, p_<class>.
-
-    Raises:
-        fetch.Missing: if the run has no predictions.
-        UserError: if they cannot be read.
-    """
-    content = fetch.file(store, run, name, MAX_BYTES)
-    return parse_predictions(content, f"run {run.info.run_id} of {store.uri}", name)
-
-
-def parse_predictions(content: bytes, origin: str, name: str = PREDICTIONS) -> pd.DataFrame:
-    """Parse and check a file of predictions, which may come from anywhere.
-
-    Args:
-        content: Parquet file.
-        origin: run or folder that the file comes from, for messages.
-        name: of the file, for messages.
-
-    Returns:
-        One row per image: index, label, predicted, p_<class>.
-
-    Raises:
-        UserError: if the content is not a valid file of predictions.
-    """
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(io.BytesIO(content))
-        schema, parts = file.schema_arrow, range(file.metadata.num_row_groups)
-        probabilities = [column for column in schema.names if column.startswith("p_")]
-        wanted = [*_COLUMNS, *probabilities]
-        if missing := [column for column in _COLUMNS if column not in schema.names]:
-            raise UserError(f"{origin}: {name} has no column {missing[0]!r}")
-        rows = sum(file.metadata.row_group(part).num_rows for part in parts)
-        if rows * len(wanted) > _MAX_VALUES:  # a few kilobytes of repeated values can expand to gigabytes
-            raise UserError(f"{origin}: {name} holds {rows:,} rows; at most {_MAX_VALUES:,} values are read")
-        numeric = all(pa.types.is_integer(schema.field(column).type) for column in _COLUMNS)
-        numeric = numeric and all(pa.types.is_floating(schema.field(column).type) for column in probabilities)
-        if not numeric or not rows or not probabilities:
-            raise UserError(f"{origin}: {name} does not have one row of integers and probabilities per image")
-        frame: pd.DataFrame = file.read(columns=wanted).to_pandas(ignore_metadata=True)
-    except (pa.ArrowException, ValueError, KeyError, OSError) as error:
-        raise UserError(f"{origin}: {name} cannot be read: {reason(error)}") from error
-    if not all(pd.api.types.is_integer_dtype(frame[column]) for column in _COLUMNS):
-        raise UserError(f"{origin}: {name} has rows without index, label or prediction")
-    in_range = frame[["label", "predicted"]].isin(range(len(probabilities))).all(axis=None)
-    if not in_range:
-        raise UserError(f"{origin}: {name} has labels or predictions outside the classes it has probabilities for")
-    return frame[wanted]
-
-
-def check_same_images(runs: Sequence[RunPredictions]) -> None:
-    """Check that runs were tested on the same images: by digest, and by the index and label of every image.
-
-    Raises:
-        UserError: for the first run whose test images differ from those of `runs[0]`.
-    """
-    first = runs[0]
-    for other in runs[1:]:
-        pair = f"runs {first.run} and {other.run} were tested on different images"
-        if first.digest and other.digest and first.digest != other.digest:
-            raise UserError(f"{pair}: SHA-256 {first.digest[:12]}... and {other.digest[:12]}...")
-        if len(other.frame) != len(first.frame):
-            raise UserError(f"{pair}: {len(first.frame):,} and {len(other.frame):,}")
-        for name in ("index", "label"):
-            differ = other.frame[name].to_numpy() != first.frame[name].to_numpy()
-            if differ.any():
-                raise UserError(f"{pair}: their {name} differs in row {int(differ.argmax())}")
-
-
-def test_digest(run: Run) -> str | None:
-    """Logged digest of a run's test images, or `None` if it was not logged."""
-    return digest(run, "test")
-
-
-def digest(run: Run, split: str) -> str | None:
-    """Logged digest of the images of a run's split (training, validation or test), or `None` if it was not logged."""
-    inputs = run.inputs.dataset_inputs if run.inputs else []
-    sets = (entry.dataset for entry in inputs if entry.dataset.name.endswith(f"-{split}"))
-    return next((str(dataset.digest) for dataset in sets), None)
+    run, content = fetch.run_and_file(store, run_id, run_predictions.PREDICTIONS, run_predictions.MAX_BYTES)
+    return run, run_predictions.parse(content, f"run {run_id} of {store.uri}")

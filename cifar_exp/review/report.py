@@ -17,9 +17,9 @@ from cifar_exp.review import (
     charts,
     comparison,
     evaluations,
-    paired,
     repeated,
     report_pairs,
+    run_predictions,
     run_record,
     run_results,
     tables,
@@ -169,7 +169,7 @@ class _ComparableRuns:
         members: list[int] = []
         for at in with_predictions:
             try:
-                paired.check_same_images([_predictions(runs[one], results[one]) for one in (*members[:1], at)])
+                run_predictions.check_same_images([_predictions(runs[one], results[one]) for one in (*members[:1], at)])
                 members.append(at)
             except UserError as error:
                 notes.append(str(error))
@@ -179,9 +179,9 @@ class _ComparableRuns:
         return cls(tuple(members), images, (*notes, missing) if missing else tuple(notes))
 
 
-def _predictions(run: RunRecord, result: RunResults) -> paired.RunPredictions:
+def _predictions(run: RunRecord, result: RunResults) -> run_predictions.RunPredictions:
     assert result.predictions is not None
-    return paired.RunPredictions(run.id or run.name, run.test_digest, result.predictions)
+    return run_predictions.RunPredictions(run.id or run.name, run.test_digest, result.predictions)
 
 
 def _distinct_names(runs: Sequence[RunRecord]) -> list[str]:

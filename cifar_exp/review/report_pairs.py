@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from cifar_exp.data.datasets import Images
 from cifar_exp.evaluation.pictures import as_rgb
-from cifar_exp.review import paired
-from cifar_exp.review.paired import Correct
+from cifar_exp.review import paired, run_predictions
+from cifar_exp.review.run_predictions import Correct
 from cifar_exp.review.run_results import RunResults
 
 _IMAGES_PER_LIST = 6
@@ -41,7 +41,7 @@ def pairwise(names: Sequence[str], results: Sequence[RunResults], images: Images
     """
     frames = [result.predictions for result in results]
     assert all(frame is not None for frame in frames)
-    correct_masks = [paired.correct(frame) for frame in frames if frame is not None]
+    correct_masks = [run_predictions.correct(frame) for frame in frames if frame is not None]
     answers = [_Answers(result) for result in results]
     pairs: dict[str, Any] = {}
     positions = list(combinations(range(len(names)), 2))

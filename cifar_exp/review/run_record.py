@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar_exp.review.paired import test_digest
+from cifar_exp.review.run_predictions import test_digest
 from cifar_exp.tracking import journal, local_run
 from cifar_exp.tracking.journal import Event
 from cifar_exp.tracking.local_run import LocalRun

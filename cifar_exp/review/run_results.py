@@ -11,7 +11,7 @@ from cifar_exp.data import datasets
 from cifar_exp.data.datasets import Images
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
-from cifar_exp.review import paired
+from cifar_exp.review import run_predictions
 from cifar_exp.review.run_record import RunRecord
 from cifar_exp.tracking import local_run
 from cifar_exp.tracking.delivery import ARTIFACTS
@@ -55,7 +55,7 @@ def from_run(store: Store, run: Run) -> RunResults:
     """
     history = metric_histories(store, run, CURVES)
     try:
-        return RunResults(history, paired.predictions_of_run(store, run))
+        return RunResults(history, run_predictions.read(store, run))
     except UserError as error:
         return RunResults(history, None, str(error))
 
@@ -64,11 +64,11 @@ def from_folder(folder: Path) -> RunResults:
     """Read curves and predictions from the run's folder."""
     logged = local_run.metrics(folder)
     history = {name: logged[name] for name in CURVES if name in logged}
-    path = folder / ARTIFACTS / paired.PREDICTIONS
+    path = folder / ARTIFACTS / run_predictions.PREDICTIONS
     if not path.exists():
-        return RunResults(history, None, f"{folder} has no {paired.PREDICTIONS}")
+        return RunResults(history, None, f"{folder} has no {run_predictions.PREDICTIONS}")
     try:
-        return RunResults(history, paired.parse_predictions(path.read_bytes(), str(folder)))
+        return RunResults(history, run_predictions.parse(path.read_bytes(), str(folder)))
     except UserError as error:
         return RunResults(history, None, str(error))
 

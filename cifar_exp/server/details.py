@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from cifar_exp.errors import UserError
-from cifar_exp.review import comparison, paired, remarks, run_record
+from cifar_exp.review import comparison, paired, remarks, run_predictions, run_record
 from cifar_exp.review.evaluations import Evaluated
 from cifar_exp.review.paired import Paired
 from cifar_exp.server import database, lists, shown
@@ -175,7 +175,7 @@ def _matrix(store: database.ServerStore, run: Run) -> Matrix | None:
     except (ValueError, RecursionError):
         return None
     try:  # a run of another program may have predictions only
-        return _matrix_of(paired.predictions_of_run(store, run))
+        return _matrix_of(run_predictions.read(store, run))
     except UserError:
         return None
 
@@ -224,7 +224,7 @@ def side_by_side(logged: Sequence[Run]) -> SideBySide:
 def _predictions(run: Run) -> Any:
     """Predictions of a run; the reason if it has none."""
     try:
-        return paired.predictions_of_run(database.store_of(run), run)
+        return run_predictions.read(database.store_of(run), run)
     except UserError as error:
         return error
 

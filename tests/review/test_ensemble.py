@@ -18,7 +18,7 @@ from cifar_exp.analysis import ensemble_members, ensemble_result, ensemble_run
 from cifar_exp.analysis.ensemble_result import Ensemble
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation.scores import Evaluation
-from cifar_exp.review import ensemble, logged_model, paired, promotion, verdicts
+from cifar_exp.review import ensemble, logged_model, promotion, run_predictions, verdicts
 from cifar_exp.review.ensemble import LOGITS, PROBABILITIES
 from cifar_exp.review.ensemble_model import Recipe
 from cifar_exp.tracking import fetch
@@ -124,7 +124,7 @@ def log_predicted(own_store: Store, tmp_path: Path) -> LogPredicted:
     def log(name: str, test: pd.DataFrame, validation: pd.DataFrame | None = None, **params: str) -> Run:
         client = own_store.client
         run_id = client.create_run(own_store.experiment_id, run_name=name).info.run_id
-        for path, frame in ((paired.PREDICTIONS, test), (paired.VALIDATION_PREDICTIONS, validation)):
+        for path, frame in ((run_predictions.PREDICTIONS, test), (run_predictions.VALIDATION_PREDICTIONS, validation)):
             if frame is not None:
                 file = tmp_path / Path(path).name
                 frame.to_parquet(file, index=False)
@@ -231,7 +231,7 @@ def test_a_real_ensemble_is_logged_served_reviewed_and_promoted(
     runs = [log_trained(name) for name in ("weak", "mirrored", "twin")]
     made = build(own_store, runs, select=False)
     assert made.validation is not None and ensemble_result.build(made.candidates, PROBABILITIES, None).selected
-    single = [paired.predictions_of_run(own_store, run).filter(like="p_").to_numpy() for run in runs]
+    single = [run_predictions.read(own_store, run).filter(like="p_").to_numpy() for run in runs]
     mean = np.mean(single, axis=0)
     assert np.allclose(made.test.probabilities, mean, atol=1e-6)
     run_id = ensemble_run.log(own_store, made, tmp_path / "run", "three")
@@ -243,10 +243,10 @@ def test_a_real_ensemble_is_logged_served_reviewed_and_promoted(
     assert metrics["test/loss"] == pytest.approx(-np.log(mean[np.arange(len(mean)), DIGITS.labels]).mean(), rel=1e-5)
     assert metrics["test/ece"] > 0 and metrics["val/temperature"] > 0 and "test/ece_scaled" in metrics
     assert metrics["model/parameters"] == sum(one.data.metrics["model/parameters"] for one in runs)
-    assert paired.test_digest(run) == paired.test_digest(runs[0]) is not None
+    assert run_predictions.test_digest(run) == run_predictions.test_digest(runs[0]) is not None
     assert ensemble_run.find(own_store, made).info.run_id == run_id  # type: ignore[union-attr]
 
-    predicted = paired.predictions_of_run(own_store, run)
+    predicted = run_predictions.read(own_store, run)
     assert np.allclose(predicted.filter(like="p_"), mean, atol=1e-6)
     classifier = logged_model.from_run(own_store, run)
     assert classifier.classes == tuple("0123456789")
@@ -294,7 +294,7 @@ def test_a_file_that_a_run_does_not_have_is_told_from_one_that_cannot_be_read(
 ) -> None:
     run = log_predicted("a", predictions(LABELS, [0.9] * 4))
     with pytest.raises(fetch.Missing):
-        fetch.file(own_store, run, paired.VALIDATION_PREDICTIONS, 10)
+        fetch.file(own_store, run, run_predictions.VALIDATION_PREDICTIONS, 10)
     with pytest.raises(UserError, match="at most 10 are read") as refused:
-        fetch.file(own_store, run, paired.PREDICTIONS, 10)
+        fetch.file(own_store, run, run_predictions.PREDICTIONS, 10)
     assert not isinstance(refused.value, fetch.Missing)

@@ -17,7 +17,7 @@ import pytest
 from scipy import stats
 
 from cifar_exp.errors import UserError
-from cifar_exp.review import paired
+from cifar_exp.review import paired, run_predictions
 from cifar_exp.review.multiple import holm
 from cifar_exp.tracking.store import Store
 
@@ -275,4 +275,4 @@ def repeated(rows: int) -> bytes:
 )
 def test_a_file_that_holds_no_predictions_is_refused(content: bytes, message: str) -> None:
     with pytest.raises(UserError, match=f"run x: evaluation/predictions.parquet {message}"):
-        paired.parse_predictions(content, "run x")
+        run_predictions.parse(content, "run x")

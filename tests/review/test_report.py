@@ -19,7 +19,7 @@ from twelve import NAME, Twelve
 
 from cifar_exp.data import datasets
 from cifar_exp.data.schema import DataConfig
-from cifar_exp.review import charts, paired, query, report, report_pairs, run_record, run_results
+from cifar_exp.review import charts, paired, query, report, report_pairs, run_predictions, run_record, run_results
 from cifar_exp.review.run_record import RunRecord
 from cifar_exp.tracking.store import Store
 
@@ -78,12 +78,12 @@ def test_pairs_list_the_images_that_only_one_run_classifies_correctly(twelve: Tw
     drawn = content(page_file.read_text())["pairs"]
     runs = query.select(twelve.store)
     assert len(drawn["pairs"]) == 12 * 11 // 2
-    predicted = [paired.predictions_of_run(twelve.store, run) for run in runs]
+    predicted = [run_predictions.read(twelve.store, run) for run in runs]
     labels = predicted[0]["label"].to_numpy()
     names = [run["name"] for run in drawn["runs"]]
     positions = [tuple(map(int, key.split(","))) for key in drawn["pairs"]]
     tests = [
-        paired.compare(paired.correct(predicted[a]), paired.correct(predicted[b]), names[a], names[b])
+        paired.compare(run_predictions.correct(predicted[a]), run_predictions.correct(predicted[b]), names[a], names[b])
         for a, b in positions
     ]
     words = [test.words for test in paired.corrected(tests)]
