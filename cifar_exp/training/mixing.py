@@ -109,8 +109,8 @@ def mixed(model: keras.Model, config: AugmentationConfig, seed: int) -> keras.Mo
         each image that is its own. `loss` and `metrics` take them apart.
     """
     inputs = keras.Input(model.input_shape[1:])
-    # `Augment` has the seed itself, and `fit` shuffles by (seed, epoch), from 1.
-    own_seed = int(np.random.default_rng((seed, 0)).integers(2**32))
+    # `Augment` has the seed itself, and `fit` shuffles by (seed, epoch), from 1. PyTorch keeps seeds in 32 signed bits.
+    own_seed = int(np.random.default_rng((seed, 0)).integers(2**31))
     images, share = Mix(config, own_seed)(inputs)
     return keras.Model(inputs, keras.layers.Concatenate(dtype="float32")([model(images), share]))
 
