@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -15,8 +14,7 @@ from cifar_exp.config import architecture
 from cifar_exp.config.schema import AugmentationConfig, Config, EarlyStoppingConfig
 from cifar_exp.data.datasets import Split, Splits
 from cifar_exp.errors import Diverged, Pruned, UserError
-from cifar_exp.training import mixing, objective, optimizers, runtime, schedules
-from cifar_exp.training.augmentation import Augment
+from cifar_exp.training import augmentation, mixing, objective, optimizers, runtime, schedules
 from cifar_exp.training.checkpoint import Checkpoint, Checkpoints
 from cifar_exp.training.feeding import batches
 from cifar_exp.training.loop import Loop, loop_over_batches
@@ -148,13 +146,13 @@ def compile_model(model: keras.Model, config: Config, images: int, loss: Any) ->
         UserError: if the last batch is smaller than the number of ghost batches.
     """
     settings = config.training
-    augmentation, seed, shards = config.augmentation, config.seed, _shards(config, images)
+    changes, seed, shards = config.augmentation, config.seed, _shards(config, images)
     network, metrics = fuse_batch_normalization(model), objective.metrics()
-    if mixing.is_on(augmentation):  # before the shards: the other image may be in another one
-        network = _augmented(mixing.mixed(split_into_shards(network, shards), augmentation, seed), augmentation, seed)
+    if mixing.is_on(changes):  # before the shards: the other image may be in another one
+        network = _augmented(mixing.mixed(split_into_shards(network, shards), changes, seed), changes, seed)
         loss, metrics = mixing.loss(loss), mixing.metrics()
     else:
-        network = split_into_shards(_augmented(network, augmentation, seed), shards)
+        network = split_into_shards(_augmented(network, changes, seed), shards)
     trained = loop_over_batches(network, settings.batch_size)
     steps = math.ceil(images / settings.batch_size)
     at_once, images_per_call = min(settings.steps_per_execution, steps), settings.batch_size
@@ -204,10 +202,9 @@ def _scored(model: keras.Model, images: int, loss: Any) -> keras.Model:
 
 def _augmented(model: keras.Model, config: AugmentationConfig, seed: int) -> keras.Model:
     """Put the augmentation, if there is any, before the model; the weights are shared."""
-    others = ("name", "fill", "mixup", "cutmix")  # not changes that the layer makes
-    if not any(value for name, value in asdict(config).items() if name not in others):
+    if not augmentation.is_on(config):
         return model
-    return keras.Sequential([keras.Input(model.input_shape[1:]), Augment(config, seed), model])
+    return keras.Sequential([keras.Input(model.input_shape[1:]), augmentation.Augment(config, seed), model])
 
 
 def _train(
