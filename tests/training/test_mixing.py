@@ -16,17 +16,18 @@ from trained import go_on, measured
 from cifar_exp.config.schema import AugmentationConfig, Config
 from cifar_exp.data import datasets
 from cifar_exp.errors import UserError
-from cifar_exp.training import mixing, objective
+from cifar_exp.tracking import fingerprint
+from cifar_exp.training import examples, mixing, objective
 from cifar_exp.training.mixing import Mix
 
 Array = npt.NDArray[Any]
 Compose = Callable[..., Config]
 HEIGHT, WIDTH, COUNT = 12, 16, 200
-BOTH = {"mixup": 0.4, "cutmix": 1.0}
+BOTH = (0.4, 1.0)
 
 
-def layer(seed: int = 0, **alphas: float) -> Mix:
-    return Mix(AugmentationConfig("test", **alphas), seed)
+def layer(mixup: float = 0.0, cutmix: float = 0.0, seed: int = 0) -> Mix:
+    return Mix(AugmentationConfig("test", mixup=mixup, cutmix=cutmix), seed)
 
 
 def numpy(tensors: Any) -> Any:
@@ -81,7 +82,8 @@ def test_mixup_is_that_of_its_definition(images: Array, drawn: list[Array]) -> N
 
 def test_cutmix_is_that_of_its_authors(images: Array, drawn: list[Array]) -> None:
     mixed, share = numpy(layer(cutmix=1.0)(images, training=True))
-    expected = [pasted(images, *(float(draw[i, 0]) for draw in drawn), 1.0, i) for i in range(COUNT)]
+    level, row, column = (draw[:, 0].astype(float) for draw in drawn)
+    expected = [pasted(images, level[i], row[i], column[i], 1.0, i) for i in range(COUNT)]
     # Between two quantiles, a length can be on the other side of a whole number.
     same = [np.array_equal(new, image) for new, (image, _) in zip(mixed, expected, strict=True)]
     assert np.mean(same) > 0.98
@@ -90,14 +92,14 @@ def test_cutmix_is_that_of_its_authors(images: Array, drawn: list[Array]) -> Non
 
 
 def test_of_both_one_is_chosen_for_each_image(images: Array, drawn: list[Array]) -> None:
-    mixed, share = numpy(layer(**BOTH)(images, training=True))
+    mixed, share = numpy(layer(*BOTH)(images, training=True))
     level, cut_level, row, column, coin = (draw[:, 0].astype(float) for draw in drawn)
     close = 0
     for i in range(COUNT):
         if coin[i] < 0.5:
-            image, own = blended(images, level[i], BOTH["mixup"], i)
+            image, own = blended(images, level[i], BOTH[0], i)
         else:
-            image, own = pasted(images, cut_level[i], row[i], column[i], BOTH["cutmix"], i)
+            image, own = pasted(images, cut_level[i], row[i], column[i], BOTH[1], i)
         close += bool(np.allclose(mixed[i], image, atol=0.5) and abs(share[i, 0] - own) < 0.002)
     assert 0.4 < np.mean(coin < 0.5) < 0.6
     assert close > 0.98 * COUNT
@@ -122,12 +124,12 @@ def test_the_share_of_cutmix_is_that_of_the_pixels_and_at_the_border_less_is_rep
 
 
 def test_outside_training_images_are_left_alone(images: Array) -> None:
-    seen, share = numpy(layer(**BOTH)(images, training=False))
+    seen, share = numpy(layer(*BOTH)(images, training=False))
     assert np.array_equal(seen, images) and np.array_equal(share, np.ones((COUNT, 1)))
 
 
 def test_the_seed_decides_and_every_batch_is_new(images: Array) -> None:
-    first, again, other = layer(1, **BOTH), layer(1, **BOTH), layer(2, **BOTH)
+    first, again, other = layer(*BOTH, 1), layer(*BOTH, 1), layer(*BOTH, 2)
     one, two = (numpy(first(images, training=True)) for _ in range(2))
     for expected in (one, two):
         assert all(map(np.array_equal, numpy(again(images, training=True)), expected))
@@ -139,7 +141,7 @@ def test_the_seed_decides_and_every_batch_is_new(images: Array) -> None:
 def test_it_compiles_with_xla(images: Array) -> None:
     import tensorflow as tf
 
-    mix = layer(**BOTH)
+    mix = layer(*BOTH)
     step = tf.function(lambda batch: mix(batch, training=True), jit_compile=True)
     mixed, share = numpy(step(tf.constant(images)))
     assert not np.array_equal(mixed, images) and len(np.unique(share)) > COUNT // 2
@@ -193,3 +195,24 @@ def test_images_and_labels_are_mixed_alike_in_a_training(monkeypatch: pytest.Mon
 def test_batches_of_one_image_are_refused(compose: Compose, kind: str) -> None:
     with pytest.raises(UserError, match=rf"^augmentation\.{kind}: got 0\.5 with training\.batch_size=1, expected at"):
         compose("data=digits", f"augmentation.{kind}=0.5", "training.batch_size=1")
+
+
+def test_examples_are_changed_and_mixed_like_training_images(images: Array) -> None:
+    first = images[:10]
+    assert examples.changed(first, AugmentationConfig("none"), 0) is None
+    flipped = examples.changed(first, AugmentationConfig("test", horizontal_flip=True), 0)
+    assert flipped is not None and flipped.dtype == np.uint8
+    for new, old in zip(flipped, first, strict=True):
+        assert np.array_equal(new, old) or np.array_equal(new, old[:, ::-1])
+    both = examples.changed(first, AugmentationConfig("test", horizontal_flip=True, mixup=1.0), 0)
+    mixed, _ = numpy(layer(mixup=1.0)(flipped, training=True))
+    assert both is not None and np.array_equal(both, np.rint(mixed))
+
+
+def test_mixing_and_the_focal_loss_decide_a_result(compose: Compose) -> None:
+    settings = ("augmentation.mixup=0.2", "augmentation.cutmix=0.2", "training.focal_gamma=0.2")
+    configs = [compose("data=digits", *changed) for changed in ((), *((one,) for one in settings))]
+    splits = datasets.load(configs[0].data)
+    assert len({fingerprint.fingerprint(config, splits) for config in configs}) == 4
+    assert not {"mixup", "cutmix"} & set(fingerprint._decisive(configs[0].augmentation, "augmentation"))
+    assert "focal_gamma" not in fingerprint._decisive(configs[0].training, "training")
