@@ -119,6 +119,12 @@ def check(config: Config) -> None:
         raise UserError(f"augmentation.crop: got {config.augmentation.crop}, expected at most {most}")
     if config.augmentation.erase > (most := min(shape[:2])):
         raise UserError(f"augmentation.erase: got {config.augmentation.erase}, expected at most {most}")
+    mixes = next((name for name in ("mixup", "cutmix") if getattr(config.augmentation, name)), None)
+    if mixes and config.training.batch_size == 1:
+        raise UserError(
+            f"augmentation.{mixes}: got {getattr(config.augmentation, mixes)} with training.batch_size=1, expected at "
+            "least 2: an image is mixed with another one of its batch"
+        )
     if config.reference.reported and config.reference.varies is None:
         raise UserError("reference.reported: needs reference.varies, the key that these are settings of")
     architecture.check(config.model.layers, f"model {config.model.name!r}", shape, classes)

@@ -53,6 +53,14 @@ class AugmentationConfig:
         at_most=1,
     )
     erase: int = setting(0, "Cover a square of so many pixels' side with the mean colour of the image.", at_least=0)
+    mixup: float = setting(
+        0.0, "Mix each image with another; its share is drawn from Beta(mixup, mixup). `0`: off.", at_least=0
+    )
+    cutmix: float = setting(
+        0.0,
+        "Replace a rectangle of each image by one of another; its share is drawn from Beta(cutmix, cutmix). `0`: off.",
+        at_least=0,
+    )
     fill: str = setting(
         "nearest",
         "Pixels outside the image. `nearest`: the edge. `constant`: black. `reflect`: the mirror image.",
@@ -106,6 +114,11 @@ class TrainingConfig:
     )
     label_smoothing: float = setting(
         0.0, "Share of each training label that is spread over all classes.", at_least=0, below=1
+    )
+    focal_gamma: float = setting(
+        0.0,
+        "Exponent of the focal loss: how much less an image counts whose label has a high probability. `0`: off.",
+        at_least=0,
     )
     precision: str = setting(
         "float32",

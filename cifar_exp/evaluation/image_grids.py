@@ -89,8 +89,11 @@ def samples(
     first: int = 20,
     per_class: int = 10,
     seed: int = 0,
+    changed: np.ndarray | None = None,
 ) -> Figure:
     """Draw the first training images with their classes, then random ones of each class, of 20 classes at most.
+
+    Between them are the first images as training changes them, if it does.
 
     Args:
         images: (N, H, W, C) uint8.
@@ -99,6 +102,7 @@ def samples(
         first: number of images shown in their order.
         per_class: number of random images of each class.
         seed: of the random choice.
+        changed: (first, H, W, C) uint8, the first images after augmentation; None if there is none.
     """
     classes = [shorten(name) for name in classes]
     generator = np.random.default_rng(seed)
@@ -110,6 +114,7 @@ def samples(
         generator.choice(class_members, min(per_class, len(class_members)), replace=False) for class_members in members
     ]
     names = [f"{indices[0] + 1} – {indices[-1] + 1}" for indices in in_order]
+    first_rows = list(zip(names, in_order, strict=True))
 
     (side, wide), gap = images.shape[1:3], 4
     # Each pixel becomes 2 x 2 if that fits; small images are enlarged until their captions fit below them.
@@ -117,20 +122,30 @@ def samples(
     row, cell, caption, heading = (side + gap) * inches_per_pixel, (wide + gap) * inches_per_pixel, 0.18, 0.5
     random_names = [classes[label] for label in chosen_labels]
     margin = 0.3 + 0.08 * max(map(len, [*random_names, *names]))
-    middle = len(in_order) * (row + caption) + heading
+    captioned = len(in_order) * (row + caption)
+    strips = [(name, images, chosen, place * (row + caption)) for place, (name, chosen) in enumerate(first_rows)]
+    middle = captioned + heading
+    titles = {}
+    if changed is not None:
+        titles[middle] = "The same images, changed at random as in training"
+        strips += [(name, changed, chosen, middle + place * row) for place, (name, chosen) in enumerate(first_rows)]
+        middle += len(in_order) * row + heading
+    strips += [
+        (name, images, chosen, middle + place * row)
+        for place, (name, chosen) in enumerate(zip(random_names, random, strict=True))
+    ]
     width = margin + per_class * cell + 0.1
     figure, axes = page(width, middle + len(random) * row + 0.1, f"The first {len(shown)} training images")
     chosen_classes = "each class" if len(random) == len(classes) else f"{len(random)} of {len(classes)} classes"
-    title = f"Random training images of {chosen_classes}"
-    axes.text(0.15, middle - 0.14, title, fontsize=11, fontweight="bold")
-    tops = [place * (row + caption) for place in range(len(in_order))]
-    tops += [middle + place * row for place in range(len(random))]
-    for name, chosen, top in zip([*names, *random_names], in_order + random, tops, strict=True):
+    titles[middle] = f"Random training images of {chosen_classes}"
+    for below, title in titles.items():
+        axes.text(0.15, below - 0.14, title, fontsize=11, fontweight="bold")
+    for name, source, chosen, top in strips:
         axes.text(margin - 0.1, top + side * inches_per_pixel / 2, name, ha="right", va="center_baseline")
         strip = np.full((side, per_class * (wide + gap), 3), 255, dtype=np.uint8)
         for column, index in enumerate(chosen):
-            strip[:, column * (wide + gap) :][:, :wide] = as_rgb(images[index])
-            if top < middle - heading:
+            strip[:, column * (wide + gap) :][:, :wide] = as_rgb(source[index])
+            if top < captioned:
                 x = margin + column * cell + wide * inches_per_pixel / 2
                 axes.text(
                     x,

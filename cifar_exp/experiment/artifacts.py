@@ -49,10 +49,14 @@ def log_inputs(run: Run, config: Config, overrides: Sequence[str], splits: Split
 def draw_inputs(run: Run, config: Config, splits: Splits, rows: list[LayerRow]) -> None:
     """Draw the model and samples of the images, and report on the data; begin to upload these."""
     from cifar_exp.evaluation import data_page, diagram, image_grids, style
+    from cifar_exp.training import examples
 
     title = f"{config.model.name}: {sum(row.parameters for row in rows):,} parameters"
     run.write("model/diagram.svg", style.to_svg(diagram.diagram(rows, title)))
-    samples = image_grids.samples(splits.training.images, splits.training.labels, splits.classes)
+    images, labels = splits.training.images, splits.training.labels
+    changed = examples.changed(images[:10], config.augmentation, config.seed)
+    first = 20 if changed is None else 10  # so that the figure does not become higher than a screen
+    samples = image_grids.samples(images, labels, splits.classes, first, changed=changed)
     run.write("figures/samples.png", style.to_png(samples))
     run.upload("model", "figures")
     parts = analysis.parts_of(splits)

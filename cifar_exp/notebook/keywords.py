@@ -23,6 +23,7 @@ class Keywords(TypedDict, total=False):
     checkpoint: dict[str, Any]
     whiten: bool
     label_smoothing: float
+    focal_gamma: float
     precision: str
     ghost_batches: int
     steps_per_execution: int

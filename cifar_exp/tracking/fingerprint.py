@@ -29,6 +29,10 @@ _FIRST = {
         *("rho", "epsilon", "amsgrad", "centered", "initial_accumulator_value"),
     ),
     "schedule": ("name", "decay", "warmup", "final"),
+    "training": (
+        *("epochs", "start_from", "batch_size", "early_stopping", "checkpoint", "whiten", "label_smoothing"),
+        *("precision", "ghost_batches", "steps_per_execution", "deterministic", "device"),
+    ),
 }
 
 
@@ -49,12 +53,13 @@ def fingerprint(config: Config, splits: Splits, start: InitialWeights | None = N
     settings = asdict(config)
     for key in _DECIDES_NOTHING:
         del settings[key]
-    del settings["training"]["checkpoint"]
     data = _decisive(config.data, "data")
     settings["data"] = {name: value for name, value in data.items() if name not in _DATA_DECIDES_NOTHING}
     settings["augmentation"] = _decisive(config.augmentation, "augmentation")
     settings["optimizer"] = _decisive(config.optimizer, "optimizer")
     settings["optimizer"]["schedule"] = _decisive(config.optimizer.schedule, "schedule")
+    settings["training"] = _decisive(config.training, "training")
+    del settings["training"]["checkpoint"]
     settings["training"]["start_from"] = start.digest if start else None  # not the name that selects them
     deciding: list[Any] = [settings, splits.sha256, runtime.backend_name(), cifar_exp.__version__]
     if used := plugins.used(config.data.name, architecture.kinds(config.model.layers)):

@@ -7,12 +7,20 @@ square matrix of interpolation weights: out = R @ image @ C^T.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import keras
 from keras import ops
 
 from cifar_exp.config.schema import AugmentationConfig
+
+_NOT_CHANGES = ("name", "fill", "mixup", "cutmix")  # the last two are changes that `mixing` makes
+
+
+def is_on(config: AugmentationConfig) -> bool:
+    """Whether `Augment` changes images."""
+    return any(value for name, value in asdict(config).items() if name not in _NOT_CHANGES)
 
 
 class Augment(keras.layers.Layer):  # type: ignore[misc]

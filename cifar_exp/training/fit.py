@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -15,8 +14,7 @@ from cifar_exp.config import architecture
 from cifar_exp.config.schema import AugmentationConfig, Config, EarlyStoppingConfig
 from cifar_exp.data.datasets import Split, Splits
 from cifar_exp.errors import Diverged, Pruned, UserError
-from cifar_exp.training import objective, optimizers, runtime, schedules
-from cifar_exp.training.augmentation import Augment
+from cifar_exp.training import augmentation, mixing, objective, optimizers, runtime, schedules
 from cifar_exp.training.checkpoint import Checkpoint, Checkpoints
 from cifar_exp.training.feeding import batches
 from cifar_exp.training.loop import Loop, loop_over_batches
@@ -148,8 +146,14 @@ def compile_model(model: keras.Model, config: Config, images: int, loss: Any) ->
         UserError: if the last batch is smaller than the number of ghost batches.
     """
     settings = config.training
-    augmented = _augmented(fuse_batch_normalization(model), config.augmentation, config.seed)
-    trained = loop_over_batches(split_into_shards(augmented, _shards(config, images)), settings.batch_size)
+    changes, seed, shards = config.augmentation, config.seed, _shards(config, images)
+    network, metrics = fuse_batch_normalization(model), objective.metrics()
+    if mixing.is_on(changes):  # before the shards: the other image may be in another one
+        network = _augmented(mixing.mixed(split_into_shards(network, shards), changes, seed), changes, seed)
+        loss, metrics = mixing.loss(loss), mixing.metrics()
+    else:
+        network = split_into_shards(_augmented(network, changes, seed), shards)
+    trained = loop_over_batches(network, settings.batch_size)
     steps = math.ceil(images / settings.batch_size)
     at_once, images_per_call = min(settings.steps_per_execution, steps), settings.batch_size
     if isinstance(trained, Loop):
@@ -160,7 +164,7 @@ def compile_model(model: keras.Model, config: Config, images: int, loss: Any) ->
     trained.compile(
         optimizer=optimizers.build(config.optimizer, steps * settings.epochs),
         loss=loss,
-        metrics=objective.metrics(),
+        metrics=metrics,
         steps_per_execution=at_once,
     )
     trained.optimizer.build(trained.trainable_variables)
@@ -198,9 +202,9 @@ def _scored(model: keras.Model, images: int, loss: Any) -> keras.Model:
 
 def _augmented(model: keras.Model, config: AugmentationConfig, seed: int) -> keras.Model:
     """Put the augmentation, if there is any, before the model; the weights are shared."""
-    if not any(value for name, value in asdict(config).items() if name not in ("name", "fill")):
+    if not augmentation.is_on(config):
         return model
-    return keras.Sequential([keras.Input(model.input_shape[1:]), Augment(config, seed), model])
+    return keras.Sequential([keras.Input(model.input_shape[1:]), augmentation.Augment(config, seed), model])
 
 
 def _train(

@@ -19,7 +19,7 @@ from mlflow.entities import Run
 from cifar_exp.training.runtime import BACKENDS
 
 SMALL = ("data=digits", "data.train_images=200", "training.device=cpu", "tracking.system_metrics=false")
-MAIN = ("model=bn", "augmentation=flip_crop", *SMALL, "training.epochs=1", "training.batch_size=50")
+MAIN = ("model=bn", "augmentation=cutmix", *SMALL, "training.epochs=1", "training.batch_size=50")
 DENSE = (*SMALL, "model=dense", "model.layers=[Flatten,{Dropout:{rate:0.3}},{Dense:{units:10}}]")
 SCHEDULES = (
     *("-m", "optimizer/schedule=inverse_time,one_cycle", *DENSE),

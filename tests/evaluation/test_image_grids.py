@@ -115,6 +115,18 @@ def test_samples_then_are_images_of_their_row(dataset: tuple[np.ndarray, np.ndar
         assert drawn == {image.tobytes() for image in images[labels == row]} | {b"\xff" * 3072}
 
 
+def test_samples_have_the_first_images_as_training_changes_them(dataset: tuple[np.ndarray, np.ndarray]) -> None:
+    images, labels = dataset
+    plain, figure = (
+        image_grids.samples(images, labels, CLASSES, first=7, per_class=4, changed=changed)
+        for changed in (None, 255 - images[:7])
+    )
+    before, cells = grid_cells(plain, 4), grid_cells(figure, 4)
+    assert np.array_equal(cells[2:4].reshape(8, 32, 32, 3)[:7], 255 - images[:7])
+    assert np.array_equal(np.delete(cells, [2, 3], axis=0), before)
+    assert set(texts(figure)) - set(texts(plain)) == {"The same images, changed at random as in training"}
+
+
 def test_samples_follow_the_seed(dataset: tuple[np.ndarray, np.ndarray]) -> None:
     images, labels = dataset
     drawn = [grid_cells(image_grids.samples(images, labels, CLASSES, 0, 2, seed), 2) for seed in (0, 0, 1)]
@@ -137,6 +149,7 @@ def test_texts_of_image_figures_stay_apart_and_inside(
     wrong = certain((labels.astype(int) + 1) % 10, np.full(20, 0.999))
     for figure in (
         image_grids.samples(images, labels, classes),
+        image_grids.samples(images, labels, classes, first=10, changed=images[:10]),
         image_grids.predictions(images, labels, wrong, classes),
     ):
         figure.draw_without_rendering()

@@ -43,29 +43,31 @@ names = tuple(f"c{i}" for i in range(300))
 split = Split(images, labels)
 splits = Splits(split, split, split, names, "random")
 answers = {}
-for weights in ("none", {"c299": 5.0}):
-    for smoothing in (0.0, 0.1):
-        job = replace(config, data=replace(config.data, class_weights=weights),
-                      training=replace(config.training, label_smoothing=smoothing),
-                      augmentation=replace(config.augmentation, fill="nearest"))
-        model, _ = models.build(job.model, job.data.image_shape)
-        history = fit.fit(model, splits, job, lambda epoch, metrics: None)
-        result = evaluate(model, models.classifier(model), splits).test
-        logits = log_softmax(model.predict(images, verbose=0).astype(np.float64), axis=1)
-        wanted = np.full((200, 300), smoothing / 300)
-        wanted[np.arange(200), labels] += 1 - smoothing
-        of_class = np.where((labels == 299) & (weights != "none"), 5.0, 1.0)
-        penalty = 0.01 * float(np.square(model.layers[-2].get_weights()[0], dtype=np.float64).sum())
-        minimized = float((-(wanted * logits).sum(axis=1) * of_class).mean()) + penalty
-        loss = float(-logits[np.arange(200), labels].mean())
-        accuracy = float((logits.argmax(axis=1) == labels).mean())
-        test = objective.value(model, objective.loss(job, splits), labels, result.log_probabilities)
-        answers[f"{weights} {smoothing}"] = {
-            "objectives": [minimized, history["train/objective"][0], history["val/objective"][0], test],
-            "losses": [loss, history["train/loss"][0], history["val/loss"][0], result.loss],
-            "accuracies": [accuracy, history["train/accuracy"][0]],
-            "balanced": result.metrics()["test/balanced_accuracy"],
-            "type": str(result.predicted.dtype)}
+weighted = {"c299": 5.0}
+for weights, smoothing, gamma in (("none", 0.0, 0.0), ("none", 0.1, 0.0), (weighted, 0.0, 0.0), (weighted, 0.1, 0.0),
+                                  (weighted, 0.1, 2.0)):
+    job = replace(config, data=replace(config.data, class_weights=weights),
+                  training=replace(config.training, label_smoothing=smoothing, focal_gamma=gamma),
+                  augmentation=replace(config.augmentation, fill="nearest"))
+    model, _ = models.build(job.model, job.data.image_shape)
+    history = fit.fit(model, splits, job, lambda epoch, metrics: None)
+    result = evaluate(model, models.classifier(model), splits).test
+    logits = log_softmax(model.predict(images, verbose=0).astype(np.float64), axis=1)
+    wanted = np.full((200, 300), smoothing / 300)
+    wanted[np.arange(200), labels] += 1 - smoothing
+    of_class = np.where((labels == 299) & (weights != "none"), 5.0, 1.0)
+    penalty = 0.01 * float(np.square(model.layers[-2].get_weights()[0], dtype=np.float64).sum())
+    of_image = -(wanted * (1 - np.exp(logits)) ** gamma * logits).sum(axis=1)
+    minimized = float((of_image * of_class).mean()) + penalty
+    loss = float(-logits[np.arange(200), labels].mean())
+    accuracy = float((logits.argmax(axis=1) == labels).mean())
+    test = objective.value(model, objective.loss(job, splits), labels, result.log_probabilities)
+    answers[f"{weights} {smoothing} {gamma}"] = {
+        "objectives": [minimized, history["train/objective"][0], history["val/objective"][0], test],
+        "losses": [loss, history["train/loss"][0], history["val/loss"][0], result.loss],
+        "accuracies": [accuracy, history["train/accuracy"][0]],
+        "balanced": result.metrics()["test/balanced_accuracy"],
+        "type": str(result.predicted.dtype)}
 print(json.dumps(answers))
 """
 
@@ -80,10 +82,10 @@ def test_the_objective_is_weighted_smoothed_and_penalized_and_the_loss_is_not(ba
     )
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout.splitlines()[-1])
-    assert len(answers) == 4
+    assert len(answers) == 5
     for answer in answers.values():
         for expected, *logged in (answer["objectives"], answer["losses"], answer["accuracies"]):
             assert logged == pytest.approx([expected] * len(logged), rel=1e-4)
         assert 0 <= answer["balanced"] <= 1 and answer["type"] == "uint16"
     objectives = {setting: answer["objectives"][0] for setting, answer in answers.items()}
-    assert objectives["{'c299': 5.0} 0.0"] > 2 * objectives["none 0.0"]
+    assert objectives["{'c299': 5.0} 0.0 0.0"] > 2 * objectives["none 0.0 0.0"]

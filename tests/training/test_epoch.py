@@ -30,9 +30,10 @@ CASES = {
         *("optimizer.schedule.decay=0.1", "data.class_weights=balanced"),
     ),
     "nadam, loss scale": ("optimizer=nadam", "training.precision=mixed_float16"),
-    "adamw, cosine, smoothing, ghost batches": (
-        *("optimizer=adamw", "optimizer/schedule=cosine", NORMALIZED),
-        *("training.label_smoothing=0.1", "training.ghost_batches=2"),
+    "adamw, cosine, mixup and cutmix, smoothing, focal loss, class weights, ghost batches": (
+        *("optimizer=adamw", "optimizer/schedule=cosine", NORMALIZED, "augmentation=mixup", "augmentation.cutmix=1"),
+        *("training.label_smoothing=0.1", "training.focal_gamma=2", "data.class_weights=balanced"),
+        "training.ghost_batches=2",
     ),
     "rmsprop, half precision, convolution": ("optimizer=rmsprop", "training.precision=mixed_bfloat16", CONVOLVED),
     "adagrad, calls of 3 steps": ("optimizer=adagrad", "training.steps_per_execution=3"),

@@ -66,6 +66,25 @@ def test_smoothing_spreads_a_share_of_each_label_over_all_classes(compose: Compo
     assert float(keras.ops.mean(loss)) == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_the_focal_loss_is_that_of_keras(compose: Compose, gamma: float, smoothing: float) -> None:
+    logits = np.random.default_rng(0).normal(0, 1.5, (50, 10)).astype(np.float32)
+    labels = np.arange(50, dtype=np.uint8) % 10
+    config = compose("data=digits", f"training.focal_gamma={gamma}", f"training.label_smoothing={smoothing}")
+    loss = objective.loss(config, datasets.load(config.data))
+    theirs = keras.losses.CategoricalFocalCrossentropy(
+        alpha=1.0, gamma=gamma, from_logits=True, label_smoothing=smoothing, reduction=None
+    )
+    wanted = keras.ops.convert_to_numpy(theirs(np.eye(10, dtype=np.float32)[labels], logits))
+    assert keras.ops.convert_to_numpy(loss(labels, logits)) == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+    hopeless, certain = (np.eye(10, dtype=np.float32)[:1] * scale for scale in (-100.0, 100.0))
+    first = np.zeros(1, np.uint8)
+    if not smoothing:
+        assert float(loss(first, hopeless)[0]) == pytest.approx(100 + np.log(9), rel=1e-5)  # theirs ends at 16
+        assert float(loss(first, certain)[0]) == 0
+
+
 def test_images_per_second_is_of_the_training_images() -> None:
     history = fit().history
     for seconds, rate in zip(history["train/epoch_seconds"], history["train/images_per_second"], strict=True):

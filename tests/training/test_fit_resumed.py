@@ -20,8 +20,11 @@ from cifar_exp.training.checkpoint import Checkpoints
 EXACT = "training.deterministic=true"
 # Everything that has a state of its own, and early stopping that counts across each interruption.
 STATEFUL = {
-    "dropout, augmentation, momentum, inverse time": (
+    "dropout, augmentation, mixed images, focal loss, momentum, inverse time": (
         "augmentation=flip_zoom",
+        "augmentation.mixup=0.2",
+        "augmentation.cutmix=1",
+        "training.focal_gamma=1",
         "optimizer.momentum=0.9",
         "optimizer.nesterov=true",
         "optimizer/schedule=inverse_time",

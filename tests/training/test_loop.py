@@ -17,7 +17,9 @@ pytestmark = pytest.mark.skipif(not runtime.is_tensorflow_on_cpu(), reason="Tens
 
 BATCHES = {
     "7 in one call, the last of 8": (),
-    "3 calls, the last of one batch": ("training.steps_per_execution=3",),
+    "3 calls, the last of one batch, mixed images": (
+        *("training.steps_per_execution=3", "augmentation.mixup=0.2", "augmentation.cutmix=1"),
+    ),
     "a call for each": ("training.steps_per_execution=1",),
     "one of all": ("training.batch_size=200",),
     "the last of 1": ("training.batch_size=199",),
