@@ -12,7 +12,8 @@ import keras
 import pytest
 
 from cifar_exp.config import keras_names
-from cifar_exp.config.architecture import Layer, check, detail, parse, to_entries
+from cifar_exp.config.architecture import check, detail
+from cifar_exp.config.layers import Layer, parse, to_entries
 from cifar_exp.config.schema import ModelConfig
 from cifar_exp.errors import UserError
 from cifar_exp.training import models
@@ -322,7 +323,8 @@ def test_detail_tells_the_arguments_in_a_few_words() -> None:
 def test_checking_a_model_imports_no_keras() -> None:
     program = """
 import sys
-from cifar_exp.config.architecture import check, parse
+from cifar_exp.config.architecture import check
+from cifar_exp.config.layers import parse
 from cifar_exp.errors import UserError
 
 def outcome(entries):

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from cifar_exp.config.architecture import check, parse
+from cifar_exp.config.architecture import check
+from cifar_exp.config.layers import parse
 from cifar_exp.errors import UserError
 
 CLASSES = 10

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from cifar_exp.config.architecture import Layer, parse
+from cifar_exp.config.layers import Layer, parse
 from cifar_exp.config.composition import CONF
 from cifar_exp.config.schema import Config, ModelConfig
 from cifar_exp.errors import UserError
