@@ -134,15 +134,13 @@ def _projections(arguments: Arguments) -> list[int]:
 
 def _reshaped(target: Any, where: str, inputs: Shape) -> Shape:
     """Return the shape after a Reshape; a size of -1 is what is left."""
-    sizes = [target] if isinstance(target, int) else target
     count = math.prod(inputs)
-    if isinstance(sizes, list) and sizes and all(type(size) is int and (size > 0 or size == -1) for size in sizes):
-        known = math.prod(size for size in sizes if size > 0)
-        if sizes.count(-1) == 0 and known == count or sizes.count(-1) == 1 and count % known == 0:
-            return tuple(count // known if size == -1 else size for size in sizes)
-    raise UserError(
-        f"{where}: target_shape: got {target!r} for shape {inputs}, expected sizes whose product is {count}; one may be -1"
-    )
+    if isinstance(target, list) and target and all(type(size) is int and (size > 0 or size == -1) for size in target):
+        known = math.prod(size for size in target if size > 0)
+        if known == count if -1 not in target else target.count(-1) == 1 and count % known == 0:
+            return tuple(count // known if size == -1 else size for size in target)
+    expected = f"a list of sizes whose product is {count}; one may be -1"
+    raise UserError(f"{where}: target_shape: got {target!r} for shape {inputs}, expected {expected}")
 
 
 def _einsum_shapes(arguments: Arguments, where: str, inputs: Shape) -> tuple[Shape, Shape] | None:

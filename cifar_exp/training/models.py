@@ -197,7 +197,7 @@ def _reason(error: Exception) -> str:
 def _resolve(layer: Layer, where: str, inputs: Shape) -> dict[str, Any]:
     """Return the arguments of a layer for an input of a shape without the batch axis.
 
-    {MaxNorm: {max_value: 3}} becomes keras.constraints.MaxNorm(max_value=3). In the output shape of an EinsumDense, None
+    {MaxNorm: {max_value: 3}} becomes keras.constraints.MaxNorm(max_value=3). None in the output shape of an EinsumDense
     becomes the size of the input's axis, because Keras would not know it.
     """
     resolved = dict(layer.arguments)

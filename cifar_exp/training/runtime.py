@@ -121,9 +121,7 @@ def can_share_cores(job: Config, count: int) -> bool:
     on_cpu = training.device == "cpu" or (training.device == "auto" and not gpu_count())
     if count == 1 or training.deterministic or not on_cpu or training.batch_size // count < _MIN_SHARD:
         return False
-    return training.ghost_batches == count or not (
-        training.ghost_batches > 1 or layers.mixes_images(job.model.layers)
-    )
+    return training.ghost_batches == count or not (training.ghost_batches > 1 or layers.mixes_images(job.model.layers))
 
 
 def shards() -> int:
