@@ -1,46 +1,26 @@
-"""Models as lists of Keras layers, parsed and checked without importing Keras.
+"""Models as lists of Keras layers, checked without importing Keras.
 
-A list of layers is data, because the config of a run to be reproduced comes from a shared server. A layer is named by
-its class in keras.layers. Its arguments are numbers, strings and lists; an initializer, regularizer or constraint is a
-name from its Keras namespace, or {Name: {argument: value}}. Nothing can name a Python path, and layers that run
-arbitrary code are refused.
+A layer is named by its class in keras.layers. Its arguments are numbers, strings and lists; an initializer, regularizer
+or constraint is a name from its Keras namespace, or {Name: {argument: value}}. Nothing can name a Python path, and
+layers that run arbitrary code are refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cifar_exp.config import keras_names, logits, shapes
+from cifar_exp.config.layers import BLOCKS, GATE, RESIDUAL, Layer, in_order
 from cifar_exp.config.shapes import Shape
 from cifar_exp.errors import UserError, did_you_mean
 
-RESIDUAL = "Residual"
-_MIXES_IMAGES = {"ActivityRegularization", "BatchNormalization", "SpectralNormalization"}
 _NAMESPACES = {
     "activation": "activations",
     "initializer": "initializers",
     "regularizer": "regularizers",
     "constraint": "constraints",
 }
-
-
-@dataclass(frozen=True)
-class Layer:
-    """Entry of a list of layers.
-
-    Attributes:
-        kind: class in keras.layers, name of a layer of an installed package, or `RESIDUAL`.
-        arguments: of its constructor.
-        layers: layers of a Residual.
-        shortcut: layers that the input of a Residual passes before it is added; none if the shapes are equal.
-    """
-
-    kind: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    layers: tuple[Layer, ...] = ()
-    shortcut: tuple[Layer, ...] = ()
 
 
 class LayerSize(NamedTuple):
@@ -62,14 +42,14 @@ class LayerSize(NamedTuple):
 class LayerRow(NamedTuple):
     """Layer of a built model, as the diagram shows it.
 
-    A Residual has rows for its layers, its shortcut and the Add of both.
+    A Residual has rows for its layers, its shortcut and the Add of both; a Gate for its layers and the Multiply.
 
     Attributes:
         name: kind of the layer.
         detail: its arguments.
         shape: its output shape without the batch axis.
         parameters: number of parameters.
-        depth: number of Residuals that contain it.
+        depth: number of Residuals and Gates that contain it.
         shortcut: for an Add, the number of rows before it that are its shortcut; 0 if it adds the Residual's input.
     """
 
@@ -100,55 +80,6 @@ def namespace_of(argument: str) -> str | None:
     return _NAMESPACES.get(argument.rpartition("_")[2])
 
 
-def parse(entries: Any, where: str) -> tuple[Layer, ...]:
-    """Parse a list of layers, such as `[{Conv2D: {filters: 32}}, Flatten]` in YAML.
-
-    Args:
-        entries: the list from a config.
-        where: which list it is, for error messages.
-
-    Raises:
-        UserError: if the list or an entry has another form.
-    """
-    if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
-        raise UserError(f"{where}: layers: got {entries!r}, expected a list of layers")
-    return tuple(_parse_entry(entry, f"{where}, layer {i}") for i, entry in enumerate(entries, 1))
-
-
-def _parse_entry(entry: Any, where: str) -> Layer:
-    if isinstance(entry, str):
-        return Layer(entry)
-    if not isinstance(entry, Mapping) or len(entry) != 1:
-        raise UserError(f"{where}: got {entry!r}, expected a layer's name, or one name with its arguments")
-    kind, arguments = next(iter(entry.items()))
-    arguments = {} if arguments is None else arguments
-    if not isinstance(arguments, Mapping):
-        raise UserError(f"{where} ({kind}): got {arguments!r}, expected {{argument: value}}")
-    if kind != RESIDUAL:
-        return Layer(str(kind), dict(arguments))
-    if not {"layers"} <= arguments.keys() <= {"layers", "shortcut"}:
-        raise UserError(f"{where} ({kind}): got {', '.join(arguments)}, expected layers and, if need be, shortcut")
-    shortcut = arguments.get("shortcut")
-    return Layer(
-        kind,
-        layers=parse(arguments["layers"], f"{where} ({kind})"),
-        shortcut=parse(shortcut, f"{where} ({kind} shortcut)") if shortcut else (),
-    )
-
-
-def to_entries(layers: Sequence[Layer]) -> list[Any]:
-    """Convert layers to the entries of a config; the inverse of `parse`."""
-    entries: list[Any] = []
-    for layer in layers:
-        arguments: dict[str, Any] = dict(layer.arguments)
-        if layer.layers:
-            arguments["layers"] = to_entries(layer.layers)
-        if layer.shortcut:
-            arguments["shortcut"] = to_entries(layer.shortcut)
-        entries.append({layer.kind: arguments} if arguments else layer.kind)
-    return entries
-
-
 def check(layers: Sequence[Layer], where: str, input_shape: Shape, classes: int) -> None:
     """Check a list of layers, as far as that is possible without Keras: names, arguments, shapes of common layers.
 
@@ -169,7 +100,7 @@ def check(layers: Sequence[Layer], where: str, input_shape: Shape, classes: int)
 
 
 def sizes(layers: Sequence[Layer], where: str, input_shape: Shape) -> tuple[list[LayerSize], bool]:
-    """Compute the sizes of the layers of a checked list, including those in Residuals.
+    """Compute the sizes of the layers of a checked list, including those within others.
 
     Args:
         layers: of the model.
@@ -182,21 +113,6 @@ def sizes(layers: Sequence[Layer], where: str, input_shape: Shape) -> tuple[list
     known_sizes: list[LayerSize] = []
     is_complete = _follow(layers, where, input_shape, known_sizes) is not None
     return known_sizes, is_complete
-
-
-def kinds(layers: Sequence[Layer]) -> frozenset[str]:
-    """Return the kinds of all layers, including those in Residuals."""
-    return frozenset().union(*(kinds((*layer.layers, *layer.shortcut)) | {layer.kind} for layer in layers))
-
-
-def mixes_images(layers: Sequence[Layer]) -> bool:
-    """Whether the training result of an image depends on other images of its batch, or on how the batch is split."""
-    return any(
-        layer.kind in _MIXES_IMAGES
-        or layer.arguments.get("activity_regularizer") is not None
-        or mixes_images((*layer.layers, *layer.shortcut))
-        for layer in layers
-    )
 
 
 def _follow(layers: Sequence[Layer], where: str, shape: Shape | None, sizes: list[LayerSize]) -> Shape | None:
@@ -214,13 +130,19 @@ def _follow(layers: Sequence[Layer], where: str, shape: Shape | None, sizes: lis
     Raises:
         UserError: if Keras would refuse a layer.
     """
-    for position, layer in enumerate(layers, 1):
-        name = f"{where}, layer {position} ({layer.kind})"
+    for name, layer in in_order(layers, where):
         if layer.kind == RESIDUAL:
             inner, outer = (_follow(branch, name, shape, sizes) for branch in (layer.layers, layer.shortcut))
             if inner is not None and outer is not None and inner != outer:
                 raise UserError(f"{name}: adds shape {inner} to {outer}: give it a shortcut that makes them equal")
             shape = inner
+        elif layer.kind == GATE:
+            factors = _follow(layer.layers, name, shape, sizes)
+            if shape is not None and factors is not None and not _scales(factors, shape):
+                raise UserError(
+                    f"{name}: multiplies shape {shape} by {factors}, expected equal shapes, or size 1 where one factor "
+                    f"is for a whole axis, such as {(*[1] * (len(shape) - 1), shape[-1])} for each channel"
+                )
         else:
             _check_arguments(layer, name)
             inputs = shape
@@ -228,6 +150,11 @@ def _follow(layers: Sequence[Layer], where: str, shape: Shape | None, sizes: lis
             if inputs is not None and shape is not None:
                 sizes.append(_size(layer, name, inputs, shape))
     return shape
+
+
+def _scales(factors: Shape, shape: Shape) -> bool:
+    """Whether a product of values of this shape and these factors has this shape."""
+    return len(factors) == len(shape) and all(factor in (1, size) for factor, size in zip(factors, shape, strict=True))
 
 
 def _size(layer: Layer, where: str, inputs: Shape, outputs: Shape) -> LayerSize:
@@ -241,7 +168,7 @@ def _check_arguments(layer: Layer, where: str) -> None:
     if layer.kind not in (usable := keras_names.usable_layers()):
         is_known = layer.kind in keras_names.exports("layers")
         problem = "may not be used in a model" if is_known else "is not a Keras layer"
-        raise UserError(f"{where}: {layer.kind!r} {problem}{did_you_mean(layer.kind, usable | {RESIDUAL})}")
+        raise UserError(f"{where}: {layer.kind!r} {problem}{did_you_mean(layer.kind, usable | BLOCKS)}")
     takes = keras_names.arguments("layers", layer.kind)
     for name, value in layer.arguments.items():
         if name not in takes:

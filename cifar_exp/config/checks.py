@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, ValidationError
 
-from cifar_exp.config import architecture, from_data
+from cifar_exp.config import architecture, from_data, layers
 from cifar_exp.config.optimizer_schema import (
     OPTIMIZER_ARGUMENTS,
     OPTIONAL_ARGUMENTS,
@@ -56,9 +56,9 @@ def from_content(content: Mapping[str, Any]) -> Config:
     reported = {setting: _reported(setting, of) for setting, of in values["reference"]["reported"].items()}
     values["reference"] = {**values["reference"], "reported": reported}
     knobs = {key: value for key, value in model.items() if key not in ("name", "layers")}
-    layers = architecture.parse(model["layers"], f"model {model['name']!r}")
+    parsed = layers.parse(model["layers"], f"model {model['name']!r}")
     config: Config = _build(Config, values, "")
-    object.__setattr__(config, "model", ModelConfig(model["name"], layers, knobs))
+    object.__setattr__(config, "model", ModelConfig(model["name"], parsed, knobs))
     check(config)
     return config
 

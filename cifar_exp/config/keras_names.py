@@ -14,11 +14,11 @@ from pathlib import Path
 from cifar_exp import plugins
 from cifar_exp.errors import UserError
 
-# Parts of keras.src.layers that a model may use: layers with one input and plain values as arguments. Other layers run
-# arbitrary code (Lambda), load it (TFSMLayer) or read files (StringLookup).
+# Parts of keras.src.layers that a model may use: layers with one input, or attention from it to itself, and with plain
+# values as arguments. Other layers run arbitrary code (Lambda), load it (TFSMLayer) or read files (StringLookup).
 _USABLE = (
-    "activations", "convolutional", "core.dense", "core.einsum_dense", "core.identity", "normalization", "pooling",
-    "preprocessing.rescaling", "regularization", "reshaping",
+    "activations", "attention.multi_head_attention", "convolutional", "core.dense", "core.einsum_dense",
+    "core.identity", "normalization", "pooling", "preprocessing.rescaling", "regularization", "reshaping",
 )  # fmt: skip
 _COMMON_ARGUMENTS = {"name", "dtype", "trainable", "autocast", "activity_regularizer"}
 

@@ -7,13 +7,11 @@ a dropout would train without an error, but worse.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from cifar_exp.config import keras_names
+from cifar_exp.config.layers import GATE, RESIDUAL, Layer, in_order
 from cifar_exp.errors import UserError
-
-if TYPE_CHECKING:
-    from cifar_exp.config.architecture import Layer
 
 # Activations whose values have no upper and no lower bound.
 _UNBOUNDED = {"glu", "hard_shrink", "leaky_relu", "linear", "soft_shrink", "tanh_shrink"}
@@ -54,11 +52,12 @@ def _follow(layers: Sequence[Layer], where: str, flaw: _Flaw | None) -> _Flaw | 
         where: which list it is, for error messages.
         flaw: of the input of the first layer.
     """
-    for position, layer in enumerate(layers, 1):
-        name = f"{where}, layer {position} ({layer.kind})"
-        if layer.layers:  # a Residual: a sum is flawed only if both branches are
+    for name, layer in in_order(layers, where):
+        if layer.kind == RESIDUAL:  # a sum is flawed only if both branches are
             inner, outer = _follow(layer.layers, name, flaw), _follow(layer.shortcut, name, flaw)
             flaw = inner if outer else None
+        elif layer.kind == GATE:  # so is a product, but a gate is usually bounded: what it multiplies is to blame
+            flaw = flaw if _follow(layer.layers, name, flaw) else None
         else:
             flaw = _output_flaw(layer, name, flaw)
     return flaw
@@ -70,7 +69,7 @@ def _output_flaw(layer: Layer, where: str, flaw: _Flaw | None) -> _Flaw | None:
     if kind in _ACTIVATION_LAYERS or kind == "Activation":
         activation = _activation(layer) if kind == "Activation" else kind
         return _activation_flaw(where, activation, f"drop the {layer.kind} layer", _is_bounded(layer, kind), flaw)
-    if kind == "Dense" or "Conv" in kind or kind == "EinsumDense":
+    if "Dense" in kind or "Conv" in kind or kind == "MultiHeadAttention":
         return _activation_flaw(where, _activation(layer), "drop the activation", _is_bounded(layer, kind), None)
     if flaw and flaw.bounded and not kind.endswith("Normalization"):
         return flaw

@@ -11,7 +11,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cifar_exp.config import architecture, from_data
+from cifar_exp.config import from_data
+from cifar_exp.config.layers import Layer
 from cifar_exp.config.optimizer_schema import OptimizerConfig
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.setting import MISSING, setting
@@ -28,7 +29,7 @@ class ModelConfig:
     """
 
     name: str
-    layers: tuple[architecture.Layer, ...]
+    layers: tuple[Layer, ...]
     knobs: Mapping[str, Any]
 
 

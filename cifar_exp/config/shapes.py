@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,10 @@ Arguments = Mapping[str, Any]
 
 _MAX_SIZE = 2**31 - 1  # largest size that all backends support
 _WINDOWS = {"Conv2D", "SeparableConv2D", "DepthwiseConv2D", "MaxPooling2D", "AveragePooling2D"}
+_GLOBAL = {  # global pooling, and the axes that it pools
+    **{"GlobalAveragePooling1D": 1, "GlobalMaxPooling1D": 1},
+    **{"GlobalAveragePooling2D": 2, "GlobalMaxPooling2D": 2},
+}
 _SAME_SHAPE = {
     "Activation", "ActivityRegularization", "AlphaDropout", "BatchNormalization", "Dropout", "ELU", "GaussianDropout",
     "GaussianNoise", "GroupNormalization", "Identity", "LayerNormalization", "LeakyReLU", "PReLU", "RMSNormalization",
@@ -43,8 +48,21 @@ def output_shape(name: str, arguments: Arguments, where: str, inputs: Shape) -> 
         return (math.prod(inputs),)
     if kind == "Dense":
         return (*inputs[:-1], _check_size(arguments.get("units"), "units", where))
-    if kind in ("GlobalAveragePooling2D", "GlobalMaxPooling2D") and not arguments.get("keepdims"):
-        return inputs[-1:]
+    if kind in _GLOBAL and "data_format" not in arguments:
+        if len(inputs) != _GLOBAL[kind] + 1:
+            raise UserError(f"{where}: got shape {inputs}, expected {_GLOBAL[kind] + 1} axes, the last of channels")
+        return (*([1] * _GLOBAL[kind] if arguments.get("keepdims") else []), inputs[-1])
+    if kind == "Reshape":
+        return _reshaped(arguments.get("target_shape"), where, inputs)
+    if kind == "EinsumDense":
+        return einsum[1] if (einsum := _einsum_shapes(arguments, where, inputs)) else None
+    if kind == "MultiHeadAttention":
+        for size in ("num_heads", "key_dim"):
+            _check_size(arguments.get(size), size, where)
+        _check_size(arguments.get("value_dim") or 1, "value_dim", where)
+        if len(inputs) < 2:
+            raise UserError(f"{where}: got shape {inputs}, expected (positions, channels)")
+        return None if arguments.get("output_shape") else inputs
     return inputs if kind in _SAME_SHAPE else None
 
 
@@ -67,6 +85,15 @@ def count_parameters(name: str, arguments: Arguments, inputs: Shape, outputs: Sh
             return window * inputs[-1] // int(arguments.get("groups", 1)) * outputs[-1] + bias
         depthwise = window * inputs[-1] * depth
         return depthwise + bias + (inputs[-1] * depth * outputs[-1] if kind == "SeparableConv2D" else 0)
+    if kind == "EinsumDense":
+        (kernel, _), axes = _einsum_shapes(arguments, "", inputs) or ((), ()), arguments.get("bias_axes") or ""
+        sizes = dict(zip(str(arguments["equation"]).partition("->")[2][1:], outputs, strict=True))
+        return math.prod(kernel) + (math.prod(sizes[axis] for axis in axes) if axes else 0)
+    if kind == "MultiHeadAttention":
+        projected = sum(_projections(arguments))
+        value = _projections(arguments)[2]
+        biases = projected + outputs[-1] if arguments.get("use_bias", True) else 0
+        return inputs[-1] * projected + value * outputs[-1] + biases
     if kind == "PReLU":
         shared = arguments.get("shared_axes") or ()
         axes = shared if isinstance(shared, list) else [shared] if shared else []
@@ -80,7 +107,8 @@ def count_parameters(name: str, arguments: Arguments, inputs: Shape, outputs: Sh
 def count_values(name: str, arguments: Arguments, inputs: Shape, outputs: Shape) -> int:
     """Return the number of values that a layer computes for one image.
 
-    A SeparableConv2D consists of two convolutions; the values between them are included.
+    A SeparableConv2D consists of two convolutions, and a MultiHeadAttention of projections; the values between them are
+    included. Attention scores are not: fused kernels do not keep them.
 
     Args:
         name: of the layer in keras.layers.
@@ -88,10 +116,47 @@ def count_values(name: str, arguments: Arguments, inputs: Shape, outputs: Shape)
         inputs: shape of its input, without the batch axis.
         outputs: its output shape, from `output_shape`.
     """
-    values = math.prod(outputs)
-    if keras_names.defined_as("layers", name) == "SeparableConv2D":
+    values, kind = math.prod(outputs), keras_names.defined_as("layers", name)
+    if kind == "SeparableConv2D":
         values += math.prod(outputs[:-1]) * inputs[-1] * int(arguments.get("depth_multiplier", 1))
+    if kind == "MultiHeadAttention":
+        projections = _projections(arguments)
+        values += math.prod(outputs[:-1]) * (sum(projections) + projections[2])
     return values
+
+
+def _projections(arguments: Arguments) -> list[int]:
+    """Return the widths of the query, key, value and, if there is one, gate of a MultiHeadAttention."""
+    heads, key = int(arguments["num_heads"]), int(arguments["key_dim"])
+    value = int(arguments.get("value_dim") or key)
+    return [heads * width for width in (key, key, value, *([value] if arguments.get("use_gate") else []))]
+
+
+def _reshaped(target: Any, where: str, inputs: Shape) -> Shape:
+    """Return the shape after a Reshape; a size of -1 is what is left."""
+    count = math.prod(inputs)
+    if isinstance(target, list) and target and all(type(size) is int and (size > 0 or size == -1) for size in target):
+        known = math.prod(size for size in target if size > 0)
+        if known == count if -1 not in target else target.count(-1) == 1 and count % known == 0:
+            return tuple(count // known if size == -1 else size for size in target)
+    expected = f"a list of sizes whose product is {count}; one may be -1"
+    raise UserError(f"{where}: target_shape: got {target!r} for shape {inputs}, expected {expected}")
+
+
+def _einsum_shapes(arguments: Arguments, where: str, inputs: Shape) -> tuple[Shape, Shape] | None:
+    """Return the shapes of kernel and output of an EinsumDense; None for an equation that is left to Keras."""
+    equation = re.fullmatch(r"([a-zA-Z]+),([a-zA-Z]+)->([a-zA-Z]+)", str(arguments.get("equation")))
+    given = arguments.get("output_shape")
+    given = given if isinstance(given, list) else [given]
+    if not equation or len(equation[1]) != len(inputs) + 1 or len(equation[3]) != len(given) + 1:
+        return None
+    sizes: dict[str, Any] = dict(zip(equation[1][1:], inputs, strict=True))
+    for axis, size in zip(equation[3][1:], given, strict=True):
+        if size is not None and _check_size(size, "output_shape", where) != sizes.setdefault(axis, size):
+            raise UserError(f"{where}: output_shape: got {size} for axis {axis}, expected {sizes[axis]}, as its input")
+    if not set(equation[2] + equation[3][1:]) <= sizes.keys():
+        return None
+    return tuple(sizes[axis] for axis in equation[2]), tuple(sizes[axis] for axis in equation[3][1:])
 
 
 def pair(value: Any) -> list[Any]:

@@ -77,7 +77,7 @@ def diagram(rows: Sequence[LayerRow], title: str) -> Figure:
         axes.text(count_right, middle, count, color=count_colour, ha="right", va="center_baseline")
         if place > 0 and place not in shortcuts:
             _arrow(axes, (arrow_x, y - step + box), (arrow_x, y))
-        if row.name == "Add":
+        if row.name in ("Add", "Multiply"):
             first_inside = place
             while first_inside > 0 and rows[first_inside - 1].depth > row.depth:
                 first_inside -= 1

@@ -118,6 +118,9 @@ def _load_saved_model(path: Path) -> Predict:
 
 def _write_onnx(classifier: keras.Model, path: Path) -> None:
     _export(classifier, path, "onnx")
+    _load_onnx(
+        path
+    )  # the converter may write an operator that ONNX does not have, such as that of TensorFlow's exact GELU
 
 
 def _load_onnx(path: Path) -> Predict:

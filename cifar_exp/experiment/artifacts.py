@@ -129,7 +129,7 @@ def log_evaluation(
 
 def _composable(config: Config) -> dict[str, Any]:
     """Convert the config to plain containers in the format of conf/, so that it can be composed again."""
-    from cifar_exp.config.architecture import to_entries
+    from cifar_exp.config.layers import to_entries
 
     content = asdict(config)
     content["model"] = {"name": config.model.name, **config.model.knobs, "layers": to_entries(config.model.layers)}

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_exp import console, notify, plugins
 from cifar_exp.config import memory
-from cifar_exp.config.architecture import kinds, sizes
+from cifar_exp.config.architecture import sizes
+from cifar_exp.config.layers import kinds
 from cifar_exp.config.schema import Config, flatten, reported
 from cifar_exp.data import analysis, datasets, summary
 from cifar_exp.data.catalog import OFFICIAL

@@ -9,7 +9,7 @@ from typing import Any
 
 import cifar_exp
 from cifar_exp import plugins
-from cifar_exp.config import architecture
+from cifar_exp.config import layers
 from cifar_exp.config.schema import Config
 from cifar_exp.data.datasets import Splits
 from cifar_exp.tracking.initial_weights import InitialWeights
@@ -62,7 +62,7 @@ def fingerprint(config: Config, splits: Splits, start: InitialWeights | None = N
     del settings["training"]["checkpoint"]
     settings["training"]["start_from"] = start.digest if start else None  # not the name that selects them
     deciding: list[Any] = [settings, splits.sha256, runtime.backend_name(), cifar_exp.__version__]
-    if used := plugins.used(config.data.name, architecture.kinds(config.model.layers)):
+    if used := plugins.used(config.data.name, layers.kinds(config.model.layers)):
         deciding.append(used)
     decisive = json.dumps(deciding, sort_keys=True)
     return hashlib.sha256(decisive.encode()).hexdigest()[:16]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from cifar_exp.config import architecture
+from cifar_exp.config import layers
 from cifar_exp.config.schema import AugmentationConfig, Config, EarlyStoppingConfig
 from cifar_exp.data.datasets import Split, Splits
 from cifar_exp.errors import Diverged, Pruned, UserError
@@ -184,7 +184,7 @@ def _shards(config: Config, images: int) -> int:
     """Return the number of shards per batch: the ghost batches, or as many as this process computes in parallel."""
     size, ghosts = config.training.batch_size, config.training.ghost_batches
     if ghosts == 1:
-        return 1 if architecture.mixes_images(config.model.layers) else shard_count(images, size)
+        return 1 if layers.mixes_images(config.model.layers) else shard_count(images, size)
     if 0 < (rest := images % size) < ghosts:
         raise UserError(
             f"training.ghost_batches: got {ghosts}, and the last of the batches of {images} images has {rest}: choose "

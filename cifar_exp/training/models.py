@@ -15,8 +15,10 @@ import h5py
 import keras
 
 from cifar_exp import plugins
-from cifar_exp.config.architecture import RESIDUAL, Layer, LayerRow, LayerSize, detail, namespace_of
+from cifar_exp.config.architecture import LayerRow, LayerSize, detail, namespace_of
+from cifar_exp.config.layers import GATE, RESIDUAL, Layer, in_order
 from cifar_exp.config.schema import ModelConfig
+from cifar_exp.config.shapes import Shape, output_shape
 from cifar_exp.data.schema import ImageShape
 from cifar_exp.errors import UserError
 
@@ -147,29 +149,35 @@ def _apply(layers: Sequence[Layer], tensor: Any, where: str, rows: list[LayerRow
         tensor: input of the first layer.
         where: which list of layers this is, for error messages.
         rows: a row for each layer is appended.
-        depth: number of Residuals that contain the layers.
+        depth: number of Residuals and Gates that contain the layers.
 
     Returns:
         The output of the last layer.
     """
-    for position, layer in enumerate(layers, 1):
-        name = f"{where}, layer {position} ({layer.kind})"
+    for name, layer in in_order(layers, where):
         parameters = shortcut = 0
+        shown_kind = layer.kind
         if layer.kind == RESIDUAL:
             inner = _apply(layer.layers, tensor, name, rows, depth + 1)
             shortcut = -len(rows)
             outer = _apply(layer.shortcut, tensor, f"{name} shortcut", rows, depth + 1)
             shortcut += len(rows)
-            tensor = keras.layers.Add()([inner, outer])
+            shown_kind, tensor = "Add", keras.layers.Add()([inner, outer])
+        elif layer.kind == GATE:
+            factors = _apply(layer.layers, tensor, name, rows, depth + 1)
+            shown_kind, tensor = "Multiply", keras.layers.Multiply()([tensor, factors])
         else:
             try:
-                keras_layer = _layer_class(layer.kind)(**_resolve(layer))
-                tensor = keras_layer(tensor)
+                keras_layer = _layer_class(layer.kind)(**_resolve(layer, name, tensor.shape[1:]))
+                # Attention takes a query and a value: the same tensor, for self-attention.
+                inputs = (tensor, tensor) if isinstance(keras_layer, keras.layers.MultiHeadAttention) else (tensor,)
+                tensor = keras_layer(*inputs)
             except (TypeError, ValueError) as error:
                 raise UserError(f"{name}: {_reason(error)}") from error
+            if None in tensor.shape[1:]:
+                raise UserError(f"{name}: the sizes of its output {tensor.shape[1:]} are unknown, expected numbers")
             parameters = keras_layer.count_params()
         shape = " x ".join(map(str, tensor.shape[1:]))
-        shown_kind = "Add" if layer.kind == RESIDUAL else layer.kind
         rows.append(LayerRow(shown_kind, detail(layer), shape, parameters, depth, shortcut))
     return tensor
 
@@ -186,13 +194,19 @@ def _reason(error: Exception) -> str:
     return (reasons or lines or [type(error).__name__])[0]
 
 
-def _resolve(layer: Layer) -> dict[str, Any]:
-    """Return the arguments of a layer; {MaxNorm: {max_value: 3}} becomes keras.constraints.MaxNorm(max_value=3)."""
+def _resolve(layer: Layer, where: str, inputs: Shape) -> dict[str, Any]:
+    """Return the arguments of a layer for an input of a shape without the batch axis.
+
+    {MaxNorm: {max_value: 3}} becomes keras.constraints.MaxNorm(max_value=3). None in the output shape of an EinsumDense
+    becomes the size of the input's axis, because Keras would not know it.
+    """
     resolved = dict(layer.arguments)
     for name, value in resolved.items():
         if isinstance(value, dict):
             kind, arguments = next(iter(value.items()))
             resolved[name] = getattr(getattr(keras, str(namespace_of(name))), kind)(**(arguments or {}))
+    if layer.kind == "EinsumDense" and (outputs := output_shape(layer.kind, resolved, where, inputs)):
+        resolved["output_shape"] = outputs
     return resolved
 
 

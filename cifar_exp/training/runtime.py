@@ -15,7 +15,7 @@ from pathlib import Path
 
 import platformdirs
 
-from cifar_exp.config import architecture
+from cifar_exp.config import layers
 from cifar_exp.config.schema import Config, TrainingConfig
 from cifar_exp.errors import UserError
 from cifar_exp.importing import importing
@@ -121,9 +121,7 @@ def can_share_cores(job: Config, count: int) -> bool:
     on_cpu = training.device == "cpu" or (training.device == "auto" and not gpu_count())
     if count == 1 or training.deterministic or not on_cpu or training.batch_size // count < _MIN_SHARD:
         return False
-    return training.ghost_batches == count or not (
-        training.ghost_batches > 1 or architecture.mixes_images(job.model.layers)
-    )
+    return training.ghost_batches == count or not (training.ghost_batches > 1 or layers.mixes_images(job.model.layers))
 
 
 def shards() -> int:

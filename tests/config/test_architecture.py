@@ -12,7 +12,8 @@ import keras
 import pytest
 
 from cifar_exp.config import keras_names
-from cifar_exp.config.architecture import Layer, check, detail, parse, to_entries
+from cifar_exp.config.architecture import check, detail
+from cifar_exp.config.layers import Layer, parse, to_entries
 from cifar_exp.config.schema import ModelConfig
 from cifar_exp.errors import UserError
 from cifar_exp.training import models
@@ -109,6 +110,14 @@ SHAPED: list[list[Any]] = [
         },
         "MaxPooling2D",
     ],
+    [{"Gate": {"layers": [{"GlobalAveragePooling2D": {"keepdims": True}}, {"Dense": {"units": 3}}]}}],
+    [{"Gate": {"layers": [{"Conv2D": {"filters": 1, "kernel_size": 7, "padding": "same"}}]}}],
+    [{"Repeat": {"times": 2, "layers": [{"Conv2D": {"filters": 8, "kernel_size": 3}}, "MaxPooling2D"]}}],
+    [{"Repeat": {"times": 0, "layers": ["MaxPooling2D"]}}, "Flatten"],
+    [{"Reshape": {"target_shape": [-1, 6]}}, {"GlobalMaxPooling1D": {"keepdims": True}}],
+    [{"Reshape": {"target_shape": [3072]}}],
+    [{"Reshape": {"target_shape": [64, 48]}}, {"MultiHeadAttention": {"num_heads": 2, "key_dim": 5, "value_dim": 7}}],
+    [{"EinsumDense": {"equation": "abcd,de->abe", "output_shape": [None, 9], "bias_axes": "be"}}],
 ]
 
 
@@ -121,9 +130,9 @@ def test_shape_is_inferred_as_keras_builds_it(entries: list[Any]) -> None:
         check(layers, "m", IMAGE_SHAPE, -1)
 
 
-@pytest.mark.parametrize("kind", ["ZeroPadding2D", "Conv2DTranspose", "Reshape"])
+@pytest.mark.parametrize("kind", ["ZeroPadding2D", "Conv2DTranspose", "Permute"])
 def test_shape_after_a_less_usual_layer_is_left_to_keras(kind: str) -> None:
-    arguments = {"Conv2DTranspose": {"filters": 4, "kernel_size": 2}, "Reshape": {"target_shape": [-1]}}.get(kind, {})
+    arguments = {"Conv2DTranspose": {"filters": 4, "kernel_size": 2}, "Permute": {"dims": [3, 1, 2]}}.get(kind, {})
     check(parse([{kind: arguments}], "m"), "m", IMAGE_SHAPE, CLASSES)
 
 
@@ -154,12 +163,34 @@ def test_layers_that_are_no_list_are_refused(entries: Any) -> None:
         ({"Residual": {}}, "expected layers and, if need be, shortcut"),
         ({"Residual": {"layers": ["Flatten"], "short": []}}, "got layers, short, expected layers"),
         ({"Residual": {"layers": []}}, "(Residual): layers: got [], expected a list"),
+        ("Residual", "m, layer 1 (Residual): got nothing, expected layers and, if need be, shortcut"),
+        ({"Gate": {"layers": ["ReLU"], "shortcut": ["ReLU"]}}, "(Gate): got layers, shortcut, expected layers"),
+        ({"Repeat": {"layers": ["ReLU"]}}, "m, layer 1 (Repeat): got layers, expected times and layers"),
+        (
+            {"Repeat": {"times": -1, "layers": ["ReLU"]}},
+            "(Repeat): times: got -1, expected a whole number of at least 0",
+        ),
+        ({"Repeat": {"times": "2", "layers": ["ReLU"]}}, "(Repeat): times: got '2', expected a whole number"),
+        ({"Repeat": {"times": 1, "layers": [{"Dense": 1}]}}, "m, layer 1 (Repeat), layer 1 (Dense): got 1, expected"),
     ],
 )
 def test_an_entry_of_another_form_is_refused_by_its_position(entry: Any, said: str) -> None:
     with pytest.raises(UserError, match=r"^m, layer 1") as refused:
         parse([entry], "m")
     assert said in str(refused.value)
+
+
+def test_repeats_within_repeats_cannot_stand_for_more_layers_than_memory_holds() -> None:
+    entries: list[Any] = ["ReLU"]
+    for _ in range(9):
+        entries = [{"Repeat": {"times": 10, "layers": entries}}]
+    with pytest.raises(UserError, match="got 100,000 layers with their repeats, expected at most 10,000"):
+        parse(entries, "m")
+
+
+def test_what_is_wrong_in_a_repeat_is_named_with_the_time_at_which_it_is() -> None:
+    said = refusal([{"Repeat": {"times": 6, "layers": ["MaxPooling2D"]}}])
+    assert said.startswith("model 'm', layer 1 (Repeat, time 6), layer 1 (MaxPooling2D): its 2x2 window is larger than")
 
 
 def test_unknown_layer_names_the_position_and_the_nearest_layer() -> None:
@@ -286,8 +317,26 @@ def test_a_residual_of_unequal_shapes_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    "layers", [["GlobalAveragePooling2D"], [{"Conv2D": {"filters": 3, "kernel_size": 3}}]], ids=str
+)
+def test_a_gate_whose_factors_do_not_fit_its_input_is_refused(layers: list[Any]) -> None:
+    said = refusal([{"Gate": {"layers": layers}}])
+    assert said.startswith("model 'm', layer 1 (Gate): multiplies shape (32, 32, 3) by (3")
+    assert said.endswith("such as (1, 1, 3) for each channel")
+
+
+@pytest.mark.parametrize(
     ("layer", "said"),
     [
+        (
+            {"Reshape": {"target_shape": [-1, 7]}},
+            "target_shape: got [-1, 7] for shape (32, 32, 3), expected a list",
+        ),
+        ({"Reshape": {"target_shape": 3072}}, "target_shape: got 3072 for shape (32, 32, 3), expected a list of sizes"),
+        ({"Reshape": {"target_shape": [-1, -1]}}, "whose product is 3072; one may be -1"),
+        ({"MultiHeadAttention": {"num_heads": 2}}, "key_dim: got None"),
+        ({"EinsumDense": {"equation": "nhwc,c->nhwc", "output_shape": [31, 32, 3]}}, "got 31 for axis h, expected 32"),
+        ("GlobalMaxPooling1D", "got shape (32, 32, 3), expected 2 axes, the last of channels"),
         ({"Dense": {"units": 0}}, "units: got 0, expected a whole number of at least 1"),
         ({"Dense": {"units": 2.5}}, "units: got 2.5"),
         ({"Dense": {"units": True}}, "units: got True"),
@@ -307,7 +356,7 @@ def test_a_residual_of_unequal_shapes_is_refused() -> None:
     ],
     ids=str,
 )
-def test_sizes_that_are_no_whole_number_of_at_least_one_are_refused(layer: dict[str, Any], said: str) -> None:
+def test_sizes_that_no_layer_can_have_are_refused(layer: Any, said: str) -> None:
     assert said in refusal([layer])
 
 
@@ -322,7 +371,8 @@ def test_detail_tells_the_arguments_in_a_few_words() -> None:
 def test_checking_a_model_imports_no_keras() -> None:
     program = """
 import sys
-from cifar_exp.config.architecture import check, parse
+from cifar_exp.config.architecture import check
+from cifar_exp.config.layers import parse
 from cifar_exp.errors import UserError
 
 def outcome(entries):

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from cifar_exp.config.architecture import check, parse
+from cifar_exp.config.architecture import check
+from cifar_exp.config.layers import parse
 from cifar_exp.errors import UserError
 
 CLASSES = 10
@@ -61,6 +62,8 @@ DROP = "drop the activation"
             "layer 2 (Residual), layer 1 (Dense)",
             DROP,
         ),
+        (["Flatten", dense("relu"), {"Gate": {"layers": [dense("sigmoid")]}}], "layer 2 (Dense)", DROP),
+        (["Flatten", DENSE, {"Repeat": {"times": 2, "layers": ["ReLU"]}}], "(Repeat, time 2), layer 1 (ReLU)", "ReLU"),
     ],
     ids=str,
 )
@@ -84,6 +87,8 @@ def test_an_end_that_is_no_logits_names_the_layer_and_what_to_drop(entries: list
         [MAPS, {"ReLU": {"negative_slope": 0.1}}, POOL],
         [MAPS, {"SpatialDropout2D": {"rate": 0.1}}, "BatchNormalization", POOL],
         ["Flatten", DENSE, {"Residual": {"layers": [dense("relu")]}}],
+        ["Flatten", DENSE, {"Gate": {"layers": [dense("sigmoid")]}}],
+        ["Flatten", dense("relu"), {"Repeat": {"times": 2, "layers": [dense("relu"), DENSE]}}],
         ["Flatten", {"Residual": {"layers": [DENSE, {"Dropout": {"rate": 0.5}}], "shortcut": [DENSE]}}],
     ],
     ids=str,

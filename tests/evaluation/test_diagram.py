@@ -58,12 +58,12 @@ def arrows(figure: Figure) -> list[tuple[tuple[float, float], tuple[float, float
     return ends
 
 
-@pytest.mark.parametrize("shortcut", [0, 1, 2])
-def test_arrows_of_a_residual_lead_around_its_layers_and_into_the_sum(shortcut: int) -> None:
+@pytest.mark.parametrize(("end", "shortcut"), [("Add", 0), ("Add", 1), ("Add", 2), ("Multiply", 0)])
+def test_arrows_lead_around_the_layers_of_a_block_and_into_its_sum_or_product(end: str, shortcut: int) -> None:
     inside = [LayerRow("Conv2D", "", "8", 9, 1) for _ in range(2 + shortcut)]
-    rows = [LayerRow("ReLU", "", "8", 0, 0), *inside, LayerRow("Add", "", "8", 0, 0, shortcut)]
+    rows = [LayerRow("ReLU", "", "8", 0, 0), *inside, LayerRow(end, "", "8", 0, 0, shortcut)]
     figure = diagram.diagram(rows, "")
-    tops = {text.get_position()[1] for text in figure.axes[0].texts if text.get_text() in ("ReLU", "Conv2D", "Add")}
+    tops = {text.get_position()[1] for text in figure.axes[0].texts if text.get_text() in ("ReLU", "Conv2D", end)}
     middles = sorted(tops)
 
     def row_of(y: float) -> int:

@@ -11,7 +11,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import f1_score
 
-from cifar_exp.config.architecture import parse
+from cifar_exp.config.layers import parse
 from cifar_exp.config.schema import ModelConfig
 from cifar_exp.data.datasets import Split, Splits
 from cifar_exp.evaluation.evaluation import evaluate

@@ -43,6 +43,15 @@ def test_the_layer_that_a_format_cannot_hold_is_named(tmp_path: Path) -> None:
     assert "\n" not in str(refused.value)
 
 
+def test_a_layer_whose_operator_onnx_runtime_does_not_have_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    model = classifier(keras.layers.Dense(3), keras.layers.Dense(3, activation="gelu", name="exact"))
+    with pytest.raises(UserError, match=r"--to onnx: layer 'exact \(Dense\)' cannot be exported") as refused:
+        export.export(model, export_formats.chosen(["onnx"], "tensorflow"), tmp_path, IMAGES)
+    assert "\n" not in str(refused.value)
+
+
 def test_a_file_with_other_probabilities_does_not_agree(tmp_path: Path) -> None:
     model, other = classifier(keras.layers.Dense(3)), classifier(keras.layers.Dense(3))
     formats = export_formats.chosen(["keras"], "tensorflow")

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from cifar_exp.config.architecture import parse
+from cifar_exp.config.layers import parse
 from cifar_exp.config.schema import ModelConfig
 from cifar_exp.errors import UserError
 from cifar_exp.tracking import initial_weights, package

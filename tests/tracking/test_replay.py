@@ -16,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 from proxy import MODES, Proxy
 
-from cifar_exp.config.architecture import Layer
+from cifar_exp.config.layers import Layer
 from cifar_exp.config.schema import ModelConfig
 from cifar_exp.data.datasets import Split
 from cifar_exp.errors import UserError

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cifar_exp.config.architecture import Layer
+from cifar_exp.config.layers import Layer
 from cifar_exp.config.schema import Config, ModelConfig, flatten
 from cifar_exp.data.datasets import Split
 from cifar_exp.tracking.run import Run

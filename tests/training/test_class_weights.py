@@ -20,7 +20,7 @@ import json
 from dataclasses import replace
 import numpy as np
 from scipy.special import log_softmax
-from cifar_exp.config.architecture import parse
+from cifar_exp.config.layers import parse
 from cifar_exp.config.composition import plan
 from cifar_exp.config.schema import ModelConfig
 from cifar_exp.data.datasets import Split, Splits, label_type

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from cifar_exp.config.architecture import Layer, parse
 from cifar_exp.config.composition import CONF
+from cifar_exp.config.layers import Layer, in_order, parse
 from cifar_exp.config.schema import Config, ModelConfig
 from cifar_exp.errors import UserError
 from cifar_exp.training import models
@@ -48,6 +49,11 @@ PARAMETERS = {
     "spatial_dropout_deep": (615_786, 615_786),
     "speedrun": (540_266, 539_114),
     "resnet9": (1_869_930, 1_867_498),
+    "wide_residual": (2_752_506, 2_748_890),
+    "mobile": (308_074, 298_330),
+    "squeeze_excite": (282_526, 280_958),
+    "convnext": (908_890, 908_890),
+    "vit": (811_018, 811_018),
 }
 
 
@@ -56,10 +62,14 @@ def built(entries: list[Any]) -> keras.Model:
 
 
 def kinds(layers: Sequence[Layer]) -> Iterator[str]:
-    """Those of the list, a residual block's by its layers and their sum."""
-    for layer in layers:
-        if layer.kind == "Residual":
-            yield from (*kinds(layer.layers), *kinds(layer.shortcut), "Add")
+    """Those of the list, a residual block's by its layers and their sum, a gate's by its layers and the product."""
+    for _, layer in in_order(layers, ""):
+        if layer.kind in ("Residual", "Gate"):
+            yield from (
+                *kinds(layer.layers),
+                *kinds(layer.shortcut),
+                {"Residual": "Add", "Gate": "Multiply"}[layer.kind],
+            )
         else:
             yield layer.kind
 
@@ -69,22 +79,22 @@ def test_every_model_of_conf_has_a_known_size() -> None:
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_a_model_has_exactly_the_parameters_of_its_counterpart(compose: Compose, name: str) -> None:
-    model, rows = models.build(compose(f"model={name}").model, (32, 32, 3))
+def test_a_model_has_exactly_the_parameters_of_its_counterpart_and_the_layers_of_its_file(
+    compose: Compose, name: str
+) -> None:
+    config = compose(f"model={name}").model
+    model, rows = models.build(config, (32, 32, 3))
     trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     assert (model.count_params(), trainable) == PARAMETERS[name]
     assert sum(row.parameters for row in rows) == PARAMETERS[name][0]
     assert model.input_shape == (None, *IMAGE_SHAPE)
     assert model.output_shape == (None, 10)
-
-
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_the_layers_are_those_of_the_file_between_rescaling_and_logits(compose: Compose, name: str) -> None:
-    config = compose(f"model={name}").model
-    model, rows = models.build(config, (32, 32, 3))
     listed = list(kinds(config.layers))
-    assert [type(layer).__name__ for layer in model.layers] == ["InputLayer", "Rescaling", *listed, "Activation"]
     assert [row.name for row in rows] == listed
+    # Keras sorts the layers of parallel branches by their distance from the end.
+    assert Counter(type(layer).__name__ for layer in model.layers) == Counter(
+        ["InputLayer", "Rescaling", *listed, "Activation"]
+    )
 
 
 def test_pixels_are_rescaled_to_one_and_logits_are_unbounded() -> None:
@@ -113,6 +123,41 @@ def test_a_residual_adds_its_branch_to_its_input() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, *IMAGE_SHAPE)).astype(np.uint8)
     expected = images.reshape(2, -1) / 255 + 1
     np.testing.assert_allclose(model.predict(images, verbose=0), expected, rtol=1e-6)
+
+
+def test_a_gate_multiplies_its_input_by_the_output_of_its_layers() -> None:
+    halves = {"Dense": {"units": 3, "kernel_initializer": "zeros", "activation": "sigmoid"}}
+    gate = {"Gate": {"layers": [{"GlobalAveragePooling2D": {"keepdims": True}}, halves]}}
+    images = np.random.default_rng(0).integers(0, 256, (2, *IMAGE_SHAPE)).astype(np.uint8)
+    np.testing.assert_allclose(
+        built([gate, "Flatten"]).predict(images, verbose=0), images.reshape(2, -1) / 510, rtol=1e-6
+    )
+
+
+def test_a_repeat_is_its_layers_several_times_each_with_weights_of_its_own() -> None:
+    model = built(["Flatten", {"Repeat": {"times": 3, "layers": [{"Dense": {"units": 3}}, "ReLU"]}}])
+    assert [type(layer).__name__ for layer in model.layers[3:-1]] == 3 * ["Dense", "ReLU"]
+    assert [weight.shape for weight in model.weights] == [(3072, 3), (3,), (3, 3), (3,), (3, 3), (3,)]
+
+
+def test_attention_lets_each_position_see_all_others_of_its_input() -> None:
+    attention = {"MultiHeadAttention": {"num_heads": 2, "key_dim": 4}}
+    model = built([{"Reshape": {"target_shape": [64, 48]}}, attention])
+    images = np.zeros((2, *IMAGE_SHAPE), np.uint8)
+    images[1, -1, -1] = 255  # one pixel, in the last position
+    one, other = model.predict(images, verbose=0)
+    assert (one != other).any(axis=1).all()
+
+
+def test_unknown_sizes_in_the_output_of_an_einsum_are_those_of_its_input() -> None:
+    scale = {"EinsumDense": {"equation": "nhwc,c->nhwc", "output_shape": [None, None, 3], "kernel_initializer": "ones"}}
+    model = built([scale, "Flatten"])
+    assert model.output_shape == (None, 3072)
+    unknown = {"EinsumDense": {"equation": "...hc,cd->...hd", "output_shape": [None, 8]}}
+    with pytest.raises(
+        UserError, match=r"^model 'm', layer 1 \(EinsumDense\): the sizes of its output \(32, None, 8\)"
+    ):
+        built([unknown])
 
 
 def test_rows_of_a_residual_tell_how_deep_each_layer_lies() -> None:
