@@ -25,7 +25,7 @@ VALUES = (
     "seed=7", "name=x", 'note="#1, a=b"', "training.early_stopping.patience=4", "optimizer.learning_rate=0.5",
     "optimizer.learning_rate=${training.epochs}", "model.layers.0=Flatten",
     "model.layers=[Flatten,{Dense:{units:10}}]", "+model.extra=1", "+model.extra=${seed}", "++model.extra.deeper=[1,2]",
-    "++seed=3", "~model.layers", "~resume", "~note", "name=${model.name}-${optimizer.name}", "note=${.seed}",
+    "++seed=3", "~model.layers", "~resume", "name=${model.name}-${optimizer.name}", "note=${.seed}",
     "+reference.reported={a: {accuracy: 0.5}}", "data.classes=4", "training.checkpoint={every: 2}", "++seed=1",
 )  # fmt: skip
 
