@@ -1,12 +1,15 @@
-"""A recorded landscape: every setting of a small space, trained once, with its validation accuracy at each epoch.
+"""A recorded landscape: every setting of a small space, with its validation accuracy at each epoch, from five seeds.
 
     python benchmarks/landscape.py --data FOLDER [--out benchmarks/landscape.csv]
 
 Searches then look settings up instead of training them, so that many searches with many seeds take minutes. Each row is
-a training of a network with one hidden layer on CIFAR-10, reduced to 8 x 8 pixels: 2,000 training images, 2,000
+a training of a network with one hidden layer on CIFAR-10, reduced to 8 x 8 pixels: 2,000 training images, 5,000
 validation images, 27 epochs. No test image is read. All settings of one batch size and width train side by side, as one
-product of matrices in NumPy, so that the whole takes a minute of one core. Started again, the program goes on after the
-last row of the file.
+product of matrices in NumPy, so that the whole takes some ten minutes of one core. Started again, the program goes on
+after the last row of the file.
+
+A training is never quite the same twice. So a search gets one of the five recorded seeds by the exact setting that it
+asks for: the same setting is the same training, and a slightly different learning rate is another one.
 
 The file in this repository was recorded on a JPEG copy of CIFAR-10.
 """
@@ -18,6 +21,7 @@ import csv
 import itertools
 import math
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +30,8 @@ import numpy as np
 import numpy.typing as npt
 
 EPOCHS = 27
-TRAINING_IMAGES, VALIDATION_IMAGES = 2_000, 2_000
+TRAINING_IMAGES, VALIDATION_IMAGES = 2_000, 5_000
+SEEDS = 5
 CLASSES = 10
 FILE = Path(__file__).parent / "landscape.csv"
 LEARNING_RATE = "optimizer.learning_rate"
@@ -45,6 +50,7 @@ _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7  # of Adam
 
 Array = npt.NDArray[np.float32]
 Setting = tuple[str | int | float, ...]
+Run = tuple[int, Setting]  # the seed first
 
 
 @dataclass(frozen=True)
@@ -52,13 +58,13 @@ class Landscape:
     """The recorded trainings.
 
     Attributes:
-        accuracies: setting, one value per key of `SPACE` -> validation accuracy at each epoch, from epoch 1.
+        accuracies: seed and setting, one value per key of `SPACE` -> validation accuracy at each epoch, from epoch 1.
     """
 
-    accuracies: Mapping[Setting, tuple[float, ...]]
+    accuracies: Mapping[Run, tuple[float, ...]]
 
     def curve(self, setting: Mapping[str, str | int | float]) -> tuple[float, ...]:
-        """Validation accuracy at each epoch of the recorded setting with the nearest learning rate.
+        """Validation accuracy at each epoch of the recorded setting with the nearest learning rate, from one seed.
 
         Args:
             setting: key -> value; values may be text.
@@ -66,7 +72,9 @@ class Landscape:
         wanted = math.log(float(setting[LEARNING_RATE]))
         nearest = min(SPACE[LEARNING_RATE], key=lambda rate: abs(math.log(float(rate)) - wanted))
         listed = {key: {str(value): value for value in values} for key, values in SPACE.items()}
-        return self.accuracies[nearest, *(listed[key][str(setting[key])] for key in list(SPACE)[1:])]
+        recorded = (nearest, *(listed[key][str(setting[key])] for key in list(SPACE)[1:]))
+        seed = zlib.crc32(f"{float(setting[LEARNING_RATE]):.6g} {recorded}".encode()) % SEEDS
+        return self.accuracies[seed, recorded]
 
 
 def read(path: Path = FILE) -> Landscape:
@@ -76,23 +84,25 @@ def read(path: Path = FILE) -> Landscape:
         SystemExit: if not every setting is recorded.
     """
     accuracies = _rows(path)
-    missing = [setting for setting in _settings() if setting not in accuracies]
+    missing = [run for run in _runs() if run not in accuracies]
     if missing:
-        sys.exit(f"{path}: {len(missing)} of {len(_settings())} settings are not recorded yet")
+        sys.exit(f"{path}: {len(missing)} of {len(_runs())} trainings are not recorded yet")
     return Landscape(accuracies)
 
 
-def _settings() -> list[Setting]:
-    return list(itertools.product(*SPACE.values()))
+def _runs() -> list[Run]:
+    return list(itertools.product(range(SEEDS), itertools.product(*SPACE.values())))
 
 
-def _rows(path: Path) -> dict[Setting, tuple[float, ...]]:
+def _rows(path: Path) -> dict[Run, tuple[float, ...]]:
     if not path.exists():
         return {}
     parsed = {str(value): value for values in SPACE.values() for value in values}
     with path.open(encoding="utf-8", newline="") as file:
         return {
-            tuple(parsed[row[key]] for key in SPACE): tuple(float(row[str(at)]) for at in range(1, EPOCHS + 1))
+            (int(row["seed"]), tuple(parsed[row[key]] for key in SPACE)): tuple(
+                float(row[str(at)]) for at in range(1, EPOCHS + 1)
+            )
             for row in csv.DictReader(file)
         }
 
@@ -103,21 +113,22 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that contains cifar-10-batches-bin")
     parser.add_argument("--out", type=Path, default=FILE)
     arguments = parser.parse_args()
-    missing = [setting for setting in _settings() if setting not in _rows(arguments.out)]
+    recorded = _rows(arguments.out)
     images, labels = _read(arguments.data)
     is_new = not arguments.out.exists()
     with arguments.out.open("a", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         if is_new:
-            writer.writerow([*SPACE, *range(1, EPOCHS + 1)])
-        for size, units in itertools.product(SPACE["training.batch_size"], SPACE["model.units"]):
+            writer.writerow(["seed", *SPACE, *range(1, EPOCHS + 1)])
+        for seed, size, units in itertools.product(range(SEEDS), SPACE["training.batch_size"], SPACE["model.units"]):
+            missing = [setting for of, setting in _runs() if of == seed and (of, setting) not in recorded]
             group = [setting for setting in missing if (setting[2], setting[4]) == (size, units)]
             if group:
-                curves = _train(group, images, labels, int(size), int(units))
+                curves = _train(group, images, labels, int(size), int(units), seed)
                 for setting, curve in zip(group, curves.T, strict=True):
-                    writer.writerow([*setting, *(f"{accuracy:.4f}" for accuracy in curve)])
+                    writer.writerow([seed, *setting, *(f"{accuracy:.4f}" for accuracy in curve)])
                 file.flush()
-                print(f"batch size {size}, {units} units: {curves.max():.4f}", flush=True)
+                print(f"seed {seed}, batch size {size}, {units} units: {curves.max():.4f}", flush=True)
 
 
 def _read(data: Path) -> tuple[Array, npt.NDArray[np.intp]]:
@@ -153,12 +164,14 @@ class _Optimizers:
         weights -= self._rates * np.where(self._is_adam, adam, first)
 
 
-def _train(group: Sequence[Setting], images: Array, labels: npt.NDArray[np.intp], size: int, units: int) -> Array:
+def _train(
+    group: Sequence[Setting], images: Array, labels: npt.NDArray[np.intp], size: int, units: int, seed: int
+) -> Array:
     """Validation accuracies (epochs, settings) of settings with the same batch size and width.
 
     Weights that are no longer finite classify at random, as a training that diverged does.
     """
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     shapes = ((images.shape[1], units), (1, units), (units, CLASSES), (1, CLASSES))
     weights = [
         np.repeat(generator.normal(0, (2 / shape[0]) ** 0.5 if shape[0] > 1 else 0, (1, *shape)), len(group), axis=0)

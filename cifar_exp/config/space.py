@@ -72,16 +72,6 @@ class Dimension:
         """Whether the condition of this dimension holds for the dimensions before it."""
         return all(point.get(key) in choices for key, choices in self.when.items())
 
-    def distance(self, a: Value, b: Value) -> float:
-        """How far two values are apart: from 0 to 1, the whole range. Different choices are as far apart as can be."""
-        if a == b:
-            return 0.0
-        if isinstance(a, str) or isinstance(b, str) or self.high <= self.low:
-            return 1.0
-        if self.log:
-            return abs(math.log(a / b)) / math.log(self.high / self.low)
-        return abs(a - b) / (self.high - self.low)
-
 
 @dataclass(frozen=True)
 class Space:
@@ -93,12 +83,6 @@ class Space:
     def keys(self) -> tuple[str, ...]:
         """Key of each dimension."""
         return tuple(dimension.key for dimension in self.dimensions)
-
-    def distance(self, a: Point, b: Point) -> float:
-        """The largest distance of two points in a dimension, from 0 to 1; 1 if they have not the same dimensions."""
-        if a.keys() != b.keys():
-            return 1.0
-        return max(one.distance(a[one.key], b[one.key]) for one in self.dimensions if one.key in a)
 
     @property
     def is_conditional(self) -> bool:

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 _STARTUP = 10  # random trials before a sampler learns from them
 _DRAWS = 40  # of a point, until it is one that was not tried: with the same seed it would be the same training
-# A point nearer to a known one than this share of each range is drawn again, so many times: TPE draws the best ones
-# again and again, and what differs so little is mostly the noise of training.
-_NEAR, _FAR_DRAWS = 0.1, 20
 
 
 def distributions(space: Space) -> dict[str, str]:
@@ -58,15 +55,13 @@ def ask(space: Space, settings: Settings, trials: Trials, number: int) -> tuple[
         warnings.simplefilter("ignore")  # samplers that Optuna calls experimental, and what a sampler falls back to
         study.sampler = _sampler(settings, space, number)
         known = [row.params for row in trials.rows if not row.confirmed]
-        redraws = _FAR_DRAWS if settings.sampler == "tpe" else 0  # cmaes must come closer, and gp takes seconds to draw
-        for draw in range(_DRAWS):  # the study takes each for a running trial, which samplers avoid
+        for _ in range(_DRAWS):  # the study takes each for a running trial, which samplers avoid
             trial = study.ask()
             point: dict[str, Value] = {}
             for dimension in space.dimensions:
                 if dimension.exists(point):
                     point[dimension.key] = dimension.fit(_suggest(trial, dimension))
-            is_far = draw >= redraws or all(space.distance(point, other) >= _NEAR for other in known)
-            if is_far and point not in known:
+            if point not in known:
                 break
         else:
             if math.isfinite(space.size):

@@ -196,12 +196,3 @@ def test_an_experiment_has_a_search_of_its_own(tmp_path: Path) -> None:
     ]
     alone = composition.plan(["experiment=mine"], multirun=False, config_dir=str(tmp_path))
     assert len(alone.jobs) == 1
-
-
-def test_points_are_as_far_apart_as_in_the_dimension_in_which_they_differ_most() -> None:
-    where = of("a=interval(1,3)", "b=tag(log,interval(1e-4,1e-1))", "c=x,y")
-    point = {"a": 1.0, "b": 1e-3, "c": "x"}
-    assert where.distance(point, point) == 0
-    assert where.distance(point, point | {"a": 1.5}) == pytest.approx(0.25)
-    assert where.distance(point, point | {"a": 1.5, "b": 1e-2}) == pytest.approx(1 / 3)
-    assert where.distance(point, point | {"c": "y"}) == where.distance(point, {"a": 1.0}) == 1

@@ -110,13 +110,3 @@ def test_quasi_random_points_cover_every_part() -> None:
     quarters = {math.floor((math.log10(float(row.params[RATE])) + 4) / 3 * 4) for row in rows}
     assert quarters == {0, 1, 2, 3}
     assert {row.params["model"] for row in rows} == {"baseline", "bn"}
-
-
-def test_a_point_that_is_nearly_a_known_one_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nearest() -> float:
-        points = [row.params for row in searched(settings_of(sampler="tpe", seed=1), 25)]
-        return min(SPACE.distance(a, b) for number, a in enumerate(points) for b in points[:number])
-
-    assert nearest() >= sampling._NEAR
-    monkeypatch.setattr(sampling, "_NEAR", 0)
-    assert nearest() < 0.1
