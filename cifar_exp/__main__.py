@@ -7,7 +7,7 @@ import sys
 import traceback
 
 from cifar_exp import console, exits, launch, streams
-from cifar_exp.config import composition, explanation
+from cifar_exp.config import composition_errors
 from cifar_exp.errors import Diverged, OutOfMemory, UserError
 from cifar_exp.sweep import job
 
@@ -30,6 +30,8 @@ def main() -> int:
         if arguments.explain_config:
             if only_asks:
                 raise UserError("--explain-config: give it without --cfg, --info and --help")
+            from cifar_exp.config import explanation
+
             asked = arguments.overrides, arguments.multirun, arguments.config_dir, arguments.package
             sys.stdout.write(explanation.explain_config(*asked))
             return 0
@@ -37,7 +39,7 @@ def main() -> int:
             try:
                 launch.app(job.run)()
             except Exception as failure:
-                raise UserError(composition.explain(failure)) from failure
+                raise UserError(composition_errors.explain(failure)) from failure
             return 0
         return launch.run(arguments).exit_code
     except UserError as error:

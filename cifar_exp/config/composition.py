@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -19,17 +18,15 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
-from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from cifar_exp import plugins
-from cifar_exp.config import checks, from_data, overrides, schema, space, yaml_files
+from cifar_exp.config import checks, composition_errors, overrides, schema, space
 from cifar_exp.config.loader import Loader
 from cifar_exp.config.schema import Config
 from cifar_exp.config.space import Space
-from cifar_exp.errors import UserError, did_you_mean
+from cifar_exp.errors import UserError
 
 _PACKAGE = Path(__file__).parent.parent
 CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())  # wheel, checkout
@@ -305,7 +302,7 @@ def _compose(job: Sequence[str]) -> DictConfig:
         composed: DictConfig = compose("config", list(job), return_hydra_config=True)
         return composed
     except Exception as error:
-        raise UserError(explain(error)) from error
+        raise UserError(composition_errors.explain(error)) from error
 
 
 def _checked(job: Sequence[str]) -> Config:
@@ -317,46 +314,4 @@ def _checked(job: Sequence[str]) -> Config:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(explain(error)) from error
-
-
-def explain(error: BaseException) -> str:
-    """Describe a composition error of Hydra or OmegaConf in one line, with the most similar valid name."""
-    if refused := from_data.refusal(error):
-        return str(refused)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        if choice.startswith("submitit_"):  # a default of conf/hydra/launcher/slurm.yaml
-            return f"{group} {choice!r} needs hydra-submitit-launcher: pip install 'cifar-exp[slurm]'"
-        options = [str(option) for option in error.options or []]
-        return f"{group} {choice!r} not found{did_you_mean(choice, options)} (conf/{group} holds: {', '.join(options)})"
-    if isinstance(error, OverrideParseException):
-        return overrides.explain(error)
-    if found_in_file := yaml_files.problem(error):
-        return found_in_file
-    if in_file := re.match(r"In '([^']+)': \w+ raised while composing config:\n(.*)", str(error)):
-        named = re.search(r"^\s*full_key: (\S+)$", str(error), re.M)
-        setting = f"{named.group(1)}: " if named else ""
-        return overrides.explain_value(f"conf/{in_file.group(1)}.yaml: {setting}{in_file.group(2)}")
-    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
-    if isinstance(cause, ConfigKeyError | AttributeError) or "Could not override" in str(error):
-        found = re.search(r"Could not override '([^']+)'", str(error))
-        key = found.group(1) if found else str(getattr(cause, "full_key", cause))
-        return f"{key}: no such setting{did_you_mean(key, _known_keys())}"
-    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-        return overrides.explain_value(f"{cause.full_key}: {str(cause).splitlines()[0]}")
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def _known_keys() -> set[str]:
-    """Return all settings and groups of the default config."""
-
-    def walk(node: Any, path: str) -> set[str]:
-        found = set()
-        for key in node:
-            found.add(f"{path}{key}")
-            if OmegaConf.is_dict(child := node._get_node(key)) and not child._is_none():
-                found |= walk(child, f"{path}{key}.")
-        return found
-
-    return walk(compose("config"), "") | {"experiment", "optimizer/schedule"}
+        raise UserError(composition_errors.explain(error)) from error

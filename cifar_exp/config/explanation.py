@@ -10,7 +10,7 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from cifar_exp.config import composition, from_data, overrides, tracing
+from cifar_exp.config import composition, composition_errors, from_data, overrides, tracing
 from cifar_exp.config.composition import CONF, Plan
 from cifar_exp.config.template import KeyPath, key_path, resolved, within
 from cifar_exp.config.tracing import Origins, Setting
@@ -44,7 +44,7 @@ def explain_config(
         try:
             traced = tracing.trace(GlobalHydra.instance().config_loader(), job, by_user, CONF)
         except Exception as error:
-            raise UserError(composition.explain(error)) from error
+            raise UserError(composition_errors.explain(error)) from error
         page = _Page(traced)
         part = page.part(package) if package else ()
         lines = list(page.lines(part))
@@ -179,7 +179,7 @@ def _failure(node: _Node) -> str:
     try:
         resolved(node.parent, node.key)
     except Exception as error:
-        return composition.explain(error)
+        return composition_errors.explain(error)
     return ""
 
 
