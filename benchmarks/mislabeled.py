@@ -1,12 +1,13 @@
 """Plant wrong labels in a data set, and count how many of them `cifar-exp mislabeled` finds.
 
-    python benchmarks/mislabeled.py [--share 0.05] [--folds 5] [OVERRIDE ...]
+    python benchmarks/mislabeled.py [--share 0.05] [--folds 5] [--folder DIR] [OVERRIDE ...]
 
 For CIFAR-10: python benchmarks/mislabeled.py data.dir=FOLDER
 
 Chooses a share of the images that train or validate, and gives each another class at random (`data.relabel`). A sweep
 over the folds of a cross-validation predicts every image with a model that was not trained on it. Prints the precision
-among as many images as were planted: the share of wrong labels among the lowest scores.
+among as many images as were planted: the share of wrong labels among the lowest scores. With `--folder`, the runs are
+kept, and a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,11 +55,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--share", type=float, default=0.05, help="of the labels that become wrong")
     parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--folder", type=Path, help="of the runs; a temporary one is used otherwise")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="settings of the runs: data=digits, model=bn")
     arguments = parser.parse_args()
     (config,) = plan(arguments.overrides, multirun=False).jobs
-    with tempfile.TemporaryDirectory() as folder:
+    place = nullcontext(str(arguments.folder.resolve())) if arguments.folder else tempfile.TemporaryDirectory()
+    with place as folder:
         file = Path(folder) / "planted.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
         planted = plant(replace(config.data, train_images=None), arguments.share, file)
         uri, sweep = f"sqlite:///{folder}/mlflow.db", "planted"
         folds = [f"data.folds={arguments.folds}", f"data.fold={','.join(map(str, range(arguments.folds)))}"]

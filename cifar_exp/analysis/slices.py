@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cifar_exp.data.datasets import Splits
+from cifar_exp.data.datasets import Split
 from cifar_exp.data.mapped import StoredImages
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation.intervals import wilson
@@ -26,7 +26,9 @@ FILE = "evaluation/slices.json"
 
 _SMALLEST = 10  # images; a smaller slice says nothing
 _MOST_VALUES = 200  # of a column; one with more does not divide the images into slices
+_MOST_NUMBERS = 10  # of a column of numbers; one with more is divided into thirds
 _PARTS = {"low": 0.0, "medium": 1 / 3, "high": 2 / 3}  # terciles
+_UNKNOWN = "not given"
 _LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 _CHUNK = 4096  # images that are measured at once
 
@@ -38,7 +40,7 @@ class Slice:
     """The test images with one value of a column.
 
     Attributes:
-        column: class, brightness, contrast, folder or group.
+        column: class, brightness, contrast, or a property of the image such as its folder.
         value: of the column.
         images: number of images.
         accuracy: share of them that is classified correctly.
@@ -97,33 +99,48 @@ def measure(predictions: pd.DataFrame, columns: Mapping[str, Names]) -> list[Sli
     return sorted(slices, key=lambda one: (one.accuracy, one.column, one.value))
 
 
-def columns_of(predictions: pd.DataFrame, classes: Sequence[str], splits: Splits | None) -> dict[str, Names]:
-    """Columns by which the test images are divided: class, and with the images brightness, contrast, folder and group.
+def columns_of(
+    predictions: pd.DataFrame, classes: Sequence[str], test: Split | None, properties: Mapping[str, pd.Series[Any]]
+) -> dict[str, Names]:
+    """Columns by which the test images are divided.
 
     Args:
         predictions: of the test images.
         classes: class names in the order of the labels.
-        splits: the data set of the run; `None` if it is not on this machine.
+        test: the test images; `None` if they are not on this machine.
+        properties: name -> value of each test image, for example its folder and the columns of its table.
+
+    Returns:
+        Column -> value of each image, (N,): the class; with the images brightness and contrast in thirds; and the
+        properties. Those with one value or more than 200 are left out.
 
     Raises:
-        UserError: if its test images are not those of the predictions.
+        UserError: if the test images are not those of the predictions.
     """
     labels = predictions["label"].to_numpy()
     columns: dict[str, Names] = {"class": np.array(classes)[labels]}
-    if splits is None:
+    if test is None:
         return columns
-    if len(splits.test) != len(labels) or (splits.test.labels != labels).any():
+    if len(test) != len(labels) or (test.labels != labels).any():
         raise UserError("the test images here are not those of the run: their number or labels differ")
-    brightness, contrast = light(splits.test.images)
+    brightness, contrast = light(test.images)
     columns |= {"brightness": terciles(brightness), "contrast": terciles(contrast)}
-    if splits.files:
-        tested = [at for at, split in enumerate(splits.files.splits) if split == "test"]
-        files = splits.files.take(tested)
-        if len(tested) == len(labels):
-            columns["folder"] = np.array([path.rpartition("/")[0] for path in files.paths])
-            if files.groups:
-                columns["group"] = np.array(files.groups)
+    columns |= {f"{name} (table)" if name in columns else name: parts(values) for name, values in properties.items()}
     return {name: values for name, values in columns.items() if 1 < len(np.unique(values)) <= _MOST_VALUES}
+
+
+def parts(values: pd.Series[Any]) -> Names:
+    """Divide values, (N,): each is a part, but for numbers with more than 10 values, which are divided into thirds."""
+    import pandas as pd
+
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64)
+    known = np.isfinite(numbers)
+    given = values.notna().to_numpy() & (values != "").to_numpy()
+    if not (known == given).all() or len(np.unique(numbers[known])) <= _MOST_NUMBERS:
+        return np.where(given, values.astype(str), _UNKNOWN)
+    divided = np.full(len(values), _UNKNOWN, dtype="<U64")
+    divided[known] = terciles(numbers[known])
+    return divided
 
 
 def light(images: StoredImages) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

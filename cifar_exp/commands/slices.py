@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cifar_exp.commands.parser import Commands, Parser, store_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from mlflow.entities import Run
 
-    from cifar_exp.data.datasets import Splits
+    from cifar_exp.data.datasets import Split
     from cifar_exp.tracking.store import Store
 
 _SHOWN = 12  # slices, the least accurate ones
@@ -46,8 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     found = query.get(store, arguments.run)
     predictions = run_predictions.read(store, found)
     classes = run_results.RunResults({}, predictions).classes
-    splits = _splits(store, found, arguments.overrides)
-    measured = slices.measure(predictions, slices.columns_of(predictions, classes, splits))
+    test, properties = _test_images(store, found, arguments.overrides)
+    measured = slices.measure(predictions, slices.columns_of(predictions, classes, test, properties))
     sys.stdout.write(
         slices.to_json(measured) + "\n" if arguments.json else tables.to_text(slices.table(measured, _SHOWN))
     )
@@ -57,22 +58,28 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _splits(store: Store, run: Run, overrides: Sequence[str]) -> Splits | None:
-    """The data set of a run, or of an ensemble's first member; None if it is not on this machine, as is said."""
+def _test_images(store: Store, run: Run, overrides: Sequence[str]) -> tuple[Split | None, dict[str, pd.Series[Any]]]:
+    """Test images of a run, or of an ensemble's first member, and what is known of each: size, folder, columns.
+
+    Without the images on this machine, there is neither, and it is said why. Only image files have properties.
+    """
     from cifar_exp import console
     from cifar_exp.analysis import ensemble_run
-    from cifar_exp.data import datasets
+    from cifar_exp.data import datasets, image_files
     from cifar_exp.errors import UserError
     from cifar_exp.experiment import reproduce
     from cifar_exp.review import run_predictions
 
     try:
         run_id = next(iter(ensemble_run.members(run)), run.info.run_id)
-        splits = datasets.load(reproduce.read(store, run_id, overrides).config.data)
+        config = reproduce.read(store, run_id, overrides).config.data
+        splits = datasets.load(config)
         digest = run_predictions.test_digest(run)
         if digest and splits.test.sha256[: len(digest)] != digest:
             raise UserError(f"the test images here are not those of the run, SHA-256 {digest[:12]}...")
-        return splits
+        files = splits.files.of_split("test") if splits.files else None
+        return splits.test, image_files.properties(config, files) if files else {}
     except (UserError, OSError) as error:
-        console.say(f"By class only, without the images: {error}")
-        return None
+        hint = "" if overrides else "; data.dir=FOLDER says where the images are on this machine"
+        console.say(f"By class only, without the images: {error}{hint}")
+        return None, {}

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ from cifar_exp.data.mapped import MappedImages
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.data.tables import Columns
 from cifar_exp.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +128,38 @@ def inspect(config: DataConfig) -> tuple[ImageFiles, list[str]]:
 def sources(config: DataConfig) -> Iterable[Source]:
     """The files, or the contents of the rows, of all images that the config selects, in their order."""
     return _sources(config, _list(config))
+
+
+def properties(config: DataConfig, found: Listing) -> dict[str, pd.Series[Any]]:
+    """What is known of images beside their classes, by which a result can be divided.
+
+    Args:
+        config: of the data set.
+        found: some of its images.
+
+    Returns:
+        Name -> value of each image: `size`, the square root of its number of pixels before `data.size`; of files
+        `folder`; and the columns of the table beside image, label and split, which may have one of these names instead.
+    """
+    import pandas as pd
+
+    if config.name == "parquet":
+        rows = {int(path) for path in found.paths}
+        sizes = [_side(source) for row, source in enumerate(_sources(config, found)) if row in rows]
+        return {"size": pd.Series(sizes), **tables.parquet_properties(found.root, _columns(config), found.paths)}
+    known: dict[str, pd.Series[Any]] = {
+        "size": pd.Series([_side(source) for source in _sources(config, found)]),
+        "folder": pd.Series([path.rpartition("/")[0] for path in found.paths]),
+    }
+    if config.name == "csv":
+        return known | tables.csv_properties(_path(config, "file"), _columns(config), found.paths)
+    return known | ({"group": pd.Series(found.groups)} if found.groups else {})
+
+
+def _side(source: Source) -> float:
+    """Square root of the number of pixels of an image, from its header."""
+    height, width = header(source, thorough=False)[:2]
+    return float(np.sqrt(height * width))
 
 
 def _classes(config: DataConfig) -> tuple[str, ...]:

@@ -77,6 +77,10 @@ class Listing:
             groups=taken(self.groups),
         )
 
+    def of_split(self, split: str) -> Listing:
+        """The images of a split."""
+        return self.take([index for index, name in enumerate(self.splits) if name == split])
+
 
 def split_of(name: str) -> str | None:
     """The split that a folder or a value of a column names, or `None`."""

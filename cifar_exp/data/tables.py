@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ from cifar_exp.data.listing import (
     split_of,
 )
 from cifar_exp.errors import UserError, did_you_mean, reason
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FIELD_BYTES = 4096  # of a CSV: names and labels are short, and a file is not read into memory as one field
 _ROWS = 20_000_000
@@ -129,6 +132,51 @@ def read_parquet(file: Path, column: str) -> Iterator[bytes | npt.NDArray[np.uin
         for batch in opened.iter_batches(batch_size=256, row_groups=[group], columns=[column]):
             for value in batch.column(0):
                 yield _image(value.as_py())
+
+
+def csv_properties(file: Path, columns: Columns, paths: Sequence[str]) -> dict[str, pd.Series[Any]]:
+    """The columns of a CSV file beside image, label and split.
+
+    Args:
+        file: a CSV file that `list_csv` has read.
+        columns: names of the columns.
+        paths: of image files as `list_csv` has listed them.
+
+    Returns:
+        Name -> the value for each path, as text.
+    """
+    import pandas as pd
+
+    table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    image = _column(file, columns.image, _IMAGE_COLUMNS, [str(name) for name in table], "image_column")
+    rows = {os.path.normpath(name.strip()).replace(os.sep, "/"): row for row, name in enumerate(table[image])}
+    chosen = [rows[path] if path in rows else rows[os.path.splitext(path)[0]] for path in paths]
+    return _others(file, table.iloc[chosen], columns, image)
+
+
+def parquet_properties(file: Path, columns: Columns, paths: Sequence[str]) -> dict[str, pd.Series[Any]]:
+    """The columns of a Parquet file beside image, label and split, without those of lists and structures.
+
+    Args:
+        file: a Parquet file that `list_parquet` has read.
+        columns: names of the columns.
+        paths: numbers of rows, as `list_parquet` has listed them.
+
+    Returns:
+        Name -> the value for each path.
+    """
+    import pyarrow
+
+    opened, image = _parquet(file), image_column(file, columns)
+    binary = (pyarrow.types.is_nested, pyarrow.types.is_binary, pyarrow.types.is_large_binary)
+    names = [field.name for field in opened.schema_arrow if not any(test(field.type) for test in binary)]
+    return _others(file, opened.read(columns=names).to_pandas().iloc[[int(path) for path in paths]], columns, image)
+
+
+def _others(file: Path, table: pd.DataFrame, columns: Columns, image: str) -> dict[str, pd.Series[Any]]:
+    names = [str(name) for name in table]
+    used = {image, _column(file, columns.label, _LABEL_COLUMNS, names, "label_column"), columns.split}
+    return {name: table[name].reset_index(drop=True) for name in names if name not in used}
 
 
 def _image(value: Any) -> bytes | npt.NDArray[np.uint8]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from cifar_exp.analysis import slices
-from cifar_exp.data import datasets
+from cifar_exp.data import datasets, image_files
 from cifar_exp.data.datasets import Split
-from cifar_exp.data.listing import Listing
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
 from cifar_exp.review.multiple import holm
@@ -105,25 +105,60 @@ def test_terciles_have_a_third_each_and_equal_values_together() -> None:
     assert len(set(slices.terciles(np.zeros(7)))) == 1
 
 
-def test_dark_images_that_a_run_gets_wrong_are_found(tmp_path: Path) -> None:
-    splits = datasets.load(DataConfig(name="digits"))
+def test_dark_images_that_a_run_gets_wrong_are_found() -> None:
     generator = np.random.default_rng(1)
     images = generator.integers(0, 256, (300, 8, 8, 3)).astype(np.uint8)
     dark = np.arange(300) % 3 == 0
     images[dark] //= 4
     right = ~dark | (generator.random(300) < 0.5)
     frame = predictions(right)
-    paths = tuple(f"{'site1' if at < 150 else 'site2'}/{at}.png" for at in range(300))
-    listing = Listing(tmp_path, (*paths, "site1/x.png"), ("a",) * 301, ("test",) * 300 + ("training",), ())
-    splits = replace(splits, test=Split(images, frame["label"].to_numpy()), files=listing)
-    columns = slices.columns_of(frame, ["a", "b"], splits)
-    assert list(columns) == ["class", "brightness", "contrast", "folder"]
+    test = Split(images, frame["label"].to_numpy())
+    folder = pd.Series(["site1" if at < 150 else "site2" for at in range(300)])
+    columns = slices.columns_of(frame, ["a", "b"], test, {"folder": folder, "class": folder, "same": folder[:0]})
+    assert list(columns) == ["class", "brightness", "contrast", "folder", "class (table)"]
     assert set(columns["folder"]) == {"site1", "site2"}
     worse = {(one.column, one.value.split(",")[0]) for one in slices.measure(frame, columns) if one.is_worse}
     assert ("brightness", "low") in worse and not {("folder", "site1"), ("folder", "site2")} & worse
     with pytest.raises(UserError, match="are not those of the run"):
-        slices.columns_of(frame[:-1], ["a", "b"], splits)
-    assert list(slices.columns_of(frame, ["a", "b"], None)) == ["class"]
+        slices.columns_of(frame[:-1], ["a", "b"], test, {})
+    assert list(slices.columns_of(frame, ["a", "b"], None, {})) == ["class"]
+
+
+def test_numbers_are_divided_into_thirds_and_other_values_are_parts() -> None:
+    ages = pd.Series([str(age) for age in range(30)] + ["", "", ""])
+    assert Counter(value.split(",")[0] for value in slices.parts(ages)) == {
+        **dict.fromkeys(("low", "medium", "high"), 10),
+        "not given": 3,
+    }
+    assert list(slices.parts(pd.Series(["1", "2", "10"] * 4))) == ["1", "2", "10"] * 4
+    assert list(slices.parts(pd.Series(["3", "x", None]))) == ["3", "x", "not given"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_columns_of_a_table_and_sizes_of_files_are_properties_of_its_images(tmp_path: Path, kind: str) -> None:
+    """The table is in another order than the images, and names half of them without extension."""
+    table, contents = [], []
+    for at in (3, 0, 2, 1):
+        path = tmp_path / f"{at}.png"
+        Image.new("RGB", (at + 1, at + 1), (at, 0, 0)).save(path)
+        split = "test" if at else "train"
+        table.append({"image": path.stem if at % 2 else path.name, "label": str(at % 2), "age": at, "part": split})
+        contents.append(path.read_bytes())
+    file = tmp_path / f"table.{kind}"
+    frame = pd.DataFrame(table)
+    if kind == "csv":
+        frame.to_csv(file, index=False)
+    else:
+        frame.assign(image=contents, boxes=[[0]] * len(frame)).to_parquet(file)
+    config = DataConfig(name=kind, file=str(file), size=(2, 2), split_column="part", validation="test")
+    splits = datasets.load(config)
+    assert splits.files
+    tested = image_files.properties(config, splits.files.of_split("test"))
+    assert {name: [float(value) for value in tested[name]] for name in ("size", "age")} == {
+        "size": [4, 3, 2],
+        "age": [3, 2, 1],
+    }
+    assert set(tested) == {"size", "age"} | ({"folder"} if kind == "csv" else set())
 
 
 def test_logged_slices_are_read_back_and_others_refused() -> None:
