@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cifar_exp.data import cache, contents, duplicates, filling, listing, splitting, tables
+from cifar_exp.data import cache, contents, csv_table, duplicates, filling, listing, parquet_table, splitting
 from cifar_exp.data.decoding import BadImage, Decoder, header
 from cifar_exp.data.filling import Source
 from cifar_exp.data.listing import Listing
@@ -146,13 +146,13 @@ def properties(config: DataConfig, found: Listing) -> dict[str, pd.Series[Any]]:
     if config.name == "parquet":
         rows = {int(path) for path in found.paths}
         sizes = [_side(source) for row, source in enumerate(_sources(config, found)) if row in rows]
-        return {"size": pd.Series(sizes), **tables.parquet_properties(found.root, _columns(config), found.paths)}
+        return {"size": pd.Series(sizes), **parquet_table.properties(found.root, _columns(config), found.paths)}
     known: dict[str, pd.Series[Any]] = {
         "size": pd.Series([_side(source) for source in _sources(config, found)]),
         "folder": pd.Series([path.rpartition("/")[0] for path in found.paths]),
     }
     if config.name == "csv":
-        return known | tables.csv_properties(_path(config, "file"), _columns(config), found.paths)
+        return known | csv_table.properties(_path(config, "file"), _columns(config), found.paths)
     return known | ({"group": pd.Series(found.groups)} if found.groups else {})
 
 
@@ -166,13 +166,13 @@ def _classes(config: DataConfig) -> tuple[str, ...]:
     if config.name == "folder":
         return listing.class_folders(_path(config, "dir"))
     if config.name == "csv":
-        return tables.csv_classes(_path(config, "file"), _columns(config))
-    return tables.parquet_classes(_path(config, "file"), _columns(config))
+        return csv_table.classes(_path(config, "file"), _columns(config))
+    return parquet_table.classes(_path(config, "file"), _columns(config))
 
 
 def _sources(config: DataConfig, found: Listing) -> Iterable[Source]:
     if config.name == "parquet":
-        return tables.read_parquet(found.root, tables.image_column(found.root, _columns(config)))
+        return parquet_table.read(found.root, parquet_table.image_column(found.root, _columns(config)))
     return (found.root / path for path in found.paths)
 
 
@@ -186,7 +186,7 @@ def _decode(
         hashes, bad = contents.digests(file.parent, [file.name], cache.folder())
         if bad:
             raise UserError(f"data.file={file}: {bad[0]}")
-        hashes.append(tables.image_column(file, _columns(config)))
+        hashes.append(parquet_table.image_column(file, _columns(config)))
     else:
         hashes, bad = contents.digests(found.root, found.paths, cache.folder())
     made_by = [_DECODER_VERSION, decoder.size, decoder.resize, decoder.color_mode, shape]
@@ -221,8 +221,8 @@ def _list(config: DataConfig) -> Listing:
         return listing.list_folder(_path(config, "dir"))
     file, columns = _path(config, "file"), _columns(config)
     if config.name == "csv":
-        return tables.list_csv(file, _csv_folder(config), columns, config.bad_images == "skip")
-    return tables.list_parquet(file, columns)
+        return csv_table.list_images(file, _csv_folder(config), columns, config.bad_images == "skip")
+    return parquet_table.list_images(file, columns)
 
 
 def _report_bad(found: Listing, remaining: Listing, skip: bool) -> None:
@@ -272,7 +272,7 @@ def _shape(config: DataConfig, found: Listing | None) -> tuple[int, int, int]:
         return (*decoder.size, decoder.channels)
     if config.name == "parquet":
         file = _path(config, "file")
-        sources: Iterable[Source] = tables.read_parquet(file, tables.image_column(file, _columns(config)))
+        sources: Iterable[Source] = parquet_table.read(file, parquet_table.image_column(file, _columns(config)))
         return (*_size_of(str(file), islice(sources, 100)), decoder.channels)
     found = found or _list(config)
     return (*_size_of(str(found.root), _sources(config, found)), decoder.channels)

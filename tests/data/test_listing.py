@@ -9,9 +9,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from cifar_exp.data import tables
+from cifar_exp.data import csv_table, parquet_table
 from cifar_exp.data.listing import Listing, list_folder
-from cifar_exp.data.tables import Columns, list_csv, list_parquet, read_parquet
+from cifar_exp.data.tables import Columns
 from cifar_exp.errors import UserError
 
 
@@ -102,38 +102,39 @@ def write(path: Path, text: str) -> Path:
 
 def test_a_csv_names_files_with_and_without_extension(images: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "labels.csv", "id,label\n3,cat\n1.png,dog\n./2,dog\nsub/4,cat\n")
-    listing = list_csv(file, images, Columns())
+    listing = csv_table.list_images(file, images, Columns())
     assert listing.paths == ("3.jpg", "1.png", "2.png", "sub/4.png")
     assert listing.labels == ("cat", "dog", "dog", "cat")
     assert listing.remarks == ()
-    assert tables.csv_classes(file, Columns()) == ("cat", "dog")
+    assert csv_table.classes(file, Columns()) == ("cat", "dog")
 
 
 def test_columns_can_be_named_and_give_splits_and_groups(images: Path, tmp_path: Path) -> None:
     text = "who,picture,kind,part\np1,1,10,train\np1,2,9,train\np2,3,10,val\np3,sub/4,9,test\n"
     file = write(tmp_path / "labels.csv", text)
     columns = Columns("picture", "kind", "part", "who")
-    listing = list_csv(file, images, columns)
+    listing = csv_table.list_images(file, images, columns)
     assert listing.groups == ("p1", "p1", "p2", "p3")
     assert listing.splits == ("training", "training", "validation", "test")
-    assert tables.csv_classes(file, columns) == ("9", "10")  # by value
-    assert "no column 'pict'; did you mean 'picture'?" in refusal(list_csv, file, images, Columns("pict", "kind"))
-    assert "set data.image_column (its columns: who, picture" in refusal(list_csv, file, images, Columns())
-    assert "got 'p1', 'p2', 'p3'" in refusal(list_csv, file, images, Columns("picture", "kind", "who"))
+    assert csv_table.classes(file, columns) == ("9", "10")  # by value
+    wrong = Columns("pict", "kind")
+    assert "no column 'pict'; did you mean 'picture'?" in refusal(csv_table.list_images, file, images, wrong)
+    assert "set data.image_column (its columns: who, picture" in refusal(csv_table.list_images, file, images, Columns())
+    assert "got 'p1', 'p2', 'p3'" in refusal(csv_table.list_images, file, images, Columns("picture", "kind", "who"))
 
 
 def test_labels_without_a_file_are_refused_by_name_or_left_out(images: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "labels.csv", "id,label\n1,a\n2,a\n3,b\nsub/4,b\n99,a\n")
-    message = refusal(list_csv, file, images, Columns())
+    message = refusal(csv_table.list_images, file, images, Columns())
     assert "1 labels without a file" in message and "99; data.bad_images=skip" in message
-    listing = list_csv(file, images, Columns(), skip_missing=True)
+    listing = csv_table.list_images(file, images, Columns(), skip_missing=True)
     assert len(listing) == 4
     assert "1 labels without a file" in listing.remarks[0]
 
 
 def test_files_without_a_label_are_left_out_with_a_remark(images: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "labels.csv", "id,label\n1,a\n2,a\n3,b\n")
-    remarks = list_csv(file, images, Columns()).remarks
+    remarks = csv_table.list_images(file, images, Columns()).remarks
     assert remarks == ("1 files without a label, left out: sub/4.png", "one image only of class b: it cannot both "
                        "train and be tested")  # fmt: skip
 
@@ -155,19 +156,19 @@ def test_files_without_a_label_are_left_out_with_a_remark(images: Path, tmp_path
 def test_a_wrong_csv_is_refused_in_one_line(images: Path, tmp_path: Path, text: str, says: str) -> None:
     file = tmp_path / "labels.csv"
     file.write_bytes(text.encode(errors="surrogatepass"))
-    assert says in refusal(list_csv, file, images, Columns())
+    assert says in refusal(csv_table.list_images, file, images, Columns())
 
 
 def test_a_stem_with_two_files_is_refused(images: Path, tmp_path: Path) -> None:
     make(images, "1.jpg")
     file = write(tmp_path / "labels.csv", "id,label\n1,a\n2,b\n")
-    assert "1.jpg, 1.png; write it with its extension" in refusal(list_csv, file, images, Columns())
+    assert "1.jpg, 1.png; write it with its extension" in refusal(csv_table.list_images, file, images, Columns())
 
 
 def test_a_missing_csv_or_folder_is_refused(images: Path, tmp_path: Path) -> None:
-    assert "No such file" in refusal(list_csv, tmp_path / "none.csv", images, Columns())
+    assert "No such file" in refusal(csv_table.list_images, tmp_path / "none.csv", images, Columns())
     file = write(tmp_path / "labels.csv", "id,label\n1,a\n2,b\n")
-    assert "no such folder" in refusal(list_csv, file, tmp_path / "none", Columns())
+    assert "no such folder" in refusal(csv_table.list_images, file, tmp_path / "none", Columns())
 
 
 STRUCT = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
@@ -183,12 +184,12 @@ def test_parquet_is_read_by_row_groups_in_each_form(tmp_path: Path) -> None:
     }
     table = pyarrow.table({**forms, "label": [1, 0, 1, 0, 1]})
     pyarrow.parquet.write_table(table, file, row_group_size=2)
-    assert list(read_parquet(file, "bytes")) == [bytes([i]) for i in range(5)]
-    assert list(read_parquet(file, "struct")) == [b"\0", b"\1", b"\2", b"\3", b""]
-    assert np.array_equal(np.stack([np.asarray(image) for image in read_parquet(file, "array")]), pixels)
-    listing = list_parquet(file, Columns(image="bytes"))
+    assert list(parquet_table.read(file, "bytes")) == [bytes([i]) for i in range(5)]
+    assert list(parquet_table.read(file, "struct")) == [b"\0", b"\1", b"\2", b"\3", b""]
+    assert np.array_equal(np.stack([np.asarray(image) for image in parquet_table.read(file, "array")]), pixels)
+    listing = parquet_table.list_images(file, Columns(image="bytes"))
     assert (listing.paths, listing.labels) == (("0", "1", "2", "3", "4"), ("1", "0", "1", "0", "1"))
-    assert "set data.image_column" in refusal(list_parquet, file, Columns())
+    assert "set data.image_column" in refusal(parquet_table.list_images, file, Columns())
 
 
 def test_names_that_the_hub_keeps_of_its_labels_are_used(tmp_path: Path) -> None:
@@ -196,10 +197,10 @@ def test_names_that_the_hub_keeps_of_its_labels_are_used(tmp_path: Path) -> None
     feature = '{"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}'
     table = pyarrow.table({"image": [b"0", b"1"], "label": [1, 0]})
     pyarrow.parquet.write_table(table.replace_schema_metadata({"huggingface": feature}), file)
-    assert list_parquet(file, Columns()).labels == ("dog", "cat")
+    assert parquet_table.list_images(file, Columns()).labels == ("dog", "cat")
 
 
 def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:
     file = write(tmp_path / "train.parquet", "id,label\n")
-    assert str(file) in refusal(list_parquet, file, Columns())
-    assert "none.parquet" in refusal(list_parquet, tmp_path / "none.parquet", Columns())
+    assert str(file) in refusal(parquet_table.list_images, file, Columns())
+    assert "none.parquet" in refusal(parquet_table.list_images, tmp_path / "none.parquet", Columns())

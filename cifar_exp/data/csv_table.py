@@ -1,0 +1,127 @@
+"""A CSV file that names image files, as Kaggle's: its columns, and a listing of the images."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cifar_exp.data import tables
+from cifar_exp.data.listing import Listing, first_of, image_files, is_image
+from cifar_exp.data.tables import Columns
+from cifar_exp.errors import UserError, reason
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FIELD_BYTES = 4096  # names and labels are short, and a file is not read into memory as one field
+_ROWS = 20_000_000
+
+
+def classes(file: Path, columns: Columns) -> tuple[str, ...]:
+    """Class names of a CSV file, sorted; numbers in the order of their values."""
+    return tables.sort_classes(row[1] for row in _read(file, columns, file.stat().st_mtime_ns if file.exists() else 0))
+
+
+def list_images(file: Path, folder: Path, columns: Columns, skip_missing: bool = False) -> Listing:
+    """List the images that a CSV file names.
+
+    Args:
+        file: its first line names the columns; its rows name files with or without extension.
+        folder: holds the image files, in subfolders if the names say so.
+        columns: names of the columns.
+        skip_missing: leave rows out whose file does not exist, with a remark.
+
+    Raises:
+        UserError: if a column, a label or a file is missing, or if a name is outside the folder.
+    """
+    rows = _read(file, columns, file.stat().st_mtime_ns if file.exists() else 0)
+    if not folder.is_dir():
+        raise UserError(f"data.dir={folder}: no such folder, expected the image files that {file} names")
+    files = [path for path in image_files(folder) if is_image(path)]
+    by_stem: dict[str, list[str]] = {}
+    for path in files:
+        by_stem.setdefault(os.path.splitext(path)[0], []).append(path)
+    known, paths, missing, kept = set(files), [], [], []
+    for row in rows:
+        name = row[0]
+        candidates = [name] if name in known else by_stem.get(name, [])
+        if len(candidates) > 1:
+            raise UserError(f"{file}: {name!r} is one of {', '.join(candidates)}; write it with its extension")
+        if candidates:
+            paths.append(candidates[0])
+            kept.append(row)
+        else:
+            missing.append(name)
+    remarks = []
+    if missing:
+        line = f"{file}: {len(missing):,} labels without a file in {folder}: {first_of(missing)}"
+        if not skip_missing:
+            raise UserError(f"{line}; data.bad_images=skip leaves them out")
+        remarks.append(line)
+    if twice := sorted({path for path, count in Counter(paths).items() if count > 1}):
+        raise UserError(f"{file}: {len(twice):,} images have several rows: {first_of(twice)}")
+    if unlabelled := sorted(known - set(paths)):
+        remarks.append(f"{len(unlabelled):,} files without a label, left out: {first_of(unlabelled)}")
+    return tables.to_listing(folder, paths, kept, columns, remarks)
+
+
+def properties(file: Path, columns: Columns, paths: Sequence[str]) -> dict[str, pd.Series[Any]]:
+    """The columns of a CSV file beside image, label and split.
+
+    Args:
+        file: a CSV file that `list_images` has read.
+        columns: names of the columns.
+        paths: of image files as `list_images` has listed them.
+
+    Returns:
+        Name -> the value for each path, as text.
+    """
+    import pandas as pd
+
+    table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    image = columns.image_in(file, [str(name) for name in table])
+    rows = {os.path.normpath(name.strip()).replace(os.sep, "/"): row for row, name in enumerate(table[image])}
+    chosen = [rows[path] if path in rows else rows[os.path.splitext(path)[0]] for path in paths]
+    return tables.properties(file, table.iloc[chosen], columns, image)
+
+
+@lru_cache(maxsize=2)
+def _read(file: Path, columns: Columns, _mtime_ns: int) -> list[tables.Row]:
+    """(image, label, split, group) of each row."""
+    rows: list[tables.Row] = []
+    before = csv.field_size_limit(_FIELD_BYTES)
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines)
+            names = list(reader.fieldnames or ())
+            image = columns.image_in(file, names)
+            label = columns.label_in(file, names)
+            others = [tables.column(file, name, names) if name else None for name in (columns.split, columns.group)]
+            for row in reader:
+                if len(rows) == _ROWS:
+                    raise UserError(f"data.file={file}: more than {_ROWS:,} rows")
+                name = _inside(file, reader.line_num, row[image] or "")
+                split, group = ((row[other] or "").strip() if other else "" for other in others)
+                rows.append((name, (row[label] or "").strip(), split, group))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"data.file={file}: {reason(error)}, expected a CSV file of names and labels") from error
+    finally:
+        csv.field_size_limit(before)
+    return tables.check_labels(file, rows, [row[0] for row in rows if not row[1]])
+
+
+def _inside(file: Path, line: int, name: str) -> str:
+    """The name of a file relative to its folder, in one form.
+
+    Raises:
+        UserError: if it is empty or leads out of the folder.
+    """
+    path = os.path.normpath(name.strip()).replace(os.sep, "/")
+    if not name.strip() or path.startswith(("/", "../")) or path == ".." or "\0" in path:
+        raise UserError(f"data.file={file}: line {line}: got the image {name!r}, expected a file below data.dir")
+    return path
