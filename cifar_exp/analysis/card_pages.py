@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import re
-from importlib import resources
 from typing import TYPE_CHECKING
 
 from cifar_exp.analysis.card import Card, Section
 from cifar_exp.errors import UserError
+from cifar_exp.evaluation import html_page
 from cifar_exp.review import tables
 from cifar_exp.tracking import fetch
 from cifar_exp.tracking.store import Store
@@ -55,19 +55,14 @@ def to_html(card: Card, picture: bytes | None = None) -> str:
         card: the card.
         picture: PNG of the confusion matrix.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    base = resources.files("cifar_exp.evaluation") / "page" / "base.css"
-    with resources.as_file(resources.files("cifar_exp.analysis") / "page") as path:
-        environment = Environment(
-            loader=FileSystemLoader(path), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-        )
-        return environment.get_template("card.html").render(
-            card=card,
-            numeric=[_numeric(section) for section in card.sections],
-            picture=f"data:image/png;base64,{base64.b64encode(picture).decode()}" if picture else None,
-            css=base.read_text(encoding="utf-8"),
-        )
+    return html_page.render(
+        "cifar_exp.analysis",
+        "card",
+        title=f"Card of {card.title}",
+        card=card,
+        numeric=[_numeric(section) for section in card.sections],
+        picture=f"data:image/png;base64,{base64.b64encode(picture).decode()}" if picture else None,
+    )
 
 
 def _numeric(section: Section) -> list[bool]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from cifar_exp.data import summary
 from cifar_exp.data.analysis import TRAINING
 from cifar_exp.data.datasets import Split
+from cifar_exp.evaluation import html_page
 from cifar_exp.evaluation.pictures import as_data_uri
 
 _SHOWN_CLASSES = 200  # with samples
@@ -37,28 +37,23 @@ def render(
     Returns:
         The page as HTML.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    with resources.as_file(resources.files("cifar_exp.evaluation") / "page") as path:
-        environment = Environment(
-            loader=FileSystemLoader(path), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-        )
-        return environment.get_template("data.html").render(
-            found=found,
-            title=Path(found["source"]).name if files else found["name"],
-            css="".join((path / name).read_text(encoding="utf-8") for name in ("base.css", "data.css")),
-            remarks=summary.remarks(found, refusals),
-            facts=summary.facts(found, files),
-            files=files,
-            splits=sorted(found["counts"], key=lambda split: split != TRAINING),
-            most=max(map(max, found["counts"].values())),
-            samples=_samples(parts, found["classes"]),
-            copies=[
-                ("Same pixels", found["duplicates"], _groups(found["duplicates"], parts)),
-                ("Near duplicates", found["near_duplicates"], _groups(found["near_duplicates"], parts)),
-            ],
-            bad=found["bad"]["images"][:_BAD],
-        )
+    return html_page.render(
+        "cifar_exp.evaluation",
+        "data",
+        found=found,
+        title=Path(found["source"]).name if files else found["name"],
+        remarks=summary.remarks(found, refusals),
+        facts=summary.facts(found, files),
+        files=files,
+        splits=sorted(found["counts"], key=lambda split: split != TRAINING),
+        most=max(map(max, found["counts"].values())),
+        samples=_samples(parts, found["classes"]),
+        copies=[
+            ("Same pixels", found["duplicates"], _groups(found["duplicates"], parts)),
+            ("Near duplicates", found["near_duplicates"], _groups(found["near_duplicates"], parts)),
+        ],
+        bad=found["bad"]["images"][:_BAD],
+    )
 
 
 def _samples(parts: Mapping[str, Split], classes: Sequence[str]) -> list[tuple[str, list[str]]]:

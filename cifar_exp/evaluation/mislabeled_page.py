@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 from cifar_exp.data.datasets import Images
+from cifar_exp.evaluation import html_page
 from cifar_exp.evaluation.pictures import as_data_uri
 
 _SHOWN = 1000  # images, a few kilobytes each
@@ -26,23 +24,15 @@ def render(source: str, words: str, rows: Sequence[Mapping[str, Any]], images: S
     Returns:
         The page as HTML.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    with resources.as_file(resources.files("cifar_exp.evaluation") / "page") as path:
-        environment = Environment(
-            loader=FileSystemLoader(path), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-        )
-        script = (path / "mislabeled.js").read_text(encoding="utf-8")
-        shown = list(zip(rows, images, strict=True))[:_SHOWN]
-        return environment.get_template("mislabeled.html").render(
-            source=source,
-            words=words,
-            hidden=len(rows) - len(shown),
-            key=next(iter(rows[0])) if rows else "index",
-            columns=list(rows[0]) if rows else [],
-            rows=[(row, None if image is None else as_data_uri(image)) for row, image in shown],
-            css="".join((path / name).read_text(encoding="utf-8") for name in ("base.css", "mislabeled.css")),
-            script=script,
-            # The content security policy allows this script only.
-            hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
-        )
+    shown = list(zip(rows, images, strict=True))[:_SHOWN]
+    return html_page.render(
+        "cifar_exp.evaluation",
+        "mislabeled",
+        title="Labels that look wrong",
+        source=source,
+        words=words,
+        hidden=len(rows) - len(shown),
+        key=next(iter(rows[0])) if rows else "index",
+        columns=list(rows[0]) if rows else [],
+        rows=[(row, None if image is None else as_data_uri(image)) for row, image in shown],
+    )

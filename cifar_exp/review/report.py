@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_exp.errors import UserError
+from cifar_exp.evaluation import html_page
 from cifar_exp.review import (
     charts,
     comparison,
@@ -101,7 +99,6 @@ def _render(
     sections: Sequence[Section] = (),
     found: Sequence[Evaluated] = (),
 ) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
 
     detailed = [runs[at] for at in chosen]
@@ -118,39 +115,31 @@ def _render(
     if len(comparable.members) > 1:
         members = comparable.members
         pairs = report_pairs.pairwise([names[at] for at in members], [results[at] for at in members], comparable.images)
-    folder = resources.files("cifar_exp.review") / "page"
-    evaluation = resources.files("cifar_exp.evaluation") / "page"
-    with resources.as_file(folder) as path:
-        environment = Environment(
-            loader=FileSystemLoader(path), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-        )
-        scripts = [get_plotlyjs(), (path / "report.js").read_text(encoding="utf-8")]
-        return environment.get_template("report.html").render(
-            title=title,
-            where=where,
-            made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-            count=len(runs),
-            detailed=len(detailed),
-            table=_table(compared),
-            links=[links.get(run.id or "") for run in runs],
-            repeated=_repeated(runs, compared.notes),
-            names=names,
-            styles=charts.trace_styles(len(detailed)),
-            charts=drawn,
-            sections=sections,
-            evaluations=_evaluations(runs, found, links),
-            pairs=pairs,
-            notes=comparable.notes,
-            devices=sorted({device for run in runs if (device := run.tags.get("cifar_exp.device"))}),
-            classes=_class_scores(detailed),
-            settings=_differing_settings(detailed),
-            reproduce=[_reproduce(name, run) for name, run in zip(names, detailed, strict=True)],
-            json=_json_for_script({"charts": drawn, "pairs": pairs}),
-            css=(evaluation / "base.css").read_text(encoding="utf-8")
-            + (path / "report.css").read_text(encoding="utf-8"),
-            scripts=scripts,
-            hashes=[_csp_hash(script) for script in scripts],
-        )
+    return html_page.render(
+        "cifar_exp.review",
+        "report",
+        libraries=[get_plotlyjs()],
+        title=title,
+        where=where,
+        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        count=len(runs),
+        detailed=len(detailed),
+        table=_table(compared),
+        links=[links.get(run.id or "") for run in runs],
+        repeated=_repeated(runs, compared.notes),
+        names=names,
+        styles=charts.trace_styles(len(detailed)),
+        charts=drawn,
+        sections=sections,
+        evaluations=_evaluations(runs, found, links),
+        pairs=pairs,
+        notes=comparable.notes,
+        devices=sorted({device for run in runs if (device := run.tags.get("cifar_exp.device"))}),
+        classes=_class_scores(detailed),
+        settings=_differing_settings(detailed),
+        reproduce=[_reproduce(name, run) for name, run in zip(names, detailed, strict=True)],
+        json=_json_for_script({"charts": drawn, "pairs": pairs}),
+    )
 
 
 @dataclass(frozen=True)
@@ -265,8 +254,3 @@ def _reproduce(name: str, run: RunRecord) -> dict[str, str | None]:
 def _json_for_script(content: Any) -> str:
     """Encode as JSON that can be embedded in a script element."""
     return json.dumps(content, allow_nan=False).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _csp_hash(script: str) -> str:
-    """Hash of a script for the content security policy, which allows no other scripts."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
