@@ -1,12 +1,12 @@
-"""Time cifar-exp compare, cifar-exp report and the list of runs in the UI with many logged runs.
+"""Time cifar-exp compare, report and ensemble and the list of runs in the UI with many logged runs.
 
     python benchmarks/many_runs.py [--runs 1000] [--epochs 10] [--rounds 3] [--folder build/many_runs] [--no-ui]
 
 Creates a store with this number of finished runs, unless the folder already contains one. Each run has what a training
-logs (about 55 parameters and 50 metrics, tags, predictions for 10,000 images), with random values, logged with MLflow's
-client. Then both commands are timed, each in a process of its own, in wall time and in processor time, which depends
-less on other work of the machine. With Chromium and Playwright, the time until the list of runs is shown is measured.
-Prints a Markdown table.
+logs (about 55 parameters and 50 metrics, tags, predictions for 10,000 test and 5,000 validation images), with random
+values, logged with MLflow's client. Then the commands are timed, each in a process of its own, in wall time and in
+processor time, which depends less on other work of the machine. With Chromium and Playwright, the time until the list
+of runs is shown is measured. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from cifar_exp.tracking.store import Store
 EXPERIMENT = "many_runs"
 QUIET = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
 MODELS, OPTIMIZERS, SEEDS = ("baseline", "bn", "large", "dense"), ("sgd", "adam", "adamw", "nadam"), 5
-TEST_IMAGES = 10_000
+TEST_IMAGES, VALIDATION_IMAGES = 10_000, 5_000
 
 
 def log_runs(store: Store, runs: int, epochs: int) -> None:
@@ -45,6 +45,7 @@ def log_runs(store: Store, runs: int, epochs: int) -> None:
     client, experiment = store.client, store.experiment_id
     generator = np.random.default_rng(0)
     labels = np.repeat(np.arange(10, dtype=np.uint8), TEST_IMAGES // 10)
+    validation_labels = labels[:: TEST_IMAGES // VALIDATION_IMAGES]
     overrides = [f"model={','.join(MODELS)}", f"optimizer={','.join(OPTIMIZERS)}"]
     configs = composition.plan(overrides, multirun=True).jobs
     for number in range(runs):
@@ -52,7 +53,7 @@ def log_runs(store: Store, runs: int, epochs: int) -> None:
         rate = 10.0 ** -(1 + number // (len(configs) * SEEDS) % 4)
         seed = number // len(configs) % SEEDS
         config = replace(base, optimizer=replace(base.optimizer, learning_rate=rate), seed=seed)
-        evaluation = _evaluation(generator, labels)
+        evaluation, validation = (_evaluation(generator, one) for one in (labels, validation_labels))
         now = time.time_ns() // 1_000_000
         name = f"{config.model.name}-{config.optimizer.name}-learning_rate={rate}-seed={seed}"
         tags = {
@@ -81,11 +82,12 @@ def log_runs(store: Store, runs: int, epochs: int) -> None:
             metrics += [Metric("train/epoch_seconds", 2.0, now, epoch), Metric("train/learning_rate", rate, now, epoch)]
         params = [Param(key, str(value)) for key, value in flatten(config).items()]
         client.log_batch(run.info.run_id, metrics=metrics, params=params, tags=[RunTag("review.by", "")])
-        dataset = Dataset("cifar10-test", "0" * 32, "code", "{}")
-        client.log_inputs(run.info.run_id, [DatasetInput(dataset)])
-        path = Path(run.info.artifact_uri.removeprefix("file://")) / "evaluation" / "predictions.parquet"
-        path.parent.mkdir(parents=True)
-        evaluation.predictions().to_parquet(path, index=False)
+        datasets = [Dataset(f"cifar10-{split}", "0" * 32, "code", "{}") for split in ("test", "validation")]
+        client.log_inputs(run.info.run_id, [DatasetInput(dataset) for dataset in datasets])
+        place = Path(run.info.artifact_uri.removeprefix("file://")) / "evaluation"
+        place.mkdir(parents=True)
+        evaluation.predictions().to_parquet(place / "predictions.parquet", index=False)
+        validation.predictions().to_parquet(place / "predictions_validation.parquet", index=False)
         client.set_terminated(run.info.run_id, "FINISHED")
         if number % 100 == 99:
             print(f"{number + 1} runs", file=sys.stderr)
@@ -178,6 +180,7 @@ def main() -> None:
         "`compare --baseline`, 12": ("compare", *few, "--baseline", best[0].info.run_id, *where),
         "`report`, all": ("report", "-o", page, *where),
         "`report`, 12": ("report", *few, "-o", page, *where),
+        "`ensemble --top 50`": ("ensemble", "--sweep", "many", "--top", "50", "--dry-run", *where),
     }
     print(f"| with {max(existing, arguments.runs):,} logged runs | seconds, median (range) | of the processor |")
     print("| --- | --- | --- |")

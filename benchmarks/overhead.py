@@ -4,7 +4,8 @@
 
 Runs the baseline of the sources as `python -m cifar_exp` does, with an SQLite store in a temporary folder, and times
 the calls that are not training, from the start of the process to its end. Before and after each run, another process
-only imports TensorFlow and MLflow. Prints Markdown with medians over the rounds.
+only imports TensorFlow and MLflow, and two others import this package and nothing. Prints Markdown with medians over
+the rounds.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from cifar_exp.data import datasets
 from cifar_exp.experiment import experiment
 from cifar_exp.training import runtime
 
-COMPUTING = ("training steps", "validation", "predicting the test images")
+COMPUTING = ("training steps", "validation", "predicting the test and validation images")
 
 
 class Clock:
@@ -56,10 +57,10 @@ class Clock:
         setattr(owner, name, timed)
 
 
-def imports() -> float:
-    """Duration in seconds of a process that only imports TensorFlow and MLflow."""
+def imports(statement: str = "import tensorflow, mlflow") -> float:
+    """Duration in seconds of a process that only imports."""
     began = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import tensorflow, mlflow"], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", statement], check=True, stderr=subprocess.DEVNULL)
     return time.monotonic() - began
 
 
@@ -100,16 +101,19 @@ def profile(data_folder: Path, epochs: int) -> dict[str, float]:
 def _time_keras_calls(clock: Clock) -> None:
     import keras
 
-    from cifar_exp.evaluation import image_grids, plots, style
+    from cifar_exp.evaluation import calibration, calibration_plot, image_grids, plots, style
     from cifar_exp.tracking.journal import Journal
     from cifar_exp.tracking.run import Run
     from cifar_exp.training.checkpoint import Checkpoints
 
     clock.around(keras.Model, "evaluate", "validation")
-    clock.around(keras.Model, "predict", "predicting the test images")
+    clock.around(keras.Model, "predict", "predicting the test and validation images")
     clock.around(Journal, "append", "journal")
     clock.around(Run, "finish", "waiting for what is being sent, at the end")
     clock.around(Checkpoints, "save", "checkpoints")
+    for name in ("scores", "fit_temperature", "scale", "reliability", "accuracy_at_coverage"):
+        clock.around(calibration, name, "calibration")
+    clock.around(calibration_plot, "calibration", "calibration")
     clock.around(plots, "curves", "drawing")
     clock.around(plots, "confusion_matrix", "drawing")
     clock.around(image_grids, "predictions", "drawing")
@@ -127,8 +131,9 @@ def main() -> None:
     if arguments.profile:
         print(json.dumps(profile(arguments.data, arguments.epochs)))
         return
-    runs, imported = [], [imports()]
+    runs, imported, own = [], [imports()], []
     for _ in range(arguments.rounds):
+        own.append(imports("import cifar_exp") - imports("pass"))
         runs.append(run(arguments.data.resolve(), arguments.epochs))
         imported.append(imports())
     print("\n| of the run | seconds, median (range) |\n| --- | ---: |")
@@ -139,6 +144,7 @@ def main() -> None:
     ratios = [overhead / statistics.mean(pair) for overhead, pair in zip(overheads, neighbours, strict=True)]
     print(f"\nBeside training and forward passes: {contenders.median_and_range(overheads)} s.")
     print(f"Importing TensorFlow and MLflow alone: {contenders.median_and_range(imported)} s.")
+    print(f"Importing cifar_exp, beyond Python's own start: {contenders.median_and_range(own)} s.")
     print(f"Ratio, to the imports before and after it: {contenders.median_and_range(ratios)}.")
 
 
