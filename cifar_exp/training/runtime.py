@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import random
 import re
 import sys
 import warnings
@@ -48,7 +49,7 @@ def prepare(training: TrainingConfig, seed: int) -> None:
         import keras
 
         if backend_package() == "tensorflow":
-            _prepare_tensorflow(training.deterministic)
+            _prepare_tensorflow(training.deterministic, seed)
         elif backend_package() == "torch":
             _prepare_torch(training.deterministic)
         else:
@@ -56,8 +57,27 @@ def prepare(training: TrainingConfig, seed: int) -> None:
     if training.device == "gpu":
         require_gpu()
     keras.utils.clear_session()
-    keras.utils.set_random_seed(seed)
+    seed_random_states(seed)
     keras.config.set_dtype_policy(training.precision)
+
+
+def seed_random_states(seed: int) -> None:
+    """Seed the random states of Python, from which Keras draws the seeds of layers, of NumPy and of PyTorch.
+
+    Keras's `set_random_seed` also seeds TensorFlow, on every backend. On JAX and PyTorch that imports TensorFlow, which
+    takes seconds. On TensorFlow it discards what has been optimized of every function, which then is done again.
+
+    Args:
+        seed: less than 2**32.
+    """
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed)
+    if backend_package() == "torch":
+        import torch
+
+        torch.manual_seed(seed)
 
 
 def backend_name() -> str:
@@ -193,9 +213,10 @@ def _set_environment(device: str) -> None:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
-def _prepare_tensorflow(deterministic: bool) -> None:
+def _prepare_tensorflow(deterministic: bool, seed: int) -> None:
     import tensorflow as tf  # Keras has no API for these
 
+    tf.random.set_seed(seed)
     tf.get_logger().setLevel("ERROR")
     for gpu in tf.config.list_physical_devices("GPU"):
         if not tf.config.experimental.get_memory_growth(gpu):
