@@ -11,7 +11,8 @@ import keras
 import numpy as np
 
 from cifar_exp.config import layers
-from cifar_exp.config.schema import AugmentationConfig, Config, EarlyStoppingConfig
+from cifar_exp.config.schema import Config
+from cifar_exp.config.training_schema import AugmentationConfig, EarlyStoppingConfig
 from cifar_exp.data.datasets import Split, Splits
 from cifar_exp.errors import Diverged, Pruned, UserError
 from cifar_exp.training import augmentation, mixing, objective, optimizers, runtime, schedules
