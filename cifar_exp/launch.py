@@ -15,11 +15,11 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from cifar_exp.config import composition
-from cifar_exp.config.composition import Plan
+from cifar_exp.config.plan import Plan
 from cifar_exp.experiment import experiment
 from cifar_exp.sweep import job
 from cifar_exp.sweep.job import Ask
-from cifar_exp.training import runtime
+from cifar_exp.training import runtime, threads
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ def run(arguments: argparse.Namespace) -> Launched:
     sys.argv += plan.hand_over()
     on_cluster = parallel is not None and parallel.address is not None
     plan.check(partial(experiment.check_surroundings, elsewhere=on_cluster))
-    if launcher.is_basic(plan.launcher) and not runtime.threads_are_set():
-        runtime.share_cores(plan.jobs, runtime.cores())
+    if launcher.is_basic(plan.launcher) and not threads.threads_are_set():
+        threads.share_cores(plan.jobs, runtime.cores())
 
     def task(composed: DictConfig) -> None:
         try:

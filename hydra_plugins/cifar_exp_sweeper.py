@@ -14,9 +14,9 @@ class PlannedSweeper(BasicSweeper):  # type: ignore[misc]
     @staticmethod
     def split_arguments(overrides: Any, max_batch_size: int | None) -> list[list[list[str]]]:
         """The planned jobs, in batches of `hydra.sweeper.max_batch_size`."""
-        from cifar_exp.config import composition  # it is imported already wherever jobs have been planned
+        from cifar_exp.config import plan  # it is imported already wherever jobs have been planned
 
-        return list(BasicSweeper.split_overrides_to_chunks(composition.handed_over(), max_batch_size))
+        return list(BasicSweeper.split_overrides_to_chunks(plan.handed_over(), max_batch_size))
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Accept the batch: every job was composed and checked when it was planned."""

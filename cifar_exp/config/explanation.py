@@ -11,7 +11,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from cifar_exp.config import composition, composition_errors, from_data, overrides, tracing
-from cifar_exp.config.composition import CONF, Plan
+from cifar_exp.config.composition import CONF
+from cifar_exp.config.plan import Plan
 from cifar_exp.config.template import KeyPath, key_path, resolved, within
 from cifar_exp.config.tracing import Origins, Setting
 from cifar_exp.errors import UserError, did_you_mean

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from omegaconf.errors import OmegaConfBaseException
 
-from cifar_exp.config.composition import Plan
+from cifar_exp.config.plan import Plan
 from cifar_exp.config.schema import Config
 from cifar_exp.config.space import Point
 from cifar_exp.errors import UserError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cifar_exp.config.composition import Plan
+from cifar_exp.config.plan import Plan
 from cifar_exp.review.section import Section
 from cifar_exp.search.driver import Driver
 from cifar_exp.search.trials import COMPLETE, FAILED, INTERRUPTED, PRUNED, Trial

@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
 
-from cifar_exp.config.composition import Plan
+from cifar_exp.config.plan import Plan
 from cifar_exp.errors import UserError
 from cifar_exp.search import records, settings, trials
 from cifar_exp.search.driver import Driver, Job

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from cifar_exp.config.composition import Plan
+from cifar_exp.config.plan import Plan
 from cifar_exp.errors import UserError, reason
 from cifar_exp.review.section import Section
 from cifar_exp.sweep.job import varying

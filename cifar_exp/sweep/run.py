@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from cifar_exp import console, exits
-from cifar_exp.config.composition import Plan
+from cifar_exp.config.plan import Plan
 from cifar_exp.review.section import Section
 from cifar_exp.sweep import messages, parent
 from cifar_exp.sweep.result import JobResult

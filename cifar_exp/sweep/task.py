@@ -14,7 +14,7 @@ from cifar_exp.config.checks import from_content
 from cifar_exp.config.loader import Loader
 from cifar_exp.config.schema import Config
 from cifar_exp.sweep.job import varying
-from cifar_exp.training import runtime
+from cifar_exp.training.threads import can_share_cores
 
 
 class Kind(NamedTuple):
@@ -68,7 +68,7 @@ def compose(
         name = checked.run_name(varying(own, checked.sweep.varies))
         folder = Path(config.hydra.sweep.dir, str(index)).absolute()
         after = frozenset(names.get(checked.training.start_from or "", ()))
-        shares_cores = runtime.can_share_cores(checked, threads)
+        shares_cores = can_share_cores(checked, threads)
         kind = Kind(checked.training.device, checked.training.deterministic, shares_cores)
         composed = partial(_composed, loader, config, overrides, index)
         tasks.append(Task(index + 1, name, checked, composed, folder, after, kind))

@@ -111,11 +111,11 @@ class Worker:
 
     def __init__(self, name: str, board: Any, place: Place) -> None:
         from cifar_exp import console, exits
-        from cifar_exp.training import runtime
+        from cifar_exp.training.threads import use_threads
 
         exits.ignore_group_signals()  # the driver receives them as well and asks the workers to stop
         os.environ.update(place.environment)
-        runtime.use_threads(place.threads)
+        use_threads(place.threads)
         Path(place.folder).mkdir(parents=True, exist_ok=True)
         os.chdir(place.folder)
         self._name, self._board, self._place = name, board, place
@@ -210,9 +210,9 @@ def _memory() -> float:
 def _run(threads: int, ask: Ask, composed: Any) -> None:
     from cifar_exp.config.checks import from_composed
     from cifar_exp.sweep import job
-    from cifar_exp.training import runtime
+    from cifar_exp.training.threads import share_cores
 
-    runtime.share_cores([from_composed(composed)], threads)
+    share_cores([from_composed(composed)], threads)
     job.run(composed, in_order=False, ask=ask)
 
 

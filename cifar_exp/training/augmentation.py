@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from cifar_exp.config.schema import AugmentationConfig
+from cifar_exp.config.training_schema import AugmentationConfig
 
 _NOT_CHANGES = ("name", "fill", "mixup", "cutmix")  # the last two are changes that `mixing` makes
 

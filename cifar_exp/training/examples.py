@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from cifar_exp.config.schema import AugmentationConfig
+from cifar_exp.config.training_schema import AugmentationConfig
 from cifar_exp.training import augmentation, mixing
 
 

@@ -16,7 +16,8 @@ def batches(size: int, images: StoredImages, labels: Labels | None = None) -> di
 
     On TensorFlow they contain a `tf.data.Dataset` without autotuning. The pipeline that Keras builds for arrays is
     tuned by a background thread, which sleeps for as long as it has run before. If that thread misses the end of the
-    pipeline, the pipeline waits for it, and an epoch takes up to twice as long. There is nothing to tune here.
+    pipeline, the pipeline waits for it, and an epoch takes up to twice as long. There is nothing to tune here, and
+    nothing to optimize, which would take longer than an epoch of few images.
 
     Images in a file are read one batch ahead, while the device computes.
 
@@ -38,6 +39,7 @@ def batches(size: int, images: StoredImages, labels: Labels | None = None) -> di
 
     options = tf.data.Options()
     options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
     starts = tf.data.Dataset.range(0, len(images), size)
     if isinstance(images, MappedImages):
 

@@ -11,7 +11,8 @@ import keras
 import numpy as np
 
 from cifar_exp.config import layers
-from cifar_exp.config.schema import AugmentationConfig, Config, EarlyStoppingConfig
+from cifar_exp.config.schema import Config
+from cifar_exp.config.training_schema import AugmentationConfig, EarlyStoppingConfig
 from cifar_exp.data.datasets import Split, Splits
 from cifar_exp.errors import Diverged, Pruned, UserError
 from cifar_exp.training import augmentation, mixing, objective, optimizers, runtime, schedules
@@ -71,12 +72,8 @@ def fit(
     stopping, every = settings.early_stopping, settings.checkpoint.every
     loss = objective.loss(config, splits)
     trained, images_per_call = compile_model(model, config, len(splits.training), loss)
-    scored = _scored(model, len(splits.validation), loss)
-    at_once = settings.steps_per_execution
-    programs = (
-        _in_one_program(trained, splits.training, settings.batch_size, at_once),
-        _in_one_program(scored, splits.validation, evaluation_batch(scored), at_once),
-    )
+    program = _in_one_program(trained, splits.training, settings.batch_size, settings.steps_per_execution)
+    validate = _validation(model, splits.validation, loss, settings.steps_per_execution)
     history: History = {}
     best: Weights | None = None
     if checkpoints and (found := checkpoints.newest()):
@@ -92,7 +89,7 @@ def fit(
         if config.optimizer.schedule.name == schedules.PLATEAU:
             trained.optimizer.learning_rate = schedules.on_plateau(config.optimizer, history.get("val/loss", ()))
         epoch += 1
-        metrics = _train(trained, images_per_call, scored, splits, config.seed, epoch, programs)
+        metrics = _train(trained, images_per_call, program, splits.training, config.seed, epoch) | validate()
         for name, value in metrics.items():
             # the checkpoint of an earlier version may have fewer metrics
             history.setdefault(name, [math.nan] * (epoch - 1)).append(value)
@@ -193,11 +190,23 @@ def _shards(config: Config, images: int) -> int:
     return ghosts
 
 
-def _scored(model: keras.Model, images: int, loss: Any) -> keras.Model:
-    """Compile a model with the same weights for validation: no augmentation."""
-    scored = split_into_shards(keras.Model(model.input, model.output), shard_count(images, evaluation_batch(model)))
+def _validation(model: keras.Model, split: Split, loss: Any, steps: int) -> Callable[[], dict[str, float]]:
+    """Return what computes the metrics of validation images with the current weights of a model: no augmentation."""
+    size = evaluation_batch(model)
+    scored = split_into_shards(keras.Model(model.input, model.output), shard_count(len(split), size))
     scored.compile(loss=loss, metrics=objective.metrics())
-    return scored
+    program = _in_one_program(scored, split, size, steps)
+    images = {} if program else batches(size, split.images, split.labels)
+
+    def validate() -> dict[str, float]:
+        scores = program.evaluate() if program else scored.evaluate(**images, return_dict=True, verbose=0)
+        return {
+            "val/loss": float(scores["cross_entropy"]),
+            "val/objective": float(scores["loss"]),
+            "val/accuracy": float(scores["accuracy"]),
+        }
+
+    return validate
 
 
 def _augmented(model: keras.Model, config: AugmentationConfig, seed: int) -> keras.Model:
@@ -208,15 +217,9 @@ def _augmented(model: keras.Model, config: AugmentationConfig, seed: int) -> ker
 
 
 def _train(
-    model: keras.Model,
-    images_per_call: int,
-    scored: keras.Model,
-    splits: Splits,
-    seed: int,
-    epoch: int,
-    programs: tuple[Epoch | None, Epoch | None],
+    model: keras.Model, images_per_call: int, program: Epoch | None, split: Split, seed: int, epoch: int
 ) -> dict[str, float]:
-    """Train and validate for one epoch.
+    """Train for one epoch.
 
     Keras shuffles with a state that cannot be saved and that differs between backends. Here the order of the images is
     a function of seed and epoch, and each epoch is one call of `fit` or `Epoch.train`. So between two epochs, the whole
@@ -227,35 +230,25 @@ def _train(
     """
     began = time.perf_counter()
     generator = np.random.default_rng((seed, epoch))
-    order = generator.permutation(len(splits.training))
-    # On PyTorch, dropout uses the global random state instead of that of its layer; so does the first `fit`'s setup.
+    order = generator.permutation(len(split))
     own_state = int(generator.integers(2**32))
-    training, validation = programs
-    if training:
-        keras.utils.set_random_seed(own_state)
-        logs = training.train(order)
+    if program:  # on JAX, where all of its state is in variables
+        logs = program.train(order)
     else:
-        shuffled = splits.training.take(order)
-        seeding = keras.callbacks.LambdaCallback(on_epoch_begin=lambda _, logs: keras.utils.set_random_seed(own_state))
+        shuffled = split.take(order)
+        # Dropout on PyTorch uses the global random state, not that of its layer; so does the first `fit`'s setup.
+        seeding = keras.callbacks.LambdaCallback(on_epoch_begin=lambda _, logs: runtime.seed_random_states(own_state))
         images = batches(images_per_call, shuffled.images, shuffled.labels)
         history = model.fit(**images, shuffle=False, callbacks=[seeding], verbose=0).history
         logs = {name: values[0] for name, values in history.items()}
     seconds = time.perf_counter() - began
-    if validation:
-        scores = validation.evaluate()
-    else:
-        images = batches(evaluation_batch(scored), splits.validation.images, splits.validation.labels)
-        scores = scored.evaluate(**images, return_dict=True, verbose=0)
     return {
         "train/loss": float(logs["cross_entropy"]),
         "train/objective": float(logs["loss"]),
         "train/accuracy": float(logs["accuracy"]),
-        "val/loss": float(scores["cross_entropy"]),
-        "val/objective": float(scores["loss"]),
-        "val/accuracy": float(scores["accuracy"]),
         "train/learning_rate": float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)),
         "train/epoch_seconds": seconds,
-        "train/images_per_second": len(splits.training) / seconds,
+        "train/images_per_second": len(split) / seconds,
     }
 
 

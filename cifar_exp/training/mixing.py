@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 from scipy.special import betaincinv
 
-from cifar_exp.config.schema import AugmentationConfig
+from cifar_exp.config.training_schema import AugmentationConfig
 
 _QUANTILES = 4096  # of a beta distribution, at equal steps of probability
 

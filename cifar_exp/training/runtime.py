@@ -6,26 +6,21 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import random
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
 
-from cifar_exp.config import layers
-from cifar_exp.config.schema import Config, TrainingConfig
+from cifar_exp.config.training_schema import TrainingConfig
 from cifar_exp.errors import UserError
 from cifar_exp.importing import importing
 
 BACKENDS = ("tensorflow", "jax", "torch")
-
-TENSORFLOW_THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-# XLA, which JAX uses, starts NPROC threads on a CPU.
-_THREADS = (*TENSORFLOW_THREADS, "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
-_MIN_SHARD = 16  # images; smaller shards use a core less efficiently
 
 
 def prepare(training: TrainingConfig, seed: int) -> None:
@@ -48,7 +43,7 @@ def prepare(training: TrainingConfig, seed: int) -> None:
         import keras
 
         if backend_package() == "tensorflow":
-            _prepare_tensorflow(training.deterministic)
+            _prepare_tensorflow(training.deterministic, seed)
         elif backend_package() == "torch":
             _prepare_torch(training.deterministic)
         else:
@@ -56,8 +51,27 @@ def prepare(training: TrainingConfig, seed: int) -> None:
     if training.device == "gpu":
         require_gpu()
     keras.utils.clear_session()
-    keras.utils.set_random_seed(seed)
+    seed_random_states(seed)
     keras.config.set_dtype_policy(training.precision)
+
+
+def seed_random_states(seed: int) -> None:
+    """Seed the random states of Python, from which Keras draws the seeds of layers, of NumPy and of PyTorch.
+
+    Keras's `set_random_seed` also seeds TensorFlow, on every backend. On JAX and PyTorch that imports TensorFlow, which
+    takes seconds. On TensorFlow it discards what has been optimized of every function, which then is done again.
+
+    Args:
+        seed: less than 2**32.
+    """
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed)
+    if backend_package() == "torch":
+        import torch
+
+        torch.manual_seed(seed)
 
 
 def backend_name() -> str:
@@ -83,56 +97,6 @@ def check_backend() -> None:
             f"Keras runs on {imported} in this process, not on {name}: set KERAS_BACKEND={imported}, or restart the "
             f"process to use {name}"
         )
-
-
-def use_threads(count: int) -> None:
-    """Set the number of threads of all numeric libraries. It has no effect once Keras is imported."""
-    for name in _THREADS:
-        os.environ[name] = str(count)
-
-
-def threads_are_set() -> bool:
-    """Whether the user has set TensorFlow's number of threads."""
-    return any(os.environ.get(name) for name in TENSORFLOW_THREADS)
-
-
-def share_cores(jobs: Sequence[Config], count: int) -> None:
-    """Let this process compute shards of a batch in parallel, one per core, if all of its jobs allow it: see `shards`.
-
-    By default TensorFlow spreads each operation over the cores, which then wait for the slowest one. With batches of 32
-    images of 32 x 32 pixels on two cores, that takes a fifth longer than half of the batch on each core.
-
-    Args:
-        jobs: all jobs that this process will run.
-        count: number of cores.
-    """
-    if all(can_share_cores(job, count) for job in jobs):
-        os.environ |= dict(zip(TENSORFLOW_THREADS, ("1", str(count)), strict=True))
-
-
-def can_share_cores(job: Config, count: int) -> bool:
-    """Whether a job can split its batches into one shard per core.
-
-    The results must be the same up to rounding and random numbers.
-    """
-    training = job.training
-    if backend_name() != "tensorflow":
-        return False
-    on_cpu = training.device == "cpu" or (training.device == "auto" and not gpu_count())
-    if count == 1 or training.deterministic or not on_cpu or training.batch_size // count < _MIN_SHARD:
-        return False
-    return training.ghost_batches == count or not (training.ghost_batches > 1 or layers.mixes_images(job.model.layers))
-
-
-def shards() -> int:
-    """Return the number of shards of a batch that this process computes in parallel, one per core.
-
-    It is 1 unless `share_cores` has changed the number of threads.
-    """
-    if backend_name() != "tensorflow":
-        return 1
-    within, between = (int(os.environ.get(name) or 0) for name in TENSORFLOW_THREADS)
-    return max(between, 1) if within == 1 else 1
 
 
 def cores() -> int:
@@ -193,9 +157,10 @@ def _set_environment(device: str) -> None:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
-def _prepare_tensorflow(deterministic: bool) -> None:
+def _prepare_tensorflow(deterministic: bool, seed: int) -> None:
     import tensorflow as tf  # Keras has no API for these
 
+    tf.random.set_seed(seed)
     tf.get_logger().setLevel("ERROR")
     for gpu in tf.config.list_physical_devices("GPU"):
         if not tf.config.experimental.get_memory_growth(gpu):

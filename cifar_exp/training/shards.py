@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from cifar_exp.training import runtime
+from cifar_exp.training import threads
 
 
 def split_into_shards(model: keras.Model, shards: int) -> keras.Model:
@@ -37,7 +37,7 @@ def shard_count(images: int, batch_size: int) -> int:
         images: number of images in all batches.
         batch_size: images per batch; the last batch may be smaller.
     """
-    shards, last_batch = runtime.shards(), images % batch_size
+    shards, last_batch = threads.shards(), images % batch_size
     return 1 if 0 < last_batch < shards else shards  # TensorFlow crashes on a shard without images
 
 

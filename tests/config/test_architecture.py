@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import subprocess
 import sys
@@ -11,24 +10,14 @@ from typing import Any
 import keras
 import pytest
 
-from cifar_exp.config import keras_names
 from cifar_exp.config.architecture import check, detail
-from cifar_exp.config.layers import Layer, parse, to_entries
+from cifar_exp.config.layers import Layer, parse
 from cifar_exp.config.schema import ModelConfig
 from cifar_exp.errors import UserError
 from cifar_exp.training import models
 
 CLASSES = 10
 IMAGE_SHAPE = (32, 32, 3)
-
-BASE = set(inspect.signature(keras.layers.Layer.__init__).parameters) - {"self", "kwargs"}
-OF_EVERY_LAYER = BASE | {"dtype", "trainable", "name", "activity_regularizer", "autocast"}
-COMMON = [
-    "Activation", "AveragePooling2D", "BatchNormalization", "Conv2D", "Dense", "DepthwiseConv2D", "Dropout", "ELU",
-    "Flatten", "GaussianDropout", "GaussianNoise", "GlobalAveragePooling2D", "GlobalMaxPooling2D",
-    "GroupNormalization", "LayerNormalization", "LeakyReLU", "MaxPooling2D", "PReLU", "ReLU", "Rescaling",
-    "SeparableConv2D", "Softmax", "SpatialDropout2D", "UnitNormalization", "ZeroPadding2D",
-]  # fmt: skip
 
 
 def refusal(entries: Any, input_shape: tuple[int, ...] = IMAGE_SHAPE) -> str:
@@ -46,37 +35,6 @@ def refused_argument(kind: str, name: str) -> bool:
     except UserError as error:
         return f"no argument {name!r}" in str(error)
     return False
-
-
-@pytest.mark.parametrize("kind", COMMON)
-def test_arguments_of_a_layer_are_those_of_its_keras_class(kind: str) -> None:
-    parameters = inspect.signature(getattr(keras.layers, kind).__init__).parameters.values()
-    named = {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)} - {"self"}
-    takes_more = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    assert keras_names.arguments("layers", kind) == named | (OF_EVERY_LAYER if takes_more else set())
-
-
-def test_every_layer_class_of_keras_is_known_with_its_arguments() -> None:
-    differing = {}
-    for kind in (name for name in dir(keras.layers) if inspect.isclass(getattr(keras.layers, name))):
-        parameters = inspect.signature(getattr(keras.layers, kind).__init__).parameters.values()
-        named = {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)} - {"self"}
-        found = keras_names.arguments("layers", kind)
-        if found - OF_EVERY_LAYER != named - OF_EVERY_LAYER:
-            differing[kind] = (found, named)
-    assert differing == {}
-
-
-@pytest.mark.parametrize("namespace", ["activations", "initializers", "regularizers", "constraints"])
-def test_names_and_arguments_of_a_namespace_are_those_of_keras(namespace: str) -> None:
-    module = getattr(keras, namespace)
-    public = {name for name in dir(module) if not name.startswith("_")} - {"get", "serialize", "deserialize"}
-    known = keras_names.exports(namespace)
-    assert set(known) == public
-    for name in public:
-        kind = getattr(module, name)
-        if inspect.isclass(kind) and kind.__init__ is not object.__init__:
-            assert keras_names.arguments(namespace, name) == set(inspect.signature(kind).parameters), name
 
 
 SHAPED: list[list[Any]] = [
@@ -134,58 +92,6 @@ def test_shape_is_inferred_as_keras_builds_it(entries: list[Any]) -> None:
 def test_shape_after_a_less_usual_layer_is_left_to_keras(kind: str) -> None:
     arguments = {"Conv2DTranspose": {"filters": 4, "kernel_size": 2}, "Permute": {"dims": [3, 1, 2]}}.get(kind, {})
     check(parse([{kind: arguments}], "m"), "m", IMAGE_SHAPE, CLASSES)
-
-
-@pytest.mark.parametrize("entries", SHAPED, ids=str)
-def test_parsing_and_writing_back_gives_the_same_layers(entries: list[Any]) -> None:
-    layers = parse(entries, "m")
-    assert parse(to_entries(layers), "m") == layers
-    assert to_entries(layers) == entries
-
-
-def test_a_layer_without_arguments_may_be_written_in_three_ways() -> None:
-    assert parse(["Flatten", {"Flatten": None}, {"Flatten": {}}], "m") == (Layer("Flatten"),) * 3
-
-
-@pytest.mark.parametrize("entries", [None, 3, "Flatten", [], {}, {"Flatten": {}}])
-def test_layers_that_are_no_list_are_refused(entries: Any) -> None:
-    with pytest.raises(UserError, match="expected a list of layers"):
-        parse(entries, "m")
-
-
-@pytest.mark.parametrize(
-    ("entry", "said"),
-    [
-        (3, "m, layer 1: got 3, expected a layer's name"),
-        ({"Conv2D": {}, "Flatten": {}}, "expected a layer's name, or one name with its arguments"),
-        ({"Dense": 10}, "m, layer 1 (Dense): got 10, expected {argument: value}"),
-        ({"Dense": [10]}, "expected {argument: value}"),
-        ({"Residual": {}}, "expected layers and, if need be, shortcut"),
-        ({"Residual": {"layers": ["Flatten"], "short": []}}, "got layers, short, expected layers"),
-        ({"Residual": {"layers": []}}, "(Residual): layers: got [], expected a list"),
-        ("Residual", "m, layer 1 (Residual): got nothing, expected layers and, if need be, shortcut"),
-        ({"Gate": {"layers": ["ReLU"], "shortcut": ["ReLU"]}}, "(Gate): got layers, shortcut, expected layers"),
-        ({"Repeat": {"layers": ["ReLU"]}}, "m, layer 1 (Repeat): got layers, expected times and layers"),
-        (
-            {"Repeat": {"times": -1, "layers": ["ReLU"]}},
-            "(Repeat): times: got -1, expected a whole number of at least 0",
-        ),
-        ({"Repeat": {"times": "2", "layers": ["ReLU"]}}, "(Repeat): times: got '2', expected a whole number"),
-        ({"Repeat": {"times": 1, "layers": [{"Dense": 1}]}}, "m, layer 1 (Repeat), layer 1 (Dense): got 1, expected"),
-    ],
-)
-def test_an_entry_of_another_form_is_refused_by_its_position(entry: Any, said: str) -> None:
-    with pytest.raises(UserError, match=r"^m, layer 1") as refused:
-        parse([entry], "m")
-    assert said in str(refused.value)
-
-
-def test_repeats_within_repeats_cannot_stand_for_more_layers_than_memory_holds() -> None:
-    entries: list[Any] = ["ReLU"]
-    for _ in range(9):
-        entries = [{"Repeat": {"times": 10, "layers": entries}}]
-    with pytest.raises(UserError, match="got 100,000 layers with their repeats, expected at most 10,000"):
-        parse(entries, "m")
 
 
 def test_what_is_wrong_in_a_repeat_is_named_with_the_time_at_which_it_is() -> None:

@@ -89,10 +89,10 @@ def last_file(read: Files, path: KeyPath) -> str | None:
     return next(inside, None)
 
 
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", range(6))
 def test_values_are_the_composed_ones_and_origins_are_where_they_are_set(loader: Loader, number: int) -> None:
     chance = random.Random(number)
-    experiment = choices("experiment")[number::12]
+    experiment = choices("experiment")[number::6]
     overrides = [f"{group}={chance.choice(choices(group))}" for group in chance.sample(GROUPS, 2)]
     overrides += [f"experiment={chance.choice(experiment)}"]
     drawn = {tuple(value.lstrip("+~").partition("=")[0].split(".")[:2]): value for value in chance.sample(VALUES, 5)}

@@ -18,10 +18,12 @@ from cifar_exp.config.composition import CONF
 from cifar_exp.config.loader import Loader
 
 GROUPS = ("model", "optimizer", "optimizer/schedule", "data", "augmentation", "training", "tracking", "experiment")
-CHOICES = [
+CHOICES = [  # of large groups, some
     f"{group}={choice}"
     for group in GROUPS
-    for choice in sorted(path.stem for path in (CONF / group).glob("*.yaml"))[:: 3 if group == "experiment" else 1]
+    for choice in sorted(path.stem for path in (CONF / group).glob("*.yaml"))[
+        :: {"experiment": 6, "model": 3, "optimizer": 2}.get(group, 1)
+    ]
 ]
 VALUES = (
     "seed=7", "name=x", "note=null", 'note="#1, a=b"', "resume=never", "training.epochs=3", "training.epochs=x",
@@ -81,7 +83,7 @@ def assert_equal(loaders: tuple[Loader, ConfigLoaderImpl], overrides: Sequence[s
     return content[0] == "given"
 
 
-def test_every_choice_with_random_overrides_composes_as_hydra_does(
+def test_choices_with_random_overrides_compose_as_hydra_does(
     loaders: tuple[Loader, ConfigLoaderImpl], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLANNED", "from the environment")
@@ -92,8 +94,7 @@ def test_every_choice_with_random_overrides_composes_as_hydra_does(
     composed = 0
     for choice in CHOICES:
         overrides = [choice, *chance.sample(VALUES, chance.randrange(3))]
-        if unused:
-            overrides.append(unused.pop())
+        overrides += [unused.pop() for _ in range(min(len(unused), 1 + (len(overrides) == 1)))]
         chance.shuffle(overrides)
         composed += assert_equal(loaders, overrides)
     assert not unused
@@ -124,7 +125,7 @@ def test_jobs_that_choose_the_same_groups_share_one_composition(
     )
     loader = Loader(own.config_search_path)
     for model in ("bn", "large"):
-        for seed in range(20):
+        for seed in range(5):
             content = loader.resolve("config", [f"model={model}", f"seed={seed}", f"optimizer.learning_rate=0.{seed}1"])
             assert (content["model"]["name"], content["seed"]) == (model, seed)
             full = load(loader, [f"model={model}", f"seed={seed}"])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cifar_exp.config import composition, overrides, space
+from cifar_exp.config.plan import Plan
 from cifar_exp.config.space import CATEGORICAL, FLOAT, INT, Dimension, Space
 from cifar_exp.errors import UserError
 
@@ -140,7 +141,7 @@ def test_a_section_that_makes_no_space_is_refused(section: dict[str, Any], messa
         of(section=section)
 
 
-def plan(*arguments: str, config_dir: Path | None = None) -> composition.Plan:
+def plan(*arguments: str, config_dir: Path | None = None) -> Plan:
     return composition.plan([SEARCH, *arguments], multirun=True, config_dir=str(config_dir) if config_dir else None)
 
 

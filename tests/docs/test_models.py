@@ -10,7 +10,8 @@ import program
 import pytest
 import yaml
 
-from cifar_exp.config.composition import CONF, Plan, plan
+from cifar_exp.config.composition import CONF, plan
+from cifar_exp.config.plan import Plan
 from cifar_exp.errors import UserError
 from cifar_exp.training import models
 

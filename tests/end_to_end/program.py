@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from forked import Fork
 
 import cifar_exp
-from cifar_exp.training import runtime
+from cifar_exp.training import threads
 from cifar_exp.training.runtime import BACKENDS
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def popen(
 
 def _too_late(name: str, value: str) -> bool:
     """Whether a fork would read a variable too late."""
-    in_time = (name == BACKEND and value in BACKENDS) or name in runtime.TENSORFLOW_THREADS
+    in_time = (name == BACKEND and value in BACKENDS) or name in threads.TENSORFLOW_THREADS
     return name.startswith(DECIDED_AT_IMPORT) and not in_time
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from cifar_exp import __main__
-from cifar_exp.training import runtime
+from cifar_exp.training import threads
 
 if __name__ == "__main__":
     code = __main__.main()
-    print("shards:", runtime.shards())
+    print("shards:", threads.shards())
     sys.exit(code)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from sweeping import DATA, EPOCHS, QUICK, Sweep, if_alive, parent_and_jobs, results, sweeping
 
-from cifar_exp.training.runtime import TENSORFLOW_THREADS
+from cifar_exp.training.threads import TENSORFLOW_THREADS
 
 ONE_THREAD = dict.fromkeys(TENSORFLOW_THREADS, "1")
 LINE = re.compile(

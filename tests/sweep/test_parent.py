@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from cifar_exp.config.composition import Plan, plan
+from cifar_exp.config.composition import plan
+from cifar_exp.config.plan import Plan
 from cifar_exp.errors import UserError
 from cifar_exp.sweep import parent
 from cifar_exp.sweep.job import varying

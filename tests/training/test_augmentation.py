@@ -13,7 +13,8 @@ from keras.src.legacy.preprocessing.image import ImageDataGenerator
 from scipy.ndimage import map_coordinates
 from scipy.stats import ks_2samp
 
-from cifar_exp.config.schema import AugmentationConfig, Config
+from cifar_exp.config.schema import Config
+from cifar_exp.config.training_schema import AugmentationConfig
 from cifar_exp.training.augmentation import Augment
 
 Array = npt.NDArray[Any]

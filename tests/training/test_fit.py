@@ -23,7 +23,7 @@ Compose = Callable[..., Config]
 
 def test_history_has_every_metric_at_every_epoch() -> None:
     history = fit().history
-    assert list(history) == NAMES
+    assert set(history) == NAMES
     assert {len(values) for values in history.values()} == {3}
     assert np.isfinite(list(history.values())).all()
     assert min(history["train/epoch_seconds"] + history["train/images_per_second"]) > 0

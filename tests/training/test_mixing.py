@@ -13,7 +13,8 @@ from scipy import stats
 from scipy.special import log_softmax
 from trained import go_on, measured
 
-from cifar_exp.config.schema import AugmentationConfig, Config
+from cifar_exp.config.schema import Config
+from cifar_exp.config.training_schema import AugmentationConfig
 from cifar_exp.data import datasets
 from cifar_exp.errors import UserError
 from cifar_exp.tracking import fingerprint
@@ -183,7 +184,10 @@ def test_metrics_are_those_of_the_labels_by_their_shares() -> None:
 
 def test_images_and_labels_are_mixed_alike_in_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a share of 0, every image and every label are those of the one before: nothing but their places changes."""
-    overrides = ("model.layers=[Flatten,{Dense:{units:10}}]", "training.label_smoothing=0.1", "training.focal_gamma=2")
+    overrides = (
+        *("model.layers=[Flatten,{Dense:{units:10}}]", "training.epochs=1"),
+        *("training.label_smoothing=0.1", "training.focal_gamma=2"),
+    )
     plain = go_on(overrides)
     monkeypatch.setattr(Mix, "_own", lambda mix, count, *_: keras.ops.zeros((count, 1, 1, 1)))
     moved = go_on((*overrides, "augmentation.cutmix=1"))

@@ -10,7 +10,7 @@ import sys
 import keras
 import pytest
 
-from cifar_exp.config.schema import TrainingConfig
+from cifar_exp.config.training_schema import TrainingConfig
 from cifar_exp.errors import UserError
 from cifar_exp.training import runtime
 
@@ -88,7 +88,7 @@ def test_importing_keras_says_nothing_and_respects_what_the_user_has_set() -> No
     program = """
 import os
 from cifar_exp.training import runtime
-from cifar_exp.config.schema import TrainingConfig
+from cifar_exp.config.training_schema import TrainingConfig
 runtime.prepare(TrainingConfig(epochs=1, batch_size=1, device="cpu"), seed=0)
 import keras
 keras.ops.convert_to_numpy(keras.ops.ones(3) + 1)

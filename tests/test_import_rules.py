@@ -57,7 +57,7 @@ def test_contracts_hold_and_each_forbidden_import_is_named(copy: Path) -> None:
     assert "No cycles are allowed in cifar_exp.data." in broken.stdout
 
 
-def test_a_new_package_must_be_listed_in_the_layers(copy: Path) -> None:
+def test_a_new_package_must_be_listed(copy: Path) -> None:
     (copy / "cifar_exp" / "unlisted").mkdir()
     (copy / "cifar_exp" / "unlisted" / "__init__.py").write_text("")
     done = lint(copy)
