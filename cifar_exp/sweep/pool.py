@@ -110,8 +110,11 @@ class Pool:
         return Slot(f"worker {self._workers}", self._resources, self._board, self._place)
 
     def _replace(self, slot: Slot) -> None:
+        """Kill a worker and start another, unless it would have nothing to do."""
         slot.kill()
-        self._slots[self._slots.index(slot)] = self._slot()
+        self._slots.remove(slot)
+        if not self._source.is_over():
+            self._slots.append(self._slot())
 
     def _assign(self) -> None:
         """Give each idle worker the next job; a worker whose process cannot run it is replaced."""
@@ -185,7 +188,7 @@ class Pool:
             log.error("%s  FAILED: %s", task.title, result.error)
         self._record(task, result)
         limit = self._settings.memory_per_job
-        if limit and ended.memory > _MAX_KEPT * limit and not self._source.is_over():
+        if limit and ended.memory > _MAX_KEPT * limit:
             self._replace(slot)
 
     def _record(self, task: Task, result: JobResult | None) -> None:

@@ -41,18 +41,17 @@ class Sweep:
         """Addresses on which it listens and that other machines can reach."""
 
     def until(self, *patterns: str) -> None:
-        """Read the output until each pattern has matched a line."""
+        """Read the output until each pattern has matched a line, now or earlier."""
         assert self._process.stdout is not None
-        missing = set(patterns)
-        for line in self._process.stdout:
+        missing = {pattern for pattern in patterns if not any(re.search(pattern, line) for line in self.lines)}
+        while missing:
+            line = self._process.stdout.readline()
+            assert line, f"no line like {missing} in\n{''.join(self.lines)}"
             self.lines.append(line)
             missing -= {pattern for pattern in missing if re.search(pattern, line)}
-            if not missing:
-                self.processes = psutil.Process(self._process.pid).children(recursive=True)
-                started = " ".join(argument for process in self.processes for argument in if_alive(process.cmdline))
-                self._folders = {Path(found) for found in re.findall(r"--temp[-_]dir=(\S+)", started)}
-                return
-        raise AssertionError(f"no line like {missing} in\n{''.join(self.lines)}")
+        self.processes = psutil.Process(self._process.pid).children(recursive=True)
+        started = " ".join(argument for process in self.processes for argument in if_alive(process.cmdline))
+        self._folders = {Path(found) for found in re.findall(r"--temp[-_]dir=(\S+)", started)}
 
     def worker(self, job: int) -> psutil.Process:
         """Worker process that runs a job (numbered from 1), found by the open journal of the job."""
