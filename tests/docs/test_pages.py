@@ -8,8 +8,8 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-import checks
 import pytest
+import run_checks
 from pages import PAGES, ROOT, blocks, text_of
 
 from cifar_exp.config.composition import CONF
@@ -65,8 +65,8 @@ def test_every_metric_that_runs_log_is_defined() -> None:
     text = (ROOT / "docs" / "tracking.md").read_text()
     table = text.partition("| metric | definition |\n")[2].partition("\n\n")[0]
     defined = {name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
-    of_class = {f"test/{score}/<class>" for score in checks.PER_CLASS}
-    assert defined == checks.PER_EPOCH | checks.AT_THE_END | of_class
+    of_class = {f"test/{score}/<class>" for score in run_checks.PER_CLASS}
+    assert defined == run_checks.PER_EPOCH | run_checks.AT_THE_END | of_class
 
 
 def page_blocks() -> list[tuple[str, str]]:

@@ -12,9 +12,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import checks
 import program
 import pytest
+import run_checks
 
 
 def _free_port() -> int:
@@ -90,8 +90,8 @@ def test_run_goes_to_the_server_that_the_environment_names(
     )
 
     (made,) = here.glob("outputs/runs/*")
-    assert program.artifacts(client, run.info.run_id) >= checks.ARTIFACTS
-    for name in checks.ARTIFACTS:
+    assert program.artifacts(client, run.info.run_id) >= run_checks.ARTIFACTS
+    for name in run_checks.ARTIFACTS:
         fetched = program.artifact(client, run.info.run_id, name, tmp_path / "downloaded")
         assert fetched.read_bytes() == (made / "artifacts" / name).read_bytes(), name
     model = program.artifact(client, run.info.run_id, "model/data/model.keras", tmp_path / "downloaded")

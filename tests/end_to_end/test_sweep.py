@@ -11,17 +11,20 @@ import checks
 import numpy as np
 import program
 import pytest
-from checks import Sweep
+import run_checks
+from checks import DIGITS, Data, Sweep
 
 from cifar_exp.data import datasets
 from cifar_exp.data.schema import DataConfig
 
-CIFAR10 = checks.Data(
+CIFAR10 = Data(
     "cifar10",
     classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     sizes={"training": 1_000, "validation": 1_000, "test": 10_000},
+    weights={"one_conv": 462_410, "bn": 685_354},
 )
-each_run = pytest.mark.parametrize("name", checks.NAMES)
+RUNS = [(data.name, name) for data in (DIGITS, CIFAR10) for name in data.names]
+each_run = pytest.mark.parametrize(("sweep", "name"), RUNS, indirect=["sweep"])
 
 
 @pytest.fixture(scope="module")
@@ -37,23 +40,14 @@ def folder() -> Path:
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     place = tmp_path_factory.mktemp("digits")
-    return Sweep.read(place, program.run(place, *checks.SWEEP), checks.DIGITS)
+    return Sweep.read(place, program.run(place, *DIGITS.sweep), DIGITS)
 
 
 @pytest.fixture(scope="module")
 def cifar10(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     place = tmp_path_factory.mktemp("cifar10")
-    done = program.run(
-        place,
-        "-m",
-        "model=large,bn",
-        "optimizer=sgd,adam",
-        "data.verify=size",
-        "data.train_images=1000",
-        "data.validation_share=0.02",
-        f"training.epochs={checks.EPOCHS}",
-        CIFAR_EXP_DATA=str(folder),
-    )
+    validated = ("data.verify=size", "data.validation_share=0.02")
+    done = program.run(place, *CIFAR10.sweep, *validated, CIFAR_EXP_DATA=str(folder))
     return Sweep.read(place, done, CIFAR10)
 
 
@@ -81,37 +75,37 @@ def test_parameters_have_the_same_keys_in_every_run(sweep: Sweep) -> None:
 
 @each_run
 def test_metrics_are_whole(sweep: Sweep, name: str) -> None:
-    checks.metrics_are_whole(sweep, name)
+    run_checks.metrics_are_whole(sweep, name)
 
 
 @each_run
 def test_tags_are_whole(sweep: Sweep, name: str) -> None:
-    checks.tags_are_whole(sweep, name)
+    run_checks.tags_are_whole(sweep, name)
 
 
 @each_run
 def test_datasets_are_recorded(sweep: Sweep, name: str) -> None:
-    checks.datasets_are_recorded(sweep, name)
+    run_checks.datasets_are_recorded(sweep, name)
 
 
 @each_run
 def test_artifacts_are_whole(sweep: Sweep, name: str) -> None:
-    checks.artifacts_are_whole(sweep, name)
+    run_checks.artifacts_are_whole(sweep, name)
 
 
 @each_run
 def test_evaluation_agrees_with_itself(sweep: Sweep, name: str) -> None:
-    checks.evaluation_agrees_with_itself(sweep, name)
+    run_checks.evaluation_agrees_with_itself(sweep, name)
 
 
 @each_run
 def test_model_is_packaged(sweep: Sweep, name: str) -> None:
-    checks.model_is_packaged(sweep, name)
+    run_checks.model_is_packaged(sweep, name)
 
 
 def test_logged_models_predict_the_same_in_a_fresh_process(digits: Sweep, tmp_path: Path) -> None:
     images = datasets.load(DataConfig(name="digits")).test.images
-    checks.fresh_process_predicts_the_same(digits, images, tmp_path, *checks.NAMES)
+    run_checks.fresh_process_predicts_the_same(digits, images, tmp_path, *DIGITS.names)
 
 
 def test_datasets_name_a_source_that_mlflow_can_read(sweep: Sweep) -> None:
@@ -131,17 +125,17 @@ def _test_images(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 def test_a_model_of_real_images_predicts_the_same_in_a_fresh_process(
     cifar10: Sweep, folder: Path, tmp_path: Path
 ) -> None:
-    checks.fresh_process_predicts_the_same(cifar10, _test_images(folder)[0], tmp_path, "bn-sgd")
+    run_checks.fresh_process_predicts_the_same(cifar10, _test_images(folder)[0], tmp_path, "bn-sgd")
 
 
 def test_logged_labels_equal_those_of_the_file(cifar10: Sweep, folder: Path) -> None:
-    assert np.array_equal(cifar10.predictions("large-adam")["label"], _test_images(folder)[1])
+    assert np.array_equal(cifar10.predictions("one_conv-adam")["label"], _test_images(folder)[1])
 
 
 def test_the_logged_digest_is_that_of_the_file_and_unofficial_images_are_named_so(cifar10: Sweep, folder: Path) -> None:
     (dataset,) = (
         entry.dataset
-        for entry in cifar10.children["large-sgd"].inputs.dataset_inputs
+        for entry in cifar10.children["one_conv-sgd"].inputs.dataset_inputs
         if entry.dataset.name == "cifar10-test"
     )
     images, labels = _test_images(folder)

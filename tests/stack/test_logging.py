@@ -7,6 +7,7 @@ from pathlib import Path
 
 import checks
 import pytest
+import run_checks
 from checks import Sweep
 from stack import Stack, User
 
@@ -30,12 +31,12 @@ def test_the_sweep_is_whole(sweep: Sweep, check: Callable[[Sweep], None]) -> Non
 @pytest.mark.parametrize(
     "check",
     [
-        checks.metrics_are_whole,
-        checks.tags_are_whole,
-        checks.datasets_are_recorded,
-        checks.artifacts_are_whole,
-        checks.evaluation_agrees_with_itself,
-        checks.model_is_packaged,
+        run_checks.metrics_are_whole,
+        run_checks.tags_are_whole,
+        run_checks.datasets_are_recorded,
+        run_checks.artifacts_are_whole,
+        run_checks.evaluation_agrees_with_itself,
+        run_checks.model_is_packaged,
     ],
 )
 def test_each_run_is_whole(sweep: Sweep, name: str, check: Callable[[Sweep, str], None]) -> None:
@@ -47,7 +48,7 @@ def test_artifacts_come_back_byte_for_byte(sweep: Sweep, number: int) -> None:
     (written,) = sweep.folder.glob(f"outputs/sweeps/*/{number}/artifacts")
     run = sweep.children[checks.NAMES[number]]
     files = {path.relative_to(written).as_posix(): path for path in written.rglob("*") if path.is_file()}
-    assert files.keys() >= checks.ARTIFACTS
+    assert files.keys() >= run_checks.ARTIFACTS
     for name, path in files.items():
         assert sweep.artifact(run, name).read_bytes() == path.read_bytes(), name
 
@@ -64,7 +65,7 @@ def test_the_logged_model_comes_back_byte_for_byte(sweep: Sweep, tmp_path: Path)
 
 def test_a_colleague_predicts_the_same(sweep: Sweep, server: Stack, ann: User, tmp_path: Path) -> None:
     images = datasets.load(DataConfig(name="digits")).test.images
-    checks.fresh_process_predicts_the_same(sweep, images, tmp_path, "bn-adam", **server.environment(ann))
+    run_checks.fresh_process_predicts_the_same(sweep, images, tmp_path, "bn-adam", **server.environment(ann))
 
 
 def test_the_program_prints_the_address_of_the_sweep(sweep: Sweep, server: Stack) -> None:
