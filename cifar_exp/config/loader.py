@@ -15,6 +15,7 @@ from hydra._internal import hydra as hydra_app
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobRuntime
 from hydra.types import RunMode
@@ -82,6 +83,20 @@ class Loader(ConfigLoaderImpl):  # type: ignore[misc]
         )
         return composed
 
+    def get_group_options(
+        self,
+        group_name: str,
+        results_filter: ObjectType | None = ObjectType.CONFIG,
+        config_name: str | None = None,
+        overrides: list[str] | None = None,
+    ) -> list[str]:
+        """List the choices of a group; Hydra's loader copies all that it knows for each list."""
+        if overrides:
+            options: list[str] = super().get_group_options(group_name, results_filter, config_name, overrides)
+        else:
+            options = self._repository(config_name, ()).get_group_options(group_name, results_filter)
+        return options
+
     def resolve(self, config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
         """Compose a config without Hydra's part, as plain containers with every interpolation resolved.
 
@@ -136,12 +151,16 @@ class Loader(ConfigLoaderImpl):  # type: ignore[misc]
     def _known(self, search: tuple[str, ...]) -> _Composed:
         return self._own if search else self._shared
 
-    def _is_group(self, config_name: str | None, search: tuple[str, ...], key: str) -> bool:
-        known, name = self._known(search), (*search, key)
+    def _repository(self, config_name: str | None, search: tuple[str, ...]) -> IConfigRepository:
+        known = self._known(search)
         if search not in known.repositories:
             _, known.repositories[search] = self._parse_overrides_and_create_caching_repo(config_name, list(search))
+        return known.repositories[search]
+
+    def _is_group(self, config_name: str | None, search: tuple[str, ...], key: str) -> bool:
+        known, name = self._known(search), (*search, key)
         if name not in known.groups:
-            known.groups[name] = known.repositories[search].group_exists(key)
+            known.groups[name] = self._repository(config_name, search).group_exists(key)
         return known.groups[name]
 
 
