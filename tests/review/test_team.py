@@ -37,8 +37,8 @@ database_uri = sqlite:///{folder}/users.db
 """
 
 
-def script(name: str, *arguments: str, typed: str = "", **variables: str) -> str:
-    """Run one of the server's scripts and return its standard output."""
+def script(name: str, *arguments: str, typed: str = "", code: int = 0, **variables: str) -> str:
+    """Run one of the server's scripts and return what it prints, on standard error if it is to fail."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(SCRIPTS / name), *arguments],
         env=os.environ | variables,
@@ -47,8 +47,8 @@ def script(name: str, *arguments: str, typed: str = "", **variables: str) -> str
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stderr
+    return done.stderr if code else done.stdout
 
 
 @contextmanager
@@ -66,10 +66,10 @@ def team(folder: Path) -> Iterator[str]:
     }
     assert script("migrate.py", **variables).endswith("the database is up to date\n")
     with server_process.serve(folder, "--app-name", "basic-auth", **variables) as uri:
-        login = variables | {"MLFLOW_TRACKING_URI": uri}
+        as_admin = variables | {"MLFLOW_TRACKING_URI": uri}
         for name in ("ann", "bob", "eve"):
-            script("user.py", "add", name, typed=f"{PASSWORD}\n", **login)
-        assert script("user.py", "approver", "bob", **login) == "bob may promote models\n"
+            script("user.py", "add", name, typed=f"{PASSWORD}\n", **as_admin)
+        assert script("user.py", "approver", "bob", **as_admin) == "bob may promote models\n"
         yield uri
 
 
@@ -77,6 +77,13 @@ def team(folder: Path) -> Iterator[str]:
 def team_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with team(tmp_path_factory.mktemp("team")) as uri:
         yield uri
+
+
+@pytest.fixture
+def login(team_server: str) -> dict[str, str]:
+    """Variables with which a script is the administrator of the server."""
+    admin = {"MLFLOW_AUTH_ADMIN_USERNAME": "admin", "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN}
+    return {"MLFLOW_TRACKING_URI": team_server} | admin
 
 
 @pytest.fixture
@@ -166,12 +173,32 @@ def test_a_member_logs_to_and_reviews_what_others_made_and_deletes_none_of_it(
         store.client.delete_run(run.info.run_id)
 
 
-def test_an_approver_is_made_and_unmade(team_server: str, as_user: As, log_trained: LogTrained) -> None:
-    login = {
-        "MLFLOW_TRACKING_URI": team_server,
-        "MLFLOW_AUTH_ADMIN_USERNAME": "admin",
-        "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN,
-    }
+def test_a_member_is_added_once_gets_a_new_password_and_is_removed(
+    team_server: str, login: dict[str, str], as_user: As
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    assert script("user.py", "add", "max", typed="short\n", code=1, **login).endswith("this one has 5\n")
+    name, password = script("user.py", "add", "max", typed="\n", **login).split()[1::2]
+    assert name == "max" and len(password) >= 12
+    assert script("user.py", "add", "max", code=1, **login).startswith("max: there is one already")
+    assert script("user.py", "reset", "max", typed=f"{PASSWORD}\n", **login).endswith("as you typed it\n")
+    as_user("max")
+    assert Store(team_server, "of max").client.search_experiments()
+    assert script("user.py", "remove", "max", **login) == "max is removed\n"
+    with pytest.raises(MlflowException, match=r"401|not authenticated"):
+        Store(team_server, "of max").client.search_experiments()
+    for action in ("remove", "reset", "approver"):
+        assert script("user.py", action, "max", code=1, **login) == "max: there is no such user\n"
+    wrong = login | {"MLFLOW_AUTH_ADMIN_PASSWORD": "of nobody here"}
+    assert script("user.py", "add", "max", code=1, **wrong).count("\n") == 1
+    nowhere = login | {"MLFLOW_TRACKING_URI": program.NOWHERE}
+    assert f"max: {program.NOWHERE} does not answer" in script("user.py", "add", "max", code=1, **nowhere)
+
+
+def test_an_approver_is_made_and_unmade(
+    team_server: str, login: dict[str, str], as_user: As, log_trained: LogTrained
+) -> None:
     as_user("bob")
     store = Store(team_server, "unmade")
     promotion.promote(store, log_trained("weak", store), "unmade", "champion", "bob", even_though="a test")

@@ -105,10 +105,6 @@ class Stack:
         """Run a command in the container of a service."""
         return self.compose("exec", "-T", service, *command, check=check)
 
-    def health(self) -> str:
-        """Health of the server according to Docker's checks."""
-        return docker("inspect", "--format", "{{.State.Health.Status}}", self.container("mlflow")).stdout.strip()
-
     @property
     def url(self) -> str:
         """Address of the server."""
@@ -178,8 +174,8 @@ class Stack:
     def wait_until_healthy(self) -> None:
         """Wait until the server answers and Docker's checks report it as healthy."""
         self.wait_until_it_answers()
-        until = time.monotonic() + ANSWERS_WITHIN
-        while self.health() != "healthy":
+        until, container = time.monotonic() + ANSWERS_WITHIN, self.container("mlflow")
+        while health(container) != "healthy":
             assert time.monotonic() < until, f"not healthy within {ANSWERS_WITHIN} s\n{self.logs()}"
             time.sleep(0.5)
 
@@ -195,6 +191,11 @@ NewStack = Callable[..., Stack]
 def docker(*arguments: str, check: bool = True) -> program.Done:
     """Run `docker ARGUMENTS`."""
     return _execute(["docker", *arguments], Path.cwd(), check)
+
+
+def health(container: str) -> str:
+    """Health of a container according to Docker's checks."""
+    return docker("inspect", "--format", "{{.State.Health.Status}}", container).stdout.strip()
 
 
 @cache

@@ -14,7 +14,7 @@ import pytest
 import stack
 from stack import NewStack, Stack
 
-CLIENTS, EPOCHS, METRICS, ARTIFACTS, ARTIFACT_KB = 48, 5, 10, 1, 50
+CLIENTS, EPOCHS, METRICS, ARTIFACTS, ARTIFACT_KB = 48, 3, 10, 1, 50
 TIMEOUT = 1800  # seconds, so that a load that never ends fails; how fast it is, is not tested
 ACCESS = re.compile(r'"(?:GET|POST|PUT|PATCH|DELETE) [^"]*" (\d{3})')
 
