@@ -37,7 +37,7 @@ _WORDS = {
     "promote": "promoted",
     "remove-alias": "alias removed",
 }
-_PICTURES = ("calibration", "curves", "confusion_matrix", "predictions", "samples")
+_PICTURES = ("calibration", "curves", "confusion_matrix", "mistakes", "predictions", "samples")
 
 View = Callable[[], Response]
 
@@ -230,7 +230,9 @@ def _picture() -> Response:
     content = details.picture(run, name) if name in _PICTURES else None
     if content is None:
         raise decisions.Missing(f"no picture {name!r}")
-    return Response(content, mimetype="image/png")
+    response = Response(content, mimetype="image/png")
+    response.headers["Cache-Control"] = "private, max-age=60"  # a page shows several parts of the same picture
+    return response
 
 
 def _logout() -> Response:
