@@ -9,7 +9,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from mlflow.store.model_registry.dbmodels.models import SqlModelVersion, SqlModelVersionTag, SqlRegisteredModelAlias
+from mlflow.store.model_registry.dbmodels.models import (
+    SqlModelVersion,
+    SqlModelVersionTag,
+    SqlRegisteredModel,
+    SqlRegisteredModelAlias,
+)
 from mlflow.store.tracking.dbmodels.models import SqlTag
 from sqlalchemy.orm import Session
 
@@ -212,12 +217,12 @@ def remove_alias(author: Author, name: str, alias: str, why: str) -> Removal:
     Raises:
         UserError: if the rules forbid it, no version has the alias, or there is no reason.
     """
-    if not people.may_read_model(author.name, name):
-        raise Missing(f"no model {name!r}")
     if not people.is_approver(author.name):
         raise Forbidden(f"user {author.name!r} may not remove aliases: an administrator can make them an approver")
     subject = f"{name}@{alias}"
     with database.transaction() as session:
+        if not people.may_read_model(author.name, name) or not session.get(SqlRegisteredModel, (_WORKSPACE, name)):
+            raise Missing(f"no model {name!r}")
         current = session.get(SqlRegisteredModelAlias, (_WORKSPACE, name, alias))
         version = current.version if current else None
         removed = removal.prepare(name, alias, str(version) if current else None, author.name, why)

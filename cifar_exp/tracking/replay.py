@@ -1,7 +1,7 @@
 """Send the journal of a run to MLflow: while the run is running, after an outage and after a crash.
 
 Sending an event twice has the same effect as sending it once, so a lost response does no harm. The progress is in
-`sent.json` beside the journal.
+`sent.json` beside the journal. If it is lost, a run that the store has to its end is left as it is.
 """
 
 from __future__ import annotations

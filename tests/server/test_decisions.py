@@ -288,6 +288,7 @@ def test_an_approver_removes_an_alias_with_a_reason(
     assert by_form("eve").status_code == 403
     without = post(server, "bob", "remove-alias", model="deposed", alias="champion", why=" ")
     assert without.status_code == 409 and "give the reason" in without.json()["message"]
+    assert post(server, "bob", "remove-alias", **removal | {"model": "none"}).status_code == 404
     assert [row.action for row in rows(server, "model deposed@champion")] == ["promote"]
 
     assert "Remove champion" in server.call("bob", "GET", page).text
