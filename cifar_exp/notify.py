@@ -45,20 +45,22 @@ def addresses() -> list[str]:
     return text.split()
 
 
-def check() -> None:
-    """Check the receivers, before anything trains.
+def mistake() -> str | None:
+    """The first mistake in the addresses, as one line that shows none of them; None if there is none.
 
-    Raises:
-        UserError: if Apprise is not installed or does not know an address. The message shows no address.
+    It stops no training: a message is worth less than what it tells of.
     """
-    found = addresses()
-    if not found:
-        return
-    if importlib.util.find_spec("apprise") is None:
-        raise UserError(f"{ADDRESSES} needs apprise: pip install 'cifar-exp[notify]'")
+    try:
+        found = addresses()
+    except UserError as error:
+        return f"{error}: no messages are sent"
+    if found and importlib.util.find_spec("apprise") is None:
+        return f"{ADDRESSES} needs apprise (pip install 'cifar-exp[notify]'): no messages are sent"
     for number, address in enumerate(found, 1):
         if not _apprise().Apprise().add(address):
-            raise UserError(f"{ADDRESSES}: address {number} of {len(found)} is of no form that Apprise knows")
+            of_all = f"address {number} of {len(found)}"
+            return f"{ADDRESSES}: {of_all} is of no form that Apprise knows: no messages are sent to it"
+    return None
 
 
 def send(title: str, body: str = "") -> None:
@@ -85,11 +87,11 @@ def send_once(folder: Path, event: str, title: str, body: str = "") -> None:
         title: one line.
         body: plain text.
     """
-    if not addresses():
-        return
     try:
+        if not addresses():
+            return
         (folder / f".notified-{event}").touch(exist_ok=False)
-    except FileExistsError:
+    except (FileExistsError, UserError):  # `mistake` has told of addresses that cannot be read
         return
     except OSError as error:
         log.debug("%s cannot remember what was sent: %s", folder, error)

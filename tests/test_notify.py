@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from receiver import SECRET, Receiver, receiving
 
 from cifar_exp import notify
-from cifar_exp.errors import UserError
+from cifar_exp.config.schema import Config
+from cifar_exp.experiment import experiment
 
 DEAD = f"json://user:{SECRET}@127.0.0.1:9/"  # nothing listens on the discard port
 
@@ -51,7 +53,7 @@ def test_addresses_come_from_the_environment_and_from_a_file(tmp_path: Path, mon
 
 def test_without_addresses_nothing_is_sent_or_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(notify.ADDRESSES, raising=False)
-    notify.check()
+    assert notify.mistake() is None
     notify.send_once(tmp_path, "failed", "a run failed")
     assert list(tmp_path.iterdir()) == []
 
@@ -66,23 +68,34 @@ def test_the_same_event_is_told_once(receiver: Receiver, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("address", [f"jsn://user:{SECRET}@host", f"user:{SECRET}@host", "json://"])
-def test_an_address_of_no_known_form_is_refused_without_showing_it(
+def test_an_address_of_no_known_form_is_named_without_showing_it(
     address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(notify.ADDRESSES, f"json://localhost {address}")
-    with pytest.raises(UserError, match=r"^CIFAR_EXP_NOTIFY: address 2 of 2 is of no form that Apprise knows$"):
-        notify.check()
+    named = "CIFAR_EXP_NOTIFY: address 2 of 2 is of no form that Apprise knows: no messages are sent to it"
+    assert notify.mistake() == named
     assert SECRET not in caplog.text
 
 
-def test_a_missing_file_is_refused_at_the_start_and_only_logged_later(
+def test_a_mistake_is_told_once_before_anything_trains_and_stops_nothing(
+    compose: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(notify.FILE, str(tmp_path / "none"))
+    for seed in (0, 1):
+        config = compose("data=digits", f"seed={seed}")
+        tracking = replace(config.tracking, uri=f"sqlite:///{tmp_path}/m.db")
+        experiment.check_surroundings(replace(config, tracking=tracking))
+    told = f"CIFAR_EXP_NOTIFY_FILE: {tmp_path / 'none'} cannot be read: no messages are sent"
+    assert capsys.readouterr().out.count(told) == 1
+
+
+def test_a_file_that_is_missing_later_on_is_only_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(notify.FILE, str(tmp_path / "none"))
-    with pytest.raises(UserError, match=r"CIFAR_EXP_NOTIFY_FILE: .*none cannot be read"):
-        notify.check()
     notify.send("a run failed")
     assert "none cannot be read" in caplog.text
+    notify.send_once(tmp_path, "failed", "a run failed")  # as the job of a sweep does, which this must not end
 
 
 def test_a_dead_receiver_never_makes_the_sender_wait(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ def log_evaluation(
         temperature: of the scaling.
         calibration: what is known of the calibration.
     """
-    from cifar_exp.evaluation import calibration_plot, image_grids, plots, style
+    from cifar_exp.evaluation import calibration_plot, image_grids, mistakes, plots, style
 
     labels, probabilities, classes = evaluation.labels, evaluation.probabilities, evaluation.classes
     matrix = {"classes": list(classes), "matrix": evaluation.confusion_matrix.tolist()}
@@ -124,6 +124,8 @@ def log_evaluation(
     }
     for name, figure in drawings.items():
         run.write(f"figures/{name}.png", style.to_png(figure))
+    if (wrong := mistakes.chosen(labels, evaluation.predicted)).size:
+        run.write("figures/mistakes.png", mistakes.sheet(split.images, wrong))
     run.upload("evaluation", "figures")
 
 

@@ -226,7 +226,9 @@ def _end_pruned(logged: Run, config: Config, job: Job, tags: Mapping[str, str], 
 
 
 def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere: bool = False) -> None:
-    """Check what a run needs: backend, memory, images, GPU, receivers of messages, tracking store, initial weights.
+    """Check what a run needs: backend, memory, images, GPU, tracking store, initial weights.
+
+    Receivers of messages with a mistake and a store that is away are named in a line; nothing is refused for them.
 
     Args:
         config: settings of the run.
@@ -244,7 +246,8 @@ def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere:
         _warn_of_near_duplicates(config.data, splits.sha256)
     if config.training.device == "gpu" and not elsewhere:
         runtime.require_gpu()
-    notify.check()
+    if mistake := notify.mistake():
+        console.say_once(mistake)
     store = Store.of(config.tracking)
     if away := store.check(may_be_away=True):
         console.say_once(f"{store.uri} is away ({away}); what is logged waits in the run's folder until it is back")

@@ -146,9 +146,10 @@ def prepare(
         raise UserError(f"run {run.info.run_id[:SHORT_ID]} ({run.info.run_name}, {run.info.status}) logged no model")
     with store.connected() as client:
         before = promotion_records.current_version(client, name, alias)
+        first = not any(one.alias == alias for one in promotion_records.records(client, name))
     if before and before.run_id == run.info.run_id:
         raise UserError(f"{run.info.run_name} is already {name}@{alias}, as version {before.version}")
-    found, comparison = _check_rules(store, run, before)
+    found, comparison = _check_rules(store, run, before, first)
     objections = (*found, *more)
     if objections and not even_though:
         raise UserError(
@@ -159,14 +160,14 @@ def prepare(
     return Plan(run, name, alias, str(before.version) if before else None, why, even_though, objections)
 
 
-def _check_rules(store: Store, run: Run, before: ModelVersion | None) -> tuple[tuple[str, ...], str]:
+def _check_rules(store: Store, run: Run, before: ModelVersion | None, first: bool) -> tuple[tuple[str, ...], str]:
     """Objections to the promotion, and the comparison with the version that has the alias."""
     objections = []
     state = verdicts.state(run)
     if state != verdicts.APPROVED:
         objections.append(f"it is {state}, not approved")
     if before is None:
-        return tuple(objections), "First version with this alias."
+        return tuple(objections), "First version with this alias." if first else "No version had this alias."
     if not before.run_id:
         return (*objections, f"version {before.version}, which has the alias, has no run to compare with"), ""
     try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cifar_exp.review import promotion_records, verdicts
+from cifar_exp.review import promotion_records, removal, verdicts
 from cifar_exp.review.promotion_records import Promotion
+from cifar_exp.review.removal import Removal
 from cifar_exp.tracking import server
 from cifar_exp.tracking.store import Store
 
@@ -55,6 +56,16 @@ class RuleServer:
         content = {"run_id": run.info.run_id, "model": name, "alias": alias, "note": note, "even_though": even_though}
         answered = server.call(self.store.uri, "POST", f"{server.RULES}/promote", content)
         return promotion_records.from_data(answered["promotion"])
+
+    def remove_alias(self, name: str, alias: str, why: str) -> Removal:
+        """Remove an alias of a registered model.
+
+        Raises:
+            UserError: if the server refuses it.
+        """
+        content = {"model": name, "alias": alias, "why": why}
+        answered = server.call(self.store.uri, "POST", f"{server.RULES}/remove-alias", content)
+        return removal.from_data(answered["removal"])
 
 
 def rule_server(store: Store) -> RuleServer | None:

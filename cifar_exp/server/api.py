@@ -35,6 +35,7 @@ def add_routes(app: Flask) -> None:
         ("POST", "comment", _comment),
         ("POST", "request-review", _request_review),
         ("POST", "promote", _promote),
+        ("POST", "remove-alias", _remove_alias),
     ):
         guard.add_route(app, method, f"{ROOT}/{name}", _answered(view))
 
@@ -121,6 +122,11 @@ def _promote() -> Mapping[str, Any]:
         *(body.get("note", ""), body.get("even_though", "")),
     )
     return {"promotion": promoted.as_data()}
+
+
+def _remove_alias() -> Mapping[str, Any]:
+    body = _body("model", "alias")
+    return {"removal": decisions.remove_alias(author(), body["model"], body["alias"], body.get("why", "")).as_data()}
 
 
 def _audit() -> Mapping[str, Any]:

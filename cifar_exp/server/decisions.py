@@ -9,19 +9,25 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from mlflow.store.model_registry.dbmodels.models import SqlModelVersion, SqlModelVersionTag, SqlRegisteredModelAlias
+from mlflow.store.model_registry.dbmodels.models import (
+    SqlModelVersion,
+    SqlModelVersionTag,
+    SqlRegisteredModel,
+    SqlRegisteredModelAlias,
+)
 from mlflow.store.tracking.dbmodels.models import SqlTag
+from sqlalchemy.orm import Session
 
 from cifar_exp import notify
 from cifar_exp.errors import UserError
-from cifar_exp.review import digest, promotion, promotion_records, remarks, verdicts
+from cifar_exp.review import digest, promotion, promotion_records, remarks, removal, verdicts
 from cifar_exp.review.promotion_records import Promotion
 from cifar_exp.review.remarks import Remark
+from cifar_exp.review.removal import Removal
 from cifar_exp.server import audit, database, people
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-    from sqlalchemy.orm import Session
 
 ACTIONS = {
     "approve": verdicts.APPROVED,
@@ -44,7 +50,7 @@ class Forbidden(UserError):
 
 
 class Missing(UserError):
-    """Raised when there is no such run, or the user may not read it."""
+    """Raised when there is no such run or model, or the user may not read it."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,7 @@ def give_verdict(author: Author, run_id: str, action: str, note: str = "", even_
         content: dict[str, Any] = {"state": verdict.name, "note": note, "even_though": verdict.even_though, "tag": key}
         content |= {"objections": list(verdict.objections), "digest": verdict.digest}
         _append(session, author, action, f"run {run_id}", {"state": verdicts.state(run)}, content)
-    _tell(author, f"{_DONE[action]} {run.info.run_name}", note, run_id)
+    _tell(author, f"{_DONE[action]} {run.info.run_name}", note, id=run_id)
 
 
 def _check_withdrawal(author: Author, run: Run) -> None:
@@ -151,7 +157,7 @@ def _remark(author: Author, run_id: str, action: str, text: str, reviewer: str) 
         _write_tags(session, run, {key: value})
         _append(session, author, action, f"run {run_id}", {}, {"text": text, "reviewer": reviewer, "tag": key})
     if reviewer:
-        _tell(author, f"asks {reviewer} to review {run.info.run_name}", text, run_id)
+        _tell(author, f"asks {reviewer} to review {run.info.run_name}", text, id=run_id)
 
 
 def promote(author: Author, run_id: str, name: str, alias: str, note: str = "", even_though: str = "") -> Promotion:
@@ -195,8 +201,46 @@ def promote(author: Author, run_id: str, name: str, alias: str, note: str = "", 
         }
         after |= {"objections": list(promoted.objections), "tag": key}
         _append(session, author, "promote", f"model {name}@{alias}", before, after)
-    _tell(author, f"made {run.info.run_name} the {alias} of {name}", promoted.why, run_id)
+    _tell(author, f"made {run.info.run_name} the {alias} of {name}", promoted.why, id=run_id)
     return promoted
+
+
+def remove_alias(author: Author, name: str, alias: str, why: str) -> Removal:
+    """Remove an alias of a registered model.
+
+    Args:
+        author: an approver.
+        name: of the registered model.
+        alias: such as champion.
+        why: reason.
+
+    Raises:
+        UserError: if the rules forbid it, no version has the alias, or there is no reason.
+    """
+    if not people.is_approver(author.name):
+        raise Forbidden(f"user {author.name!r} may not remove aliases: an administrator can make them an approver")
+    subject = f"{name}@{alias}"
+    with database.transaction() as session:
+        if not people.may_read_model(author.name, name) or not session.get(SqlRegisteredModel, (_WORKSPACE, name)):
+            raise Missing(f"no model {name!r}")
+        current = session.get(SqlRegisteredModelAlias, (_WORKSPACE, name, alias))
+        version = current.version if current else None
+        removed = removal.prepare(name, alias, str(version) if current else None, author.name, why)
+        row = session.get_one(SqlModelVersion, (_WORKSPACE, name, version))
+        key, value = removal.as_tag(removed)
+        session.delete(current)
+        session.merge(SqlModelVersionTag(workspace=_WORKSPACE, name=name, version=version, key=key, value=value))
+        row.description = removed.line
+        before = {"version": str(version), "run": row.run_id}
+        _append(session, author, "remove-alias", f"model {subject}", before, {"was": str(version), "why": removed.why})
+    _tell(author, f"removed {alias} from version {version} of {name}", removed.why, "history", model=subject)
+    return removed
+
+
+def has_alias(name: str, alias: str) -> bool:
+    """Whether a version of a registered model has an alias now."""
+    with Session(database.tracking().engine) as session:
+        return session.get(SqlRegisteredModelAlias, (_WORKSPACE, name, alias)) is not None
 
 
 def _unkept(run: Run) -> tuple[str, ...]:
@@ -223,9 +267,9 @@ def _write_tags(session: Session, run: Run, new: Mapping[str, str]) -> None:
         session.merge(SqlTag(run_uuid=run.info.run_id, key=key, value=value))
 
 
-def _tell(author: Author, what: str, text: str, run_id: str) -> None:
+def _tell(author: Author, what: str, text: str, page: str = "run", **query: str) -> None:
     """Tell the receivers of messages of a decision, after it is written."""
-    body = "\n".join(filter(None, [text, f"{author.root}team/run?{urlencode({'id': run_id})}"]))
+    body = "\n".join(filter(None, [text, f"{author.root}team/{page}?{urlencode(query)}"]))
     notify.send(f"{author.name} {what}", body)
 
 

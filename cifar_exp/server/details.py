@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from cifar_exp.errors import UserError
+from cifar_exp.evaluation import mistakes
 from cifar_exp.review import comparison, paired, remarks, run_predictions, run_record
 from cifar_exp.review.evaluations import Evaluated
 from cifar_exp.review.paired import Paired
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _LARGEST_PICTURE, _LARGEST_MATRIX = 8_000_000, 2_000_000  # bytes
-_PNG = b"\x89PNG\r\n\x1a\n"
-_EXAMPLES = 8  # images that one run alone gets right
+_MOST_PIXELS = 50_000_000  # of a picture: a few kilobytes can make a browser use gigabytes
+_PNG, _PNG_SIZE = b"\x89PNG\r\n\x1a\n", slice(16, 24)  # where its header has width and height
+_EXAMPLES = 12  # images that one run alone gets right
+_PICTURES = ("calibration", "predictions", "samples", "mistakes")  # the page of a run shows the first three
 _SHADES = 5  # of a cell of a confusion matrix
 
 Matrix = tuple[list[str], list[list[int]]]
@@ -70,16 +74,52 @@ class RunDetails:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """An image on the sheet of a run's mistakes, see `evaluation.mistakes`.
+
+    Attributes:
+        run_id: of the run that has the sheet.
+        column: from 0.
+        row: from 0.
+        columns: of the sheet.
+        rows: of the sheet.
+    """
+
+    run_id: str
+    column: int
+    row: int
+    columns: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Example:
+    """A test image that one of several runs alone gets right.
+
+    Attributes:
+        index: of the image.
+        label: true class.
+        others: the class that each other run takes it for.
+        picture: of the image; None if no run has logged it.
+    """
+
+    index: int
+    label: str
+    others: list[str]
+    picture: Cut | None
+
+
+@dataclass(frozen=True)
 class OnlyRight:
     """Test images that one of several runs alone gets right.
 
     Attributes:
         count: how many there are.
-        shown: of the first ones, the index, the true class, and the class that each other run takes it for.
+        shown: the first ones.
     """
 
     count: int
-    shown: list[tuple[int, str, list[str]]]
+    shown: list[Example]
 
 
 @dataclass(frozen=True)
@@ -91,6 +131,7 @@ class SideBySide:
         params: parameters that differ: name, and a value per run.
         words: comparisons of the first run with each other one, one sentence each.
         alone: images that each run alone gets right; None if the runs cannot be compared.
+        no_pictures: why some of these images are not shown; empty if all are.
         matrices: confusion matrix of each run; None where there is none.
         differences: of each matrix from that of the first run; None where they cannot be compared.
     """
@@ -99,6 +140,7 @@ class SideBySide:
     params: list[tuple[str, list[str]]]
     words: list[str]
     alone: list[OnlyRight] | None
+    no_pictures: str
     matrices: list[Matrix | None]
     differences: list[Matrix | None]
 
@@ -156,14 +198,14 @@ def of_run(run: Run) -> RunDetails:
 
 
 def _pictures(store: database.ServerStore, run: Run) -> list[str]:
-    """Names of the logged pictures that the page shows."""
+    """Names of the logged pictures that pages show."""
     from mlflow.exceptions import MlflowException
 
     try:
         paths = {item.path for item in store.artifacts(run).list_artifacts("figures")}
     except (MlflowException, OSError):  # the page shows the run without them
         return []
-    return [name for name in ("calibration", "predictions", "samples") if f"figures/{name}.png" in paths]
+    return [name for name in _PICTURES if f"figures/{name}.png" in paths]
 
 
 def _matrix(store: database.ServerStore, run: Run) -> Matrix | None:
@@ -196,12 +238,15 @@ def shade(count: int, row: Sequence[int]) -> int:
 
 
 def picture(run: Run, name: str) -> bytes | None:
-    """A logged PNG picture, as it is; None if there is none or it is something else."""
+    """A logged PNG picture, as it is; None if there is none, it is something else or too large to show."""
     try:
         content = fetch.file(database.store_of(run), run, f"figures/{name}.png", _LARGEST_PICTURE)
     except UserError:
         return None
-    return content if content.startswith(_PNG) else None
+    if not content.startswith(_PNG) or len(content) < _PNG_SIZE.stop:
+        return None
+    width, height = struct.unpack(">II", content[_PNG_SIZE])
+    return content if width * height <= _MOST_PIXELS else None
 
 
 def side_by_side(logged: Sequence[Run]) -> SideBySide:
@@ -211,11 +256,14 @@ def side_by_side(logged: Sequence[Run]) -> SideBySide:
     frames = [_predictions(run) for run in logged]
     words = _words(logged, frames)
     matrices = [_matrix(database.store_of(run), run) for run in logged]
+    with_sheet = ["mistakes" in _pictures(database.store_of(run), run) for run in logged]
+    alone = _alone(logged, frames, with_sheet)
     return SideBySide(
         [shown.run(run) for run in logged],
         [(key, [run.data.params.get(key, "-") for run in logged]) for key in keys],
         words,
-        _alone(frames),
+        alone,
+        _no_pictures(logged, with_sheet, alone or []),
         matrices,
         [_difference(matrices[0], other) for other in matrices],
     )
@@ -248,8 +296,20 @@ def _compared(first: Run, a: Any, other: Run, b: Any) -> Paired | str:
         return f"{other.info.run_name} and {first.info.run_name} cannot be compared: {error}"
 
 
-def _alone(frames: Sequence[Any]) -> list[OnlyRight] | None:
-    """The images that each run alone gets right; None if the runs have not predicted the same images."""
+def _no_pictures(logged: Sequence[Run], with_sheet: Sequence[bool], alone: Sequence[OnlyRight]) -> str:
+    """Why some images have no picture."""
+    if all(example.picture for one in alone for example in one.shown):
+        return ""
+    if without := [str(run.info.run_name) for run, has in zip(logged, with_sheet, strict=True) if not has]:
+        return f"Not logged: pictures of the mistakes (figures/mistakes.png) of {', '.join(without)}."
+    return f"A run logs pictures of its first {mistakes.COUNT} mistakes only."
+
+
+def _alone(logged: Sequence[Run], frames: Sequence[Any], with_sheet: Sequence[bool]) -> list[OnlyRight] | None:
+    """The images that each run alone gets right; None if the runs have not predicted the same images.
+
+    What one run alone gets right is among the mistakes of all others, so that their sheets have its picture.
+    """
     if any(isinstance(frame, UserError) for frame in frames):
         return None
     first = frames[0]
@@ -257,20 +317,33 @@ def _alone(frames: Sequence[Any]) -> list[OnlyRight] | None:
         return None
     classes = [str(name).removeprefix("p_") for name in first.columns if str(name).startswith("p_")]
     right = sum((one["predicted"] == one["label"]).to_numpy().astype(int) for one in frames)
+    sheets = [
+        _sheet(run.info.run_id, frame) if has else {}
+        for run, frame, has in zip(logged, frames, with_sheet, strict=True)
+    ]
+    pictures = {row: cut for sheet in sheets for row, cut in sheet.items()}
     found = []
     for at, frame in enumerate(frames):
         chosen = frame[(frame["predicted"] == frame["label"]).to_numpy() & (right == 1)]
         others = [one for number, one in enumerate(frames) if number != at]
-        shown_rows = [
-            (
+        examples = [
+            Example(
                 int(frame["index"].loc[row]),
                 _class(classes, frame["label"].loc[row]),
                 [_class(classes, other["predicted"].loc[row]) for other in others],
+                pictures.get(row),
             )
-            for row in chosen.index[:_EXAMPLES]
+            for row in sorted(chosen.index, key=lambda row: row not in pictures)[:_EXAMPLES]
         ]
-        found.append(OnlyRight(len(chosen), shown_rows))
+        found.append(OnlyRight(len(chosen), examples))
     return found
+
+
+def _sheet(run_id: str, frame: Any) -> dict[int, Cut]:
+    """Row of the predictions -> its place on the sheet of the run's mistakes."""
+    rows = mistakes.chosen(frame["label"].to_numpy(), frame["predicted"].to_numpy())
+    columns, lines = mistakes.COLUMNS, -(-len(rows) // mistakes.COLUMNS)
+    return {int(row): Cut(run_id, at % columns, at // columns, columns, lines) for at, row in enumerate(rows)}
 
 
 def _class(classes: Sequence[str], number: Any) -> str:

@@ -134,6 +134,7 @@ def _text(after: Mapping[str, Any]) -> str:
     parts: Iterable[str] = (
         f"asks {after['reviewer']}" if after.get("reviewer") else "",
         f"version {after['version']}" if after.get("version") else "",
+        f"it was version {after['was']}" if after.get("was") else "",
         *(str(after.get(key, "")) for key in ("note", "text", "why")),
         against + str(after.get("even_though", "")),
     )

@@ -35,8 +35,9 @@ _WORDS = {
     "comment": "commented",
     "request-review": "asked for a review",
     "promote": "promoted",
+    "remove-alias": "alias removed",
 }
-_PICTURES = ("calibration", "curves", "confusion_matrix", "predictions", "samples")
+_PICTURES = ("calibration", "curves", "confusion_matrix", "mistakes", "predictions", "samples")
 
 View = Callable[[], Response]
 
@@ -188,11 +189,12 @@ def _compare() -> Response:
 
 
 def _history() -> Response:
-    user = people.user()
+    user, has_alias = people.user(), False
     if model := request.args.get("model", ""):
         if not people.may_read_model(user, model.rpartition("@")[0]):
             raise decisions.Missing(f"no model {model!r}")
         subject, name, query = f"model {model}", model, f"model={quote(model)}"
+        has_alias = decisions.has_alias(*model.rpartition("@")[::2])
     else:
         run = decisions.readable_run(user, request.args.get("run", ""))
         subject, query = f"run {run.info.run_id}", f"run={run.info.run_id}"
@@ -203,7 +205,7 @@ def _history() -> Response:
         return _download(json.dumps(events, indent=2, ensure_ascii=False), "application/json", "history.json")
     if kind == "csv":
         return _download(_csv(events), "text/csv", "history.csv")
-    return _render("history.html", name=name, events=events, query=query)
+    return _render("history.html", name=name, events=events, query=query, model=model, has_alias=has_alias)
 
 
 def _csv(events: list[dict[str, str]]) -> str:
@@ -228,7 +230,9 @@ def _picture() -> Response:
     content = details.picture(run, name) if name in _PICTURES else None
     if content is None:
         raise decisions.Missing(f"no picture {name!r}")
-    return Response(content, mimetype="image/png")
+    response = Response(content, mimetype="image/png")
+    response.headers["Cache-Control"] = "private, max-age=60"  # a page shows several parts of the same picture
+    return response
 
 
 def _logout() -> Response:
@@ -247,6 +251,10 @@ def _decide() -> Response:
     form, author = request.form, api.author()
     action, chosen = form.get("action", ""), form.getlist("run")
     note, reason = form.get("note", ""), form.get("even_though", "")
+    if action == "remove-alias":
+        model, alias = form.get("model", ""), form.get("alias", "")
+        decisions.remove_alias(author, model, alias, note)
+        return _redirect(f"/team/history?{urlencode({'model': f'{model}@{alias}'})}")
     if not chosen:
         raise UserError("no run is chosen")
     if action == "compare":

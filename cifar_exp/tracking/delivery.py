@@ -82,6 +82,11 @@ class Delivery:
         self._run_again()
         self.tags(content, time)
 
+    def has_ended(self, end: Event) -> bool:
+        """Whether the run has ended in the store by this event, so that the store was sent everything before it."""
+        info = self.store.client.get_run(self.progress.run_id).info
+        return (info.status, info.end_time) == (end.content["status"], end.time)
+
     def claim(self, processes: Collection[str]) -> None:
         """Check that the run still belongs to this folder, and set it to RUNNING if it was marked as killed meanwhile.
 

@@ -102,6 +102,15 @@ def set_journal_aside(folder: Path) -> None:
             (folder / name).rename(folder / f"{name}.{number}")
 
 
+def end(folder: Path) -> tuple[int, Event] | None:
+    """Line, from 1, and event of the end of the run; None if it has not ended or was resumed since."""
+    found = None
+    for line, event in enumerate(journal.read(folder), 1):
+        if isinstance(event, Event) and event.kind in ("finish", "resume"):
+            found = (line, event) if event.kind == "finish" else None
+    return found
+
+
 def process_names(folder: Path) -> set[str]:
     """Names of the processes that have written the journal of a folder."""
     events = (event for event in journal.read(folder) if isinstance(event, Event))

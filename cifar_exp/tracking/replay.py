@@ -1,7 +1,7 @@
 """Send the journal of a run to MLflow: while the run is running, after an outage and after a crash.
 
 Sending an event twice has the same effect as sending it once, so a lost response does no harm. The progress is in
-`sent.json` beside the journal.
+`sent.json` beside the journal. If it is lost, a run that the store has to its end is left as it is.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class Replayer:
             self.progress = Progress()  # another store: send everything; events that it already has change nothing
         self._store = store
         self._must_claim = self.run_id is not None
+        self.known = 0
+        """Number of lines, from the first one, that the store turned out to have already."""
 
     @property
     def run_id(self) -> str | None:
@@ -81,10 +83,14 @@ class Replayer:
             line = self.progress.lines + 1
             if isinstance(event, Damage):
                 self.progress.refused[str(line)] = event.reason
-            elif (problem := self._send(event)) and not self._is_superseded(event, line):
-                self.progress.refused[str(line)] = f"{event.kind}: {problem}"
+            elif line > self.known:
+                if (problem := self._send(event)) and not self._is_superseded(event, line):
+                    self.progress.refused[str(line)] = f"{event.kind}: {problem}"
+                elif event.kind == "start":
+                    self._try(self._claim)  # an earlier attempt, of which nothing is known here, may have created it
             self.progress.lines += 1
-            self.progress.write(self.folder)
+            if self.progress.lines >= self.known:  # otherwise, whoever goes on would not know what the store has
+                self.progress.write(self.folder)
 
     def beat(self) -> None:
         """Send a heartbeat of the run.
@@ -121,8 +127,15 @@ class Replayer:
         return any(one.content.get("path") == event.content.get("path") for one in later)
 
     def _claim(self) -> None:
-        """Check that no other process has continued the run while this process or the store was away."""
-        self._delivery.claim(local_run.process_names(self.folder))
+        """Find what the store has, and check that no other process has continued the run in the meantime.
+
+        A run that the store has to its end is left as it is: to send its events again would undo what came later and
+        then do it again, which a server that keeps the rules of review refuses.
+        """
+        line, end = local_run.end(self.folder) or (0, None)
+        self.known = line if end and self._delivery.has_ended(end) else 0
+        if not self.known:
+            self._delivery.claim(local_run.process_names(self.folder))
 
     def _try(self, call: Callable[[], None]) -> str | None:
         """Call MLflow; return why the store refused the call, or None."""

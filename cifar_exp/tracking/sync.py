@@ -83,15 +83,17 @@ def send(folder: Path, uri: str | None = None, experiment: str | None = None) ->
         record_kill(locked)
         replayer = Replayer(folder)
         before = replayer.progress.lines
+        away: str | None = None
         try:
             if uri or experiment:
                 named = replayer.store
                 replayer = Replayer(folder, Store(uri or named.uri, experiment or named.experiment))
                 before = replayer.progress.lines
             replayer.send(again=True)
-        except StoreAway as away:
-            return _state(replayer, sent=replayer.progress.lines - before, away=str(away))
-        return _state(replayer, sent=replayer.progress.lines - before)
+        except StoreAway as refusal:
+            away = str(refusal)
+        sent = max(0, replayer.progress.lines - max(before, replayer.known))
+        return _state(replayer, sent=sent, away=away)
 
 
 def record_kill(locked: Journal) -> bool:

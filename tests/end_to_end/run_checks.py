@@ -51,6 +51,7 @@ ARTIFACTS = {
     "figures/confusion_matrix.png",
     "figures/calibration.png",
     "figures/predictions.png",
+    "figures/mistakes.png",
     "figures/samples.png",
     "evaluation/confusion_matrix.json",
     "evaluation/classification_report.json",

@@ -19,7 +19,7 @@ import requests
 from cifar_exp.data import datasets
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
-from cifar_exp.review import promotion, promotion_records, verdicts
+from cifar_exp.review import promotion, promotion_records, removal, verdicts
 from cifar_exp.review.verdicts import APPROVED
 from cifar_exp.tracking.store import Store
 
@@ -199,3 +199,25 @@ def test_the_commands_promote_and_show_and_mlflow_serves_the_champion(
     served = np.array(answer["predictions"])
     assert served.shape == (4, 10)
     assert np.allclose(served, logged.filter(like="p_").to_numpy()[:4], atol=1e-5)
+
+
+def test_a_removed_alias_is_on_record_with_its_reason(own_store: Store, log_trained: LogTrained, name: str) -> None:
+    run = approve(own_store, log_trained("weak"))
+    with pytest.raises(UserError, match=r"^no version of .* is champion: there is nothing to remove$"):
+        removal.remove(own_store, name, "champion", "bob", "why not")
+    promotion.promote(own_store, run, name, "champion", "bob")
+    with pytest.raises(UserError, match=r"version 1 of .* is champion: give the reason"):
+        removal.remove(own_store, name, "champion", "bob", " ")
+    done = removal.remove(own_store, name, "champion", "bob", "it saw the test images")
+    client = own_store.client
+    client.set_model_version_tag(
+        name, "1", "promotion.removed.9999", '{"at": "2030-01-01T00:00:00+00:00", "by": "eve"}'
+    )
+    assert removal.latest(own_store, name, "champion") == done
+    assert removal.latest(own_store, name, "challenger") is None
+    assert client.get_registered_model(name).aliases == {}
+    assert client.get_model_version(name, "1").description == done.line
+    (before,) = promotion_records.history(own_store, name, "champion")
+    assert (before.by, before.now) == ("bob", False)
+    again = promotion.promote(own_store, run, name, "champion", "bob")
+    assert (again.version, again.why) == ("1", "No version had this alias.")

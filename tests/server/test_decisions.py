@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,8 @@ import pytest
 import requests
 from team import PASSWORD, Team
 
+from cifar_exp import cli as program_of_review
+from cifar_exp import exits
 from cifar_exp.review import promotion_records, remarks, verdicts
 from cifar_exp.server import audit
 
@@ -260,3 +263,52 @@ def test_a_database_without_a_trail_is_named_in_one_line(tmp_path: Path) -> None
     for arguments in (("--database", f"sqlite:///{tmp_path}/none.db"), ()):
         done = program.execute([*program.COMMAND, "audit", *arguments], tmp_path)
         assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_an_approver_removes_an_alias_with_a_reason(
+    server: Team, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = server.log("ann", "deposed")
+    assert post(server, "eve", "verdict", run_id=run, action="approve").ok
+    assert post(server, "bob", "promote", run_id=run, model="deposed").ok
+    page, form = "/team/history?model=deposed@champion", {"action": "remove-alias", "model": "deposed"}
+    form |= {"alias": "champion", "note": "it saw <the> test images"}
+
+    def by_form(user: str) -> requests.Response:
+        session = requests.Session()
+        session.auth = (user, PASSWORD)
+        shown = session.get(f"{server.uri}/team/run?id={run}", timeout=60).text
+        token = re.findall(r'name="csrf_token" value="([^"]+)"', shown)[0]
+        return session.post(f"{server.uri}/team/decide", data=form | {"csrf_token": token}, timeout=60)
+
+    removal = {"model": "deposed", "alias": "champion", "why": "mine"}
+    for user in ("ann", "eve"):
+        assert post(server, user, "remove-alias", **removal).status_code == 403
+        assert "Remove champion" not in server.call(user, "GET", page).text
+    assert by_form("eve").status_code == 403
+    without = post(server, "bob", "remove-alias", model="deposed", alias="champion", why=" ")
+    assert without.status_code == 409 and "give the reason" in without.json()["message"]
+    assert post(server, "bob", "remove-alias", **removal | {"model": "none"}).status_code == 404
+    assert [row.action for row in rows(server, "model deposed@champion")] == ["promote"]
+
+    assert "Remove champion" in server.call("bob", "GET", page).text
+    done = by_form("bob")
+    assert done.ok and "it saw &lt;the&gt; test images" in done.text and "Remove champion" not in done.text
+    row = rows(server, "model deposed@champion")[-1]
+    assert (row.who, row.action, json.loads(row.before)) == ("bob", "remove-alias", {"version": "1", "run": run})
+    assert json.loads(row.after) == {"was": "1", "why": "it saw <the> test images"}
+    with server.client("eve") as client:
+        assert client.get_registered_model("deposed").aliases == {}
+    assert "deposed@champion</a>\nversion" not in server.call("eve", "GET", "/team").text
+    again = post(server, "bob", "remove-alias", **removal)
+    assert again.status_code == 409 and "there is nothing to remove" in again.json()["message"]
+
+    promoted = post(server, "bob", "promote", run_id=run, model="deposed").json()["promotion"]
+    assert (promoted["version"], promoted["why"]) == ("1", "No version had this alias.")
+    monkeypatch.setattr(exits, "take_signals", lambda: None)
+    command = ["cifar-exp", "champion", "--uri", server.uri, "--remove", "for good", "review.model=deposed"]
+    monkeypatch.setattr("sys.argv", command)
+    with server.client("bob"):
+        assert program_of_review.main() == 0
+    said = capsys.readouterr().out
+    assert "champion before" in said and "champion no more since" in said and "removed by bob: for good" in said

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import re
+import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
 from PIL import Image
 from team import IMAGES, PASSWORD, Team
 
+from cifar_exp.evaluation import mistakes
 from cifar_exp.review import verdicts
 
 PAGES = (
@@ -81,7 +84,8 @@ def test_what_runs_are_called_is_shown_and_not_executed(server: Team, jobs: list
     assert "third" in sweep and "second" not in sweep and "2 more are hidden" in sweep
     page = server.call("bob", "GET", compared).text
     assert "larger than chance would make it" in page
-    alone = re.findall(r"<h3>.*: (\d+)</h3>\n<ul><li>test image \d+, (?:airplane|cat|frog): taken for", page)
+    first = r'<h3>.*: (\d+)</h3>\n<ul class="images"><li>\n<span>test image \d+, (?:airplane|cat|frog): taken for'
+    alone = re.findall(first, page)
     assert alone == [str(round(0.3 * IMAGES))]  # the second one is right on nothing that the first one gets wrong
     assert server.call("bob", "GET", "/team/sweep", params=query | {"name": "' OR 1"}).status_code == 404
 
@@ -179,3 +183,37 @@ def test_a_picture_is_a_png_of_a_known_name(server: Team, tmp_path: Path) -> Non
         client.log_artifact(run, str(tmp_path / "predictions.png"), "figures")
     shown = server.call("bob", "GET", "/team/picture", params={"id": run, "name": "predictions"})
     assert shown.headers["Content-Type"] == "image/png" and shown.content[:4] == b"\x89PNG"
+
+
+def test_images_that_one_run_alone_gets_right_are_cut_from_the_mistakes_of_the_other(
+    server: Team, tmp_path: Path
+) -> None:
+    shares = {"right": 1.0, "wrong": 0.5}
+    right, wrong = (server.log("ann", name, share, experiment="pages") for name, share in shares.items())
+    address = f"/team/compare?run={right}&run={wrong}"
+    page = server.call("eve", "GET", address).text
+    assert "<svg viewBox" not in page and "(figures/mistakes.png) of right, wrong." in page
+    rows = np.sort(np.random.default_rng(0).permutation(IMAGES)[IMAGES // 2 :])[: mistakes.COUNT]  # as `log` chose them
+    images = np.random.default_rng(1).integers(0, 256, (IMAGES, 8, 8, 3), np.uint8)
+    (tmp_path / "mistakes.png").write_bytes(mistakes.sheet(images, rows))
+    with server.client("ann") as client:
+        client.log_artifact(wrong, str(tmp_path / "mistakes.png"), "figures")
+    page = server.call("eve", "GET", address).text
+    assert "Not logged" not in page
+    cut = r'viewBox="(\d+) (\d+) 1 1".*id=(\w+)&amp;name=mistakes" width="16" height="8".*?test image (\d+),'
+    cuts = re.findall(cut, page)
+    assert [int(index) for *_, index in cuts] == rows[:12].tolist() and {run for _, _, run, _ in cuts} == {wrong}
+    sheet = np.asarray(Image.open(tmp_path / "mistakes.png"))
+    for column, row, _, index in cuts:
+        at = (slice(8 * int(row), 8 * int(row) + 8), slice(8 * int(column), 8 * int(column) + 8))
+        assert (sheet[at] == images[int(index)]).all()
+
+
+def test_a_picture_that_would_fill_the_memory_of_a_browser_is_not_shown(server: Team, tmp_path: Path) -> None:
+    run = server.log("ann", "huge", experiment="pages")
+    Image.new("RGB", (8, 8)).save(tmp_path / "mistakes.png")
+    content = (tmp_path / "mistakes.png").read_bytes()
+    (tmp_path / "mistakes.png").write_bytes(content[:16] + struct.pack(">II", 100_000, 100_000) + content[24:])
+    with server.client("ann") as client:
+        client.log_artifact(run, str(tmp_path / "mistakes.png"), "figures")
+    assert server.call("bob", "GET", "/team/picture", params={"id": run, "name": "mistakes"}).status_code == 404
