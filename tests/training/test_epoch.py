@@ -24,7 +24,7 @@ CONVOLVED = (
 )
 # Each optimizer, each schedule, and whatever has a state; 200 images in 7 batches of at most 32.
 CASES = {
-    "adam, one cycle, zoom": ("optimizer=adam", "optimizer/schedule=one_cycle", "augmentation=flip_zoom"),
+    "adam, one cycle, RandAugment": ("optimizer=adam", "optimizer/schedule=one_cycle", "augmentation=rand_augment"),
     "momentum, inverse time, batch normalization, class weights": (
         *("optimizer.momentum=0.9", "optimizer.nesterov=true", "optimizer/schedule=inverse_time", NORMALIZED),
         *("optimizer.schedule.decay=0.1", "data.class_weights=balanced"),

@@ -22,6 +22,7 @@ EXACT = "training.deterministic=true"
 STATEFUL = {
     "dropout, augmentation, mixed images, focal loss, momentum, inverse time": (
         "augmentation=flip_zoom",
+        *("augmentation.rotation=20", "augmentation.rand_augment=1", "augmentation.aug_mix=1"),
         "augmentation.mixup=0.2",
         "augmentation.cutmix=1",
         "training.focal_gamma=1",
