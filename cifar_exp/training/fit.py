@@ -14,7 +14,7 @@ from cifar_exp.config import layers
 from cifar_exp.config.schema import AugmentationConfig, Config, EarlyStoppingConfig
 from cifar_exp.data.datasets import Split, Splits
 from cifar_exp.errors import Diverged, Pruned, UserError
-from cifar_exp.training import augmentation, mixing, objective, optimizers, runtime, schedules
+from cifar_exp.training import augmentation, averaging, mixing, objective, optimizers, runtime, schedules
 from cifar_exp.training.checkpoint import Checkpoint, Checkpoints
 from cifar_exp.training.feeding import batches
 from cifar_exp.training.loop import Loop, loop_over_batches
@@ -231,6 +231,8 @@ def _train(
     # On PyTorch, dropout uses the global random state instead of that of its layer; so does the first `fit`'s setup.
     own_state = int(generator.integers(2**32))
     training, validation = programs
+    if epoch > 1:
+        averaging.show_moving_weights(model.optimizer)
     if training:
         keras.utils.set_random_seed(own_state)
         logs = training.train(order)

@@ -24,7 +24,7 @@ CONVOLVED = (
 )
 # Each optimizer, each schedule, and whatever has a state; 200 images in 7 batches of at most 32.
 CASES = {
-    "adam, one cycle, RandAugment": ("optimizer=adam", "optimizer/schedule=one_cycle", "augmentation=rand_augment"),
+    "adam, one cycle, RandAugment": ("optimizer=adam", "optimizer/schedule=one_cycle", "augmentation.rand_augment=1"),
     "momentum, inverse time, batch normalization, class weights": (
         *("optimizer.momentum=0.9", "optimizer.nesterov=true", "optimizer/schedule=inverse_time", NORMALIZED),
         *("optimizer.schedule.decay=0.1", "data.class_weights=balanced"),
@@ -36,7 +36,7 @@ CASES = {
         "training.ghost_batches=2",
     ),
     "rmsprop, half precision, convolution": ("optimizer=rmsprop", "training.precision=mixed_bfloat16", CONVOLVED),
-    "adagrad, calls of 3 steps": ("optimizer=adagrad", "training.steps_per_execution=3"),
+    "adagrad, calls of 3 steps, ema": ("optimizer=adagrad", "training.steps_per_execution=3", "optimizer.ema=0.9"),
     "adadelta, the last batch of 1": ("optimizer=adadelta", "training.batch_size=199"),
     "adamax, one batch of all": ("optimizer=adamax", "training.batch_size=200"),
     "less than a batch": ("training.batch_size=300",),

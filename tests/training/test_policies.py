@@ -148,9 +148,11 @@ def test_the_seed_decides_and_every_batch_and_image_is_new() -> None:
     image = np.random.default_rng(0).integers(0, 256, (1, 12, 10, 3)).astype(np.uint8)
     images = np.repeat(image, 16, axis=0)
     settings = AugmentationConfig("test", rand_augment=1, aug_mix=1, magnitude=20)
-    layers = [Augment(settings, seed) for seed in (1, 1, 2)]
-    one, again, other = (numpy(layer(images, training=True)) for layer in layers)
+    layers = [Augment(settings, seed) for seed in (1, 3, 1, 2)]
+    one, _, again, other = (numpy(layer(images, training=True)) for layer in layers)
     assert np.array_equal(one, again) and not np.array_equal(one, other)
-    assert not np.array_equal(one, numpy(layers[0](images, training=True)))
+    layers[1].random.state.assign(layers[0].random.state)  # as a checkpoint restores it
+    next_one, resumed = (numpy(layer(images, training=True)) for layer in layers[:2])
+    assert np.array_equal(next_one, resumed) and not np.array_equal(next_one, one)
     assert len({changed.tobytes() for changed in one}) > 8
     assert one.min() >= 0 and one.max() <= 255.001 and one.dtype == np.float32
