@@ -227,6 +227,11 @@ def test_the_seed_decides_and_every_batch_is_new(images: Array) -> None:
     assert not np.array_equal(keras.ops.convert_to_numpy(other(images, training=True)), one)
 
 
+def test_the_largest_seed_is_one_of_every_backend(compose: Compose, images: Array) -> None:
+    seed = compose(f"seed={2**31 - 1}").seed  # the schema refuses the next one
+    assert not np.array_equal(changed(images, seed, crop=4), images)
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="compiles with tf.function")
 def test_it_compiles_with_xla_to_the_same_images(images: Array, drawn: list[Array]) -> None:
     import tensorflow as tf
