@@ -149,6 +149,12 @@ def _check_optimizer(optimizer: OptimizerConfig) -> None:
         raise UserError(f"optimizer.{clipping[0]}: got a value, and optimizer.{clipping[1]} too; Keras takes only one")
     if optimizer.no_weight_decay and not optimizer.weight_decay:
         raise UserError("optimizer.no_weight_decay needs optimizer.weight_decay: there is nothing to leave out of")
+    if optimizer.ema and optimizer.name == "schedule_free_adamw":
+        raise UserError(
+            f"optimizer.ema: got {optimizer.ema} with schedule_free_adamw, which averages its weights itself"
+        )
+    if optimizer.beta_1 == 0 and optimizer.name == "schedule_free_adamw":
+        raise UserError("optimizer.beta_1: got 0.0, expected above 0: schedule_free_adamw divides by it")
     milestones = schedule.milestones or []
     if any(not 0 < one < 1 for one in milestones) or any(a >= b for a, b in pairwise(milestones)):
         raise UserError(f"optimizer.schedule.milestones: got {milestones}, expected rising shares between 0 and 1")

@@ -18,6 +18,7 @@ _FLOAT = 4  # bytes; Keras keeps variables in float32, also with mixed precision
 _SLOTS = {
     **{"sgd": 0, "adam": 2, "adamw": 2, "nadam": 2, "rmsprop": 1, "adagrad": 1, "adadelta": 2, "adamax": 2},
     **{"adafactor": 0, "ftrl": 2, "lamb": 2, "lion": 1, "muon": 1},
+    "schedule_free_adamw": 2,
 }
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -92,7 +93,13 @@ def total() -> int:
 def _slots(optimizer: OptimizerConfig) -> int:
     """Return the number of values that an optimizer keeps per trainable parameter."""
     has_momentum = optimizer.name in ("sgd", "rmsprop") and bool(optimizer.momentum)
-    settings = (has_momentum, optimizer.amsgrad, optimizer.centered, optimizer.gradient_accumulation_steps)
+    settings = (
+        has_momentum,
+        optimizer.amsgrad,
+        optimizer.centered,
+        optimizer.gradient_accumulation_steps,
+        optimizer.ema,
+    )
     return _SLOTS[optimizer.name] + sum(map(bool, settings))
 
 

@@ -27,10 +27,11 @@ OPTIMIZER_ARGUMENTS: Mapping[str, frozenset[str]] = {
     "lamb": frozenset({"beta_1", "beta_2", "epsilon"}),
     "lion": frozenset({"beta_1", "beta_2"}),
     "muon": frozenset({"weight_decay", "momentum", "nesterov", "ns_steps"}),
+    "schedule_free_adamw": frozenset({"beta_1", "beta_2", "epsilon"}),
 }
 OPTIONAL_ARGUMENTS = frozenset(  # of every optimizer
     {
-        *("learning_rate", "weight_decay", "no_weight_decay", "gradient_accumulation_steps"),
+        *("learning_rate", "weight_decay", "no_weight_decay", "gradient_accumulation_steps", "ema"),
         *("clipnorm", "clipvalue", "global_clipnorm"),
     }
 )
@@ -89,6 +90,12 @@ class OptimizerConfig:
     global_clipnorm: float | None = setting(None, "All gradients together are clipped to this norm.", above=0)
     gradient_accumulation_steps: int | None = setting(
         None, "Batches whose gradients are averaged before the weights change.", at_least=2
+    )
+    ema: float | None = setting(
+        None,
+        "Decay per batch of a moving average of the weights, which is validated, kept and logged in their place.",
+        above=0,
+        below=1,
     )
     momentum: float | None = setting(None, "Momentum.", at_least=0, at_most=1)
     nesterov: bool | None = setting(None, "Use Nesterov momentum; needs a momentum above 0.")

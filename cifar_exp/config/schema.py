@@ -147,8 +147,9 @@ class Config:
             "doc": "What `hydra/sweeper=search` chooses: key -> values, or `{values: ..., when: {key: choice}}`."
         },
     )
+    # the limit is that of the states of Keras's random layers on PyTorch: 32 bits with a sign
     seed: int = setting(
-        0, "Seed of initial weights, dropout, order of the images and augmentation.", at_least=0, below=2**32
+        0, "Seed of initial weights, dropout, order of the images and augmentation.", at_least=0, below=2**31
     )
     resume: str = setting(
         "auto",

@@ -18,6 +18,21 @@ class AugmentationConfig:
     crop: int = setting(
         0, "Shift along each axis by up to this many whole pixels, at most half of the shorter side.", at_least=0
     )
+    rotation: float = setting(
+        0.0, "Rotate around the centre by an angle in [-rotation, rotation], in degrees.", at_least=0, at_most=180
+    )
+    rand_augment: int = setting(
+        0, "Apply this many random operations to each image (RandAugment). `0`: off.", at_least=0, at_most=16
+    )
+    aug_mix: int = setting(
+        0,
+        "Mix each image with this many chains of one to three random operations (AugMix). `0`: off.",
+        at_least=0,
+        at_most=16,
+    )
+    magnitude: float = setting(
+        9.0, "Strength of the operations of `rand_augment`; the largest of `aug_mix`.", at_least=0, at_most=30
+    )
     brightness: float = setting(
         0.0, "Multiply the pixels by a factor in [1 - brightness, 1 + brightness].", at_least=0, at_most=1
     )

@@ -1,12 +1,13 @@
-"""Random flips, zooms, shifts and crops as matrix products, which XLA can compile; colours and covered squares.
+"""Random changes of training images that XLA can compile: flips, zooms, shifts, crops, rotations, colours, squares.
 
-With Keras's own RandomZoom, RandomTranslation and RandomCrop, XLA is switched off for the whole training step. All
-these changes can be made along the rows and along the columns separately. Resampling along one axis is a product with a
-square matrix of interpolation weights: out = R @ image @ C^T.
+With Keras's own RandomZoom, RandomTranslation, RandomRotation and RandomCrop, XLA is switched off for the whole
+training step. All of these but the rotation can be made along the rows and along the columns separately. Resampling
+along one axis is a product with a square matrix of interpolation weights: out = R @ image @ C^T.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -14,8 +15,9 @@ import keras
 from keras import ops
 
 from cifar_exp.config.training_schema import AugmentationConfig
+from cifar_exp.training import policies, resampling
 
-_NOT_CHANGES = ("name", "fill", "mixup", "cutmix")  # the last two are changes that `mixing` makes
+_NOT_CHANGES = ("name", "fill", "magnitude", "mixup", "cutmix")  # the last two are changes that `mixing` makes
 
 
 def is_on(config: AugmentationConfig) -> bool:
@@ -27,7 +29,9 @@ class Augment(keras.layers.Layer):  # type: ignore[misc]
     """Layer that changes each training image at random. Outside training it returns its input.
 
     Along each axis, the output pixel at p is sampled from the input at s = zoom * (p - c) + c + shift with linear
-    interpolation; c is the centre of the axis (15.5 for 32 pixels). A flipped image is mirrored first.
+    interpolation; c is the centre of the axis (15.5 for 32 pixels). A flipped image is mirrored first. With `rotation`,
+    p - c is turned by the angle before that: the image is turned last, around its centre. RandAugment and AugMix
+    follow, then brightness, contrast and the covered square.
 
     With `fill: nearest`, the default, the result equals that of Keras's ImageDataGenerator for the same parameters, and
     they are drawn from the same distributions (keras/src/legacy/preprocessing/image.py in Keras 3): zoom_range,
@@ -61,15 +65,31 @@ class Augment(keras.layers.Layer):  # type: ignore[misc]
         """
         if not training:
             return images
-        images = ops.cast(images, "float32")
-        _, height, width, channels = images.shape
-        count = ops.shape(images)[0]
-        rows = self._weights(count, height, flip=False)
-        columns = self._weights(count, width, flip=self.settings.horizontal_flip)
-        images = ops.matmul(rows, ops.reshape(images, (-1, height, width * channels)))
-        images = ops.reshape(images, (-1, height, width, channels))
-        images = ops.einsum("nij,nhjc->nhic", columns, images)
+        images = self._resampled(ops.cast(images, "float32"))
+        settings, count = self.settings, ops.shape(images)[0]
+        if settings.rand_augment:
+            images = policies.rand_augment(
+                images, settings.rand_augment, settings.magnitude, settings.fill, self._share
+            )
+        if settings.aug_mix:
+            images = policies.aug_mix(images, settings.aug_mix, settings.magnitude, settings.fill, self._share)
         return self._erased(self._recoloured(images, count), count)
+
+    def _resampled(self, images: Any) -> Any:
+        """Flip, zoom, shift, crop and rotate with one interpolation."""
+        count, (_, height, width, _) = ops.shape(images)[0], images.shape
+        flip, rotation = self.settings.horizontal_flip, self.settings.rotation
+        if not rotation:
+            rows = self._positions(ops.broadcast_to(_from_centre(height), (count, height)), height, flip=False)
+            columns = self._positions(ops.broadcast_to(_from_centre(width), (count, width)), width, flip=flip)
+            return resampling.along_axes(images, rows, columns)
+        angles = self._uniform(count, math.radians(rotation))
+        sine, cosine = ops.sin(angles), ops.cos(angles)
+        grid = ops.meshgrid(_from_centre(height), _from_centre(width), indexing="ij")
+        down, right = (ops.reshape(positions, (1, -1)) for positions in grid)
+        rows = self._positions(cosine * down + sine * right, height, flip=False)
+        columns = self._positions(cosine * right - sine * down, width, flip=flip)
+        return resampling.at_points(images, rows, columns)
 
     def _recoloured(self, images: Any, count: Any) -> Any:
         """Change brightness and contrast; pixels stay in 0..255."""
@@ -99,20 +119,18 @@ class Augment(keras.layers.Layer):  # type: ignore[misc]
         """Return the input shape."""
         return input_shape
 
-    def _weights(self, count: Any, size: int, flip: bool) -> Any:
-        """Draw the interpolation weights of one axis.
+    def _positions(self, source: Any, size: int, flip: bool) -> Any:
+        """Draw the positions along one axis at which the image is sampled.
 
         Args:
-            count: number of images.
+            source: (count, P) float32, positions in the output, from the centre of the axis.
             size: of the axis in pixels.
             flip: whether to mirror half of the images along this axis.
 
         Returns:
-            (count, size, size) float32: for each image and output position, the weight of each input position.
+            (count, P) float32 in pixels. With `fill: constant` they may be outside the image.
         """
-        positions = ops.arange(size, dtype="float32")
-        centre = (size - 1) / 2
-        source = ops.broadcast_to(positions[None, :] - centre, (count, size))
+        count = ops.shape(source)[0]
         if flip:
             source = ops.where(self._uniform(count, 1.0) < 0, -source, source)
         if self.settings.zoom:
@@ -121,14 +139,17 @@ class Augment(keras.layers.Layer):  # type: ignore[misc]
             source = source + self._uniform(count, self.settings.shift * size)
         if crop := self.settings.crop:
             source = source + ops.floor(self._uniform(count, crop + 0.5) + 0.5)
-        source = source + centre
-        if self.settings.fill == "nearest":
-            source = ops.clip(source, 0, size - 1)
-        elif self.settings.fill == "reflect":  # ... 2 1 0 1 2 ... n-2 n-1 n-2 ...
-            source = (size - 1) - ops.abs((size - 1) - ops.mod(source, 2 * (size - 1)))
-        # Linear interpolation: a triangular kernel around each position. Outside the image all weights are 0: black.
-        return ops.relu(1 - ops.abs(source[:, :, None] - positions[None, None, :]))
+        return resampling.folded(source + (size - 1) / 2, size, self.settings.fill)
+
+    def _share(self, count: Any) -> Any:
+        """Draw one value in [0, 1) for each image, (count, 1) float32."""
+        return self._uniform(count, 0.5) + 0.5
 
     def _uniform(self, count: Any, limit: float) -> Any:
         """Draw one value in [-limit, limit) for each image, (count, 1) float32."""
         return keras.random.uniform((count, 1), -limit, limit, seed=self.random)
+
+
+def _from_centre(size: int) -> Any:
+    """Return the positions of the pixels of an axis, from its centre, (size,) float32."""
+    return ops.arange(size, dtype="float32") - (size - 1) / 2

@@ -15,7 +15,7 @@ from cifar_exp.config.schema import Config
 from cifar_exp.config.training_schema import AugmentationConfig, EarlyStoppingConfig
 from cifar_exp.data.datasets import Split, Splits
 from cifar_exp.errors import Diverged, Pruned, UserError
-from cifar_exp.training import augmentation, mixing, objective, optimizers, runtime, schedules
+from cifar_exp.training import augmentation, averaging, mixing, objective, optimizers, runtime, schedules
 from cifar_exp.training.checkpoint import Checkpoint, Checkpoints
 from cifar_exp.training.feeding import batches
 from cifar_exp.training.loop import Loop, loop_over_batches
@@ -232,6 +232,8 @@ def _train(
     generator = np.random.default_rng((seed, epoch))
     order = generator.permutation(len(split))
     own_state = int(generator.integers(2**32))
+    if epoch > 1:
+        averaging.show_moving_weights(model.optimizer)
     if program:  # on JAX, where all of its state is in variables
         logs = program.train(order)
     else:

@@ -9,7 +9,24 @@ import keras
 from keras import ops
 
 from cifar_exp.config.optimizer_schema import OptimizerConfig
-from cifar_exp.training import runtime, schedules
+from cifar_exp.training import averaging, runtime, schedules
+
+
+class _ScheduleFreeAdamW(keras.optimizers.ScheduleFreeAdamW):  # type: ignore[misc]
+    """Keras 3.15 takes the new z for the old one, except on JAX: it keeps a reference to what it then changes."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Make the step of Defazio et al. (2024): x is the mean of all z, and the gradient is taken at y."""
+        index = self._get_variable_index(variable)
+        z, velocity = self._momentums[index], self._velocities[index]
+        step = ops.cast(self.iterations + 1, "float32")
+        x = (variable - (1 - self.beta_1) * z) / self.beta_1
+        self.assign_add(velocity, (1 - self.beta_2) * (ops.square(gradient) - velocity))
+        size = ops.sqrt(velocity / (1 - ops.power(self.beta_2, step))) + self.epsilon
+        self.assign_sub(z, ops.cast(learning_rate, "float32") * gradient / size)
+        x = x + (z - x) / step
+        self.assign(variable, self.beta_1 * x + (1 - self.beta_1) * z)
+
 
 _CLASSES = {
     "sgd": keras.optimizers.SGD,
@@ -25,6 +42,7 @@ _CLASSES = {
     "lamb": keras.optimizers.Lamb,
     "lion": keras.optimizers.Lion,
     "muon": keras.optimizers.Muon,
+    "schedule_free_adamw": _ScheduleFreeAdamW,
 }
 
 
@@ -68,12 +86,15 @@ def build(config: OptimizerConfig, steps: int) -> keras.Optimizer:
         steps: number of batches of the whole training.
     """
     arguments = {name: value for name, value in asdict(config).items() if value is not None}
-    for ours in ("name", "schedule", "no_weight_decay"):
+    for ours in ("name", "schedule", "no_weight_decay", "ema"):
         arguments.pop(ours, None)
+    if config.ema:
+        arguments |= {"use_ema": True, "ema_momentum": config.ema}
     arguments["learning_rate"] = schedules.build(config, steps)
     can_fuse = runtime.is_tensorflow_on_cpu() and not config.amsgrad
     optimizer_class = (FUSED if can_fuse else {}).get(config.name, _CLASSES[config.name])
     optimizer: keras.Optimizer = optimizer_class(name=config.name, **arguments)
     if config.no_weight_decay:
         optimizer.exclude_from_weight_decay(var_names=list(config.no_weight_decay))
+    averaging.show_averages_after_fit(optimizer)
     return optimizer

@@ -69,6 +69,7 @@ def test_arguments_of_an_optimizer_are_those_of_its_keras_class(name: str) -> No
         ("optimizer.learning_rate=nan", "optimizer.learning_rate: got nan, expected a finite number"),
         ("optimizer.beta_1=1", "optimizer.beta_1: got 1.0, expected below 1"),
         ("optimizer.epsilon=0", "optimizer.epsilon: got 0.0, expected above 0"),
+        ("optimizer.ema=1", "optimizer.ema: got 1.0, expected below 1"),
         ("optimizer.weight_decay=-1", "optimizer.weight_decay: got -1.0, expected at least 0"),
         ("data.validation_share=0", "data.validation_share: got 0.0, expected above 0"),
         ("data.validation_share=1", "data.validation_share: got 1.0, expected below 1"),
@@ -76,9 +77,12 @@ def test_arguments_of_an_optimizer_are_those_of_its_keras_class(name: str) -> No
         ("data.train_images=105", "data.train_images: got 105, expected a multiple of 10"),
         ("augmentation.crop=17", "augmentation.crop: got 17, expected at most 16"),
         ("augmentation.zoom=1", "augmentation.zoom: got 1.0, expected below 1"),
+        ("augmentation.rotation=181", "augmentation.rotation: got 181.0, expected at most 180"),
+        ("augmentation.rand_augment=-1", "augmentation.rand_augment: got -1, expected at least 0"),
+        ("augmentation.magnitude=31", "augmentation.magnitude: got 31.0, expected at most 30"),
         ("augmentation.shift=-0.1", "augmentation.shift: got -0.1, expected at least 0"),
         ("seed=-1", "seed: got -1, expected at least 0"),
-        ("seed=4294967296", "seed: got 4294967296, expected below 4294967296"),
+        ("seed=2147483648", "seed: got 2147483648, expected below 2147483648"),
     ],
 )
 def test_a_number_out_of_its_range_is_refused_with_its_bound(compose: Compose, override: str, said: str) -> None:
@@ -111,7 +115,7 @@ def test_a_wrong_choice_names_the_choices_and_the_nearest(compose: Compose, over
 def test_an_argument_of_another_optimizer_is_refused_with_what_this_one_takes(compose: Compose) -> None:
     said = refusal(compose, "optimizer=adagrad", "optimizer.momentum=0.9")
     takes = (
-        "clipnorm, clipvalue, epsilon, global_clipnorm, gradient_accumulation_steps, initial_accumulator_value, "
+        "clipnorm, clipvalue, ema, epsilon, global_clipnorm, gradient_accumulation_steps, initial_accumulator_value, "
         "learning_rate, no_weight_decay, weight_decay"
     )
     assert (
@@ -247,6 +251,8 @@ assert not loaded, loaded
         ),
         (("optimizer/schedule=exponential", "optimizer.schedule.final=0"), "which no exponential reaches"),
         (("optimizer/schedule=plateau", "optimizer.schedule.warmup=0.1"), "plateau has none"),
+        (("optimizer=schedule_free_adamw", "optimizer.ema=0.9"), "optimizer.ema: got 0.9 with schedule_free_adamw"),
+        (("optimizer=schedule_free_adamw", "optimizer.beta_1=0"), "optimizer.beta_1: got 0.0, expected above 0"),
     ],
 )
 def test_settings_of_an_optimizer_that_contradict_each_other_are_refused(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from keras.src.legacy.preprocessing.image import ImageDataGenerator
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import map_coordinates, rotate
 from scipy.stats import ks_2samp
 
 from cifar_exp.config.schema import Config
@@ -136,6 +136,28 @@ def test_resampling_is_that_of_scipy_at_the_documented_positions(
         np.testing.assert_allclose(output[i], expected, atol=0.02)
 
 
+@pytest.mark.parametrize("fill", SCIPY_MODE)
+def test_a_rotation_is_that_of_scipy(images: Array, drawn: list[Array], fill: str) -> None:
+    output = changed(images[:8, :20], rotation=90, fill=fill)  # height and width differ
+    (angles,) = drawn
+    assert 0.5 < np.abs(angles).max() <= np.pi / 2
+    for image, angle, ours in zip(images[:8, :20].astype(np.float64), angles[:, 0], output, strict=True):
+        by_scipy = rotate(image, np.degrees(angle), reshape=False, order=1, mode=SCIPY_MODE[fill])
+        np.testing.assert_allclose(ours, by_scipy, atol=0.05)
+
+
+@pytest.mark.parametrize("fill", SCIPY_MODE)
+def test_without_an_angle_what_a_rotation_samples_is_what_is_sampled_without_it(
+    images: Array, drawn: list[Array], fill: str
+) -> None:
+    how: dict[str, Any] = {"horizontal_flip": True, "zoom": 0.2, "shift": 0.1, "crop": 2, "fill": fill}
+    output = changed(images[:8], **how)
+    parameters = iter([np.zeros((8, 1), np.float32), *drawn])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Augment, "_uniform", lambda *_: keras.ops.convert_to_tensor(next(parameters)))
+        np.testing.assert_allclose(changed(images[:8], rotation=1, **how), output, atol=0.02)
+
+
 def test_zoom_and_shift_are_drawn_within_their_settings(images: Array, monkeypatch: pytest.MonkeyPatch) -> None:
     limits: list[float] = []
     original = Augment._uniform
@@ -206,11 +228,16 @@ def test_the_seed_decides_and_every_batch_is_new(images: Array) -> None:
     assert not np.array_equal(keras.ops.convert_to_numpy(other(images, training=True)), one)
 
 
+def test_the_largest_seed_is_one_of_every_backend(compose: Compose, images: Array) -> None:
+    seed = compose(f"seed={2**31 - 1}").seed  # the schema refuses the next one
+    assert not np.array_equal(changed(images, seed, crop=4), images)
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="compiles with tf.function")
 def test_it_compiles_with_xla_to_the_same_images(images: Array, drawn: list[Array]) -> None:
     import tensorflow as tf
 
-    layer = Augment(settings(horizontal_flip=True, zoom=0.2, shift=0.1, crop=2), seed=3)
+    layer = Augment(settings(horizontal_flip=True, zoom=0.2, rotation=30, rand_augment=1), seed=3)
     batch = tf.constant(images)
     plain = keras.ops.convert_to_numpy(layer(batch, training=True))
     parameters = iter(drawn.copy())  # the same again: XLA's own random numbers differ from those outside it

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from trained import fit, go_on, measured
 
+from cifar_exp.config.schema import AugmentationConfig
 from cifar_exp.data.datasets import Split
 from cifar_exp.data.mapped import MappedImages
 from cifar_exp.training import epoch, runtime
 from cifar_exp.training import fit as fitting
+from cifar_exp.training.augmentation import Augment
 
 NORMALIZED = "model.layers=[Flatten,{Dense:{units:16}},BatchNormalization,{Dropout:{rate:0.3}},{Dense:{units:10}}]"
 CONVOLVED = (
@@ -24,7 +26,7 @@ CONVOLVED = (
 )
 # Each optimizer, each schedule, and whatever has a state; 200 images in 7 batches of at most 32.
 CASES = {
-    "adam, one cycle, zoom": ("optimizer=adam", "optimizer/schedule=one_cycle", "augmentation=flip_zoom"),
+    "adam, one cycle, rotation": ("optimizer=adam", "optimizer/schedule=one_cycle", "augmentation=rotate"),
     "momentum, inverse time, batch normalization, class weights": (
         *("optimizer.momentum=0.9", "optimizer.nesterov=true", "optimizer/schedule=inverse_time", NORMALIZED),
         *("optimizer.schedule.decay=0.1", "data.class_weights=balanced"),
@@ -36,7 +38,7 @@ CASES = {
         "training.ghost_batches=2",
     ),
     "rmsprop, half precision, convolution": ("optimizer=rmsprop", "training.precision=mixed_bfloat16", CONVOLVED),
-    "adagrad, calls of 3 steps": ("optimizer=adagrad", "training.steps_per_execution=3"),
+    "adagrad, calls of 3 steps, ema": ("optimizer=adagrad", "training.steps_per_execution=3", "optimizer.ema=0.9"),
     "adadelta, the last batch of 1": ("optimizer=adadelta", "training.batch_size=199"),
     "adamax, one batch of all": ("optimizer=adamax", "training.batch_size=200"),
     "less than a batch": ("training.batch_size=300",),
@@ -127,6 +129,15 @@ def test_elsewhere_it_is_left_to_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     inside = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.SeparableConv2D(2, 3)])
     assert epoch.in_one_program(compiled(inside, flat), SPLIT, 32, 32) is None
     assert epoch.in_one_program(compiled(keras.layers.MaxPooling2D(2), flat), SPLIT, 32, 32) is not None
+
+
+def test_random_operations_can_be_compiled_and_have_no_convolution() -> None:
+    def step(images: Any) -> Any:
+        with keras.StatelessScope():
+            return layer(images, training=True)
+
+    layer = Augment(AugmentationConfig("test", rotation=10, rand_augment=1, aug_mix=2), 0)
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(step)(jax.ShapeDtypeStruct((4, 8, 8, 3), "uint8")))
 
 
 def test_images_stay_on_a_device_that_has_room_for_them() -> None:

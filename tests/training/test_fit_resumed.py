@@ -22,6 +22,7 @@ EXACT = "training.deterministic=true"
 STATEFUL = {
     "dropout, augmentation, mixed images, focal loss, momentum, inverse time": (
         "augmentation=flip_zoom",
+        "augmentation.rotation=20",
         "augmentation.mixup=0.2",
         "augmentation.cutmix=1",
         "training.focal_gamma=1",
@@ -45,7 +46,8 @@ STATEFUL = {
         "training.early_stopping.monitor=val/accuracy",
         "training.early_stopping.patience=2",
     ),
-    "accumulated gradients, muon, plateau": (
+    "accumulated gradients, muon, plateau, averaged weights": (
+        "optimizer.ema=0.9",
         "model.layers=[Flatten,{Dense:{units:12}},{Dense:{units:10}}]",
         "optimizer=muon",
         "optimizer.gradient_accumulation_steps=3",
@@ -54,7 +56,7 @@ STATEFUL = {
         "optimizer.schedule.patience=1",
         "optimizer.learning_rate=0.3",
     ),
-    "half precision and its loss scale": ("training.precision=mixed_float16", "optimizer=nadam"),
+    "half precision and its loss scale": ("training.precision=mixed_float16", "optimizer=nadam", "optimizer.ema=0.8"),
 }
 
 

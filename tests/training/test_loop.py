@@ -16,7 +16,7 @@ from cifar_exp.training.loop import loop_over_batches
 pytestmark = pytest.mark.skipif(not runtime.is_tensorflow_on_cpu(), reason="TensorFlow on a CPU has it alone")
 
 BATCHES = {
-    "7 in one call, the last of 8": (),
+    "7 in one call, the last of 8, rotated": ("augmentation.rotation=20", "augmentation.rand_augment=1"),
     "3 calls, the last of one batch, mixed images": (
         *("training.steps_per_execution=3", "augmentation.mixup=0.2", "augmentation.cutmix=1"),
     ),

@@ -34,6 +34,7 @@ KERAS_CLASSES = {
     "lamb": keras.optimizers.Lamb,
     "lion": keras.optimizers.Lion,
     "muon": keras.optimizers.Muon,
+    "schedule_free_adamw": keras.optimizers.ScheduleFreeAdamW,
 }
 
 
@@ -112,7 +113,7 @@ def test_adam_is_computed_in_one_operation_unless_it_is_amsgrad(compose: Compose
 def test_defaults_in_conf_are_those_of_the_constructor(compose: Compose, name: str) -> None:
     config = compose(f"optimizer={name}").optimizer
     parameters = inspect.signature(KERAS_CLASSES[name].__init__).parameters
-    for argument in OPTIMIZER_ARGUMENTS[name] | OPTIONAL_ARGUMENTS - {"no_weight_decay"}:
+    for argument in OPTIMIZER_ARGUMENTS[name] | OPTIONAL_ARGUMENTS - {"no_weight_decay", "ema"}:
         assert getattr(config, argument) == parameters[argument].default, argument
 
 
