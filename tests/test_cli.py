@@ -102,7 +102,7 @@ def test_an_experiment_that_does_not_compose_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny(tmp_path, "x_wrong", rate=-1)
-    message = refusal(["sources", "--config-dir", str(tmp_path)], monkeypatch, capsys)
+    message = refusal(["sources", "--only", "x_*", "--config-dir", str(tmp_path)], monkeypatch, capsys)
     assert "(experiment=x_wrong): optimizer.learning_rate: got -1" in message
 
 

@@ -44,15 +44,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.overrides and not (arguments.run or arguments.missing):
         raise UserError(f"{' '.join(arguments.overrides)}: overrides are for --run and --missing")
-    entries = published.entries(arguments.config_dir)
+    entries = published.entries(arguments.config_dir, arguments.only)
     sourced = [entry for entry in entries if entry.reference.source]  # the user's own experiments may have no source
     wanted = [entry for entry in sourced if fnmatchcase(entry.name, arguments.only)]
     if not wanted:
-        names = [entry.name for entry in sourced]
+        composed = {file for entry in entries for file in (entry.name, entry.name.partition("=")[0])}
+        names = [entry.name for entry in sourced] + sorted({*published.names(arguments.config_dir)} - composed)
         raise UserError(f"--only {arguments.only}: no such experiment{did_you_mean(arguments.only, names)}")
     options = {"uri": arguments.uri, "experiment": arguments.experiment}
     options = {key: value for key, value in options.items() if value}
-    store = Store.of(replace(entries[0].config.tracking, **options))
+    store = Store.of(replace(wanted[0].config.tracking, **options))
     tracking = [published_runner.format_override(f"tracking.{key}", value) for key, value in options.items()]
     runner = published_runner.Runner(entries, store, tracking, arguments.overrides, arguments.config_dir)
     matched = published.match(entries, published.finished(store))

@@ -83,28 +83,31 @@ class FinishedRun:
         return cls(run.info.run_id, run.data.params, run.data.metrics, run.data.tags, unofficial)
 
 
-def entries(config_dir: str | None = None) -> list[Entry]:
+def entries(config_dir: str | None = None, pattern: str = "*") -> list[Entry]:
     """List the published experiments by name. A sweep yields one entry for each reported setting.
 
     Args:
         config_dir: folder with further experiments, in experiment/, in addition to conf/.
+        pattern: of the names that are asked for, such as s2_*. All that match are listed, those that they start from,
+            and others whose names begin alike.
 
     Raises:
         UserError: if a file cannot be composed.
     """
+    files, start = names(config_dir), re.split(r"[*?\[=]", pattern)[0]  # to compose all of them takes seconds
+    wanted = {name for name in files if name.startswith(start)}
+    listed: dict[str, list[Entry]] = {}
+    while new := [name for name in files if name in wanted and name not in listed]:
+        for name, config in zip(new, _compose_each([], "experiment", new, config_dir), strict=True):
+            listed[name] = _entries_of(name, config, config_dir)
+            wanted |= {(entry.config.training.start_from or "").partition("=")[0] for entry in listed[name]}
+    return [entry for name in files for entry in listed.get(name, [])]
+
+
+def names(config_dir: str | None = None) -> list[str]:
+    """List the files of the published experiments, without composing them."""
     folders = [composition.CONF, *([Path(config_dir)] if config_dir else [])]
-    names = sorted({path.stem for folder in folders for path in (folder / "experiment").glob("*.yaml")}, key=_natural)
-    listed = []
-    for name, config in zip(names, _compose_each([], "experiment", names, config_dir), strict=True):
-        chosen, reference = f"experiment={name}", config.reference
-        if reference.varies is None:
-            listed.append(Entry(name, (chosen,), config, reference))
-            continue
-        key = reference.varies.removesuffix(".name")  # the choice of a file: optimizer=sgd
-        settings = list(reference.reported)
-        for setting, job in zip(settings, _compose_each([chosen], key, settings, config_dir), strict=True):
-            listed.append(Entry(f"{name}={setting}", (chosen, f"{key}={setting}"), job, reported(job)))
-    return listed
+    return sorted({path.stem for folder in folders for path in (folder / "experiment").glob("*.yaml")}, key=_natural)
 
 
 def finished(store: Store) -> list[FinishedRun]:
@@ -177,6 +180,20 @@ def _is_decisive(key: str) -> bool:
 
 
 _DEFAULT_SETTINGS = decisive_settings(Config(model=ModelConfig("", (), {})))
+
+
+def _entries_of(name: str, config: Config, config_dir: str | None) -> list[Entry]:
+    """The entries of one file."""
+    chosen, reference = f"experiment={name}", config.reference
+    if reference.varies is None:
+        return [Entry(name, (chosen,), config, reference)]
+    key = reference.varies.removesuffix(".name")  # the choice of a file: optimizer=sgd
+    settings = list(reference.reported)
+    jobs = _compose_each([chosen], key, settings, config_dir)
+    return [
+        Entry(f"{name}={setting}", (chosen, f"{key}={setting}"), job, reported(job))
+        for setting, job in zip(settings, jobs, strict=True)
+    ]
 
 
 def _compose_each(overrides: list[str], key: str, values: Sequence[str], config_dir: str | None) -> tuple[Config, ...]:

@@ -31,7 +31,7 @@ class Runner:
     """Runs published experiments.
 
     Attributes:
-        entries: all published experiments.
+        entries: published experiments, with those that they start from.
         store: where the runs are logged and looked up.
         tracking: overrides that select the store, if it is not the default one.
         overrides: further overrides for all runs.

@@ -61,27 +61,19 @@ def test_two_sizes_are_no_curve() -> None:
         fit([Point(100, 0.5), Point(200, 0.4)])
 
 
-def test_the_command_trains_a_sweep_and_writes_its_curve(tmp_path: Path) -> None:
+def test_the_command_goes_on_with_a_sweep_and_writes_its_curve(tmp_path: Path) -> None:
     settings = ["data=digits", "model=dense", "training.epochs=1", "tracking.system_metrics=false"]
-    command = [
-        *program.COMMAND,
-        "learning-curve",
-        *settings,
-        "--shares",
-        "0.02,0.1,0.4",
-        "--seeds",
-        "1",
-        "--sweep",
-        "curve",
-    ]
-    done = program.execute(command, tmp_path)
+    begun = program.run(tmp_path, "-m", *settings, "sweep.name=curve", "data.train_images=30,130", "seed=0")
+    assert begun.returncode == 0, begun.stderr
+    options = ["--shares", "0.02,0.1,0.4", "--seeds", "1", "--sweep", "curve"]
+    done = program.execute([*program.COMMAND, "learning-curve", *settings, *options], tmp_path)
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "learning_curve.json").read_text())
     assert [images for images, _ in content["points"]] == [30, 130, 520]
-    logged = {run.data.params.get("data.train_images"): run for run in program.runs(program.client(tmp_path))}
+    runs = [run for run in program.runs(program.client(tmp_path)) if "mlflow.parentRunId" in run.data.tags]
+    assert len(runs) == 3  # the first two were not trained again
+    logged = {run.data.params["data.train_images"]: run for run in runs}
     for images, error in content["points"]:
         assert error == pytest.approx(1 - logged[str(images)].data.metrics["test/accuracy"])
     assert (tmp_path / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
     assert "Do not rely on this: 3 sizes" in done.stdout
-    again = program.execute(command, tmp_path)
-    assert again.returncode == 0 and json.loads((tmp_path / "learning_curve.json").read_text()) == content

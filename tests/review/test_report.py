@@ -120,8 +120,8 @@ def test_the_matrix_of_a_run_is_sklearn_s() -> None:
     assert data["pairs"]["0,1"]["words"][0] == "y and x classify the same images correctly (500 images)."
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+# No style depends on both the width and the scheme.
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
 def test_the_page_loads_nothing_and_fits_the_window(browser: Browser, page_file: Path, width: int, scheme: str) -> None:
     with opened(browser, width, scheme) as (page, recorded):
         page.goto(page_file.as_uri())

@@ -49,6 +49,13 @@ def test_every_preset_is_an_entry_and_a_sweep_one_for_each_reported_setting(entr
     assert names.index("s4_model_3") < names.index("s4_model_10") < names.index("s4_model_10_15")
 
 
+def test_of_a_pattern_there_are_those_that_match_and_those_that_they_start_from(by_name: dict[str, Entry]) -> None:
+    assert published.entries(pattern="s1_sub*") == [by_name["s1_bn"], by_name["s1_subset"]]
+    listed = [entry.name for entry in published.entries(pattern="s0_dense_units=1*")]
+    assert {"s0_dense_units=16", "s0_dense_units=128"} <= set(listed) <= set(by_name)
+    assert published.entries(pattern="s0_wied") == []
+
+
 def test_an_entry_of_a_sweep_has_the_reported_setting_and_its_figures(by_name: dict[str, Entry]) -> None:
     gelu, wide, sgd = (by_name[n] for n in ("s0_activation=gelu", "s0_dense_units=256", "s0_optimizer=sgd"))
     assert gelu.config.model.knobs["activation"] == "gelu"
