@@ -74,26 +74,27 @@ def test_a_dead_node_affects_only_its_own_jobs(
     place = tmp_path / "here"
     place.mkdir()
     settings = ("training.epochs=25", "sweep.retries=1", f"hydra.launcher.address={address}")
-    with sweeping(place, "seed=1,2,3", *QUICK, *settings) as sweep:
-        sweep.until(*(rf"\[{job}/3\].*epoch +\d+/25" for job in (1, 2)))  # both have a checkpoint
+    with sweeping(place, "seed=1,2", *QUICK, *settings) as sweep:
+        sweep.until(*(rf"\[{job}/2\].*epoch +\d+/25" for job in (1, 2)))  # both have a checkpoint
         kill_second()
-        sweep.until(r"FAILED: its (worker|node) died; it is tried again")
-        assert sweep.end() == 0, "".join(sweep.lines)
+        sweep.until(r"FAILED: its (worker|node) died; it is tried again", "goes on after epoch")
+        sweep.stop_reading()  # it goes on even if nobody reads its output
+        assert sweep.end() == 0
     assert sum("FAILED" in line for line in sweep.lines) == 1
     assert sum("goes on after epoch" in line for line in sweep.lines) == 1
     assert not any("raylet" in line for line in sweep.lines)
     client = program.client(place)
     parent, jobs = parent_and_jobs(client)
-    assert [run.info.status for run in (parent, *jobs)] == ["FINISHED"] * 4
+    assert [run.info.status for run in (parent, *jobs)] == ["FINISHED"] * 3
     for run in jobs:
         assert list(program.points(client, run.info.run_id, "train/loss")) == list(range(1, 26))
 
 
 def test_a_submitit_job_that_is_almost_out_of_time_is_queued_again_and_resumed(tmp_path: Path) -> None:
-    with sweeping(tmp_path, "seed=1,2", *QUICK, "training.epochs=60", launcher="submitit_local") as sweep:
+    with sweeping(tmp_path, "seed=1,2", *QUICK, "training.epochs=20", launcher="submitit_local") as sweep:
         process = sweep.worker(1)
         log = tmp_path / "outputs" / "sweeps" / "s" / "0" / "artifacts" / "logs" / "run.log"
-        while not (log.exists() and re.search(r"epoch +2/60", log.read_text())):
+        while not (log.exists() and re.search(r"epoch +2/20", log.read_text())):
             time.sleep(0.05)
         process.send_signal(signal.SIGUSR2)  # Slurm sends this signal before the time limit
         assert sweep.end() == 0, "".join(sweep.lines)
@@ -104,6 +105,6 @@ def test_a_submitit_job_that_is_almost_out_of_time_is_queued_again_and_resumed(t
     parent, jobs = parent_and_jobs(client)
     assert [run.info.status for run in (parent, *jobs)] == ["FINISHED"] * 3
     assert [job and job.run_id for job in results(tmp_path, 2)] == [run.info.run_id for run in jobs]
-    assert list(program.points(client, jobs[0].info.run_id, "train/loss")) == list(range(1, 61))
+    assert list(program.points(client, jobs[0].info.run_id, "train/loss")) == list(range(1, 21))
     shown = "".join(sweep.lines)
     assert len(re.findall(r"^ +\d +dense-adam-seed=\d +FINISHED ", shown, re.M)) == 2 and "Traceback" not in shown
