@@ -31,7 +31,8 @@ collect_ignore = [] if os.environ["KERAS_BACKEND"] == "jax" else ["training/test
 
 Compose = Callable[..., Config]
 
-# Folders and files whose tests share what is costly or there once: the Docker engine, a sweep of twelve runs, Ray.
+# Folders and files whose tests share what is costly or there once: the Docker engine, a sweep of twelve runs, Ray,
+# the processes from which programs on JAX and PyTorch are forked.
 # Elsewhere it is those of a file that share.
 SHARING = {
     "stack": "stack",
@@ -39,6 +40,8 @@ SHARING = {
     "test_parallel.py": "ray",
     "test_cluster.py": "ray",
     "test_launcher.py": "ray",
+    "test_backends.py": "backends",
+    "test_mapped_images.py": "backends",
 }
 # What takes longest begins first, so that no worker is left with it at the end.
 LONGEST = (
@@ -85,8 +88,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.split("::")[0]
-            if path.endswith("test_backends.py"):  # the tests of a backend share its runs
-                return path + nodeid.partition("[")[2]
             return next((SHARING[part] for part in path.split("/") if part in SHARING), path)
 
     return Scheduling(config, log)

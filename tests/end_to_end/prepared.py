@@ -23,7 +23,7 @@ from cifar_exp.tracking import environment
 
 # These parse a command line, or need an extra.
 _NOT_ALONE = tuple(f"cifar_exp.{name}" for name in ("__main__", "cli", "server", "search", "sweep.pool", "sweep.slot"))
-_LIBRARIES = ("mlflow.keras", "mlflow.store.tracking.sqlalchemy_store", "sklearn.model_selection", "tensorflow")
+_LIBRARIES = ("mlflow.keras", "mlflow.store.tracking.sqlalchemy_store", "sklearn.model_selection")
 
 
 def share_tables() -> None:

@@ -29,6 +29,8 @@ PROGRAM = (sys.executable, "-m", "cifar_exp")
 COMMAND = (sys.executable, "-m", "cifar_exp.cli")
 LOAD_MODELS = (sys.executable, "-m", "load_models")
 SHOW_SHARDS = (sys.executable, "-m", "show_shards")
+TRAIN_TWICE = (sys.executable, "-m", "train_twice")
+TRAIN_MAPPED = (sys.executable, "-m", "train_mapped")
 CACHE = Path(tempfile.gettempdir(), "cifar_exp_tests")
 TIMEOUT = 600  # seconds; of two cores, three tests at once leave a program the share of one
 BACKEND = "KERAS_BACKEND"
@@ -93,7 +95,7 @@ def popen(
         session: whether it begins a session of its own, so that a signal to its group reaches no other process.
         variables: environment variables beside those of `environment`.
     """
-    for program in (PROGRAM, COMMAND, LOAD_MODELS, SHOW_SHARDS):
+    for program in (PROGRAM, COMMAND, LOAD_MODELS, SHOW_SHARDS, TRAIN_TWICE, TRAIN_MAPPED):
         if tuple(command[:3]) == program and not any(_too_late(*variable) for variable in variables.items()):
             return Fork(program[2], command[3:], folder, environment(**variables), TIMEOUT, merged, session)
     return subprocess.Popen(

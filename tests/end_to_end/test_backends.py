@@ -12,19 +12,24 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import program
 import pytest
 from mlflow.entities import Run
 
 from cifar_exp.training.runtime import BACKENDS
 
-SMALL = ("data=digits", "data.train_images=200", "training.device=cpu", "tracking.system_metrics=false")
-MAIN = ("model=bn", "augmentation=cutmix", *SMALL, "training.epochs=1", "training.batch_size=50")
-DENSE = (*SMALL, "model=dense", "model.layers=[Flatten,{Dropout:{rate:0.3}},{Dense:{units:10}}]")
-SCHEDULES = (
-    *("-m", "optimizer/schedule=inverse_time,one_cycle", *DENSE),
-    *("training.epochs=2", "training.precision=mixed_bfloat16", "hydra/launcher=parallel", "sweep.name=schedules"),
+SMALL = ("data=digits", "data.train_images=200", "training.device=cpu", "tracking.system_metrics=false", "model=dense")
+CONVOLVED = (
+    "model.layers=[{Conv2D:{filters:4,kernel_size:3,strides:2}},BatchNormalization,{Activation:{activation:relu}},"
+    "MaxPooling2D,Flatten,{Dropout:{rate:0.3}},{Dense:{units:10}}]"
 )
+SWEEP = (
+    *("-m", "optimizer/schedule=inverse_time,one_cycle", *SMALL, CONVOLVED, "augmentation=cutmix"),
+    *("training.epochs=2", "training.precision=mixed_bfloat16", "hydra/launcher=parallel"),
+)
+NORMALIZED = (*SMALL, "model.layers=[Flatten,BatchNormalization,{Dropout:{rate:0.3}},{Dense:{units:10}}]")
+DENSE = (*SMALL, "model.layers=[Flatten,{Dropout:{rate:0.3}},{Dense:{units:10}}]")
 # The learning rate is too high: the first epoch is the best, and early stopping restores its weights.
 STOPPING = (
     *(*DENSE, "training.deterministic=true", "optimizer=sgd", "optimizer.learning_rate=0.5", "training.epochs=8"),
@@ -38,16 +43,18 @@ ARTIFACTS = {
 
 @dataclass(frozen=True)
 class Trained:
-    """Results of a backend: the folder of the store, and the runs of each command."""
+    """Results of a backend: the folder of the store, and its runs."""
 
     backend: str
     folder: Path
-    main: Run
-    schedules: list[Run]
-    stopped_early: Run
+    swept: list[Run]
+    resumed: Run
+    """Stopped early, after it was killed and started again."""
+    told: str
+    """Output of its second start."""
 
-    def program(self, *arguments: str, folder: Path | None = None, backend: str | None = None) -> program.Done:
-        return execute(folder or self.folder, backend or self.backend, *program.PROGRAM, *arguments)
+    def program(self, *command: str) -> program.Done:
+        return execute(self.folder, self.backend, *command)
 
 
 def execute(folder: Path, backend: str, *command: str) -> program.Done:
@@ -62,15 +69,16 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed: pip install 'cifar-exp[{backend}]'")
     folder = tmp_path_factory.mktemp(backend)
-    found: list[list[Run]] = []
-    for arguments in (MAIN, SCHEDULES, STOPPING):
-        execute(folder, backend, *program.PROGRAM, *arguments)
-        runs = program.runs(program.client(folder))
-        known = {run.info.run_id for runs in found for run in runs}
-        found.append([run for run in runs if run.info.run_id not in known])
-    (main,), (stopped_early,) = found[0], found[2]
-    schedules = [run for run in found[1] if "cifar_exp.kind" not in run.data.tags]
-    return Trained(backend, folder, main, schedules, stopped_early)
+    killed = program.run_until(folder, "epoch 2/8", signal.SIGKILL, *STOPPING, KERAS_BACKEND=backend)
+    assert killed.returncode == -signal.SIGKILL
+    if backend != "tensorflow":  # which is always installed: a checkpoint of one backend is not continued on another
+        other = shutil.copytree(folder, tmp_path_factory.mktemp("other") / "killed")
+        program.run_until(other, "epoch 1/8", signal.SIGKILL, *STOPPING, KERAS_BACKEND="tensorflow")
+    told = execute(folder, backend, *program.PROGRAM, *STOPPING).stdout
+    resumed = program.only_run(folder)
+    execute(folder, backend, *program.PROGRAM, *SWEEP)
+    swept = [run for run in program.runs(program.client(folder)) if "mlflow.parentRunId" in run.data.tags]
+    return Trained(backend, folder, swept, resumed, told)
 
 
 def history(folder: Path, run: Run) -> dict[str, dict[int, float]]:
@@ -78,9 +86,9 @@ def history(folder: Path, run: Run) -> dict[str, dict[int, float]]:
     return {name: program.points(program.client(folder), run.info.run_id, name) for name in METRICS}
 
 
-def test_the_sweep_finishes_with_everything_logged(trained: Trained) -> None:
-    assert len(trained.schedules) == 2
-    for run in (trained.main, *trained.schedules, trained.stopped_early):
+def test_the_runs_finish_with_everything_logged(trained: Trained) -> None:
+    assert len(trained.swept) == 2
+    for run in (*trained.swept, trained.resumed):
         assert (run.info.status, run.data.tags["cifar_exp.outcome"]) in (
             ("FINISHED", "completed"),
             ("FINISHED", "collapsed"),
@@ -88,18 +96,18 @@ def test_the_sweep_finishes_with_everything_logged(trained: Trained) -> None:
         assert run.data.tags["cifar_exp.backend"].startswith(f"{trained.backend} ")
         assert all(math.isfinite(value) for value in run.data.metrics.values())
         assert program.artifacts(program.client(trained.folder), run.info.run_id) >= ARTIFACTS
-    assert max(history(trained.folder, trained.stopped_early)["train/accuracy"].values()) > 0.25
+    assert max(history(trained.folder, trained.resumed)["train/accuracy"].values()) > 0.25
 
 
 def test_each_schedule_changes_the_learning_rate_as_documented(trained: Trained) -> None:
-    last = {run.data.params["optimizer.schedule.name"]: run.data.metrics for run in trained.schedules}
+    last = {run.data.params["optimizer.schedule.name"]: run.data.metrics for run in trained.swept}
     assert set(last) == {"inverse_time", "one_cycle"}
     for metrics in last.values():
         assert 0 <= metrics["train/learning_rate"] < 0.001
 
 
 def test_the_logged_models_give_the_stored_probabilities_and_the_best_weights(trained: Trained) -> None:
-    runs = [trained.main, *trained.schedules, trained.stopped_early]
+    runs = [*trained.swept, trained.resumed]
     command = (*program.LOAD_MODELS, *(run.info.run_id for run in runs))
     store = {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db", "KERAS_BACKEND": trained.backend}
     done = program.execute(command, trained.folder, store)
@@ -108,36 +116,24 @@ def test_the_logged_models_give_the_stored_probabilities_and_the_best_weights(tr
     for run in runs:
         half = run.data.params["training.precision"] != "float32"
         assert answers[run.info.run_id][0] <= (0.02 if half else 1e-5)
-    losses = history(trained.folder, trained.stopped_early)["val/loss"]
+    losses = history(trained.folder, trained.resumed)["val/loss"]
     assert losses[max(losses)] > min(losses.values())  # otherwise restoring the best weights would change nothing
-    assert answers[trained.stopped_early.info.run_id][1] == pytest.approx(min(losses.values()), rel=1e-3)
+    assert answers[trained.resumed.info.run_id][1] == pytest.approx(min(losses.values()), rel=1e-3)
 
 
-def test_a_killed_and_resumed_run_has_the_same_results_to_the_last_bit(trained: Trained, tmp_path: Path) -> None:
-    killed = program.run_until(tmp_path, "epoch 2/8", signal.SIGKILL, *STOPPING, KERAS_BACKEND=trained.backend)
-    assert killed.returncode == -signal.SIGKILL
-    other = tmp_path / "other"
-    shutil.copytree(tmp_path, other, ignore=shutil.ignore_patterns("other"))
-    done = trained.program(*STOPPING, folder=tmp_path)
-    assert "goes on after epoch" in done.stdout
-    run = program.only_run(tmp_path)
-    assert history(tmp_path, run) == history(trained.folder, trained.stopped_early)
-    assert run.data.metrics["test/loss"] == trained.stopped_early.data.metrics["test/loss"]
-    assert run.data.tags["cifar_exp.fingerprint"] == trained.stopped_early.data.tags["cifar_exp.fingerprint"]
-
-    if trained.backend != "tensorflow":  # tensorflow, which is always installed
-        done = trained.program(*STOPPING, folder=other, backend="tensorflow")
-        assert "goes on after epoch" not in done.stdout  # a checkpoint of one backend is not continued on another
-
-
-def test_a_logged_run_is_reproduced(trained: Trained) -> None:
-    again = (*program.COMMAND, "reproduce", trained.stopped_early.info.run_id)
-    assert "Equal to the last bit." in execute(trained.folder, trained.backend, *again).stdout
+def test_a_killed_and_resumed_run_is_reproduced_without_interruption_to_the_last_bit(trained: Trained) -> None:
+    resumed = trained.resumed
+    assert "goes on after epoch" in trained.told
+    assert "Equal to the last bit." in trained.program(*program.COMMAND, "reproduce", resumed.info.run_id).stdout
+    again = program.runs(program.client(trained.folder))[-1]
+    assert again.data.tags["cifar_exp.reproduces"] == resumed.info.run_id
+    assert history(trained.folder, again) == history(trained.folder, resumed)
+    assert again.data.metrics["test/loss"] == resumed.data.metrics["test/loss"]
+    assert again.data.tags["cifar_exp.fingerprint"] == resumed.data.tags["cifar_exp.fingerprint"]
 
 
 def test_two_runs_of_a_notebook_do_not_disturb_each_other(trained: Trained, tmp_path: Path) -> None:
-    script = str(Path(__file__).with_name("train_twice.py"))
-    done = execute(tmp_path, trained.backend, sys.executable, script, *DENSE, "training.epochs=1")
+    done = execute(tmp_path, trained.backend, *program.TRAIN_TWICE, *NORMALIZED, "training.epochs=1")
     answer = json.loads(done.stdout.splitlines()[-1])
     assert len({*answer["runs"]} - {None}) == 2
     assert answer["losses"][0] == pytest.approx(answer["losses"][1], rel=1e-5)
@@ -145,7 +141,7 @@ def test_two_runs_of_a_notebook_do_not_disturb_each_other(trained: Trained, tmp_
     assert answer["environment_is_as_before"]
 
 
-def test_another_backend_reads_the_finished_model(trained: Trained) -> None:
+def test_another_backend_reads_the_finished_model(trained: Trained, tmp_path: Path) -> None:
     from PIL import Image
 
     from cifar_exp.config.composition import plan
@@ -156,12 +152,15 @@ def test_another_backend_reads_the_finished_model(trained: Trained) -> None:
         pytest.skip(f"{another} is not installed: pip install 'cifar-exp[{another}]'")
     images = datasets.load(plan(["data=digits"], multirun=False).jobs[0].data).test.images
     Image.fromarray(images[0]).save(trained.folder / "digit.png")
-    answers = []
-    for backend in (trained.backend, another):
-        predict = ("predict", "digit.png", "--json", "--run", trained.stopped_early.info.run_id)
-        done = execute(trained.folder, backend, *program.COMMAND, *predict)
-        answers.append(json.loads(done.stdout)["images"][0]["probabilities"])
-    assert answers[0] == pytest.approx(answers[1], abs=1e-5)
+    run_id = trained.resumed.info.run_id
+    predict = ("predict", "digit.png", "--json", "--run", run_id)
+    done = execute(trained.folder, another, *program.COMMAND, *predict)
+    (predicted,) = json.loads(done.stdout)["images"]
+    client = program.client(trained.folder)
+    file = program.artifact(client, run_id, "evaluation/predictions.parquet", tmp_path)
+    stored = pd.read_parquet(file).iloc[0]
+    of_class = {label: stored[f"p_{label}"] for label in predicted["probabilities"]}
+    assert len(of_class) == 10 and predicted["probabilities"] == pytest.approx(of_class, abs=1e-5)
 
 
 def test_on_jax_an_epoch_is_one_program(tmp_path: Path) -> None:

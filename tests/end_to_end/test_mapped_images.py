@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import program
@@ -21,27 +20,6 @@ RUN = (
     *("model=dense", "training.epochs=2", "training.deterministic=true", "training.device=cpu"),
     *("training.early_stopping.patience=2", "tracking.system_metrics=false"),
 )
-# Runs of the program in one process, each with so many bytes of images at most in memory.
-PROGRAM = """
-import json, sys
-from cifar_exp.__main__ import main
-from cifar_exp.data import datasets
-
-read = datasets._image_files
-
-def told(config):
-    splits = read(config)
-    print("stored as", *{type(part.images).__name__ for part in (splits.training, splits.validation, splits.test)})
-    return splits
-
-if __name__ == "__main__":
-    datasets._image_files = told
-    for datasets._IN_MEMORY, arguments in json.loads(sys.argv[1]):
-        datasets.load.cache_clear()
-        sys.argv = ["cifar_exp", *arguments]
-        if code := main():
-            sys.exit(code)
-"""
 CLOCK = {"train/seconds", "train/epoch_seconds", "train/images_per_second"}
 
 
@@ -58,10 +36,9 @@ def test_images_in_a_file_train_to_the_same_bits_as_in_memory(backend: str, tmp_
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed: pip install 'cifar-exp[{backend}]'")
     write_photos(tmp_path / "photos")
-    (tmp_path / "runs.py").write_text(PROGRAM)
     runs = [(1 << 28, [*RUN, "name=in_memory"]), (0, [*RUN, "name=in_a_file"])]
     variables = {"KERAS_BACKEND": backend, "CIFAR_EXP_CACHE": str(tmp_path / "cache")}
-    done = program.execute([sys.executable, "runs.py", json.dumps(runs)], tmp_path, variables)
+    done = program.execute([*program.TRAIN_MAPPED, json.dumps(runs)], tmp_path, variables)
     assert done.returncode == 0, done.stderr + done.stdout
     stored = [line for line in done.stdout.splitlines() if line.startswith("stored as")]
     assert stored == ["stored as ndarray", "stored as MappedImages"]

@@ -58,7 +58,8 @@ def test_a_machine_without_an_index_trains_on_jax_from_a_bundle(tmp_path: Path) 
     asked = "import importlib.util as u, cifar_exp; print(cifar_exp.__file__, u.find_spec('tensorflow'))"
     found = subprocess.run([bundle / "python", "-c", asked], env=alone, cwd=tmp_path, capture_output=True, text=True)
     assert found.stdout.strip() == f"{bundle / 'lib' / 'cifar_exp' / '__init__.py'} None", found.stderr
-    run = ["-m", "cifar_exp", "data=digits", "model=dense", "training.epochs=1", "data.train_images=100"]
+    run = ["-m", "cifar_exp", "data=digits", "model=dense", "model.layers=[Flatten,{Dense:{units:10}}]"]
+    run += ["training.epochs=1", "data.train_images=100"]
     trained = subprocess.run([bundle / "python", *run], env=alone, cwd=tmp_path, capture_output=True, text=True)
     assert trained.returncode == 0, trained.stderr
     assert (tmp_path / "mlflow.db").exists(), trained.stderr

@@ -61,7 +61,7 @@ def test_missing_or_unsuitable_weights_are_refused(first: Path, arguments: list[
 
 
 def test_a_job_of_a_sweep_can_start_from_an_earlier_one(tmp_path: Path) -> None:
-    short = ("data=digits", "data.train_images=100", "data.validation=test", "training.epochs=1")
+    short = ("data=digits", "data.train_images=100", "data.validation=test", "training.epochs=1", MODEL[1])
     refused = program.run(tmp_path, "-m", "experiment=s1_subset,s1_bn", *short)
     assert refused.returncode == 2
     assert refused.stderr.startswith("cifar_exp: job 1 of 2 (experiment=s1_subset ")

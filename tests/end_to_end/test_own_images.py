@@ -33,11 +33,12 @@ FORMS = {
     "csv": ("data=csv", "data.file=labels.csv", "data.dir=images", "data.split_column=split"),
     "parquet": ("data=parquet", "data.file=digits.parquet", "data.split_column=split"),
     "my_set": ("--config-dir", "my_conf", "data=my_set"),
-    "small": ("data=folder", "data.dir=photos", "data.size=[20,24]", "data.color_mode=grayscale"),
 }
 MY_SET = """
 defaults: [folder]
 dir: photos
+size: [20, 24]
+color_mode: grayscale
 split_seed: 7
 """
 
@@ -98,7 +99,7 @@ def test_the_split_of_every_image_is_logged(form: str, folder: Path, runs: dict[
     assert len(frame) == 1797 and set(frame["label"]) == set("0123456789")
 
 
-@pytest.mark.parametrize("form", [form for form in FORMS if form != "small"])  # whose images have another shape
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "my_set"])  # whose images have another shape
 def test_each_run_logs_the_page_and_the_numbers_of_its_data(form: str, folder: Path, runs: dict[str, Run]) -> None:
     client = program.client(folder)
     names = ("data/report.json", "data/report.html")
@@ -136,10 +137,10 @@ def test_mlflow_serves_a_model_of_another_image_shape(
     folder: Path, runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CIFAR_EXP_CACHE", str(folder / "cache"))
-    (output,) = runs["small"].outputs.model_outputs
+    (output,) = runs["my_set"].outputs.model_outputs
     client = program.client(folder)
     logged = pd.read_parquet(
-        program.artifact(client, runs["small"].info.run_id, "evaluation/predictions.parquet", tmp_path)
+        program.artifact(client, runs["my_set"].info.run_id, "evaluation/predictions.parquet", tmp_path)
     )
     import mlflow.pyfunc
 

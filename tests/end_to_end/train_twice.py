@@ -1,6 +1,6 @@
-"""Train two runs in one process, as a notebook does, and print a line of JSON about them.
+"""Train two runs in one process, as a notebook does, as `python -m train_twice OVERRIDE...`.
 
-python train_twice.py OVERRIDE...
+Prints a line of JSON about them.
 """
 
 from __future__ import annotations
