@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
-from trained import NAMES, SMALL, STEPS, accuracy, fit, go_on, measured
+import tensorflow as tf
+from trained import EXACT, NAMES, SMALL, STEPS, accuracy, assert_equal, fit, go_on
 
 from cifar_exp.config.schema import Config
 from cifar_exp.data import datasets
@@ -17,6 +19,7 @@ from cifar_exp.data.datasets import Splits
 from cifar_exp.errors import Diverged
 from cifar_exp.training import fit as fitting
 from cifar_exp.training import models, objective
+from cifar_exp.training.checkpoint import Checkpoints
 
 Compose = Callable[..., Config]
 
@@ -48,13 +51,13 @@ def test_the_last_validation_accuracy_is_that_of_the_model() -> None:
 
 
 def test_smoothed_labels_are_learned_and_validation_is_by_the_labels() -> None:
-    plain, smooth = fit("training.epochs=1"), fit("training.epochs=1", "training.label_smoothing=0.2")
+    plain, smooth = fit(), fit("training.label_smoothing=0.2")
     assert plain.history["train/loss"] != smooth.history["train/loss"]
     for trained in (plain, smooth):
         scores = trained.model.predict(trained.splits.validation.images, verbose=0).astype(np.float64)
         own = scores[np.arange(len(scores)), trained.splits.validation.labels]
         loss = (np.log(np.exp(scores).sum(axis=1)) - own).mean()
-        assert trained.history["val/loss"][0] == pytest.approx(loss, rel=1e-5)
+        assert trained.history["val/loss"][-1] == pytest.approx(loss, rel=1e-5)
 
 
 def test_smoothing_spreads_a_share_of_each_label_over_all_classes(compose: Compose) -> None:
@@ -91,28 +94,21 @@ def test_images_per_second_is_of_the_training_images() -> None:
         assert seconds * rate == pytest.approx(200)
 
 
-@pytest.mark.parametrize("augmentation", ["none", "flip_zoom"])
-def test_the_same_seed_gives_the_same_history_and_another_another(augmentation: str) -> None:
-    overrides = ("training.deterministic=true", f"augmentation={augmentation}")
-    first = fit(*overrides)
-    again = fit(*overrides, "note=again")
-    other = fit(*overrides, "seed=1")
-    assert first is not again
-    assert measured(first.history) == measured(again.history)
-    for one, two in zip(first.model.get_weights(), again.model.get_weights(), strict=True):
-        assert np.array_equal(one, two)
+def test_the_same_seed_gives_the_same_history_and_another_another() -> None:
+    overrides = (EXACT, "augmentation=flip_zoom")
+    first, again, other = fit(*overrides), go_on(overrides), go_on((*overrides, "seed=1"))
+    assert_equal(first, again)
     assert first.history["train/loss"] != other.history["train/loss"]
 
 
 def test_how_many_batches_are_compiled_into_one_call_changes_nothing() -> None:
-    one, many = (fit("training.deterministic=true", f"training.steps_per_execution={n}") for n in (1, 5))
+    one, all_of_them = fit(EXACT, "training.steps_per_execution=1"), fit(EXACT)
     for name in ("train/loss", "val/loss", "train/accuracy", "val/accuracy"):
-        assert one.history[name] == pytest.approx(many.history[name], rel=1e-4)
+        assert one.history[name] == pytest.approx(all_of_them.history[name], rel=1e-4)
 
 
 def test_augmentation_changes_training_only_and_leaves_the_model_as_it_was_built() -> None:
-    plain = fit("training.deterministic=true", "augmentation=none")
-    augmented = fit("training.deterministic=true", "augmentation=flip_zoom")
+    plain, augmented = fit(EXACT), fit(EXACT, "augmentation=flip_zoom")
     assert plain.history["train/loss"] != augmented.history["train/loss"]
     assert [type(layer) for layer in plain.model.layers] == [type(layer) for layer in augmented.model.layers]
     assert accuracy(augmented) == pytest.approx(augmented.history["val/accuracy"][-1])
@@ -122,9 +118,6 @@ def test_the_learning_rate_follows_the_schedule() -> None:
     decayed = fit("optimizer/schedule=inverse_time", "optimizer.schedule.decay=0.1").history
     expected = [0.01 / (1 + 0.1 * STEPS * epoch) for epoch in (1, 2, 3)]
     assert decayed["train/learning_rate"] == pytest.approx(expected, rel=1e-5)
-    cosine = fit("optimizer/schedule=cosine").history
-    expected = [0.005 * (1 + np.cos(np.pi * epoch / 3)) for epoch in (1, 2, 3)]
-    assert cosine["train/learning_rate"] == pytest.approx(expected, abs=1e-8)
 
 
 def test_without_a_schedule_the_learning_rate_stays() -> None:
@@ -150,15 +143,14 @@ def without_dropout(config: Config, constrained: bool) -> Config:
     )
 
 
-@pytest.mark.parametrize("preset", ["s3_simple", "s3_large_25"])
-def test_max_norm_holds_every_column_to_three_after_each_step_as_keras_does(compose: Compose, preset: str) -> None:
+def test_max_norm_holds_every_column_to_three_after_each_step_as_keras_does(compose: Compose) -> None:
     keras.utils.set_random_seed(0)
     split = datasets.load(compose("data=digits").data).training.take(np.arange(16))  # a batch: an epoch is a step
     splits = Splits(split, split, split, tuple("0123456789"), "digits")
-    configs = [without_dropout(compose(f"experiment={preset}"), constrained) for constrained in (True, False)]
+    configs = [without_dropout(compose("experiment=s3_simple"), constrained) for constrained in (True, False)]
     model, twin = (models.build(config.model, config.data.image_shape)[0] for config in configs)
     held = [layer for layer in model.layers if getattr(layer, "kernel_constraint", None)]
-    assert len(held) == (3 if preset == "s3_simple" else 2)
+    assert len(held) == 3
     assert all(layer.kernel_constraint.axis == 0 for layer in held)  # each column of (inputs, units)
     for layer in held:  # as if training had come that far: some columns above three, others below
         kernel = layer.kernel.numpy()
@@ -235,13 +227,14 @@ def test_an_interrupt_at_the_end_of_an_epoch_ends_the_training(compose: Compose)
         fitting.fit(model, datasets.load(config.data), config, stop)
 
 
-def test_a_loss_that_is_no_number_ends_the_training_after_that_epoch_is_told(compose: Compose) -> None:
+def test_a_loss_that_is_no_number_ends_the_training_after_that_epoch_is_told(compose: Compose, tmp_path: Path) -> None:
     config = compose(*SMALL, "optimizer.learning_rate=1e38")
     model, _ = models.build(config.model, config.data.image_shape)
     told: list[int] = []
+    checkpoints = Checkpoints(tmp_path)
     with pytest.raises(Diverged, match=r"^diverged in epoch 1: (train|val)/loss is (nan|inf)$"):
-        fitting.fit(model, datasets.load(config.data), config, lambda epoch, metrics: told.append(epoch))
-    assert told == [1]
+        fitting.fit(model, datasets.load(config.data), config, lambda epoch, metrics: told.append(epoch), checkpoints)
+    assert told == [1] and checkpoints.epochs() == []
 
 
 def test_the_order_of_the_images_is_a_function_of_seed_and_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,9 +248,13 @@ def test_the_order_of_the_images_is_a_function_of_seed_and_epoch(monkeypatch: py
 
     monkeypatch.setattr(keras.Model, "fit", spy)
     monkeypatch.setattr(fitting, "_in_one_program", lambda *_: None)  # JAX gets the same order as indices
+    seeded: list[int] = []
+    monkeypatch.setattr(tf.random, "set_seed", seeded.append)
     splits = go_on(("training.epochs=2",)).splits
     go_on(("training.epochs=2", "optimizer=adam"))
     go_on(("training.epochs=1", "seed=1"))
+    # Once a run, not once an epoch: it discards all functions that TensorFlow has optimized.
+    assert seeded == ([0, 0, 1] if keras.backend.backend() == "tensorflow" else [])
     first, second, again, _, other = seen
     assert np.array_equal(first, again)
     for shuffled in (first, second, other):

@@ -83,6 +83,7 @@ def test_a_model_has_exactly_the_parameters_of_its_counterpart_and_the_layers_of
     compose: Compose, name: str
 ) -> None:
     config = compose(f"model={name}").model
+    assert config.name == name
     model, rows = models.build(config, (32, 32, 3))
     trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     assert (model.count_params(), trainable) == PARAMETERS[name]

@@ -32,6 +32,7 @@ SMALL = (
     "training.epochs=3",
 )
 STEPS = 7
+EXACT = "training.deterministic=true"
 
 
 @dataclass(frozen=True)
@@ -75,3 +76,10 @@ def measured(history: History) -> dict[str, list[float]]:
 def accuracy(trained: Trained) -> float:
     logits = trained.model.predict(trained.splits.validation.images, verbose=0)
     return float(np.mean(logits.argmax(axis=1) == trained.splits.validation.labels))
+
+
+def assert_equal(one: Trained, other: Trained) -> None:
+    """Two trainings came to the same, to the last bit."""
+    assert measured(one.history) == measured(other.history)
+    for first, second in zip(one.model.get_weights(), other.model.get_weights(), strict=True):
+        assert np.array_equal(first, second)
