@@ -13,8 +13,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from cifar_exp.data import datasets
-from cifar_exp.data.datasets import Split, Splits
 from cifar_exp.data.schema import DataConfig
+from cifar_exp.data.splits import Description, Split, Splits
 
 CLASSES = tuple(f"class{label}" for label in range(10))
 PARTS = ("training", "validation", "test")
@@ -83,11 +83,11 @@ def _copy(split: Split, file: Path) -> None:
     copy.flush()
 
 
-def describe_arrays(config: DataConfig) -> datasets.Description:
+def describe_arrays(config: DataConfig) -> Description:
     """As `data=arrays` describes itself; `data.dir` is its folder."""
     assert config.dir is not None
     shape = np.load(Path(config.dir) / "training.npy", mmap_mode="r").shape
-    return datasets.Description((shape[1], shape[2], shape[3]), CLASSES, shape[0])
+    return Description((shape[1], shape[2], shape[3]), CLASSES, shape[0])
 
 
 def load_arrays(config: DataConfig) -> Splits:

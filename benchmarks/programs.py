@@ -189,7 +189,7 @@ def _fill(photos: str) -> None:
 def _epochs(photos: str, rounds: str, *model: str) -> None:
     from cifar_exp.config import composition
     from cifar_exp.data import datasets
-    from cifar_exp.data.datasets import Split
+    from cifar_exp.data.splits import Split
     from cifar_exp.training import runtime
 
     config = composition.plan(["data=folder", f"data.dir={photos}", *model], multirun=False).jobs[0]

@@ -11,7 +11,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.evaluation.intervals import wilson
 from cifar_exp.review import ensemble_model, evaluations, run_record, tables, verdicts
 from cifar_exp.review.comparison import IGNORED_PREFIXES
-from cifar_exp.review.evaluations import Evaluated
+from cifar_exp.review.evaluations import LoggedEvaluation
 from cifar_exp.tracking import fetch
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
@@ -199,7 +199,7 @@ def _slices(store: Store, run: Run) -> Section | None:
     return Section("Slices", (head, *compared.notes), Table(tuple(headings), tuple(tuple(row) for row in rows)))
 
 
-def _evaluations(found: Sequence[Evaluated]) -> list[Section]:
+def _evaluations(found: Sequence[LoggedEvaluation]) -> list[Section]:
     """What `cifar-exp evaluate` has measured: accuracies, and robustness."""
     accuracies, robustness = [], []
     for one in found:

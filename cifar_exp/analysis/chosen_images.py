@@ -10,8 +10,8 @@ import numpy as np
 
 from cifar_exp.config.composition import plan
 from cifar_exp.data import datasets
-from cifar_exp.data.datasets import Split, Splits
 from cifar_exp.data.schema import FILES, DataConfig
+from cifar_exp.data.splits import Labels, Split, Splits, label_type
 from cifar_exp.errors import UserError, did_you_mean
 from cifar_exp.experiment import reproduce
 from cifar_exp.review.logged_model import Classifier
@@ -95,7 +95,7 @@ def _config(store: Store, run: Run, data: str | None, overrides: Sequence[str]) 
     return config.data
 
 
-def _labels_of(classes: Sequence[str], classifier: Classifier) -> datasets.Labels:
+def _labels_of(classes: Sequence[str], classifier: Classifier) -> Labels:
     """The label that the model has for each class of a data set."""
     known = {name: label for label, name in enumerate(classifier.classes)}
     if unknown := [name for name in classes if name not in known]:
@@ -105,7 +105,7 @@ def _labels_of(classes: Sequence[str], classifier: Classifier) -> datasets.Label
     if missing := [name for name in known if name not in classes]:
         what = f"there are no images of class {missing[0]!r} of {classifier.name}"
         raise UserError(f"{what}: the classes of data and model must be the same ({_first(classifier.classes)})")
-    labels: datasets.Labels = np.array([known[name] for name in classes], datasets.label_type(len(known)))
+    labels: Labels = np.array([known[name] for name in classes], label_type(len(known)))
     return labels
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cifar_exp.data import corrections, datasets
-from cifar_exp.data.datasets import Images, Split, Splits
 from cifar_exp.data.schema import DataConfig
+from cifar_exp.data.splits import Images, Split, Splits
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation import label_errors
 from cifar_exp.experiment import reproduce

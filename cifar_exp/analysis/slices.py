@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cifar_exp.data.datasets import Split
 from cifar_exp.data.mapped import StoredImages
+from cifar_exp.data.splits import Split
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation.intervals import wilson
 from cifar_exp.review.comparison import Comparison

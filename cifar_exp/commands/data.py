@@ -11,7 +11,7 @@ from cifar_exp.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cifar_exp.data.datasets import Split
+    from cifar_exp.data.splits import Split
 
 
 def add(commands: Commands[Parser], store: Parser) -> None:

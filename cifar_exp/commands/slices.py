@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import Run
 
-    from cifar_exp.data.datasets import Split
+    from cifar_exp.data.splits import Split
     from cifar_exp.tracking.store import Store
 
 _SHOWN = 12  # slices, the least accurate ones

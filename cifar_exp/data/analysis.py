@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cifar_exp.data import headers, near_duplicates
-from cifar_exp.data.datasets import Split, Splits
 from cifar_exp.data.kept import kept
 from cifar_exp.data.listing import Listing
 from cifar_exp.data.mapped import StoredImages
 from cifar_exp.data.near_duplicates import Fingerprints
 from cifar_exp.data.schema import FILES, DataConfig
+from cifar_exp.data.splits import Split, Splits
 
 TRAINING, UNASSIGNED = "training", "unassigned"
 

@@ -19,8 +19,8 @@ import numpy as np
 from cifar_exp.errors import UserError, did_you_mean, reason
 
 if TYPE_CHECKING:
-    from cifar_exp.data.datasets import Split, Splits
     from cifar_exp.data.schema import DataConfig
+    from cifar_exp.data.splits import Split, Splits
 
 log = logging.getLogger(__name__)
 

@@ -2,109 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, fields, replace
-from functools import cached_property, lru_cache
+from dataclasses import fields, replace
+from functools import lru_cache
 from importlib.metadata import EntryPoint
 from types import ModuleType
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from cifar_exp import plugins
 from cifar_exp.data import corrections, splitting
 from cifar_exp.data.catalog import OFFICIAL
 from cifar_exp.data.listing import Listing
-from cifar_exp.data.mapped import MappedImages, StoredImages
-from cifar_exp.data.schema import DATA_SETS, FILES, USED_BY, DataConfig, ImageShape
+from cifar_exp.data.schema import DATA_SETS, FILES, USED_BY, DataConfig
+from cifar_exp.data.splits import Description, Labels, Split, Splits, label_type
 from cifar_exp.data.weights import class_weights
 from cifar_exp.errors import UserError, did_you_mean
 from cifar_exp.setting import MISSING
 
 T = TypeVar("T")
 
-Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.uint8 | np.uint16]
-
 _DIGITS_SHAPE = (32, 32, 3)
 _IN_MEMORY = 1 << 28  # bytes of image files that are read into memory; an epoch takes a few times as much
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images with their labels.
-
-    Attributes:
-        images: (N, H, W, C) uint8 in 0..255; those of a large data set stay in a file.
-        labels: (N,) from 0 to the number of classes - 1; uint8 for up to 256 classes, otherwise uint16.
-        numbers: (N,) of the images in their data set, by which `data.exclude` and `data.relabel` name them; `None` if
-            they have none.
-    """
-
-    images: StoredImages
-    labels: Labels
-    numbers: npt.NDArray[np.intp] | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, indices: npt.NDArray[np.intp]) -> Split:
-        """Select images and labels by index, in the order of the indices."""
-        images = self.images.take(indices) if isinstance(self.images, MappedImages) else self.images[indices]
-        return Split(images, self.labels[indices], None if self.numbers is None else self.numbers[indices])
-
-    @cached_property
-    def sha256(self) -> str:
-        """SHA-256 of the bytes of the images, or of the files they are made from, and of the labels, in hexadecimal."""
-        if isinstance(self.images, MappedImages):
-            digest = hashlib.sha256(self.images.sha256.encode())
-        else:
-            digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
-        digest.update(np.ascontiguousarray(self.labels).data)
-        return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class Description:
-    """What is known of a data set without reading its images.
-
-    Attributes:
-        image_shape: (height, width, channels) of each image.
-        class_names: in the order of the labels.
-        images: number of images that train and validate; `None` if it is not known yet.
-    """
-
-    image_shape: ImageShape
-    class_names: tuple[str, ...]
-    images: int | None = None
-
-
-@dataclass(frozen=True)
-class Splits:
-    """A data set, split for training, validation and test.
-
-    Attributes:
-        training: images that the model is fitted to.
-        validation: images that the model is scored on after each epoch.
-        test: images of the final evaluation.
-        classes: class names in the order of the labels.
-        source: where the images come from: a URL, a path or a description.
-        files: the image files with their labels and splits, if the data set is made of such.
-    """
-
-    training: Split
-    validation: Split
-    test: Split
-    classes: tuple[str, ...]
-    source: str
-    files: Listing | None = None
-
-    @cached_property
-    def sha256(self) -> str:
-        """SHA-256 of the digests of all three splits, in hexadecimal."""
-        parts = (self.training, self.validation, self.test)
-        return hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()
 
 
 @lru_cache(maxsize=2)  # most jobs of a sweep use the same images
@@ -228,13 +147,8 @@ def _instance(made: object, expected: type[T], entry: EntryPoint) -> T:
     """
     if not isinstance(made, expected):
         where = f"data={entry.name} of {plugins.package(entry)}"
-        raise UserError(f"{where}: got {type(made).__name__}, expected cifar_exp.data.datasets.{expected.__name__}")
+        raise UserError(f"{where}: got {type(made).__name__}, expected cifar_exp.data.splits.{expected.__name__}")
     return made
-
-
-def label_type(classes: int) -> type[np.uint8 | np.uint16]:
-    """The type of the labels of this many classes."""
-    return np.uint8 if classes <= 256 else np.uint16
 
 
 def test_images(config: DataConfig) -> Split | None:

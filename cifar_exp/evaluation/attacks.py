@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 from keras import ops
 
-from cifar_exp.data.datasets import Images, Split
+from cifar_exp.data.splits import Images, Split
 from cifar_exp.evaluation import gradients
 from cifar_exp.evaluation.gradients import Derivatives, Floats
 from cifar_exp.evaluation.intervals import wilson

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from cifar_exp.data.datasets import Images
+from cifar_exp.data.splits import Images
 from cifar_exp.evaluation.attacks import METHODS, Attacks, Example
 from cifar_exp.evaluation.intervals import wilson
 from cifar_exp.evaluation.pictures import as_rgb

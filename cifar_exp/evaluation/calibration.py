@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp
 
-from cifar_exp.data.datasets import Labels
+from cifar_exp.data.splits import Labels
 
 BINS = 15
 _LOG_TEMPERATURES = (np.log(0.01), np.log(100.0))

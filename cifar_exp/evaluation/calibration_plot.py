@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from cifar_exp.data.datasets import Labels
+from cifar_exp.data.splits import Labels
 from cifar_exp.evaluation.calibration import BINS, Floats, Reliability, confidences, reliability
 from cifar_exp.evaluation.style import BLUE, GREY, PALE, RED, percent, styled
 

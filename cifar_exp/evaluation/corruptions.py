@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from cifar_exp.data.datasets import Images
+from cifar_exp.data.splits import Images
 from cifar_exp.evaluation import corruptions_digital as digital
 from cifar_exp.evaluation import corruptions_noise_blur as noise_blur
 from cifar_exp.evaluation import corruptions_weather as weather

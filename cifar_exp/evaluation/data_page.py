@@ -10,7 +10,7 @@ import numpy as np
 
 from cifar_exp.data import summary
 from cifar_exp.data.analysis import TRAINING
-from cifar_exp.data.datasets import Split
+from cifar_exp.data.splits import Split
 from cifar_exp.evaluation import html_page
 from cifar_exp.evaluation.pictures import as_data_uri
 

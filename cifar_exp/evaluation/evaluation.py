@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from scipy.special import log_softmax
 
-from cifar_exp.data.datasets import Split, Splits
+from cifar_exp.data.splits import Split, Splits
 from cifar_exp.evaluation import calibration
 from cifar_exp.evaluation.scores import Evaluation, Results
 from cifar_exp.training.feeding import batches

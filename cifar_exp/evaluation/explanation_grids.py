@@ -8,8 +8,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from cifar_exp.data.datasets import Labels
 from cifar_exp.data.mapped import StoredImages
+from cifar_exp.data.splits import Labels
 from cifar_exp.evaluation.calibration import Floats
 from cifar_exp.evaluation.pictures import as_rgb
 from cifar_exp.evaluation.saliency import Maps

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cifar_exp.data.datasets import Images, Split
+from cifar_exp.data.splits import Images, Split
 from cifar_exp.errors import UserError, reason
 from cifar_exp.evaluation import export_formats
 from cifar_exp.evaluation.export_formats import Format, Predict

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cifar_exp.data.datasets import Images
+from cifar_exp.data.splits import Images
 from cifar_exp.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cifar_exp.data.datasets import Images
+from cifar_exp.data.splits import Images
 from cifar_exp.evaluation import html_page
 from cifar_exp.evaluation.pictures import as_data_uri
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar_exp.data.datasets import Images
 from cifar_exp.data.decoding import BadImage, Decoder
 from cifar_exp.data.schema import ImageShape
+from cifar_exp.data.splits import Images
 from cifar_exp.errors import UserError
 
 _SIDE = 64  # pixels of the longer side of a small picture

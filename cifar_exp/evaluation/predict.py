@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cifar_exp.config.schema import Config
-from cifar_exp.data.datasets import Images
+from cifar_exp.data.splits import Images
 from cifar_exp.training import runtime
 
 if TYPE_CHECKING:

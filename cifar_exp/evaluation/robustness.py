@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cifar_exp.data.datasets import Images, Split
+from cifar_exp.data.splits import Images, Split
 from cifar_exp.evaluation import corruptions
 from cifar_exp.training import runtime
 

@@ -7,7 +7,7 @@ import textwrap
 import numpy as np
 from matplotlib.figure import Figure
 
-from cifar_exp.data.datasets import Images
+from cifar_exp.data.splits import Images
 from cifar_exp.evaluation import corruptions
 from cifar_exp.evaluation.pictures import as_rgb
 from cifar_exp.evaluation.robustness import Robustness

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.special import log_softmax
 
-from cifar_exp.data.datasets import Images
+from cifar_exp.data.splits import Images
 from cifar_exp.evaluation import gradients
 
 Maps = npt.NDArray[np.float32]

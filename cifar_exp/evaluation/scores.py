@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn import metrics
 
-from cifar_exp.data.datasets import Labels
+from cifar_exp.data.splits import Labels
 from cifar_exp.evaluation import calibration
 from cifar_exp.evaluation.intervals import wilson
 

@@ -12,7 +12,7 @@ import yaml
 
 from cifar_exp.config.schema import Config
 from cifar_exp.data import analysis
-from cifar_exp.data.datasets import Split, Splits
+from cifar_exp.data.splits import Split, Splits
 from cifar_exp.tracking import environment
 from cifar_exp.tracking.run import Run
 from cifar_exp.training import runtime

@@ -20,8 +20,8 @@ from cifar_exp.config.layers import kinds
 from cifar_exp.config.schema import Config, flatten, reported
 from cifar_exp.data import analysis, datasets, summary
 from cifar_exp.data.catalog import OFFICIAL
-from cifar_exp.data.datasets import Splits
 from cifar_exp.data.schema import DataConfig
+from cifar_exp.data.splits import Splits
 from cifar_exp.errors import Pruned
 from cifar_exp.experiment import artifacts, resume
 from cifar_exp.tracking import environment, fingerprint, initial_weights, package

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cifar_exp.config.schema import Config
-from cifar_exp.data.datasets import Images
+from cifar_exp.data.splits import Images
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation import predict
 from cifar_exp.experiment import reproduce

@@ -24,7 +24,7 @@ _ATTACK = re.compile(r"attack/accuracy/(fgsm|pgd)_(\d{1,3})")
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class LoggedEvaluation:
     """An evaluation of a run.
 
     Attributes:
@@ -66,7 +66,7 @@ class Evaluated:
         return "; ".join(f"{attack} {', '.join(words)}" for attack, words in of_attack.items())
 
 
-def of_runs(store: Store, runs: Sequence[Run]) -> list[Evaluated]:
+def of_runs(store: Store, runs: Sequence[Run]) -> list[LoggedEvaluation]:
     """Find the evaluations of some runs, in the order of the runs, the newest of each first.
 
     Raises:
@@ -80,12 +80,12 @@ def of_runs(store: Store, runs: Sequence[Run]) -> list[Evaluated]:
     return sorted(found, key=lambda one: order[one.of])
 
 
-def read(logged: Iterable[Run]) -> list[Evaluated]:
+def read(logged: Iterable[Run]) -> list[LoggedEvaluation]:
     """Read the runs that hold evaluations. Those that are not finished are left out."""
     return [one for run in logged if (one := _read(run))]
 
 
-def _read(run: Run) -> Evaluated | None:
+def _read(run: Run) -> LoggedEvaluation | None:
     metrics, params = run.data.metrics, run.data.params
     accuracy = metrics.get(_ACCURACY)
     if accuracy is None or not 0 <= accuracy <= 1 or run.data.tags.get("cifar_exp.outcome") != "completed":
@@ -100,7 +100,7 @@ def _read(run: Run) -> Evaluated | None:
         if 0 <= value <= 1 and (match := _ATTACK.fullmatch(name))
     ]
     error = metrics.get(_MCE)
-    return Evaluated(
+    return LoggedEvaluation(
         *(run.info.run_id, run.info.experiment_id, run.data.tags.get(EVALUATES, "")),
         f"{number}{'' if part == 'all' else f'{part} '}images of {data}{views}",
         accuracy,

@@ -23,7 +23,7 @@ from cifar_exp.review import (
     tables,
 )
 from cifar_exp.review.comparison import Comparison
-from cifar_exp.review.evaluations import Evaluated
+from cifar_exp.review.evaluations import LoggedEvaluation
 from cifar_exp.review.query import SHORT_ID
 from cifar_exp.review.run_record import RunRecord
 from cifar_exp.review.run_results import RunResults
@@ -97,7 +97,7 @@ def _render(
     where: str,
     links: Mapping[str, str],
     sections: Sequence[Section] = (),
-    found: Sequence[Evaluated] = (),
+    found: Sequence[LoggedEvaluation] = (),
 ) -> str:
     from plotly.offline import get_plotlyjs
 
@@ -205,7 +205,7 @@ def _repeated(runs: Sequence[RunRecord], shown_notes: Sequence[str]) -> list[dic
 
 
 def _evaluations(
-    runs: Sequence[RunRecord], found: Sequence[Evaluated], links: Mapping[str, str]
+    runs: Sequence[RunRecord], found: Sequence[LoggedEvaluation], links: Mapping[str, str]
 ) -> dict[str, Any] | None:
     """Table of the evaluations of the runs, and their links; None if there are none."""
     if not found:

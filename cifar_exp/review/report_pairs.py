@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cifar_exp.data.datasets import Images
+from cifar_exp.data.splits import Images
 from cifar_exp.evaluation.pictures import as_rgb
 from cifar_exp.review import paired, run_predictions
 from cifar_exp.review.run_predictions import Correct

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifar_exp.data import datasets
-from cifar_exp.data.datasets import Images
 from cifar_exp.data.schema import DataConfig
+from cifar_exp.data.splits import Images
 from cifar_exp.errors import UserError
 from cifar_exp.review import run_predictions
 from cifar_exp.review.run_record import RunRecord

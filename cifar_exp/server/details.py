@@ -14,7 +14,7 @@ from markupsafe import Markup
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation import mistakes
 from cifar_exp.review import comparison, paired, remarks, run_predictions, run_record
-from cifar_exp.review.evaluations import Evaluated
+from cifar_exp.review.evaluations import LoggedEvaluation
 from cifar_exp.review.paired import Paired
 from cifar_exp.server import database, lists, shown
 from cifar_exp.server.shown import ShownRun
@@ -68,7 +68,7 @@ class RunDetails:
     matrix: Matrix | None
     curves: dict[str, lists.Points]
     pictures: list[str]
-    evaluations: list[Evaluated]
+    evaluations: list[LoggedEvaluation]
     comments: list[remarks.Remark]
     commit: str
 

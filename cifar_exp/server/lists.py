@@ -12,7 +12,7 @@ from mlflow.entities import ViewType
 from mlflow.server import handlers
 
 from cifar_exp.review import evaluations, promotion_records, query, verdicts
-from cifar_exp.review.evaluations import Evaluated
+from cifar_exp.review.evaluations import LoggedEvaluation
 from cifar_exp.review.promotion_records import Promotion
 from cifar_exp.server import audit, database, people, shown
 from cifar_exp.server.shown import SWEEP, Progress, ShownRun
@@ -60,7 +60,7 @@ def sweep(experiment_id: str, name: str) -> list[Run]:
     return sorted(found, key=lambda run: -run.data.metrics.get(shown.ACCURACY, -1.0))
 
 
-def evaluations_of(run: Run) -> list[Evaluated]:
+def evaluations_of(run: Run) -> list[LoggedEvaluation]:
     """Evaluations of a run, the newest first: those in its own experiment, which whoever may read the run may read."""
     condition = f"{evaluations.CONDITION} AND tags.`{evaluations.EVALUATES}` = '{run.info.run_id}'"
     ids, order = [run.info.experiment_id], [evaluations.NEWEST_FIRST]

@@ -11,7 +11,7 @@ import cifar_exp
 from cifar_exp import plugins
 from cifar_exp.config import layers
 from cifar_exp.config.schema import Config
-from cifar_exp.data.datasets import Splits
+from cifar_exp.data.splits import Splits
 from cifar_exp.tracking.initial_weights import InitialWeights
 from cifar_exp.training import runtime
 

@@ -18,7 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 from cifar_exp import exits
-from cifar_exp.data.datasets import Split
+from cifar_exp.data.splits import Split
 from cifar_exp.errors import Diverged, Pruned
 from cifar_exp.tracking import heartbeat, local_run
 from cifar_exp.tracking.delivery import ARTIFACTS, MODEL

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from cifar_exp.data.datasets import Split
 from cifar_exp.data.mapped import MappedImages
+from cifar_exp.data.splits import Split
 
 _SHARE = 0.25  # of a GPU's memory that the images of a split may take; the rest is for weights and activations
 

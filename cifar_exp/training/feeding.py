@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from cifar_exp.data.datasets import Labels
 from cifar_exp.data.mapped import MappedImages, StoredImages
+from cifar_exp.data.splits import Labels
 
 
 def batches(size: int, images: StoredImages, labels: Labels | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from cifar_exp.config import layers
 from cifar_exp.config.schema import Config
 from cifar_exp.config.training_schema import AugmentationConfig, EarlyStoppingConfig
-from cifar_exp.data.datasets import Split, Splits
+from cifar_exp.data.splits import Split, Splits
 from cifar_exp.errors import Diverged, Pruned, UserError
 from cifar_exp.training import augmentation, averaging, mixing, objective, optimizers, runtime, schedules
 from cifar_exp.training.checkpoint import Checkpoint, Checkpoints

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cifar_exp.config.schema import Config
-from cifar_exp.data.datasets import Labels, Splits
+from cifar_exp.data.splits import Labels, Splits
 from cifar_exp.data.weights import class_weights
 
 

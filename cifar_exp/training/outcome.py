@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cifar_exp.data.datasets import Labels, Split, Splits
+from cifar_exp.data.splits import Labels, Split, Splits
 
 COMPLETED, COLLAPSED = "completed", "collapsed"
 PRUNED = "pruned"  # paused by a search: neither completed nor collapsed

@@ -15,7 +15,7 @@ import yaml
 
 from cifar_exp.config.composition import CONF, plan
 from cifar_exp.config.schema import Config, ReferenceConfig, flatten, reported
-from cifar_exp.data.datasets import Split, Splits
+from cifar_exp.data.splits import Split, Splits
 from cifar_exp.errors import UserError
 from cifar_exp.experiment import experiment
 from cifar_exp.experiment.experiment import Job

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from cifar_exp.data import analysis, datasets, kept, summary
-from cifar_exp.data.datasets import Split
 from cifar_exp.data.listing import Listing
 from cifar_exp.data.mapped import MappedImages
 from cifar_exp.data.schema import DataConfig
+from cifar_exp.data.splits import Split
 
 CLASSES = ("cat", "dog", "emu")
 

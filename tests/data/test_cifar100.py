@@ -12,6 +12,7 @@ from idx_files import write_cifar100
 
 from cifar_exp.data import cifar100, datasets
 from cifar_exp.data.schema import DataConfig
+from cifar_exp.data.splits import Description
 from cifar_exp.errors import UserError
 
 
@@ -33,7 +34,7 @@ def test_each_kind_of_labels_has_its_classes(small: Path, labels: str, classes: 
     assert splits.test.labels.tolist() == expected.tolist()
     record = (small / cifar100.FOLDER / "test.bin").read_bytes()[7 * 3074 : 8 * 3074]
     assert splits.test.images[7, 0, 1].tolist() == [record[3], record[3 + 1024], record[3 + 2048]]
-    assert datasets.describe(config) == datasets.Description((32, 32, 3), splits.classes, 50_000)
+    assert datasets.describe(config) == Description((32, 32, 3), splits.classes, 50_000)
 
 
 def test_a_label_that_is_no_class_is_refused(small: Path) -> None:

@@ -12,8 +12,8 @@ from PIL import Image
 
 from cifar_exp.config.schema import Config
 from cifar_exp.data import corrections, datasets
-from cifar_exp.data.datasets import Split
 from cifar_exp.data.schema import DataConfig
+from cifar_exp.data.splits import Split
 from cifar_exp.errors import UserError
 from cifar_exp.tracking import fingerprint
 

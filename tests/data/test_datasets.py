@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from cifar_exp.data import cifar10, datasets
-from cifar_exp.data.datasets import Images, Split, Splits
 from cifar_exp.data.schema import DataConfig
+from cifar_exp.data.splits import Images, Split, Splits
 from cifar_exp.errors import UserError
 
 DIGITS = DataConfig("digits")

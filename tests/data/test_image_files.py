@@ -16,6 +16,7 @@ from PIL import Image
 from cifar_exp.data import datasets, listing
 from cifar_exp.data.mapped import MappedImages
 from cifar_exp.data.schema import DataConfig
+from cifar_exp.data.splits import Splits
 from cifar_exp.errors import UserError
 
 COUNT = 60
@@ -49,7 +50,7 @@ def folder(photos: Path) -> DataConfig:
     return DataConfig("folder", dir=str(photos), validation="given")
 
 
-def load(config: DataConfig) -> datasets.Splits:
+def load(config: DataConfig) -> Splits:
     datasets.load.cache_clear()
     datasets._describe.cache_clear()
     return datasets.load(config)

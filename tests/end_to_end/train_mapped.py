@@ -11,8 +11,8 @@ import sys
 
 from cifar_exp import __main__
 from cifar_exp.data import datasets
-from cifar_exp.data.datasets import Splits
 from cifar_exp.data.schema import DataConfig
+from cifar_exp.data.splits import Splits
 
 _read = datasets._image_files
 

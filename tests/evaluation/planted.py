@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cifar_exp.data.datasets import Split
+from cifar_exp.data.splits import Split
 from cifar_exp.evaluation import attacks, corruptions, robustness, saliency
 
 REGION = (slice(12, 20), slice(4, 12))  # of an image of 24 x 32

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from scipy.special import softmax
 
-from cifar_exp.data.datasets import Split
+from cifar_exp.data.splits import Split
 from cifar_exp.evaluation import attacks, attacks_plot, style
 
 Array = npt.NDArray[np.float64]

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cifar_exp.data import analysis
-from cifar_exp.data.datasets import Split
+from cifar_exp.data.splits import Split
 from cifar_exp.evaluation import data_page
 
 

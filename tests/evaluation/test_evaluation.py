@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score
 
 from cifar_exp.config.layers import parse
 from cifar_exp.config.schema import ModelConfig
-from cifar_exp.data.datasets import Split, Splits
+from cifar_exp.data.splits import Split, Splits
 from cifar_exp.evaluation.evaluation import evaluate
 from cifar_exp.evaluation.scores import Evaluation
 from cifar_exp.training import models

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from cifar_exp.data.datasets import Split
+from cifar_exp.data.splits import Split
 from cifar_exp.evaluation import corruptions, robustness, robustness_plot, style
 
 BLOCKS = (slice(0, 32), slice(32, 40))

@@ -16,8 +16,8 @@ from PIL import Image
 
 from cifar_exp.analysis import slices
 from cifar_exp.data import datasets, image_files
-from cifar_exp.data.datasets import Split
 from cifar_exp.data.schema import DataConfig
+from cifar_exp.data.splits import Split
 from cifar_exp.errors import UserError
 from cifar_exp.review.multiple import holm
 

@@ -18,7 +18,7 @@ from proxy import MODES, Proxy
 
 from cifar_exp.config.layers import Layer
 from cifar_exp.config.schema import ModelConfig
-from cifar_exp.data.datasets import Split
+from cifar_exp.data.splits import Split
 from cifar_exp.errors import UserError
 from cifar_exp.tracking import journal, package, sync
 from cifar_exp.tracking.delivery import ARTIFACTS, MODEL

@@ -12,7 +12,7 @@ import pytest
 
 from cifar_exp.config.layers import Layer
 from cifar_exp.config.schema import Config, ModelConfig, flatten
-from cifar_exp.data.datasets import Split
+from cifar_exp.data.splits import Split
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
 

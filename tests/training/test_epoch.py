@@ -13,8 +13,8 @@ import pytest
 from trained import fit, go_on, measured
 
 from cifar_exp.config.schema import AugmentationConfig
-from cifar_exp.data.datasets import Split
 from cifar_exp.data.mapped import MappedImages
+from cifar_exp.data.splits import Split
 from cifar_exp.training import epoch, runtime
 from cifar_exp.training import fit as fitting
 from cifar_exp.training.augmentation import Augment

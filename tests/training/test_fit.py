@@ -15,7 +15,7 @@ from trained import EXACT, NAMES, SMALL, STEPS, accuracy, assert_equal, fit, go_
 
 from cifar_exp.config.schema import Config
 from cifar_exp.data import datasets
-from cifar_exp.data.datasets import Splits
+from cifar_exp.data.splits import Splits
 from cifar_exp.errors import Diverged
 from cifar_exp.training import fit as fitting
 from cifar_exp.training import models, objective

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from cifar_exp.config.composition import plan
 from cifar_exp.config.schema import Config
-from cifar_exp.data.datasets import Images
+from cifar_exp.data.splits import Images
 from cifar_exp.errors import UserError
 from cifar_exp.training import models, whitening
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from cifar_exp.config.composition import plan
 from cifar_exp.data import datasets
-from cifar_exp.data.datasets import Splits
+from cifar_exp.data.splits import Splits
 from cifar_exp.training import fit as fitting
 from cifar_exp.training import models, runtime
 from cifar_exp.training.checkpoint import Checkpoints

@@ -17,7 +17,7 @@ from scipy.special import log_softmax
 from cifar_exp.config.composition import plan
 from cifar_exp.config.layers import parse
 from cifar_exp.config.schema import ModelConfig
-from cifar_exp.data.datasets import Split, Splits, label_type
+from cifar_exp.data.splits import Split, Splits, label_type
 from cifar_exp.evaluation.evaluation import evaluate
 from cifar_exp.training import fit, models, objective, runtime
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from cifar_exp.data.datasets import Description, Split, Splits
 from cifar_exp.data.schema import DataConfig
+from cifar_exp.data.splits import Description, Split, Splits
 
 CLASSES = ("daisy", "rose", "tulip")
 
