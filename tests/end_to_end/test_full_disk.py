@@ -10,7 +10,7 @@ from pathlib import Path
 import program
 import pytest
 
-EPOCHS = 40
+EPOCHS = 15
 RUN = (
     "data=digits",
     "model=dense",
