@@ -24,6 +24,7 @@ from cifar_exp import __main__
 from cifar_exp.config.composition import CONF
 from cifar_exp.data import datasets
 from cifar_exp.errors import Stopped, UserError
+from cifar_exp.notebook import process
 from cifar_exp.notebook.origin import Folder
 from cifar_exp.tracking.progress import Progress
 from cifar_exp.tracking.store import Store
@@ -165,7 +166,8 @@ def test_a_run_is_that_of_the_command_line(run: cifar_exp.Run, folder: Path, mon
     monkeypatch.setattr(sys, "argv", ["cifar_exp", *SMALL, "training.epochs=2", f"note='{quoted}'"])
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
-        assert __main__.main() == 0
+        with process.environment():  # the command sets TensorFlow's threads for itself and its children
+            assert __main__.main() == 0
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
