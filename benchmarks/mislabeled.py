@@ -63,6 +63,7 @@ def main() -> None:
     with place as folder:
         file = Path(folder) / "planted.csv"
         file.parent.mkdir(parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)  # of a benchmark that was stopped, with the same content
         planted = plant(replace(config.data, train_images=None), arguments.share, file)
         uri, sweep = f"sqlite:///{folder}/mlflow.db", "planted"
         folds = [f"data.folds={arguments.folds}", f"data.fold={','.join(map(str, range(arguments.folds)))}"]
