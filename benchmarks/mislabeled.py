@@ -71,7 +71,8 @@ def main() -> None:
         command = [sys.executable, "-m", "cifar_exp", "-m", *arguments.overrides, *folds, *settings]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         store = Store(uri, config.tracking.experiment)
-        suspects = mislabeled.find(store, query.select(store, sweep=sweep))
+        of_this_machine = [one for one in arguments.overrides if one.startswith(("data.dir=", "data.verify="))]
+        suspects = mislabeled.find(store, query.select(store, sweep=sweep), overrides=of_this_machine)
     images = suspects.images
     lowest = images.nsmallest(len(planted), "score")["number"]
     flagged = images[images["wrong"]]["number"]
