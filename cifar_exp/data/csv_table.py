@@ -83,9 +83,12 @@ def properties(file: Path, columns: Columns, paths: Sequence[str]) -> dict[str, 
     """
     import pandas as pd
 
-    table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    with file.open(
+        encoding="utf-8-sig", newline=""
+    ) as lines:  # as `_read` reads it: pandas refuses rows of more fields
+        table = pd.DataFrame(csv.DictReader(lines, restkey="")).drop(columns="", errors="ignore")
     image = columns.image_in(file, [str(name) for name in table])
-    rows = {os.path.normpath(name.strip()).replace(os.sep, "/"): row for row, name in enumerate(table[image])}
+    rows = {_inside(file, row + 2, name): row for row, name in enumerate(table[image])}
     chosen = [rows[path] if path in rows else rows[os.path.splitext(path)[0]] for path in paths]
     return tables.properties(file, table.iloc[chosen], columns, image)
 

@@ -32,7 +32,7 @@ def render(package: str, name: str, libraries: Sequence[str] = (), **values: Any
         environment = Environment(
             loader=FileSystemLoader([own, base]), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
-        styles = [(base / "base.css"), (own / f"{name}.css")]
+        styles = [base / "base.css", own / f"{name}.css"]
         script = own / f"{name}.js"
         scripts = [*libraries, *([script.read_text(encoding="utf-8")] if script.exists() else [])]
         return environment.get_template(f"{name}.html").render(

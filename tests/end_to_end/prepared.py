@@ -2,8 +2,8 @@
 
 A run imports 700 modules, composes Hydra's files, lists the installed packages, MLflow lists their modules before it
 saves the first model, and a new SQLite store gets its tables by all migrations since MLflow's first. Together this is
-most of the processor time of a small run. Programs that are started afresh, such as those of test_fresh_environment,
-do all of it themselves.
+most of the processor time of a small run. Programs that are started afresh, such as those of test_offline, do all of it
+themselves.
 """
 
 from __future__ import annotations

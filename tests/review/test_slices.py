@@ -148,6 +148,7 @@ def test_columns_of_a_table_and_sizes_of_files_are_properties_of_its_images(tmp_
     frame = pd.DataFrame(table)
     if kind == "csv":
         frame.to_csv(file, index=False)
+        file.write_text(file.read_text().rstrip() + ",a field too many\n\n")
     else:
         frame.assign(image=contents, boxes=[[0]] * len(frame)).to_parquet(file)
     config = DataConfig(name=kind, file=str(file), size=(2, 2), split_column="part", validation="test")
