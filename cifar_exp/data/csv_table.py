@@ -83,9 +83,7 @@ def properties(file: Path, columns: Columns, paths: Sequence[str]) -> dict[str, 
     """
     import pandas as pd
 
-    with file.open(
-        encoding="utf-8-sig", newline=""
-    ) as lines:  # as `_read` reads it: pandas refuses rows of more fields
+    with file.open(encoding="utf-8-sig", newline="") as lines:  # pandas would refuse a row with a field too many
         table = pd.DataFrame(csv.DictReader(lines, restkey="")).drop(columns="", errors="ignore")
     image = columns.image_in(file, [str(name) for name in table])
     rows = {_inside(file, row + 2, name): row for row, name in enumerate(table[image])}

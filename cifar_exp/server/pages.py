@@ -18,7 +18,7 @@ from wtforms.validators import ValidationError
 
 from cifar_exp.errors import UserError
 from cifar_exp.review.promotion_records import CHAMPION
-from cifar_exp.server import api, database, decisions, details, guard, lists, people, shown, waiting
+from cifar_exp.server import api, database, decisions, details, guard, lists, people, shown, side_by_side, waiting
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -185,7 +185,7 @@ def _compare() -> Response:
     if not 2 <= len(chosen) <= MOST_COMPARED:
         raise UserError(f"choose 2 to {MOST_COMPARED} runs to see them side by side; {len(chosen)} are chosen")
     runs = [decisions.readable_run(people.user(), run_id) for run_id in chosen]
-    return _render("compare.html", compared=details.side_by_side(runs))
+    return _render("compare.html", compared=side_by_side.compare(runs))
 
 
 def _history() -> Response:
