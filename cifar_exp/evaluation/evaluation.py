@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from scipy.special import log_softmax
 
 from cifar_exp.data.splits import Split, Splits
 from cifar_exp.evaluation import calibration
 from cifar_exp.evaluation.scores import Evaluation, Results
+from cifar_exp.training import threads
 from cifar_exp.training.feeding import batches
+from cifar_exp.training.shards import split_into_shards
 
 SERVED_BATCH = 32  # Keras's default, used when the logged model is served; other sizes round differently
 
@@ -40,13 +43,33 @@ def evaluate_splits(
     predicting = keras.Model(model.input, [model.output, classifier.output]) if one_view else classifier
 
     def evaluated(split: Split) -> Evaluation:
-        predicted = predicting.predict(**batches(SERVED_BATCH, split.images), verbose=0)
+        predicted = _predict(predicting, split)
         if one_view:
             logits, probabilities = predicted
             logarithms = log_softmax(logits.astype(np.float64), axis=1)
         else:
-            probabilities = predicted
+            (probabilities,) = predicted
             logarithms = calibration.logarithms(probabilities)
         return Evaluation(classes, split.labels, probabilities, logarithms.astype(np.float32))
 
     return [evaluated(split) for split in splits]
+
+
+def _predict(model: keras.Model, split: Split) -> list[npt.NDArray[np.float32]]:
+    """Predict all images in batches of `SERVED_BATCH`, as many of them at once as this process has shards.
+
+    The images that are left at the end are one or several smaller batches, as they are when the model is served.
+
+    Returns:
+        Each output of the model, (N, classes).
+    """
+    shards = threads.shards()
+    at_once = shards * SERVED_BATCH
+    whole = len(split) - len(split) % at_once if shards > 1 else len(split)
+    parts = [(split_into_shards(model, shards), at_once, 0, whole), (model, SERVED_BATCH, whole, len(split))]
+    predicted = [
+        keras.tree.flatten(network.predict(**batches(size, split.take(np.arange(start, end)).images), verbose=0))
+        for network, size, start, end in parts
+        if start < end
+    ]
+    return [np.concatenate(outputs) for outputs in zip(*predicted, strict=True)]

@@ -16,7 +16,7 @@ from cifar_exp.config.schema import ModelConfig
 from cifar_exp.data.splits import Split, Splits
 from cifar_exp.evaluation.evaluation import evaluate
 from cifar_exp.evaluation.scores import Evaluation
-from cifar_exp.training import models
+from cifar_exp.training import models, threads
 
 CLASSES = tuple("abcdefghij")
 
@@ -66,6 +66,24 @@ def test_loss_of_a_mean_over_two_views_is_that_of_its_probabilities() -> None:
     mirrored = split.images[:, :, ::-1].reshape(70, -1)[:, :10] * 0.02
     likelihood = (softmax(logits, axis=1) + softmax(mirrored, axis=1))[np.arange(70), split.labels] / 2
     assert evaluation.loss == pytest.approx(-np.log(likelihood).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("images", [20, 64, 150])
+def test_batches_that_are_predicted_at_once_are_predicted_as_each_of_them_is(
+    images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = [{"Conv2D": {"filters": 4, "kernel_size": 3, "activation": "relu"}}, "Flatten", {"Dense": {"units": 10}}]
+    model, _ = models.build(ModelConfig("m", parse(layers, "m"), {}), (32, 32, 3))
+    classifier = models.classifier(model, flip=False)
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 10, images).astype(np.uint8)
+    split = Split(generator.integers(0, 256, (images, 32, 32, 3)).astype(np.uint8), labels)
+    splits = Splits(split, split, split, CLASSES, "random")
+    alone = evaluate(model, classifier, splits).test
+    monkeypatch.setattr(threads, "shards", lambda: 2)
+    at_once = evaluate(model, classifier, splits).test
+    assert np.array_equal(at_once.probabilities, alone.probabilities)
+    assert np.array_equal(at_once.log_probabilities, alone.log_probabilities)
 
 
 def test_probabilities_are_the_softmax_of_the_logits(
