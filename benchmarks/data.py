@@ -1,11 +1,12 @@
 """Measure images that do not fit in memory, and the cache of decoded images.
 
-    python benchmarks/data.py [memory fill epochs start once kill disk] [--gigabytes 8] [--rounds 3] [--folder FOLDER]
+    python benchmarks/data.py [memory fill epochs start once kill disk] [--gigabytes 8] [--images 10000] [--rounds 3]
+        [--folder FOLDER]
 
 The images are made on the spot, in a temporary folder that is removed at the end: crops of two photos. Rows:
 
 - memory: one epoch of so many gigabytes of decoded images, with `python -m cifar_exp`; memory of the process.
-- fill: filling the cache from JPEG files, beside Pillow alone in as many processes as there are cores.
+- fill: filling the cache from so many JPEG files, beside Pillow alone in as many processes as there are cores.
 - epochs: an epoch of images that stay in the cache, beside the same images in memory, in turn in one process.
 - start: from the command to the first step with 100,000 files in the cache, beside the same images as arrays.
 - once: a sweep of two jobs at once, and two more runs beside it, all on an empty cache.
@@ -23,6 +24,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -63,7 +65,7 @@ def memory(folder: Path, arguments: argparse.Namespace) -> Cells:
 
 def fill(folder: Path, arguments: argparse.Namespace) -> Cells:
     """Throughput of filling the cache, beside that of Pillow alone."""
-    made_images.write(folder / "photos", FILL_IMAGES, FILL_SIDE)
+    made_images.write(folder / "photos", arguments.images, FILL_SIDE)
     program = Program(folder)
     alone, ours = [], []
     for number in range(arguments.rounds):
@@ -72,9 +74,10 @@ def fill(folder: Path, arguments: argparse.Namespace) -> Cells:
         shutil.rmtree(folder / f"cache{number}")
     pairs = list(zip(alone, ours, strict=True))
     speeds = [
-        contenders.median_and_range([FILL_IMAGES / took.seconds for took in each], ",.0f") for each in (alone, ours)
+        contenders.median_and_range([arguments.images / took.seconds for took in each], ",.0f")
+        for each in (alone, ours)
     ]
-    what = f"{FILL_IMAGES:,} JPEG files of {FILL_SIDE} x {FILL_SIDE}"
+    what = f"{arguments.images:,} JPEG files of {FILL_SIDE} x {FILL_SIDE}"
     return [
         (f"{what}: Pillow alone in {os.cpu_count()} processes", f"{speeds[0]} images/s"),
         ("filling the cache", f"{speeds[1]} images/s"),
@@ -121,9 +124,12 @@ def once(folder: Path, arguments: argparse.Namespace) -> Cells:
     made_images.write(folder / "photos", FILL_IMAGES, FILL_SIDE)
     program = Program(folder)
     data = ("data=folder", "data.dir=photos", *CHEAP)
-    sweep = ("-m", "seed=0,1", "hydra/launcher=parallel", "hydra.launcher.workers=2", "sweep.name=at_once")
-    started = [program.start(*data, *sweep), program.start(*data, "name=beside"), program.start(*data, "name=too")]
-    output = "".join(process.communicate()[0] for process in started)
+    sweep = ("-m", "seed=0,1", "hydra/launcher=parallel", "sweep.name=at_once")
+    started = [program.start(*sweep, *data), program.start(*data, "name=beside"), program.start(*data, "name=too")]
+    said = [process.communicate() for process in started]
+    if any(process.returncode for process in started):
+        sys.exit(f"not all runs ended well: {said}")
+    output = "".join(stdout for stdout, _ in said)
     decoded = sum(int(count.replace(",", "")) for count in re.findall(r"decoding ([\d,]+) images", output))
     finished = len(re.findall(r"test accuracy \d", output))
     return [(f"{finished} jobs at once on an empty cache: decoded", f"{decoded / FILL_IMAGES:g} times")]
@@ -175,6 +181,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; all if none is given")
     parser.add_argument("--gigabytes", type=float, default=8, help="decoded images of the row memory")
+    parser.add_argument("--images", type=int, default=10_000, help="of the row fill")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="for the images, which take twice the gigabytes")
     arguments = parser.parse_args()

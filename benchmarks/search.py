@@ -2,17 +2,20 @@
 
     python benchmarks/search.py [--seeds 20] [--first-seed 100] [--python NAME=FILE ...] [--only NAME ...]
     python benchmarks/search.py --times [--runs 1000]
+    python benchmarks/search.py --idle FOLDER [--trials 20]
 
 The first command lets each contender of benchmarks/search_contenders.py search the recorded landscape
 (benchmarks/landscape.py), one worker, many seeds. The target is the median, over 1,000 other seeds, of the best
 validation accuracy of 50 random trials of all epochs. `--python optuna-tpe=build/optuna2/bin/python` runs a contender
 with another Python. The second command times what a search does between two trials, with 1,000 known ones, and what it
-takes to rebuild it from the store. Both print a Markdown table.
+takes to rebuild it from the store. Both print a Markdown table. The third command runs a real search of trials of some
+ten seconds on CIFAR-10 in FOLDER, with two workers, and prints how long a worker waits between two trials.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import statistics
 import subprocess
@@ -156,6 +159,41 @@ def _log(store: Store, rows: Sequence[Trial]) -> None:
         client.set_terminated(run.info.run_id, "FINISHED")
 
 
+def idle(data: Path, trials: int) -> None:
+    """Run a search with two workers, and print how long they waited between the end of a run and the next one's start.
+
+    Which worker a run was on is not logged: a run is taken to follow the one that ended first.
+    """
+    from mlflow import MlflowClient
+
+    model = ("data.train_images=20000", "training.epochs=3", "hydra.sweeper.pruner=none")
+    space = ("optimizer.learning_rate=tag(log,interval(1e-4,1e-2))", "training.batch_size=choice(32,64)")
+    two = ("hydra/launcher=parallel", f"hydra.launcher.cpus_per_job={(os.cpu_count() or 1) / 2:g}")
+    with tempfile.TemporaryDirectory() as folder:
+        where = (f"data.dir={data}", "data.verify=size", f"tracking.uri=sqlite:///{folder}/mlflow.db")
+        search = ("-m", "hydra/sweeper=search", f"hydra.sweeper.n_trials={trials}", "sweep.name=idle")
+        subprocess.run(
+            [sys.executable, "-m", "cifar_exp", *search, *two, *model, *space, *where], cwd=folder, check=True
+        )
+        client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+        (experiment,) = (one for one in client.search_experiments() if one.name == "cifar10")
+        logged = client.search_runs([experiment.experiment_id], "tags.`cifar_exp.trial` != ''", max_results=trials)
+    runs = sorted((run.info.start_time / 1000, run.info.end_time / 1000) for run in logged)
+    ends: list[float] = []
+    waited = []
+    for start, end in runs:
+        if earlier := [one for one in ends if one <= start]:
+            ends.remove(min(earlier))
+            waited.append(start - min(earlier))
+        ends.append(end)
+    trained = statistics.median(end - start for start, end in runs)
+    share = sum(waited) / (sum(waited) + sum(end - start for start, end in runs))
+    print(
+        f"{len(runs)} trials of {trained:.1f} s, median, on two workers: {share:.3f} of their time between two trials,"
+    )
+    print(f"{statistics.median(waited):.2f} s ({min(waited):.2f} to {max(waited):.2f}) each")
+
+
 def main() -> None:
     """Compare searches, or time ours."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -165,9 +203,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=search_contenders.CONTENDERS)
     parser.add_argument("--times", action="store_true")
     parser.add_argument("--runs", type=int, default=1_000)
+    parser.add_argument("--idle", type=Path, metavar="FOLDER")
+    parser.add_argument("--trials", type=int, default=20)
     arguments = parser.parse_args()
     if arguments.times:
         times(arguments.runs)
+    elif arguments.idle:
+        idle(arguments.idle.resolve(), arguments.trials)
     else:
         compare(arguments)
 

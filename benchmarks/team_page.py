@@ -1,13 +1,14 @@
 """How fast the pages of the team's server answer on a full store, also while programs log and people decide.
 
     export MLFLOW_TRACKING_URI=... MLFLOW_TRACKING_USERNAME=admin MLFLOW_TRACKING_PASSWORD=...
-    python benchmarks/team_page.py [--runs 5000] [--experiments 50] [--requests 200] [--rounds 100]
+    python benchmarks/team_page.py [--runs 5000] [--experiments 50] [--requests 200] [--rounds 100] [--think 10]
 
 Needs a server that was made for this, and its administrator: it logs runs to the experiments `team_page 1` and so on,
 a sweep in each, unless they are there, and makes two approvers. It then measures
 
 - the pages /team, sweep and run, and the search of MLflow's own UI, one request after the other;
-- how long 16 clients log while 20 people open pages, over how long they take alone;
+- how long 16 clients log while 20 people each open a page every so many seconds, over how long they take alone, in
+  turn;
 - two approvers who decide on the same run at the same moment: no verdict may be lost.
 
 Exit codes: 0 if no request failed and no verdict is lost, 1 otherwise, 2 if there is no such server.
@@ -19,6 +20,7 @@ import argparse
 import os
 import random
 import secrets
+import statistics
 import sys
 import threading
 import time
@@ -29,6 +31,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import requests
+from contenders import median_and_range
 from load_client import Work
 from server_load import Latency, load
 
@@ -37,7 +40,8 @@ from cifar_exp.tracking.store import Store
 
 EPOCHS = 10
 PEOPLE, CLIENTS = 20, 16
-LOGGED = Work(epochs=20, metrics=20, artifacts=2)
+TURNS = 5
+LOGGED = Work(epochs=60, metrics=20, artifacts=2)
 LOGGERS = 8  # threads that fill the store
 API = "/api/3.0/cifar-exp"
 ROLES = "/api/3.0/mlflow/roles"
@@ -134,13 +138,13 @@ def measure(server: Server, places: list[tuple[str, str]], count: int) -> dict[s
 
 
 @contextmanager
-def clicking(server: Server, places: list[tuple[str, str]], failures: list[str]) -> Any:
-    """People who open a page a second each, until the end."""
+def clicking(server: Server, places: list[tuple[str, str]], think: float, failures: list[str]) -> Any:
+    """People who each open a page every `think` seconds, until the end."""
     stop = threading.Event()
 
     def click(number: int) -> None:
         chosen = random.Random(number)
-        while not stop.wait(chosen.uniform(0.5, 1.5)):
+        while not stop.wait(think * chosen.uniform(0.5, 1.5)):
             experiment, run = chosen.choice(places)
             sweep = f"/team/sweep?experiment={experiment}&name=benchmark"
             answer = server.call("GET", chosen.choice(["/team", sweep, f"/team/run?id={run}"]))
@@ -205,6 +209,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("runs", 5000), ("experiments", 50), ("requests", 200), ("rounds", 100)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--think", type=float, default=10, help="seconds between two pages that a person opens")
     arguments = parser.parse_args()
     named = [os.environ.get(f"MLFLOW_TRACKING_{part}", "") for part in ("URI", "USERNAME", "PASSWORD")]
     server = Server(named[0].rstrip("/"), (named[1], named[2]))
@@ -216,12 +221,17 @@ def main() -> int:
         for name, latency in measure(server, places, arguments.requests).items():
             figures = (latency.p50, latency.p95, latency.max)
             print(f"| {name} | {latency.calls} | {' | '.join(f'{1000 * figure:,.0f}' for figure in figures)} |")
-        alone = load(CLIENTS, LOGGED)
-        with clicking(server, places, failures):
-            together = load(CLIENTS, LOGGED)
-        failures += [*alone.failures, *together.failures, *alone.lost, *together.lost]
-        ratio = together.seconds / alone.seconds
-        print(f"\n{CLIENTS} clients took {ratio:.2f} times as long to log while {PEOPLE} people opened pages.")
+        alone = [load(CLIENTS, LOGGED)]
+        ratios = []
+        for _ in range(TURNS):
+            with clicking(server, places, arguments.think, failures):
+                together = load(CLIENTS, LOGGED)
+            alone.append(load(CLIENTS, LOGGED))
+            ratios.append(together.seconds / statistics.mean(one.seconds for one in alone[-2:]))
+            failures += [*together.failures, *together.lost]
+        failures += [what for one in alone for what in (*one.failures, *one.lost)]
+        every = f"{PEOPLE} people each opened a page every {arguments.think:g} s"
+        print(f"\n{CLIENTS} clients took {median_and_range(ratios)} times as long to log while {every}.")
         problems = decide_at_once(server, places[0][1], arguments.rounds)
         print(f"{2 * arguments.rounds} verdicts of two approvers at the same moments: {len(problems)} problems.")
         failures += problems

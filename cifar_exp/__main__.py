@@ -19,7 +19,11 @@ def main() -> int:
         Exit code: 0, 1 after a failed run, 2 after an error that the user can fix, or 128 + signal.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise errors, so that they are printed here in one line
-    arguments = launch.parser().parse_args()
+    try:
+        arguments = launch.parse()
+    except UserError as error:
+        console.refuse(error)
+        return exits.REFUSED
     only_asks = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
     streams.tolerate_missing_readers(also_full_disks=not (only_asks or arguments.explain_config))
     console.set_up()

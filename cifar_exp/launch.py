@@ -14,6 +14,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
+from cifar_exp.commands.parser import Parser
 from cifar_exp.config import composition
 from cifar_exp.config.plan import Plan
 from cifar_exp.experiment import experiment
@@ -33,11 +34,30 @@ class Launched:
     """Of a single job."""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Options of the command line: Hydra's, and one of ours."""
-    options: argparse.ArgumentParser = get_args_parser()
+    options = Parser(prog="python -m cifar_exp", parents=[get_args_parser()], add_help=False)
     options.add_argument("--explain-config", action="store_true")  # described in conf/hydra/help/cifar_exp.yaml
     return options
+
+
+def parse() -> argparse.Namespace:
+    """Read options and overrides from `sys.argv`, in any order.
+
+    Hydra reads `sys.argv` again. It does not understand overrides on both sides of an option, so then they are moved to
+    the end.
+
+    Raises:
+        UserError: for an option that there is not.
+    """
+    arguments, not_understood = parser().parse_known_args()
+    if not_understood:
+        arguments = parser().parse_intermixed_args()
+        options = sys.argv[1:]
+        for override in arguments.overrides:
+            options.remove(override)
+        sys.argv[1:] = [*options, *arguments.overrides]
+    return arguments
 
 
 def app(task: Callable[[DictConfig], object]) -> Callable[[], Any]:

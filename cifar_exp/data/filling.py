@@ -27,7 +27,7 @@ Source = Path | bytes | npt.NDArray[np.uint8]
 
 _BLOCK = 64  # images that a process decodes at a time
 _FEW = 512  # images that this process decodes itself: starting others takes longer
-_SAVE_SECONDS, _SAY_SECONDS = 2.0, 10.0
+_SAVE_SECONDS, _SAY_SECONDS = 0.5, 10.0
 
 OTHER_SIZE = "the first image has"
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from cifar_exp import notify
+
+log = logging.getLogger(__name__)
 
 
 def create_app() -> Any:
@@ -29,6 +34,8 @@ def create_app() -> Any:
         app = auth.create_app(flask_app)
         people.make_roles()
         database.prepare()
+    if mistake := notify.mistake():
+        log.warning(mistake)
     api.add_routes(flask_app)
     pages.add_routes(flask_app)
     guard.protect_flask(flask_app)

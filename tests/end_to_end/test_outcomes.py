@@ -75,7 +75,7 @@ def test_a_job_of_a_sweep_can_start_from_an_earlier_one(tmp_path: Path) -> None:
 
 def test_a_nan_loss_stops_its_run_in_that_epoch_and_no_other_run(tmp_path: Path) -> None:
     with receiving() as receiver:
-        command = ("-m", "optimizer.learning_rate=1e38,0.01", *QUICK)
+        command = ("optimizer.learning_rate=1e38,0.01", "-m", *QUICK)  # Hydra itself takes -m on one side only
         done = program.run(tmp_path, *command, CIFAR_EXP_NOTIFY=receiver.address)
     assert (done.returncode, done.stderr) == (1, "")
     assert "FAILED: diverged in epoch 1: train/loss is" in done.stdout and "Traceback" not in done.stdout

@@ -67,6 +67,9 @@ def modules(done: program.Done) -> set[str]:
             ["job 2 of 4", "training.batch_size", "got 0"],
             id="out of range in a sweep",
         ),
+        pytest.param(["optimizer=sgd,adamm", "-m", "model=bn"], ["job 2 of 2", "'adam'?"], id="-m between overrides"),
+        pytest.param(["--mulitrun"], ["--mulitrun", "--help"], id="unknown option"),
+        pytest.param(["model=bn", "--cfg"], ["--cfg", "expected one argument"], id="option without its value"),
         pytest.param(["--cfg", "job", "model=lrge"], ["model 'lrge'", "did you mean 'large'?"], id="asked for --cfg"),
         pytest.param(["--explain-config", "-p", "modle"], ["-p modle", "did you mean 'model'?"], id="unknown part"),
     ],
@@ -160,7 +163,7 @@ def test_help_lists_choices_and_settings(tmp_path: Path) -> None:
 
 
 def test_cfg_shows_the_configuration_that_would_run(tmp_path: Path) -> None:
-    done = program.run(tmp_path, "--cfg", "job", "model=bn", "optimizer=sgd")
+    done = program.run(tmp_path, "model=bn", "--cfg", "job", "optimizer=sgd")  # Hydra itself takes them on one side only
     assert (done.returncode, done.stderr) == (0, "")
     shown = yaml.safe_load(done.stdout)
     assert (shown["model"]["name"], shown["optimizer"]["name"], shown["optimizer"]["momentum"]) == ("bn", "sgd", 0.0)

@@ -25,6 +25,8 @@ PASSWORD = "correct horse battery staple"
 SETTINGS = (
     "[mlflow]\ndatabase_uri = sqlite:///{folder}/users.db\ndefault_permission = READ\nauth_cache_ttl_seconds = 30\n"
 )
+WRONG = "nowhere:of-a-token"
+"""An address for messages, of no form that there is."""
 IMAGES, CLASSES = 400, ("airplane", "cat", "frog")
 TIMEOUT = 60
 
@@ -139,7 +141,7 @@ def start(folder: Path) -> Iterator[Team]:
     with (
         receiving() as receiver,
         server_process.serve(
-            *(folder, "--app-name", "cifar-exp"), **settings(folder), CIFAR_EXP_NOTIFY=receiver.address
+            *(folder, "--app-name", "cifar-exp"), **settings(folder), CIFAR_EXP_NOTIFY=f"{receiver.address} {WRONG}"
         ) as uri,
     ):
         team = Team(uri, folder, receiver)

@@ -14,7 +14,7 @@ from typing import Any
 import program
 import pytest
 import requests
-from team import PASSWORD, Team
+from team import PASSWORD, WRONG, Team
 
 from cifar_exp import cli as program_of_review
 from cifar_exp import exits
@@ -50,6 +50,12 @@ def test_nobody_approves_their_own_run_whatever_its_tags_say(server: Team) -> No
     (row,) = rows(server, f"run {run}")
     assert (row.who, row.action, json.loads(row.before)) == ("bob", "approve", {"state": "unreviewed"})
     assert row.origin.startswith("127.0.0.1; python-requests/") and json.loads(row.after)["note"] == "good"
+
+
+def test_an_address_that_takes_no_messages_is_named_in_the_log_of_the_server(server: Team) -> None:
+    written = (server.folder / "log").read_text()
+    assert "CIFAR_EXP_NOTIFY: address 2 of 2 is of no form that Apprise knows" in written
+    assert WRONG not in written
 
 
 def test_receivers_are_told_of_requests_and_decisions(server: Team) -> None:

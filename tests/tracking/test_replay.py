@@ -20,7 +20,7 @@ from cifar_exp.config.layers import Layer
 from cifar_exp.config.schema import ModelConfig
 from cifar_exp.data.splits import Split
 from cifar_exp.errors import UserError
-from cifar_exp.tracking import journal, package, sync
+from cifar_exp.tracking import heartbeat, journal, package, sync, takeover
 from cifar_exp.tracking.delivery import ARTIFACTS, MODEL
 from cifar_exp.tracking.replay import Replayer
 from cifar_exp.tracking.run import Run
@@ -221,6 +221,39 @@ def test_a_run_whose_process_is_gone_is_set_to_killed(mlflow_server: str, tmp_pa
     found = MlflowClient(mlflow_server).get_run(run.id)
     assert (found.info.status, found.data.tags["cifar_exp.outcome"]) == ("KILLED", "interrupted")
     assert sync.send(tmp_path).sent == 0
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_a_journal_sent_from_its_first_line_undoes_nothing_that_another_machine_did(
+    has_ended: bool, mlflow_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = begin(mlflow_server, tmp_path / "left")
+    left.log_metrics({"train/loss": 1.0}, step=1)
+    assert left.wait(30)
+    left._uploader.stop()
+    left._journal.close()
+    sync.send(left.folder)
+    client, store = MlflowClient(mlflow_server), Store(mlflow_server, "replayed")
+    takeover.take_over(store, client.get_run(left.id), tmp_path / "other")
+    monkeypatch.setattr(heartbeat, "_process", lambda _: "one of another machine")
+
+    def send_again() -> None:
+        before = client.get_run(left.id)
+        (left.folder / "sent.json").unlink()
+        assert sync.send(left.folder).away == f"process one of another machine goes on with run {left.id}"
+        after = client.get_run(left.id)
+        assert after.data.tags == before.data.tags
+        assert (after.info.status, after.info.end_time) == (before.info.status, before.info.end_time)
+        assert [p.step for p in client.get_metric_history(left.id, "train/loss")] == [1, 2]
+
+    with Run.resume(store, tmp_path / "other", {}) as run:
+        run.log_metrics({"train/loss": 0.5}, step=2)
+        run.set_tags({"cifar_exp.outcome": "completed"})
+        assert run.wait(30)
+        if not has_ended:
+            send_again()
+    if has_ended:
+        send_again()
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
