@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import os
@@ -42,6 +43,8 @@ def create_app() -> Any:
     if app is not flask_app:
         app.add_middleware(guard.NativeGuard, api=app)
         app.add_middleware(throttle.Throttle)
+    gc.collect()
+    gc.freeze()  # a list of runs makes so many objects that Python looks again and again at all that was imported
     return app
 
 
