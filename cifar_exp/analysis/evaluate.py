@@ -116,7 +116,7 @@ def evaluate(store: Store, run: Run, request: Request) -> Evaluated:
                 attacks = _attack(logged, (model, predictor, flip), images, evaluation, request.epsilons, title)
                 metrics |= attacks.metrics()
             follow_up.finish(logged, _note(run, images, evaluation, flip, robustness, attacks))
-    address = logged.store.run_address(logged.id) if logged.id else ""
+    address = logged.store.addresses.run(logged.id) if logged.id else ""
     return Evaluated(logged.id, address, classifier.name, images, evaluation, metrics, robustness, attacks)
 
 

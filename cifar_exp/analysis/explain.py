@@ -82,7 +82,7 @@ def explain(
             note = f"{', '.join(maps)} of {len(indices)} of {images.words}, by run {run.info.run_name}."
             follow_up.finish(logged, note)
     lines = (f"{classifier.name} on {images.words}: {', '.join(maps)}", *_lines(evaluation, indices))
-    return Explained(logged.id, logged.store.run_address(logged.id) if logged.id else "", lines)
+    return Explained(logged.id, logged.store.addresses.run(logged.id) if logged.id else "", lines)
 
 
 def parse(wanted: Sequence[str], count: int) -> list[int | str]:

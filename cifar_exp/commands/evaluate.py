@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     console.say("\n".join(evaluate.lines(evaluated)))
     if evaluated.address:
-        console.say(f"\n{store.opening_instructions(evaluated.address)}")
+        console.say(f"\n{store.addresses.how_to_open(evaluated.address)}")
     return 0
 
 

@@ -41,5 +41,5 @@ def run(arguments: argparse.Namespace) -> int:
     explained = explain.explain(store, found, wanted, arguments.data, arguments.overrides, arguments.part)
     console.say("\n".join(explained.lines))
     if explained.address:
-        console.say(f"\n{store.opening_instructions(explained.address)}")
+        console.say(f"\n{store.addresses.how_to_open(explained.address)}")
     return 0

@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         console.say("\n".join([*verdict.lines, *unkept]))
     if not history and (objections := verdicts.objections(run)):
         console.say(f"  an approval needs a reason: {'; '.join(objections)}")
-    console.say(store.run_address(run.info.run_id))
+    console.say(store.addresses.run(run.info.run_id))
     return 0
 
 

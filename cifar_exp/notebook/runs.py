@@ -83,7 +83,7 @@ class Run:
         if self.run_id is None:
             return None
         with process.environment():
-            return self._origin.store().run_page(self.run_id)
+            return self._origin.store().addresses.run_page(self.run_id)
 
     def model(self) -> keras.Model:
         """Rebuild the trained network from its config and load its weights; nothing in the saved file is run.

@@ -79,7 +79,7 @@ def waiting_runs(store: Store) -> list[WaitingRun]:
             run.data.tags.get("cifar_exp.outcome", "unknown"),
             verdicts.state(run),
             verdicts.objections(run),
-            store.run_address(run.info.run_id),
+            store.addresses.run(run.info.run_id),
         )
         for run in sorted(jobs, key=lambda run: (run.info.end_time or run.info.start_time, run.info.run_id))
     ]

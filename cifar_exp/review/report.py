@@ -54,11 +54,11 @@ def from_store(store: Store, runs: Sequence[Run], title: str, sections: Sequence
     records = [run_record.from_run(run) for run in runs]
     chosen = _most_accurate(records)
     results = [run_results.from_run(store, runs[at]) for at in chosen]
-    links = {run.id: store.run_address(run.id) for run in records if run.id} if store.is_server else {}
+    links = {run.id: store.addresses.run(run.id) for run in records if run.id} if store.is_server else {}
     where = f"experiment {store.experiment!r} of {store.uri}"
     found = evaluations.of_runs(store, runs)
     if store.is_server:
-        links |= {one.run_id: store.run_address(one.run_id) for one in found}
+        links |= {one.run_id: store.addresses.run(one.run_id) for one in found}
     return _render(title, records, chosen, results, where, links, sections, found)
 
 

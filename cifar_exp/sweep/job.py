@@ -90,7 +90,7 @@ def _run_alone(config: Config, job: experiment.Job, folder: Path) -> experiment.
         store = Store.of(config.tracking)
         experiment_note.update(store)
         try:
-            console.say(store.opening_instructions(store.run_page(result.run_id)))
+            console.say(store.addresses.how_to_open(store.addresses.run_page(result.run_id)))
         except UserError as error:  # the server went away meanwhile
             log.warning("Run %s has no address to show: %s", result.run_id, error)
     return result

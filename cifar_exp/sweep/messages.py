@@ -63,4 +63,4 @@ def about_sweep(
 
 def _address(config: Config, result: JobResult) -> str:
     store = Store.of(config.tracking)
-    return store.run_page(result.run_id) if result.run_id and store.is_server else ""
+    return store.addresses.run_page(result.run_id) if result.run_id and store.is_server else ""

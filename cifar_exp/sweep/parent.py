@@ -248,7 +248,7 @@ def _note(run: Run, frame: pd.DataFrame, command: str, remarks: Sequence[str]) -
     head = ["job", "name", "status", "test accuracy", "test loss", "best val accuracy", "seconds"]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for row in frame.to_dict("records"):
-        name = f"[{row['name']}]({run.store.run_address(row['run_id'])})" if pd.notna(row["run_id"]) else row["name"]
+        name = f"[{row['name']}]({run.store.addresses.run(row['run_id'])})" if pd.notna(row["run_id"]) else row["name"]
         measured = (row["test/accuracy"], row["test/loss"], row["val/best_accuracy"])
         numbers = " | ".join(f"{value:.4f}" if pd.notna(value) else "-" for value in measured)
         lines.append(f"| {row['job']} | {name} | {row['status']} | {numbers} | {row['seconds']:.0f} |")
@@ -266,6 +266,6 @@ def _note(run: Run, frame: pd.DataFrame, command: str, remarks: Sequence[str]) -
 
 def _links(run: Run, run_ids: list[str]) -> list[str]:
     assert run.id
-    page = run.store.sweep_page(run.folder.name, run.id)
-    together = f" · [side by side]({run.store.compare_address(run_ids)})" if len(run_ids) > 1 else ""
+    page = run.store.addresses.sweep_page(run.folder.name, run.id)
+    together = f" · [side by side]({run.store.addresses.compare(run_ids)})" if len(run_ids) > 1 else ""
     return [f"[These runs with their curves, best first]({page}){together}", ""]

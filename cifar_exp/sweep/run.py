@@ -108,10 +108,10 @@ def _end(run: Run, plan: Plan, jobs: Jobs, status: str, command: str) -> None:
         experiment_note.update(run.store)
     page = _page(run, plan)
     if page:
-        console.say(run.store.opening_instructions(page))
+        console.say(run.store.addresses.how_to_open(page))
     messages.about_sweep(plan.jobs[0], plan.sweep_name, status, frame, remarks, page)
 
 
 def _page(run: Run, plan: Plan) -> str:
     """Web address of the sweep; empty if it is not in the store yet."""
-    return run.store.sweep_page(plan.sweep_name, run.id) if run.id else ""
+    return run.store.addresses.sweep_page(plan.sweep_name, run.id) if run.id else ""

@@ -37,7 +37,7 @@ class InitialWeights:
     def link(self) -> str:
         """Link to the source in Markdown."""
         if self.run and self.store:
-            return f"[{self.run.info.run_name}]({self.store.run_address(self.run.info.run_id)})"
+            return f"[{self.run.info.run_name}]({self.store.addresses.run(self.run.info.run_id)})"
         return f"`{self.file}`"
 
     def tags(self) -> dict[str, str]:

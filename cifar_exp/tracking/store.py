@@ -1,9 +1,8 @@
-"""The MLflow store: select it, check it, use its experiments, and link to its web pages."""
+"""The MLflow store: select it, check it, and use its experiments."""
 
 from __future__ import annotations
 
 import getpass
-import json
 import logging
 import os
 import threading
@@ -14,13 +13,13 @@ from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 from cifar_exp.config.schema import TrackingConfig
 from cifar_exp.errors import UserError, reason
 from cifar_exp.importing import importing
 from cifar_exp.tracking import deleted, server
+from cifar_exp.tracking.addresses import Addresses
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,12 +27,8 @@ if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 EMBEDDED = "sqlite:///mlflow.db"
-EMBEDDED_ADDRESS = "http://127.0.0.1:5000"
 
-_TRAINING_UI = "workflowType=machine_learning"  # by default MLflow shows its UI for language models
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-_UNQUOTED = "'"
-
 
 _import_lock = threading.Lock()
 
@@ -269,6 +264,11 @@ class Store:
         """Whether the store is a server with an HTTP address."""
         return self.uri.startswith(("http://", "https://"))
 
+    @property
+    def addresses(self) -> Addresses:
+        """Web addresses of its experiment and of the runs in it."""
+        return Addresses(self)
+
     def _refusal(self, error: Exception) -> UserError:
         return UserError(f"tracking store {self.uri} (tracking.uri or MLFLOW_TRACKING_URI): {reason(error)}")
 
@@ -276,53 +276,3 @@ class Store:
     def _artifact_location(self) -> str | None:
         """Folder beside an SQLite file. The default, mlruns, would look like an old file store to later commands."""
         return (self.file.resolve().parent / "mlartifacts").as_uri() if self.file else None
-
-    def run_address(self, run_id: str) -> str:
-        """Web address of a run."""
-        return f"{self._address}/#/experiments/{self.experiment_id}/runs/{run_id}?{_TRAINING_UI}"
-
-    def sweep_address(self, parent_id: str) -> str:
-        """Web address of the jobs of a sweep with their curves, best first. Sorting by a metric shows them unnested."""
-        query = {
-            "compareRunsMode": "CHART",
-            "orderByKey": "metrics.`test/accuracy`",
-            "orderByAsc": "false",
-            "searchFilter": f"tags.`mlflow.parentRunId` = '{parent_id}'",
-        }
-        encoded = "&".join(f"{key}={quote(value, safe=_UNQUOTED)}" for key, value in query.items())
-        return f"{self._address}/#/experiments/{self.experiment_id}/runs?{_TRAINING_UI}&{encoded}"
-
-    def run_page(self, run_id: str) -> str:
-        """Web address of a run: on the team's page if the server has one, else in MLflow's UI."""
-        return self._team_page("run", id=run_id) or self.run_address(run_id)
-
-    def sweep_page(self, name: str, parent_id: str) -> str:
-        """Web address of a sweep: on the team's page if the server has one, else in MLflow's UI."""
-        page = self._team_page("sweep", experiment=self.experiment_id, name=name)
-        return page or self.sweep_address(parent_id)
-
-    def _team_page(self, page: str, **query: str) -> str | None:
-        if not self.is_server or not server.has_team_page(self.uri):
-            return None
-        return f"{self._address}/team/{page}?{urlencode(query)}"
-
-    def compare_address(self, run_ids: list[str]) -> str:
-        """Web address of the comparison of several runs."""
-        runs, experiments = (quote(json.dumps(ids)) for ids in (run_ids, [self.experiment_id]))
-        return f"{self._address}/#/compare-runs?runs={runs}&experiments={experiments}&{_TRAINING_UI}"
-
-    @property
-    def _address(self) -> str:
-        return self.uri.rstrip("/") if self.is_server else EMBEDDED_ADDRESS
-
-    def opening_instructions(self, address: str) -> str:
-        """Lines that tell the user how to open a page of the UI, and for an SQLite store how to start the UI."""
-        if command := self.ui_command():
-            return f"Start the UI:  {command}\nThen open:     {address}"
-        return f"Open:  {address}"
-
-    def ui_command(self) -> str | None:
-        """Command that starts the UI of an SQLite store; None for a server, whose UI is always running."""
-        if self.is_server:
-            return None
-        return f"{deleted.mlflow_program()} ui --backend-store-uri {self.uri}"

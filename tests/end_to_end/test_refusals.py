@@ -163,7 +163,9 @@ def test_help_lists_choices_and_settings(tmp_path: Path) -> None:
 
 
 def test_cfg_shows_the_configuration_that_would_run(tmp_path: Path) -> None:
-    done = program.run(tmp_path, "model=bn", "--cfg", "job", "optimizer=sgd")  # Hydra itself takes them on one side only
+    done = program.run(
+        tmp_path, "model=bn", "--cfg", "job", "optimizer=sgd"
+    )  # Hydra itself takes them on one side only
     assert (done.returncode, done.stderr) == (0, "")
     shown = yaml.safe_load(done.stdout)
     assert (shown["model"]["name"], shown["optimizer"]["name"], shown["optimizer"]["momentum"]) == ("bn", "sgd", 0.0)

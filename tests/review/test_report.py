@@ -174,7 +174,7 @@ def test_in_the_artifact_viewer_of_mlflow_it_is_the_same_page(
     client = store.client
     run = client.create_run(store.experiment_id, run_name="sweep")
     client.log_artifact(run.info.run_id, str(page_file), "sweep")
-    address = f"{store.run_address(run.info.run_id).partition('?')[0]}/artifacts/sweep/report.html"
+    address = f"{store.addresses.run(run.info.run_id).partition('?')[0]}/artifacts/sweep/report.html"
     with opened(browser, 1500) as (page, recorded):
         page.goto(address)
         frame = page.frame_locator("iframe").first

@@ -220,11 +220,12 @@ def test_the_finished_parent_run_has_table_curves_best_result_and_description(
     assert found.data.metrics == {"sweep/best_test_accuracy": 0.75}
     note = found.data.tags["mlflow.note.content"]
     assert (
-        f"| 3 | [baseline-adam-seed=1]({store.run_address('id2')}) | FINISHED | 0.7500 | 0.2500 | 0.7500 | 10 |" in note
+        f"| 3 | [baseline-adam-seed=1]({store.addresses.run('id2')}) | FINISHED | 0.7500 | 0.2500 | 0.7500 | 10 |"
+        in note
     )
     assert "| 4 | baseline-adam-seed=2 | not run | - | - | - | 0 |" in note
-    assert f"]({store.sweep_address(run.id)})" in note
-    assert store.compare_address(["id0", "id1", "id2"]) in note
+    assert f"]({store.addresses.sweep(run.id)})" in note
+    assert store.addresses.compare(["id0", "id1", "id2"]) in note
     assert f"`python -m cifar_exp {COMMAND}`" in note
 
 

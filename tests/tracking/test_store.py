@@ -95,27 +95,27 @@ def test_an_unsupported_tracking_uri_is_refused(uri: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("uri", ["http://host:5000", "http://host:5000/"])
 def test_web_addresses_have_the_format_of_the_ui(uri: str) -> None:
     store = known(Store(uri, "e"), "7")
-    assert store.run_address("abc") == "http://host:5000/#/experiments/7/runs/abc?workflowType=machine_learning"
-    assert store.sweep_address("abc") == (
+    assert store.addresses.run("abc") == "http://host:5000/#/experiments/7/runs/abc?workflowType=machine_learning"
+    assert store.addresses.sweep("abc") == (
         "http://host:5000/#/experiments/7/runs?workflowType=machine_learning&compareRunsMode=CHART"
         "&orderByKey=metrics.%60test%2Faccuracy%60&orderByAsc=false"
         "&searchFilter=tags.%60mlflow.parentRunId%60%20%3D%20'abc'"
     )
-    assert store.compare_address(["a", "b"]) == (
+    assert store.addresses.compare(["a", "b"]) == (
         "http://host:5000/#/compare-runs?runs=%5B%22a%22%2C%20%22b%22%5D&experiments=%5B%227%22%5D"
         "&workflowType=machine_learning"
     )
 
 
 def test_instructions_for_an_sqlite_store_contain_the_command_that_starts_the_ui(store: Store) -> None:
-    assert store.run_address("abc").startswith(f"http://127.0.0.1:5000/#/experiments/{store.experiment_id}/runs/abc?")
-    command = store.ui_command()
+    assert store.addresses.run("abc").startswith(f"http://127.0.0.1:5000/#/experiments/{store.experiment_id}/runs/abc?")
+    command = store.addresses.ui_command()
     assert command is not None
     assert command.endswith(f"mlflow ui --backend-store-uri {store.uri}")
 
 
 def test_instructions_for_a_server_contain_no_command() -> None:
-    assert Store("https://host", "e").ui_command() is None
+    assert Store("https://host", "e").addresses.ui_command() is None
     assert Store("https://host", "e").is_server
     assert not Store(EMBEDDED, "e").is_server
 
