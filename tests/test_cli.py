@@ -86,6 +86,7 @@ assert not {{"keras", "tensorflow", "mlflow", "hydra", "pandas", "rich", "omegac
         ([], "COMMAND"),
         (["sauces"], "invalid choice: 'sauces'"),
         (["sources", "--rum"], "unrecognized arguments: --rum"),
+        (["evaluate"], "the following arguments are required: RUN (see"),
         (["sources", "--run", "--csv"], "--csv: not allowed with argument --run"),
         (["sources", "data.verify=size"], "data.verify=size: overrides are for --run and --missing"),
         (["sources", "--only", "s0_wied"], "--only s0_wied: no such experiment; did you mean 's0_wide'?"),

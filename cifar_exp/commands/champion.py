@@ -15,7 +15,9 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     champion.add_argument("--alias", default="champion", help="alias to look up (default: champion)")
     champion.add_argument("--remove", metavar="REASON", help="remove the alias, so that no version has it")
     champion.add_argument("--json", action="store_true", help="print JSON")
-    champion.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as review.model=NAME")
+    champion.add_argument(
+        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="settings, such as review.model=NAME"
+    )
     champion.set_defaults(command=run)
 
 

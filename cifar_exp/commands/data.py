@@ -19,7 +19,7 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     summary = "show what a data set is: classes, sizes, formats, duplicates, unreadable images, samples"
     data = commands.add_parser("data", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
     data.add_argument(
-        "overrides", nargs="*", metavar="OVERRIDE", help="selects the data set: data=folder data.dir=photos"
+        "overrides", nargs="*", default=[], metavar="OVERRIDE", help="selects the data set: data=folder data.dir=photos"
     )
     data.add_argument("-o", "--output", metavar="FILE", help="write an HTML page with pictures")
     data.add_argument("--json", action="store_true", help="print JSON")

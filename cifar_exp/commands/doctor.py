@@ -16,7 +16,9 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     doctor.add_argument("--quick", action="store_true", help="do not ask Keras for a GPU, which takes seconds")
     doctor.add_argument("--clean", action="store_true", help="remove what killed parallel sweeps have left")
     doctor.add_argument("--json", action="store_true", help="print JSON")
-    doctor.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of the run, such as data=digits")
+    doctor.add_argument(
+        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the run, such as data=digits"
+    )
     doctor.set_defaults(command=run)
 
 

@@ -32,7 +32,9 @@ def add(commands: Commands[Parser], store: Parser) -> None:
 def add_images(command: Parser) -> None:
     """Add the arguments that select a run and the images to look at."""
     command.add_argument("run", metavar="RUN", help="run id, first characters of the id, or name")
-    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of the images: data.dir=photos")
+    command.add_argument(
+        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the images: data.dir=photos"
+    )
     command.add_argument("--data", metavar="NAME", help="another data set with the same classes, such as folder")
     command.add_argument("--part", choices=_PARTS, default="test", help="of the data set (default: test)")
 

@@ -17,7 +17,7 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     summary = "what more training images would bring: a sweep over shares of them and seeds, and its power law"
     curve = commands.add_parser("learning-curve", parents=[store], help=summary, description=f"{summary.capitalize()}.")
     curve.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="settings of the runs, such as experiment=s3_bn"
+        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the runs, such as experiment=s3_bn"
     )
     curve.add_argument("--shares", default="0.05,0.1,0.2,0.5,1", help="of the training images (default: %(default)s)")
     curve.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each share (default: %(default)s)")

@@ -15,7 +15,9 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     promote.add_argument("--alias", default="champion", help="alias to set (default: champion)")
     promote.add_argument("--note", metavar="TEXT", default="", help="comment to record")
     promote.add_argument("--even-though", metavar="REASON", default="", help="reason to promote in spite of the rules")
-    promote.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as review.model=NAME")
+    promote.add_argument(
+        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="settings, such as review.model=NAME"
+    )
     promote.set_defaults(command=run)
 
 

@@ -13,7 +13,7 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     reproduce = commands.add_parser("reproduce", parents=[store], help=summary, description=f"{summary.capitalize()}.")
     reproduce.add_argument("run", metavar="RUN", help="run id")
     reproduce.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="settings of this machine, such as data.dir=..."
+        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="settings of this machine, such as data.dir=..."
     )
     reproduce.set_defaults(command=run)
 

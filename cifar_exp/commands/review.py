@@ -27,7 +27,9 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     review.add_argument("--note", metavar="TEXT", default="", help="comment to record")
     review.add_argument("--even-though", metavar="REASON", default="", help="reason to approve in spite of the rules")
     review.add_argument("--json", action="store_true", help="print JSON")
-    review.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as review.allow_own=true")
+    review.add_argument(
+        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="settings, such as review.allow_own=true"
+    )
     review.set_defaults(command=run)
 
 

@@ -28,7 +28,7 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     command.add_argument("--dry-run", action="store_true", help="log nothing")
     command.add_argument("--json", action="store_true", help="print all slices as JSON")
     command.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="settings of this machine, such as data.dir=..."
+        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="settings of this machine, such as data.dir=..."
     )
     command.set_defaults(command=run)
 

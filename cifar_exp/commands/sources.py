@@ -25,7 +25,11 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     sources.add_argument("--config-dir", metavar="DIR", help="folder with further experiments, in DIR/experiment")
     sources.add_argument("--note", metavar="TEXT", default="", help="sentence to add to the Markdown page")
     sources.add_argument(
-        "overrides", nargs="*", metavar="OVERRIDE", help="settings of the runs, such as data.verify=size or seed=1"
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="OVERRIDE",
+        help="settings of the runs, such as data.verify=size or seed=1",
     )
     sources.set_defaults(command=run)
 

@@ -79,7 +79,10 @@ def get(store: Store, wanted: str) -> Run:
     if not matching_runs and wanted and not _UNQUOTABLE & set(wanted):
         matching_runs = search(store, f"attributes.run_name = '{wanted}'", ["attributes.start_time DESC"])
     if not matching_runs:
-        raise UserError(f"no run {wanted!r} in {where}: give its id, the first characters of its id, or its name")
+        suggestion = did_you_mean(wanted, _newest_names(store))
+        raise UserError(
+            f"no run {wanted!r} in {where}: give its id, the first characters of its id, or its name{suggestion}"
+        )
     if len(matching_runs) > 1:
         listed = [f"{run.info.run_id[:SHORT_ID]} ({run.info.run_name})" for run in matching_runs[:_MAX_LISTED]]
         more = ", ..." if len(matching_runs) > _MAX_LISTED else ""
@@ -87,6 +90,16 @@ def get(store: Store, wanted: str) -> Run:
             f"{len(matching_runs)} runs in {where} match {wanted!r}: {', '.join(listed)}{more}; give a run id"
         )
     return matching_runs[0]
+
+
+def _newest_names(store: Store) -> set[str]:
+    """Names of the newest runs, not of all, which may take long to read."""
+    if not store.exists():
+        return set()
+    with store.connected() as client:
+        experiment = client.get_experiment_by_name(store.experiment)
+        newest = client.search_runs([experiment.experiment_id], max_results=_PAGE_SIZE) if experiment else []
+    return {str(run.info.run_name) for run in newest}
 
 
 def _in_another_experiment(store: Store, run_id: str) -> list[Run]:

@@ -184,6 +184,7 @@ def test_text_from_the_store_is_escaped(twelve: Twelve) -> None:
     ("arguments", "message"),
     [
         (["nothing-of-the-kind"], "no run 'nothing-of-the-kind' in experiment 'cifar10'"),
+        (["baseline-sgd-sed=0"], "its name; did you mean 'baseline-sgd-seed=0'?"),
         (["baseline-sgd-seed=0", "--sweep", "twelve"], "give either single runs, or --sweep and --filter, not both"),
         (["sweep of model, optimizer, seed"], "is a sweep; select its runs with --sweep twelve"),
         (["--sweep", "twelv"], "no runs of sweep 'twelv' in experiment 'cifar10'"),
