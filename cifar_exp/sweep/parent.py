@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 NOT_RUN = "not run"
 _COMMAND, _SWEEP = "cifar_exp.overrides", "cifar_exp.sweep"
+_NOTE_CHARACTERS = 8000  # of a tag's value: MLflow cuts off what is beyond
+_LEFT_OUT = "\nThe {:,} of {:,} jobs with the best validation accuracy; `sweep/results.csv` has all.\n"
+_COMPARED = 20  # runs that MLflow's UI is asked to compare: more make a very long address
 
 
 def find_earlier(plan: Plan, command: str) -> str | None:
@@ -245,27 +249,39 @@ def show(frame: pd.DataFrame) -> str:
 
 
 def _note(run: Run, frame: pd.DataFrame, command: str, remarks: Sequence[str]) -> str:
+    """Description of the parent run: remarks, the jobs, links to them, and the command.
+
+    If not all jobs have room, it lists those with the best validation accuracy.
+    """
     head = ["job", "name", "status", "test accuracy", "test loss", "best val accuracy", "seconds"]
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    for row in frame.to_dict("records"):
-        name = f"[{row['name']}]({run.store.addresses.run(row['run_id'])})" if pd.notna(row["run_id"]) else row["name"]
-        measured = (row["test/accuracy"], row["test/loss"], row["val/best_accuracy"])
-        numbers = " | ".join(f"{value:.4f}" if pd.notna(value) else "-" for value in measured)
-        lines.append(f"| {row['job']} | {name} | {row['status']} | {numbers} | {row['seconds']:.0f} |")
-    run_ids = [str(run_id) for run_id in frame["run_id"].dropna()]
-    return "\n".join(
-        [
-            *(f"{remark}\n" for remark in remarks),
-            *lines,
-            "",
-            *(_links(run, run_ids) if run.id else []),
-            f"Run again: `python -m cifar_exp {command}`",
-        ]
-    )
+    opening = [*(f"{remark}\n" for remark in remarks), f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
+    closing = ["", *_links(run, [str(run_id) for run_id in frame["run_id"].dropna()])]
+    closing.append(f"Run again: `python -m cifar_exp {command}`")
+    jobs = {index: _job_row(run, row) for index, row in frame.to_dict("index").items()}
+    room = _NOTE_CHARACTERS - len("\n".join([*opening, *closing, _LEFT_OUT]))
+    shown = set(jobs)
+    if sum(len(line) + 1 for line in jobs.values()) > room:
+        shown.clear()
+        for index in frame["val/best_accuracy"].astype(float).sort_values(ascending=False, kind="stable").index:
+            room -= len(jobs[index]) + 1
+            if room < 0:
+                break
+            shown.add(index)
+        closing.insert(0, _LEFT_OUT.format(len(shown), len(jobs)))
+    return "\n".join([*opening, *(line for index, line in jobs.items() if index in shown), *closing])
+
+
+def _job_row(run: Run, row: Mapping[Any, Any]) -> str:
+    name = f"[{row['name']}]({run.store.addresses.run(row['run_id'])})" if pd.notna(row["run_id"]) else row["name"]
+    measured = (row["test/accuracy"], row["test/loss"], row["val/best_accuracy"])
+    numbers = " | ".join(f"{value:.4f}" if pd.notna(value) else "-" for value in measured)
+    return f"| {row['job']} | {name} | {row['status']} | {numbers} | {row['seconds']:.0f} |"
 
 
 def _links(run: Run, run_ids: list[str]) -> list[str]:
-    assert run.id
+    if not run.id:
+        return []
     page = run.store.addresses.sweep_page(run.folder.name, run.id)
-    together = f" · [side by side]({run.store.addresses.compare(run_ids)})" if len(run_ids) > 1 else ""
+    few = 1 < len(run_ids) <= _COMPARED
+    together = f" · [side by side]({run.store.addresses.compare(run_ids)})" if few else ""
     return [f"[These runs with their curves, best first]({page}){together}", ""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,22 @@ def test_the_finished_parent_run_has_table_curves_best_result_and_description(
     assert f"]({store.addresses.sweep(run.id)})" in note
     assert store.addresses.compare(["id0", "id1", "id2"]) in note
     assert f"`python -m cifar_exp {COMMAND}`" in note
+
+
+def test_the_description_of_a_long_sweep_lists_the_best_jobs_that_it_has_room_for(planned: Plan, store: Store) -> None:
+    run = parent.start(planned, COMMAND)
+    run.wait(30)
+    columns = ["job", "name", "status", "test/accuracy", "test/loss", "val/best_accuracy", "seconds", "run_id"]
+    rows = [(job, f"job-{job}", "FINISHED", 0.5, 1.0, job % 100 / 100, 9.0, f"{job:032x}") for job in range(1, 301)]
+    rows += [(301, "job-301", "not run", None, None, None, 0.0, None)]
+    note = parent._note(run, pd.DataFrame(rows, columns=columns), COMMAND, ["A remark."])
+    run.finish("KILLED")
+    listed = [int(job) for job in re.findall(r"^\| (\d+) \|", note, re.M)]
+    assert 7500 < len(note) <= 8000 and listed == sorted(listed) and {99, 199, 299} <= set(listed)
+    assert min(job % 100 for job in listed) > 80
+    assert f"The {len(listed)} of 301 jobs with the best validation accuracy" in note
+    assert note.startswith("A remark.\n") and note.endswith(f"`python -m cifar_exp {COMMAND}`")
+    assert f"]({store.addresses.sweep(str(run.id))})" in note and "side by side" not in note
 
 
 def test_a_sweep_without_finished_jobs_has_no_curves_and_no_best_result(planned: Plan, store: Store) -> None:
