@@ -58,15 +58,19 @@ def _tensorflow(model: keras.Model, value: Value) -> Derivatives:
 def _jax(model: keras.Model, value: Value) -> Derivatives:
     import jax
 
-    trainable = [variable.value for variable in model.trainable_variables]
-    others = [variable.value for variable in model.non_trainable_variables]
-
     def total(inputs: Any, targets: Any, trainable: Any, others: Any) -> Any:
         outputs, _ = model.stateless_call(trainable, others, inputs, training=False)
         return value(outputs, targets).sum()
 
     compiled = jax.jit(jax.grad(total))
-    return lambda inputs, targets: np.asarray(compiled(inputs, targets, trainable, others))
+
+    def derivatives(inputs: Floats, targets: Floats) -> Floats:
+        # Read at each call: `predict` in between gives the variables new buffers and frees the old ones.
+        trainable = [variable.value for variable in model.trainable_variables]
+        others = [variable.value for variable in model.non_trainable_variables]
+        return np.asarray(compiled(inputs, targets, trainable, others))
+
+    return derivatives
 
 
 def _torch(model: keras.Model, value: Value) -> Derivatives:

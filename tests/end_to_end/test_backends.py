@@ -141,6 +141,25 @@ def test_two_runs_of_a_notebook_do_not_disturb_each_other(trained: Trained, tmp_
     assert answer["environment_is_as_before"]
 
 
+def test_a_logged_model_is_evaluated_attacked_corrupted_explained_and_exported(trained: Trained) -> None:
+    client, run = program.client(trained.folder), trained.swept[0]
+    asked = ("evaluate", run.info.run_id, "--attack", "--epsilons", "8", "--corrupt", "--json")
+    measured = json.loads(trained.program(*program.COMMAND, *asked).stdout)["metrics"]
+    accuracy = measured["evaluation/accuracy"]
+    assert accuracy == pytest.approx(run.data.metrics["test/accuracy"], abs=0.01)  # in half precision
+    assert measured["attack/accuracy/pgd_8"] < accuracy and measured["attack/accuracy/fgsm_8"] < accuracy
+    assert measured["robustness/clean_error"] == pytest.approx(1 - accuracy, abs=0.01)
+
+    trained.program(*program.COMMAND, "explain", run.info.run_id, "--images", "3,wrong")
+    (explanation,) = (one for one in program.runs(client) if "cifar_exp.explains" in one.data.tags)
+    pictures = [name for name in program.artifacts(client, explanation.info.run_id) if name.endswith(".png")]
+    assert pictures
+
+    exported = trained.program(*program.COMMAND, "export", run.info.run_id, "--json").stdout
+    differences = {file["format"]: file["max_difference"] for file in json.loads(exported)["files"]}
+    assert differences["keras"] <= 1e-4
+
+
 def test_another_backend_reads_the_finished_model(trained: Trained, tmp_path: Path) -> None:
     from PIL import Image
 
