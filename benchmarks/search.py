@@ -1,6 +1,6 @@
 """Compare searches: epochs of training until one finds what random search finds with 50 full trials.
 
-    python benchmarks/search.py [--seeds 20] [--first-seed 100] [--python NAME=FILE ...] [--only NAME ...]
+    python benchmarks/search.py [--seeds 20] [--first-seed 1000] [--python NAME=FILE ...] [--only NAME ...]
     python benchmarks/search.py --times [--runs 1000]
     python benchmarks/search.py --idle FOLDER [--trials 20]
 

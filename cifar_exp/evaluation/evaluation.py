@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax
 
+from cifar_exp.data.mapped import StoredImages
 from cifar_exp.data.splits import Split, Splits
 from cifar_exp.evaluation import calibration
 from cifar_exp.evaluation.scores import Evaluation, Results
@@ -63,13 +64,19 @@ def _predict(model: keras.Model, split: Split) -> list[npt.NDArray[np.float32]]:
     Returns:
         Each output of the model, (N, classes).
     """
+
+    def predicted(network: keras.Model, size: int, images: StoredImages) -> list[npt.NDArray[np.float32]]:
+        outputs: list[npt.NDArray[np.float32]] = keras.tree.flatten(network.predict(**batches(size, images), verbose=0))
+        return outputs
+
     shards = threads.shards()
+    if shards == 1:
+        return predicted(model, SERVED_BATCH, split.images)
     at_once = shards * SERVED_BATCH
-    whole = len(split) - len(split) % at_once if shards > 1 else len(split)
-    parts = [(split_into_shards(model, shards), at_once, 0, whole), (model, SERVED_BATCH, whole, len(split))]
-    predicted = [
-        keras.tree.flatten(network.predict(**batches(size, split.take(np.arange(start, end)).images), verbose=0))
-        for network, size, start, end in parts
-        if start < end
-    ]
-    return [np.concatenate(outputs) for outputs in zip(*predicted, strict=True)]
+    whole, left = np.split(np.arange(len(split)), [len(split) - len(split) % at_once])
+    parts = []
+    if whole.size:
+        parts.append(predicted(split_into_shards(model, shards), at_once, split.take(whole).images))
+    if left.size:
+        parts.append(predicted(model, SERVED_BATCH, split.take(left).images))
+    return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
