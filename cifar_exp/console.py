@@ -29,7 +29,7 @@ class _Screen:
 
     def line(self, text: str) -> None:
         """Print a line, above the progress bars if there are any."""
-        _console.print(text, markup=False)
+        say(text)
 
     def progress(self, title: str, epoch: int, epochs: int) -> None:
         """Move the progress bar of a run, in a terminal or a notebook. Elsewhere only log lines report the epochs."""
@@ -197,7 +197,12 @@ class EpochProgress:
 
 def say(text: str) -> None:
     """Print a line to stdout without logging it."""
-    _console.print(text, markup=False)
+    try:
+        _console.print(text, markup=False)
+    except BaseException:  # Ctrl-C or a full disk; rich keeps what it was writing and would print it again
+        with _console.capture():
+            pass
+        raise
 
 
 @cache

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+import signal
+from typing import Any, ClassVar
 
 import pytest
 from rich.console import Console
@@ -11,9 +12,11 @@ from rich.console import Console
 from cifar_exp import console
 
 
-def capture_console(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> io.StringIO:
-    """Replace the console by one that writes to the returned buffer."""
-    written = io.StringIO()
+def capture_console(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, written: io.StringIO | None = None
+) -> io.StringIO:
+    """Replace the console by one that writes to the returned buffer, a new one by default."""
+    written = written or io.StringIO()
     monkeypatch.setattr(
         console, "_console", Console(file=written, force_terminal=terminal, width=100, soft_wrap=True, highlight=False)
     )
@@ -51,6 +54,24 @@ def test_without_a_terminal_only_lines_are_shown(monkeypatch: pytest.MonkeyPatch
         console.show("progress", "[2/2] second", 3, 7)
     (line,) = written.getvalue().splitlines()
     assert line.startswith("[1/2] first  epoch 1/5  loss 0.5000 ") and "ETA" in line
+
+
+def test_a_line_during_which_a_signal_came_is_not_printed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(io.StringIO):
+        """A file to which a first line is written when Ctrl-C is pressed."""
+
+        signals: ClassVar = [signal.SIGINT]
+
+        def flush(self) -> None:
+            if self.signals:
+                signal.raise_signal(self.signals.pop())
+
+    written = Interrupted()
+    capture_console(monkeypatch, terminal=False, written=written)
+    with pytest.raises(KeyboardInterrupt):
+        console.show("line", "first")
+    console.show("line", "second")
+    assert written.getvalue() == "first\nsecond\n"
 
 
 def test_output_of_one_process_is_shown_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
