@@ -12,9 +12,7 @@ from rich.console import Console
 from cifar_exp import console
 
 
-def capture_console(
-    monkeypatch: pytest.MonkeyPatch, terminal: bool, written: io.StringIO | None = None
-) -> io.StringIO:
+def capture_console(monkeypatch: pytest.MonkeyPatch, terminal: bool, written: io.StringIO | None = None) -> io.StringIO:
     """Replace the console by one that writes to the returned buffer, a new one by default."""
     written = written or io.StringIO()
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""Verdicts and promotions through the server, by programs and by cifar-exp, and their audit trail."""
+"""Verdicts and promotions through the server, by programs and by cifar-exp."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import program
@@ -232,43 +231,6 @@ def test_a_run_that_one_may_not_read_does_not_exist(server: Team) -> None:
     assert hidden.json()["message"].replace(run, "") == nowhere.json()["message"].replace("0" * 32, "")
     seen = server.log("ann", "seen")  # max may read it, not log to it
     assert post(server, "max", "verdict", run_id=seen, action="reject").status_code == 403
-
-
-@pytest.mark.parametrize(
-    ("damage", "found"),
-    [
-        ("UPDATE cifar_exp_audit SET who = 'eve' WHERE number = 2", "row 2 was changed"),
-        ("DELETE FROM cifar_exp_audit WHERE number = 2", "rows between 1 and 3 are missing"),
-        ("DELETE FROM cifar_exp_audit WHERE number = (SELECT max(number) FROM cifar_exp_audit)", "but its head names"),
-        ("DELETE FROM cifar_exp_audit", "but its head names"),
-    ],
-)
-def test_a_changed_or_deleted_row_of_the_audit_trail_is_found(tmp_path: Path, damage: str, found: str) -> None:
-    import sqlalchemy as sa
-    from sqlalchemy.orm import Session
-
-    uri = f"sqlite:///{tmp_path}/m.db"
-    engine = sa.create_engine(uri)
-    for _ in range(2):
-        audit.create_tables(engine)
-    for number in range(4):
-        with Session(engine) as session:
-            audit.lock(session)
-            audit.append(session, "bob", "here", "approve", f"run {number}", {}, {"note": "ü"})
-            session.commit()
-    kept, head = audit.read_database(uri)
-    assert len(kept) == 4 and not list(audit.problems(kept, head))
-    with closing(sqlite3.connect(tmp_path / "m.db")) as database:
-        database.execute(damage)
-        database.commit()
-    done = program.execute([*program.COMMAND, "audit", "--database", uri], tmp_path)
-    assert done.returncode == 1 and found in done.stdout and "was changed.\n" in done.stdout
-
-
-def test_a_database_without_a_trail_is_named_in_one_line(tmp_path: Path) -> None:
-    for arguments in (("--database", f"sqlite:///{tmp_path}/none.db"), ()):
-        done = program.execute([*program.COMMAND, "audit", *arguments], tmp_path)
-        assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
 
 
 def test_an_approver_removes_an_alias_with_a_reason(
