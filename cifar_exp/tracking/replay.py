@@ -6,7 +6,6 @@ Sending an event twice has the same effect as sending it once, so a lost respons
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import cached_property
 from http import HTTPStatus
@@ -139,8 +138,6 @@ class Replayer:
 
     def _try(self, call: Callable[[], None]) -> str | None:
         """Call MLflow; return why the store refused the call, or None."""
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the uploader repeats calls, without blocking
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
         import requests
         from mlflow.exceptions import MlflowException
 

@@ -92,6 +92,9 @@ class Store:
         Raises:
             UserError: if MLflow does not support the tracking URI.
         """
+        # By default MLflow repeats a call for minutes, also one that creates a run and whose answer was lost.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the program prints better ones
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -118,8 +121,6 @@ class Store:
         """
         if not self.exists():
             raise UserError(f"tracking store {self.uri}: there is none (a run makes it, where it is started)")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # by default MLflow retries for minutes
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         self.check()
         client = self.client
         with self.translate_errors():

@@ -24,7 +24,6 @@ LONG_AGO = datetime.now(UTC) - DEAD_AFTER - timedelta(seconds=60)
 
 @pytest.fixture
 def shaky(mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("cifar_exp.tracking.uploader._LONGEST_PAUSE", 0.2)
     with proxy.before(mlflow_server) as one:
         yield one

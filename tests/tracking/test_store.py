@@ -8,10 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import proxy
 import pytest
 
 from cifar_exp.config.schema import TrackingConfig
 from cifar_exp.errors import UserError
+from cifar_exp.tracking import takeover
 from cifar_exp.tracking.store import EMBEDDED, Store
 
 
@@ -132,6 +134,14 @@ def test_the_parent_run_of_a_sweep_is_found_by_its_name(store: Store) -> None:
     assert found is not None and found.info.run_id == wanted
     assert store.find_sweep("unknown") is None
     assert Store(store.uri, "elsewhere").find_sweep("wanted") is None
+
+
+def test_a_call_that_the_server_does_not_answer_well_is_not_repeated(mlflow_server: str) -> None:
+    with proxy.before(mlflow_server) as shaky:
+        shaky.mode = "500"
+        with pytest.raises(UserError, match="500"), Store(shaky.uri, "e").translate_errors():
+            takeover.find_sweep(Store(shaky.uri, "e"), "seed=1,2")
+        assert shaky.requests == 1
 
 
 def test_a_run_id_in_the_environment_is_cleared(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
