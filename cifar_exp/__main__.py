@@ -29,8 +29,6 @@ def main() -> int:
     console.set_up()
     try:
         exits.take_signals()
-        if arguments.config_name or arguments.config_path:
-            raise UserError("--config-name and --config-path: there is one config; add files to it with --config-dir")
         if arguments.explain_config:
             if only_asks:
                 raise UserError("--explain-config: give it without --cfg, --info and --help")

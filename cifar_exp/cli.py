@@ -6,7 +6,7 @@ import argparse
 import sys
 import traceback
 
-from cifar_exp import exits, streams
+from cifar_exp import __version__, exits, streams
 from cifar_exp.commands import (
     audit,
     card,
@@ -100,6 +100,7 @@ def _parsed() -> argparse.Namespace:
 
 def _parser() -> Parser:
     parser = Parser(prog="cifar-exp", description="Commands for logged runs. `python -m cifar_exp` creates runs.")
+    parser.add_argument("--version", action="version", version=f"cifar_exp {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     store = store_options()
     for command in _COMMANDS:

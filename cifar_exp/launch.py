@@ -14,9 +14,11 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
+import cifar_exp
 from cifar_exp.commands.parser import Parser
 from cifar_exp.config import composition
 from cifar_exp.config.plan import Plan
+from cifar_exp.errors import UserError
 from cifar_exp.experiment import experiment
 from cifar_exp.sweep import job
 from cifar_exp.sweep.job import Ask
@@ -36,8 +38,12 @@ class Launched:
 
 def parser() -> Parser:
     """Options of the command line: Hydra's, and one of ours."""
-    options = Parser(prog="python -m cifar_exp", parents=[get_args_parser()], add_help=False)
+    options = Parser(
+        prog="python -m cifar_exp", parents=[get_args_parser()], add_help=False, conflict_handler="resolve"
+    )
     options.add_argument("--explain-config", action="store_true")  # described in conf/hydra/help/cifar_exp.yaml
+    versions = f"cifar_exp {cifar_exp.__version__}, Hydra {hydra.__version__}"
+    options.add_argument("--version", action="version", version=versions)  # in place of Hydra's
     return options
 
 
@@ -48,7 +54,7 @@ def parse() -> argparse.Namespace:
     the end.
 
     Raises:
-        UserError: for an option that there is not.
+        UserError: for an option that there is not, that cannot be used here, or that is given without another one.
     """
     arguments, not_understood = parser().parse_known_args()
     if not_understood:
@@ -57,7 +63,22 @@ def parse() -> argparse.Namespace:
         for override in arguments.overrides:
             options.remove(override)
         sys.argv[1:] = [*options, *arguments.overrides]
+    _check(arguments)
     return arguments
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse options with which Hydra would fail only when all is checked, or do what was not meant."""
+    if arguments.config_name or arguments.config_path:
+        raise UserError("--config-name and --config-path: there is one config; add files to it with --config-dir")
+    if arguments.experimental_rerun:
+        raise UserError("--experimental-rerun: a pickle can run any code; repeat a logged run with cifar-exp reproduce")
+    if arguments.run and arguments.multirun:
+        raise UserError("--run and --multirun: give one of them")
+    if arguments.resolve and not (arguments.cfg or arguments.help):
+        raise UserError("--resolve: give it with --cfg")
+    if arguments.package and not (arguments.cfg or arguments.explain_config):
+        raise UserError("--package: give it with --cfg or --explain-config")
 
 
 def app(task: Callable[[DictConfig], object]) -> Callable[[], Any]:

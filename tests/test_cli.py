@@ -12,7 +12,7 @@ from pathlib import Path
 import program
 import pytest
 
-from cifar_exp import cli, exits
+from cifar_exp import __version__, cli, exits
 from cifar_exp.review import published
 from cifar_exp.tracking.store import Store
 
@@ -63,8 +63,15 @@ def refusal(arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch, capsys: p
     return err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["sources", "--help"]])
-def test_help_imports_nothing_that_takes_time(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--help"], "usage: cifar-exp "),
+        (["--version"], f"cifar_exp {__version__}\n"),
+        (["sources", "--help"], "usage: cifar-exp sources "),
+    ],
+)
+def test_help_imports_nothing_that_takes_time(arguments: list[str], shown: str) -> None:
     program = f"""
 import sys
 from cifar_exp import cli
@@ -77,7 +84,7 @@ assert not {{"keras", "tensorflow", "mlflow", "hydra", "pandas", "rich", "omegac
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("usage: cifar-exp ")
+    assert done.stdout.startswith(shown)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ _PACKAGE = Path(__file__).parent.parent
 CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())  # wheel, checkout
 
 _SEARCH = "hydra_plugins.cifar_exp_search.SearchSweeper"
+_SUBDIR = "${hydra.job.num}"  # folder of a job in the folder of its sweep
 _JOB_NAME = "launch"  # as hydra.main names it, so that what it composes is shared with the checks
 
 ConfigStore.instance().store(name="schema", node=schema.schema())
@@ -74,6 +75,9 @@ def list_jobs(arguments: Sequence[str], multirun: bool, config_dir: str | None =
     if not is_search:
         overrides.refuse_intervals(parsed)
     if multirun or base.hydra.mode == RunMode.MULTIRUN:
+        folders: Any = OmegaConf.to_container(base.hydra.sweep, resolve=False)
+        if folders["subdir"] != _SUBDIR:
+            raise UserError(f"hydra.sweep.subdir: got {folders['subdir']}, expected {_SUBDIR}, by which jobs are found")
         return (_list_search if is_search else _list_sweep)(parsed, base, search)
     if is_search:
         raise UserError("hydra/sweeper=search: several trials are a sweep: add -m")

@@ -153,6 +153,8 @@ def explain_value(message: str) -> str:
     ):
         where, key, kind = refused.groups()
         return f"{where}{key}: got one {kind}, expected a list: {key}=[VALUE,VALUE]"
+    if "does not support deletion" in message:
+        return f"{message.partition(':')[0]}: a setting of this kind cannot be removed"
     if re.search(rf"Value '(?:{'|'.join(_RANGES)})\(", message):
         return (
             f"{message}; a setting in a file holds one value: write several on the command line, key=1,2 with -m, "

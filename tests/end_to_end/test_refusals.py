@@ -70,6 +70,14 @@ def modules(done: program.Done) -> set[str]:
         pytest.param(["optimizer=sgd,adamm", "-m", "model=bn"], ["job 2 of 2", "'adam'?"], id="-m between overrides"),
         pytest.param(["--mulitrun"], ["--mulitrun", "--help"], id="unknown option"),
         pytest.param(["model=bn", "--cfg"], ["--cfg", "expected one argument"], id="option without its value"),
+        pytest.param(["--experimental-rerun", "x.pickle"], ["can run any code", "reproduce"], id="a pickle of Hydra"),
+        pytest.param(["--run", "-m", "seed=1,2"], ["--run and --multirun"], id="two modes"),
+        pytest.param(["--resolve"], ["--resolve", "--cfg"], id="--resolve alone"),
+        pytest.param(["-p", "model"], ["--package", "--cfg"], id="--package alone"),
+        pytest.param(
+            ["-m", "seed=1,2", "hydra.sweep.subdir=x${hydra.job.num}"], ["hydra.sweep.subdir"], id="folders of jobs"
+        ),
+        pytest.param(["~optimizer.schedule"], ["optimizer.schedule", "cannot be removed"], id="a removed setting"),
         pytest.param(["--cfg", "job", "model=lrge"], ["model 'lrge'", "did you mean 'large'?"], id="asked for --cfg"),
         pytest.param(["--explain-config", "-p", "modle"], ["-p modle", "did you mean 'model'?"], id="unknown part"),
     ],
@@ -141,6 +149,7 @@ def test_missing_gpu_is_refused(tmp_path: Path, arguments: list[str]) -> None:
     ("arguments", "code"),
     [
         pytest.param(["--help"], 0, id="help"),
+        pytest.param(["--version"], 0, id="version"),
         pytest.param(["--cfg", "job"], 0, id="cfg"),
         pytest.param(["--explain-config", "experiment=best"], 0, id="explain config"),
         pytest.param(["model=lrge"], 2, id="unknown model"),
