@@ -34,7 +34,7 @@ def train(*overrides: str, config_dir: str | None = None, **settings: Unpack[Key
     with process.command(arguments):
         from cifar_exp import launch
 
-        result = launch.run(_parsed(arguments)).result
+        result = launch.run(launch.parser().parse_args(arguments)).result
         assert result is not None
         return Run.of(Folder(result.folder.resolve()))
 
@@ -71,7 +71,7 @@ def sweep(
     with process.command(arguments):
         from cifar_exp import launch
 
-        plan = launch.run(_parsed(arguments)).plan
+        plan = launch.run(launch.parser().parse_args(arguments)).plan
         assert plan.folder is not None
         return Runs(Run.of(origin) for origin in _jobs(plan.folder.resolve(), plan.jobs[0].tracking))
 
@@ -114,12 +114,6 @@ def _arguments(overrides: Sequence[str], settings: Mapping[str, Any], config_dir
             raise UserError(f"{override!r}: got an option, expected 'key=value' (train is one run, sweep several)")
     options = ["--config-dir", config_dir] if config_dir else []
     return [*options, *overrides, *keywords.to_overrides(settings)]
-
-
-def _parsed(arguments: Sequence[str]) -> Any:
-    from hydra._internal.utils import get_args_parser
-
-    return get_args_parser().parse_args(arguments)
 
 
 def _jobs(folder: Path, tracking: Any) -> list[Origin]:

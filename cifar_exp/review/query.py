@@ -25,16 +25,17 @@ _PAGE_SIZE = 1000  # runs per request
 _MAX_LISTED = 5  # runs named in the message about an ambiguous name
 
 
-def search(store: Store, condition: str = "", order_by: Sequence[str] = ()) -> list[Run]:
+def search(store: Store, condition: str = "", order_by: Sequence[str] = (), most: int | None = None) -> list[Run]:
     """Search the runs of the store's experiment, including the parent runs of sweeps.
 
     Args:
         store: tracking store and experiment.
         condition: filter in MLflow's syntax; all runs if empty.
         order_by: columns in MLflow's syntax, such as `"attributes.start_time DESC"`.
+        most: number of runs, at most 1,000; None: all.
 
     Returns:
-        All matching runs; an empty list if the store or the experiment does not exist.
+        The matching runs; an empty list if the store or the experiment does not exist.
 
     Raises:
         UserError: if the store cannot be read or the experiment was deleted.
@@ -47,12 +48,12 @@ def search(store: Store, condition: str = "", order_by: Sequence[str] = ()) -> l
         experiment = client.get_experiment_by_name(store.experiment)
         if experiment and experiment.lifecycle_stage == deleted.STAGE:
             raise UserError(deleted.experiment_message(store.uri, store.experiment, experiment.experiment_id))
-        while experiment and token is not None:
+        while experiment and token is not None and not (most and matching_runs):
             page = client.search_runs(
                 [experiment.experiment_id],
                 condition,
                 order_by=list(order_by),
-                max_results=_PAGE_SIZE,
+                max_results=most or _PAGE_SIZE,
                 page_token=token or None,
             )
             matching_runs += page
@@ -79,7 +80,8 @@ def get(store: Store, wanted: str) -> Run:
     if not matching_runs and wanted and not _UNQUOTABLE & set(wanted):
         matching_runs = search(store, f"attributes.run_name = '{wanted}'", ["attributes.start_time DESC"])
     if not matching_runs:
-        suggestion = did_you_mean(wanted, _newest_names(store))
+        newest = search(store, order_by=["attributes.start_time DESC"], most=_PAGE_SIZE)  # all may take long to read
+        suggestion = did_you_mean(wanted, {str(run.info.run_name) for run in newest})
         raise UserError(
             f"no run {wanted!r} in {where}: give its id, the first characters of its id, or its name{suggestion}"
         )
@@ -90,16 +92,6 @@ def get(store: Store, wanted: str) -> Run:
             f"{len(matching_runs)} runs in {where} match {wanted!r}: {', '.join(listed)}{more}; give a run id"
         )
     return matching_runs[0]
-
-
-def _newest_names(store: Store) -> set[str]:
-    """Names of the newest runs, not of all, which may take long to read."""
-    if not store.exists():
-        return set()
-    with store.connected() as client:
-        experiment = client.get_experiment_by_name(store.experiment)
-        newest = client.search_runs([experiment.experiment_id], max_results=_PAGE_SIZE) if experiment else []
-    return {str(run.info.run_name) for run in newest}
 
 
 def _in_another_experiment(store: Store, run_id: str) -> list[Run]:
