@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import signal
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -58,11 +57,12 @@ def test_a_line_during_which_a_signal_came_is_not_printed_again(monkeypatch: pyt
     class Interrupted(io.StringIO):
         """A file to which a first line is written when Ctrl-C is pressed."""
 
-        signals: ClassVar = [signal.SIGINT]
+        pressed = False
 
         def flush(self) -> None:
-            if self.signals:
-                signal.raise_signal(self.signals.pop())
+            if not self.pressed:
+                self.pressed = True
+                raise KeyboardInterrupt
 
     written = Interrupted()
     capture_console(monkeypatch, terminal=False, written=written)
