@@ -1,6 +1,6 @@
 """Measure on a GPU, or rehearse on a CPU, what an epoch, a step and a whole run take on JAX.
 
-    python benchmarks/gpu.py --data FOLDER [--results gpu.json] [--minutes 8] [--rehearse]
+    python benchmarks/gpu.py --data FOLDER [--results gpu.json] [--minutes 8] [--rehearse] [--part seeds]
 
 It needs JAX; PyTorch for one row. A machine without a package index gets the rest from `make bundle`. Each part runs in
 a process of its own. Its figures are added to the JSON file as soon as it ends, and the command, given again, measures
@@ -8,6 +8,9 @@ what is missing. A part that cannot start before the time is over, or that fails
 
 - step: images per second of the baseline at batch 32: as runs train, Keras's own `fit` on JAX, and a loop in PyTorch
   whose step is a CUDA graph, with the images on the device. JAX's two take turns in one process.
+- seeds: eight trainings of the baseline at batch 32 that differ in their seed, as one program mapped over their states
+  (`jax.vmap`), beside the same eight one after another. On a CPU, where XLA is slow at convolutions in a loop, of a
+  model of one dense layer.
 - busy: share of the time in which the GPU computes, sampled by its driver, for ResNet-9 in bfloat16 at batch 512.
 - best-SEED and speedrun-SEED: `python -m cifar_exp experiment=best` and `speedrun` with several seeds: test accuracy,
   seconds of training, and the share of the time from the first epoch to the end of the run that is not training.
@@ -35,7 +38,7 @@ import numpy as np
 
 Figures = dict[str, Any]
 SEEDS = {"best": range(5), "speedrun": range(5)}
-PARTS = ("step", "torch", "busy", *(f"{name}-{seed}" for name, seeds in SEEDS.items() for seed in seeds))
+PARTS = ("step", "torch", "seeds", "busy", *(f"{name}-{seed}" for name, seeds in SEEDS.items() for seed in seeds))
 
 
 def images_of(data: Path, rehearse: bool) -> list[str]:
@@ -138,6 +141,50 @@ def torch_loop(data: Path, rehearse: bool) -> Figures:
     return {"pytorch": float(np.median(rates[1:])), "cuda_graph": on_gpu}
 
 
+def seeds(data: Path, rehearse: bool) -> Figures:
+    """An epoch of eight trainings at once and one after another, in turn."""
+    import jax
+    from jax import numpy as jnp
+
+    from cifar_exp.training import epoch, fit, models, objective, runtime
+
+    on_cpu = () if runtime.gpus() else ("model=dense", "model.layers=[Flatten,{Dense:{units:10}}]")
+    config, splits = compose(data, rehearse, "model=baseline", "optimizer=adam", "training.batch_size=32", *on_cpu)
+    count, states, batches = len(splits.training), [], []
+    for seed in range(8):
+        keras_model, _ = models.build(config.model, config.data.image_shape)
+        model, _ = fit.compile_model(keras_model, config, count, objective.loss(config, splits))
+        program = epoch.Epoch(model, splits.training, 32, count)
+        groups = (
+            *(model.trainable_variables, model.non_trainable_variables),
+            *(model.optimizer.variables, model.metrics_variables),
+        )
+        states.append(tuple([variable.value for variable in group] for group in groups))
+        order = np.random.default_rng(seed).permutation(count)[: count // 32 * 32]
+        batches.append((order.reshape(-1, 32).astype(np.int32),))
+    at_once = jax.jit(jax.vmap(program._train_epoch, in_axes=(0, None, 0)), donate_argnums=0)
+    stacked = jax.tree.map(lambda *values: jnp.stack(values), *states)
+    stacked_batches = (np.stack([each for (each,) in batches]),)
+    seconds, differences = [], []
+    for _ in range(2 if rehearse else 6):
+        began = time.perf_counter()
+        for number, own in enumerate(batches):
+            _, states[number] = program._train_epoch(states[number], program._data, own)
+        jax.block_until_ready(states)
+        between = time.perf_counter()
+        _, stacked = jax.block_until_ready(at_once(stacked, program._data, stacked_batches))
+        seconds.append((between - began, time.perf_counter() - between))
+        differences.append(float(jnp.abs(states[0][0][0] - stacked[0][0][0]).max()))
+    ratios = [apart / together for apart, together in seconds[1:]]  # the first compiles
+    return {
+        "one_after_another / at_once": float(np.median(ratios)),
+        "range": [round(min(ratios), 2), round(max(ratios), 2)],
+        "images_per_second": 8 * count / float(np.median([together for _, together in seconds[1:]])),
+        "largest_difference_of_weights_after_an_epoch": differences[0],
+        "model": config.model.name,
+    }
+
+
 def busy(data: Path, rehearse: bool) -> Figures:
     """Share of the time in which the GPU computes, for ResNet-9 in bfloat16 at batch 512."""
     epochs = 2 if rehearse else 12
@@ -202,10 +249,12 @@ def whole_run(data: Path, rehearse: bool, name: str, seed: str) -> Figures:
 
 def measure(part: str, data: Path, rehearse: bool) -> Figures:
     """Measure one part in this process."""
-    measured: dict[str, Callable[[Path, bool], Figures]] = {"step": step, "torch": torch_loop, "busy": busy}
-    if part in measured:
-        return measured[part](data, rehearse)
+    if part in MEASURES:
+        return MEASURES[part](data, rehearse)
     return whole_run(data, rehearse, *part.rsplit("-", 1))
+
+
+MEASURES: dict[str, Callable[[Path, bool], Figures]] = {"step": step, "torch": torch_loop, "seeds": seeds, "busy": busy}
 
 
 def table(results: dict[str, Figures], parts: Sequence[str]) -> str:
@@ -227,7 +276,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("gpu.json"))
     parser.add_argument("--minutes", type=float, default=8)
     parser.add_argument("--rehearse", action="store_true")
-    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=PARTS, help="measure this part alone, in this process")
     arguments = parser.parse_args()
     data = arguments.data.resolve()
     if arguments.part:
