@@ -58,6 +58,11 @@ def reason(error: BaseException) -> str:
     return line.partition("): ")[2] or line
 
 
+def shorten(text: str, longest: int = 24) -> str:
+    """Cut a text to this number of characters."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Suggest the known name closest to a misspelt one, to be appended to a message.
 

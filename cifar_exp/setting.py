@@ -18,6 +18,7 @@ def setting(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
+    longest: int | None = None,
 ) -> Any:
     """A dataclass field with its description and the values it takes.
 
@@ -29,7 +30,11 @@ def setting(
         above: a bound that the value must exceed.
         at_most: the largest value.
         below: a bound that the value must not reach.
+        longest: the largest number of characters of a text.
     """
-    limits = {"choices": choices, "at least": at_least, "above": above, "at most": at_most, "below": below}
+    limits = {
+        **{"choices": choices, "at least": at_least, "above": above, "at most": at_most, "below": below},
+        "characters, at most": longest,
+    }
     metadata = {"doc": doc} | {name: limit for name, limit in limits.items() if limit is not None}
     return field(default=default, metadata=metadata)

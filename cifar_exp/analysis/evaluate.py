@@ -229,9 +229,8 @@ def lines(evaluated: Evaluated) -> Sequence[str]:
         found.append("These are not the images that the run was tested on.")
     width = max(map(len, evaluation.classes))
     found.append(f"\n{'class':<{width}}  {'images':>7} {'recall':>7} {'precision':>9} {'f1':>7}")
-    for name in evaluation.classes:
-        row = evaluation.report[name]
-        scored = f"{row['recall']:7.4f} {row['precision']:9.4f} {row['f1-score']:7.4f}"
+    for name, row in zip(evaluation.classes, evaluation.of_classes.to_dict("records"), strict=True):
+        scored = f"{row['recall']:7.4f} {row['precision']:9.4f} {row['f1']:7.4f}"
         found.append(f"{name:<{width}}  {row['support']:7.0f} {scored}")
     if evaluated.robustness:
         found += _robustness_lines(evaluated.robustness)

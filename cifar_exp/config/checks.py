@@ -26,6 +26,8 @@ from cifar_exp.config.optimizer_schema import (
 from cifar_exp.config.schema import Config, ModelConfig, ReportedConfig
 from cifar_exp.errors import UserError, did_you_mean
 
+_LONGEST_FOLDER = 200  # bytes of the name of a sweep; a file system takes 255
+
 
 def from_composed(composed: DictConfig) -> Config:
     """Convert a composed config to checked dataclasses.
@@ -109,6 +111,8 @@ def check(config: Config) -> None:
     """
     for problem in _out_of_range(config, ""):
         raise UserError(problem)
+    if not config.tracking.experiment.strip():
+        raise UserError("tracking.experiment: got no name, expected that of an MLflow experiment")
     _check_optimizer(config.optimizer)
     shape, classes = config.data.image_shape, config.data.classes
     if len(shape) != 3 or min(shape) < 1:
@@ -195,6 +199,8 @@ def check_sweep(name: str, retries: int) -> None:
         raise UserError(f"sweep.retries: got {retries}, expected at least 0")
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise UserError(f"sweep.name: got {name!r}, expected letters, digits, '-', '_' and '.' only")
+    if len(name.encode()) > _LONGEST_FOLDER:
+        raise UserError(f"sweep.name: got {len(name)} characters, more than the name of a folder can have")
 
 
 def _out_of_range(node: Any, path: str) -> Iterator[str]:
@@ -215,6 +221,8 @@ def _out_of_range(node: Any, path: str) -> Iterator[str]:
             for limit, bound in f.metadata.items():
                 if limit == "choices" and value not in bound:
                     yield f"{key}: got {value!r}, expected one of {', '.join(bound)}{did_you_mean(value, bound)}"
+                elif limit == "characters, at most" and len(value) > bound:
+                    yield f"{key}: got {len(value):,} characters, expected at most {bound:,}"
                 elif (
                     (limit == "at least" and not value >= bound)
                     or (limit == "above" and not value > bound)

@@ -16,7 +16,11 @@ from cifar_exp.config.layers import Layer
 from cifar_exp.config.optimizer_schema import OptimizerConfig
 from cifar_exp.config.training_schema import AugmentationConfig, TrainingConfig
 from cifar_exp.data.schema import DataConfig
+from cifar_exp.errors import shorten
 from cifar_exp.setting import MISSING, setting
+
+LONGEST_NAME = 250  # characters of a name in MLflow's database
+_LONGEST_VALUE = 60  # characters of a value in the name of a run
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class TrackingConfig:
     """Where the run is logged."""
 
     uri: str | None = setting(None, "MLflow tracking URI. Default: `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db`.")
-    experiment: str = setting(MISSING, "Name of the MLflow experiment.")
+    experiment: str = setting(MISSING, "Name of the MLflow experiment.", longest=LONGEST_NAME)
     system_metrics: bool = setting(True, "Log the use of processor, memory, disk, network and GPU.")
     drain_seconds: float = setting(
         15.0, "Seconds that the end of a run waits for a server that accepts nothing.", at_least=0
@@ -58,7 +62,9 @@ class ReviewConfig:
     """Rules of `cifar-exp review` and `cifar-exp promote`. They do not change a run."""
 
     allow_own: bool = setting(False, "Allow people to approve their own runs.")
-    model: str | None = setting(None, "Registered model that runs are promoted in. Default: the experiment's name.")
+    model: str | None = setting(
+        None, "Registered model that runs are promoted in. Default: the experiment's name.", longest=LONGEST_NAME
+    )
 
 
 @dataclass(frozen=True)
@@ -156,8 +162,10 @@ class Config:
         "`auto`: resume interrupted runs, and skip the finished jobs of a sweep. `never`: start again.",
         choices=("auto", "never"),
     )
-    name: str | None = setting(None, "Name of the run. Default: `<model>-<optimizer>`, and what else a sweep varies.")
-    note: str | None = setting(None, "Text for the description of the run in MLflow.")
+    name: str | None = setting(
+        None, "Name of the run. Default: `<model>-<optimizer>`, and what else a sweep varies.", longest=LONGEST_NAME
+    )
+    note: str | None = setting(None, "Text for the description of the run in MLflow.", longest=2000)
 
     def run_name(self, varying: Mapping[str, str]) -> str:
         """Return the name of the run: its `name`, else model and optimizer, then the other settings that vary.
@@ -166,11 +174,12 @@ class Config:
             varying: keys that differ between the jobs of its sweep -> their values for this run.
 
         Returns:
-            For example `large-sgd-batch_size=64`.
+            For example `large-sgd-batch_size=64`. Long values are cut.
         """
         in_name = {"experiment", "name"} if self.name else {"model", "optimizer", "experiment", "name"}
         parts = [self.name or f"{self.model.name}-{self.optimizer.name}"]
-        parts += [f"{key.rpartition('.')[2]}={value}" for key, value in varying.items() if key not in in_name]
+        shown = {key.rpartition(".")[2]: value for key, value in varying.items() if key not in in_name}
+        parts += [f"{key}={shorten(value, _LONGEST_VALUE)}" for key, value in shown.items()]
         return "-".join(parts)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from cifar_exp.data.analysis import TRAINING
 from cifar_exp.data.listing import first_of
+from cifar_exp.errors import shorten
 
 _SHOWN_CLASSES = 20  # rows of the printed table
 _SHOWN_COPIES = 5  # that a line names
@@ -99,7 +100,7 @@ def facts(found: Mapping[str, Any], files: Mapping[str, Any] | None) -> list[tup
 def _table(found: Mapping[str, Any]) -> list[str]:
     """Images of each class and split."""
     counts, classes = found["counts"], found["classes"]
-    names = [name if len(name) <= 30 else f"{name[:29]}…" for name in classes[:_SHOWN_CLASSES]]
+    names = [shorten(name, 30) for name in classes[:_SHOWN_CLASSES]]
     width = max(map(len, [*names, "class", "all"])) + 2
     splits = sorted(counts, key=lambda split: split != TRAINING)
     lines = [f"{'class':<{width}}" + "".join(f"{split:>12}" for split in splits)]

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from cifar_exp.data.splits import Images
+from cifar_exp.errors import shorten
 from cifar_exp.evaluation.attacks import METHODS, Attacks, Example
 from cifar_exp.evaluation.intervals import wilson
 from cifar_exp.evaluation.pictures import as_rgb
-from cifar_exp.evaluation.style import BLACK, COLOURS, GREY, MARKERS, RED, page, percent, shorten, styled
+from cifar_exp.evaluation.style import BLACK, COLOURS, GREY, MARKERS, RED, page, percent, styled
 
 
 @styled

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 
 from cifar_exp.data.mapped import StoredImages
 from cifar_exp.data.splits import Labels
+from cifar_exp.errors import shorten
 from cifar_exp.evaluation.calibration import Floats
 from cifar_exp.evaluation.pictures import as_rgb
 from cifar_exp.evaluation.saliency import Maps
-from cifar_exp.evaluation.style import BLUE, GREY, RED, page, percent, shorten, styled
+from cifar_exp.evaluation.style import BLUE, GREY, RED, page, percent, styled
 
 _SIDE, _GAP = 1.15, 0.08  # of a picture, in inches
 _CONFUSED = 8  # images of a class

@@ -11,8 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cifar_exp.data.mapped import StoredImages
+from cifar_exp.errors import shorten
 from cifar_exp.evaluation.pictures import as_rgb
-from cifar_exp.evaluation.style import BLUE, DPI, GREY, PALE, RED, page, percent, shorten, styled
+from cifar_exp.evaluation.style import BLUE, DPI, GREY, PALE, RED, page, percent, styled
 
 _SHOWN_CLASSES = 20  # classes with random samples, at most
 _LISTED_CLASSES = 12  # classes with a bar beside a predicted image, at most; with more classes, the most probable ones

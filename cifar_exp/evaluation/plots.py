@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from cifar_exp.errors import shorten
 from cifar_exp.evaluation.style import (
     BLACK,
     BLUE,
@@ -21,7 +22,6 @@ from cifar_exp.evaluation.style import (
     PALE,
     RED,
     percent,
-    shorten,
     styled,
 )
 

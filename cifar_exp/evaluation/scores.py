@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,8 +18,7 @@ from cifar_exp.data.splits import Labels
 from cifar_exp.evaluation import calibration
 from cifar_exp.evaluation.intervals import wilson
 
-# logged name -> key of scikit-learn's report
-_OF_CLASS = {"recall": "recall", "precision": "precision", "f1": "f1-score", "support": "support"}
+_LONGEST_CLASS = 200  # characters of a class in the name of a metric, which has at most 250 in MLflow
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,14 @@ class Evaluation:
             return float(metrics.balanced_accuracy_score(self.labels, self.predicted))
 
     @cached_property
+    def of_classes(self) -> pd.DataFrame:
+        """Recall, precision, F1 and support, the number of images, of each class (row)."""
+        measured = metrics.precision_recall_fscore_support(
+            self.labels, self.predicted, labels=np.arange(len(self.classes)), zero_division=0
+        )
+        return pd.DataFrame(dict(zip(("precision", "recall", "f1", "support"), measured, strict=True)))
+
+    @cached_property
     def report(self) -> dict[str, Any]:
         """scikit-learn's classification report: precision, recall, f1-score and support by class name."""
         report: dict[str, Any] = metrics.classification_report(
@@ -103,11 +111,10 @@ class Evaluation:
             f"{prefix}/loss": self.loss,
             f"{prefix}/accuracy": self.accuracy,
             f"{prefix}/balanced_accuracy": self.balanced_accuracy,
-            f"{prefix}/f1_macro": float(self.report["macro avg"]["f1-score"]),
+            f"{prefix}/f1_macro": float(self.of_classes["f1"].mean()),
         }
-        for name in self.classes:
-            for metric, key in _OF_CLASS.items():
-                scores[f"{prefix}/{metric}/{metric_name(name)}"] = float(self.report[name][key])
+        for name, of_class in zip(metric_names(self.classes), self.of_classes.to_dict("records"), strict=True):
+            scores |= {f"{prefix}/{metric}/{name}": float(value) for metric, value in of_class.items()}
         return scores
 
     def scaled(self, temperature: float) -> npt.NDArray[np.float64]:
@@ -138,9 +145,14 @@ class Evaluation:
         return pd.DataFrame({"id": ids, "label": np.array(self.classes)[self.predicted]})
 
 
-def metric_name(class_name: str) -> str:
-    """Replace each character that MLflow does not allow in the name of a metric, or that splits it, by `_`."""
-    return re.sub(r"[^\w.\- ]", "_", class_name)
+def metric_names(classes: Sequence[str]) -> list[str]:
+    """Names of classes in the names of metrics, all different.
+
+    Each character that MLflow does not allow there, or that splits the name of a metric, becomes `_`. A long name is
+    cut. A name that is then not that of one class alone ends in the number of the class, from 0.
+    """
+    names = [re.sub(r"[^\w.\- ]", "_", name)[:_LONGEST_CLASS] for name in classes]
+    return [f"{name}.{number}" if names.count(name) > 1 else name for number, name in enumerate(names)]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 import threading
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -43,6 +44,9 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 
+# The name of a class may be in a script that DejaVu Sans lacks: it is drawn as boxes, without a warning for each letter
+warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font", category=UserWarning)
+
 P = ParamSpec("P")
 R = TypeVar("R")
 _rc_lock = threading.Lock()  # rc_context changes and restores parameters that all threads share
@@ -77,11 +81,6 @@ def page(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     axes.set_axis_off()
     axes.text(0.15, 0.12 - top, "\n".join(lines), fontsize=11, fontweight="bold", va="top")
     return figure, axes
-
-
-def shorten(name: str, characters: int = 24) -> str:
-    """Cut a class name to this number of characters."""
-    return name if len(name) <= characters else f"{name[: characters - 1]}…"
 
 
 def percent(share: float, decimals: int = 0) -> str:

@@ -9,6 +9,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from cifar_exp.config.schema import LONGEST_NAME
+from cifar_exp.errors import shorten
 from cifar_exp.tracking import heartbeat, local_run
 from cifar_exp.tracking.journal import Event
 from cifar_exp.tracking.progress import Progress
@@ -70,7 +72,8 @@ class Delivery:
         existing = store.client.search_runs(
             [store.experiment_id], f"tags.`{KEY_TAG}` = '{content['key']}'", max_results=1
         )
-        run = existing[0] if existing else store.client.create_run(store.experiment_id, time, tags, content["name"])
+        name = shorten(content["name"], LONGEST_NAME)
+        run = existing[0] if existing else store.client.create_run(store.experiment_id, time, tags, name)
         listed = [Param(key, value) for key, value in content["params"].items()]
         for first in range(0, len(listed), _PARAMS):
             store.client.log_batch(run.info.run_id, params=listed[first : first + _PARAMS])

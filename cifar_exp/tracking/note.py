@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from cifar_exp.config.schema import Config
 
+_LONGEST_COMMAND = 4000  # characters; MLflow cuts a description after 8,000
+
 
 def describe(
     config: Config,
@@ -69,5 +71,7 @@ def describe_pruned(
 
 def _reproduce(overrides: Sequence[str], tags: Mapping[str, str]) -> str:
     command = f"python -m cifar_exp {shlex.join(overrides)}".rstrip()
+    if len(command) > _LONGEST_COMMAND:
+        command = "cifar-exp reproduce RUN"  # config/overrides.yaml has what was given
     dirty = ", with uncommitted changes" if tags["cifar_exp.git_dirty"] == "true" else ""
     return f"Reproduce: `{command}` at commit `{tags['cifar_exp.git_commit'][:12]}`{dirty}."

@@ -181,6 +181,7 @@ def test_a_composed_config_is_frozen(compose: Compose) -> None:
         (("name=mine",), {}, "mine"),
         (("name=mine", "seed=3"), {"seed": "3"}, "mine-seed=3"),
         (("name=mine", "optimizer=sgd"), {"optimizer": "sgd"}, "mine-optimizer=sgd"),
+        ((), {"model.layers": "x" * 61}, f"baseline-adam-layers={'x' * 59}…"),
     ],
 )
 def test_run_name_tells_model_optimizer_and_what_varies(

@@ -77,6 +77,10 @@ def modules(done: program.Done) -> set[str]:
         pytest.param(
             ["-m", "seed=1,2", "hydra.sweep.subdir=x${hydra.job.num}"], ["hydra.sweep.subdir"], id="folders of jobs"
         ),
+        pytest.param([f"name={'n' * 251}"], ["name: got 251 characters", "at most 250"], id="a long name"),
+        pytest.param([f"note={'n' * 2001}"], ["note: got 2,001 characters"], id="a long note"),
+        pytest.param(["tracking.experiment=' '"], ["tracking.experiment: got no name"], id="a blank name"),
+        pytest.param(["-m", f"sweep.name={'n' * 201}"], ["sweep.name: got 201 characters"], id="a long sweep"),
         pytest.param(["~optimizer.schedule"], ["optimizer.schedule", "cannot be removed"], id="a removed setting"),
         pytest.param(["--cfg", "job", "model=lrge"], ["model 'lrge'", "did you mean 'large'?"], id="asked for --cfg"),
         pytest.param(["--explain-config", "-p", "modle"], ["-p modle", "did you mean 'model'?"], id="unknown part"),

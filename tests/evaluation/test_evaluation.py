@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+from mlflow.utils.validation import _validate_metric
 from scipy.special import softmax
 from sklearn.metrics import f1_score
 
@@ -144,6 +145,21 @@ def test_metrics_are_named_by_class_and_right(small: Evaluation) -> None:
         }
     )
     assert all(type(value) is float for value in metrics.values())
+
+
+def test_the_metrics_of_each_class_have_names_that_mlflow_takes() -> None:
+    classes = ("c++", "c__", "a/b", "accuracy", "日本語", "L" * 255, f"{'L' * 254}M")
+    labels = np.arange(len(classes), dtype=np.uint8)
+    probabilities = np.eye(len(classes), dtype=np.float32)
+    metrics = Evaluation(classes, labels, probabilities, np.log(probabilities + 1e-9)).metrics()
+    recalls = [name for name in metrics if name.startswith("test/recall/")]
+    assert [name.removeprefix("test/recall/") for name in recalls] == [
+        *("c__.0", "c__.1", "a_b", "accuracy", "日本語"),
+        *(f"{'L' * 200}.{number}" for number in (5, 6)),
+    ]
+    for name, value in metrics.items():
+        _validate_metric(name, value, timestamp=0, step=0)
+    assert all(metrics[name] == 1 for name in recalls)
 
 
 def test_macro_f1_is_that_of_scikit_learn(evaluated: tuple[Evaluation, npt.NDArray[np.float64], Split]) -> None:

@@ -42,6 +42,12 @@ def test_a_run_has_its_name_tags_and_params_from_its_start(store: Store, tmp_pat
     assert remembered(run).data.params == {"seed": "0", "note": "None", "filters": "[1, 2]"}
 
 
+def test_a_name_is_cut_to_what_the_database_of_a_server_holds(store: Store, tmp_path: Path) -> None:
+    run = start(store, tmp_path, name="sweep of " + ", ".join(f"model.knob_{n}" for n in range(30)))
+    assert len(remembered(run).info.run_name) == 250
+    run.finish("FINISHED")
+
+
 def test_more_params_than_fit_in_a_request_are_logged(store: Store, tmp_path: Path) -> None:
     params = {f"model.knob_{i}": i for i in range(250)}
     run = start(store, tmp_path, params=params)
