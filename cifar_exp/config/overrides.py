@@ -39,8 +39,12 @@ def parse(overrides: Sequence[str], loader: object = None, intervals: bool = Fal
         intervals: whether ranges that only a search can use are allowed.
 
     Raises:
-        UserError: if Hydra's grammar does not allow an override, or it is an interval, which only a search can use.
+        UserError: if an override is not UTF-8, Hydra's grammar does not allow it, or it is an interval, which only a
+            search can use.
     """
+    for text in overrides:
+        if (shown := text.encode(errors="backslashreplace").decode()) != text:
+            raise UserError(f"{shown}: is not UTF-8, in which settings are logged")
     try:
         parsed: list[Override] = OverridesParser.create(loader).parse_overrides(list(overrides))
     except OverrideParseException as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ SPLIT_NAMES = {
 }
 _SPLITS = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 _NO_IMAGES = frozenset({"thumbs.db", "desktop.ini"})  # of Windows; hidden files begin with a dot
+_UNDECODED = re.compile("[\udc80-\udcff]")  # what Python makes of bytes in a name that are not UTF-8
 _SHOWN = 10
 
 
@@ -160,12 +162,19 @@ def check_classes(listing: Listing, classes: Sequence[str]) -> Listing:
 
 
 def image_files(root: Path) -> Iterator[str]:
-    """Paths below a folder, relative to it, of all files that are not hidden. Links to folders are not followed."""
+    """Paths below a folder, relative to it, of all files that are not hidden. Links to folders are not followed.
+
+    Raises:
+        UserError: at the end, if names are not UTF-8, as in archives that were packed on another system.
+    """
+    unreadable: list[str] = []
     for folder, names, files in os.walk(root, onerror=_refuse):
         names[:] = sorted(name for name in names if not name.startswith("."))
         prefix = os.path.relpath(folder, root).replace(os.sep, "/") + "/"
         prefix = "" if prefix == "./" else prefix
-        yield from (f"{prefix}{name}" for name in sorted(files) if not is_hidden(name))
+        yield from (paths := [f"{prefix}{name}" for name in sorted(files) if not is_hidden(name)])
+        unreadable += filter(_is_not_utf8, paths)
+    _refuse_names(root, unreadable)
 
 
 def is_hidden(name: str) -> bool:
@@ -204,10 +213,22 @@ def _folders(root: Path) -> list[str]:
     """Names of the subfolders, sorted; a link to a folder is one."""
     try:
         with os.scandir(root) as entries:
-            return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+            names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+        _refuse_names(root, [name for name in names if _is_not_utf8(name)])
+        return names
     except OSError as error:
         _refuse(error)
         raise
+
+
+def _is_not_utf8(name: str) -> bool:
+    return not name.isascii() and bool(_UNDECODED.search(name))
+
+
+def _refuse_names(root: Path, names: Sequence[str]) -> None:
+    if names:
+        shown = [os.fsencode(name).decode(errors="backslashreplace") for name in names]
+        raise UserError(f"{root}: names that are not UTF-8: {first_of(shown)}; rename them, with convmv for example")
 
 
 def _refuse(error: OSError) -> None:

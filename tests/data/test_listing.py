@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,14 @@ def test_folders_of_splits_are_taken_by_their_names(tmp_path: Path) -> None:
     assert listing.paths[:4] == ("Train/a/0.png", "Train/b/0.png", "Train/a/1.png", "Train/b/1.png")
     assert listing.labels == ("a", "b") * 6
     assert listing.remarks == ()
+
+
+def test_names_that_are_not_utf8_are_refused_and_named(tmp_path: Path) -> None:
+    root = make(tmp_path, "a/0.png", "b/0.png", "b/1.png")
+    (root / "b" / "1.png").rename(os.fsdecode(os.fsencode(root) + b"/b/caf\xe9.png"))  # Latin-1
+    assert refusal(list_folder, root).startswith(f"{root}/b: names that are not UTF-8: caf\\xe9.png; rename them")
+    (root / "b").rename(os.fsdecode(os.fsencode(root) + b"/\xe9"))
+    assert "names that are not UTF-8: \\xe9; rename them" in refusal(list_folder, root)
 
 
 def test_files_of_operating_systems_are_no_images_and_others_are_named(tmp_path: Path) -> None:

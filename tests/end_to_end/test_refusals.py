@@ -77,6 +77,7 @@ def modules(done: program.Done) -> set[str]:
         pytest.param(
             ["-m", "seed=1,2", "hydra.sweep.subdir=x${hydra.job.num}"], ["hydra.sweep.subdir"], id="folders of jobs"
         ),
+        pytest.param(['note="caf\udce9"'], ["is not UTF-8"], id="Latin-1"),
         pytest.param([f"name={'n' * 251}"], ["name: got 251 characters", "at most 250"], id="a long name"),
         pytest.param([f"note={'n' * 2001}"], ["note: got 2,001 characters"], id="a long note"),
         pytest.param(["tracking.experiment=' '"], ["tracking.experiment: got no name"], id="a blank name"),
