@@ -215,6 +215,8 @@ def _out_of_range(node: Any, path: str) -> Iterator[str]:
                     yield from _out_of_range(item, f"{key}.{name}.")
         elif value == MISSING:
             yield f"{key}: needs a value"
+        elif isinstance(value, str) and "\0" in value:
+            yield f"{key}: holds a NUL character, which PostgreSQL does not take"
         elif isinstance(value, float) and not math.isfinite(value):
             yield f"{key}: got {value}, expected a finite number"
         elif value is not None:

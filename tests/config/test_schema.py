@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import pytest
 
+from cifar_exp.config import checks
 from cifar_exp.config.optimizer_schema import OPTIMIZER_ARGUMENTS, OPTIONAL_ARGUMENTS
 from cifar_exp.config.schema import Config, flatten
 from cifar_exp.errors import UserError
@@ -160,6 +161,11 @@ def test_a_wrong_knob_is_refused_where_the_layer_uses_it(compose: Compose) -> No
     said = refusal(compose, "model.activation=rleu")
     assert said.startswith("model 'baseline', layer 1 (Conv2D): activation: got 'rleu'")
     assert "layer 5 (Conv2D): filters: got -1" in refusal(compose, "model.filters=[32,64,-1]")
+
+
+def test_a_text_that_a_database_does_not_take_is_refused(compose: Compose) -> None:
+    with pytest.raises(UserError, match=r"^note: holds a NUL character"):
+        checks.check(replace(compose(), note="a\0b"))
 
 
 def test_a_composed_config_is_frozen(compose: Compose) -> None:
