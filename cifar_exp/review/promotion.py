@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cifar_exp.errors import UserError
-from cifar_exp.review import paired, promotion_records, verdicts
+from cifar_exp.review import paired, promotion_records, texts, verdicts
 from cifar_exp.review.promotion_records import Promotion
 from cifar_exp.review.query import SHORT_ID
 from cifar_exp.tracking.store import Store
@@ -140,8 +140,7 @@ def prepare(
             f"--alias {alias}: expected letters, digits, '-' and '_', starting with a letter; v1 means a version"
         )
     for text in (note, even_though):
-        if len(text) > verdicts.MAX_NOTE_LENGTH:
-            raise UserError(f"a note has at most {verdicts.MAX_NOTE_LENGTH:,} characters, this one {len(text):,}")
+        texts.check(text)
     if not run.outputs or not run.outputs.model_outputs:
         raise UserError(f"run {run.info.run_id[:SHORT_ID]} ({run.info.run_name}, {run.info.status}) logged no model")
     with store.connected() as client:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cifar_exp.errors import UserError
-from cifar_exp.review import promotion_records, verdicts
+from cifar_exp.review import promotion_records, texts
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
 
@@ -61,8 +61,7 @@ def prepare(name: str, alias: str, version: str | None, by: str, why: str) -> Re
         raise UserError(f"no version of {name} is {alias}: there is nothing to remove")
     if not why.strip():
         raise UserError(f"version {version} of {name} is {alias}: give the reason to remove this alias")
-    if len(why) > verdicts.MAX_NOTE_LENGTH:
-        raise UserError(f"a reason has at most {verdicts.MAX_NOTE_LENGTH:,} characters, this one {len(why):,}")
+    texts.check(why, "reason")
     return Removal(alias, by, datetime.now(UTC), why.strip())
 
 

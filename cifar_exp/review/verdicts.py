@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cifar_exp.errors import UserError
-from cifar_exp.review import description, digest
+from cifar_exp.review import description, digest, texts
 from cifar_exp.review.query import SHORT_ID, has_model
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 UNREVIEWED, APPROVED, REJECTED, RERUN = "unreviewed", "approved", "rejected", "rerun-requested"
 WITHDRAWN = "withdrawn"  # name of a verdict that makes a run unreviewed again
 DESCRIPTION_TAG = "mlflow.note.content"
-MAX_NOTE_LENGTH = 1000  # characters of a note or a reason; MLflow silently cuts tags after 8,000
 
 _DIVERGED = "diverged"
 _UNKNOWN = "unknown"  # MLflow's word
@@ -190,8 +189,7 @@ def prepare(
     check_reviewable(run)
     run_objections = objections(run) if state == APPROVED else ()
     for text in (note, even_though):
-        if len(text) > MAX_NOTE_LENGTH:
-            raise UserError(f"a note has at most {MAX_NOTE_LENGTH:,} characters, this one {len(text):,}")
+        texts.check(text)
     if state == APPROVED and own is not None and owner(run) == by:
         raise UserError(f"{run.info.run_name} is your own run, {by}: another user has to approve it {own}".rstrip())
     if run_objections and not even_though:

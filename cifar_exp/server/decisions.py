@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from cifar_exp import notify
 from cifar_exp.errors import UserError
-from cifar_exp.review import digest, promotion, promotion_records, remarks, removal, verdicts
+from cifar_exp.review import digest, promotion, promotion_records, remarks, removal, texts, verdicts
 from cifar_exp.review.promotion_records import Promotion
 from cifar_exp.review.remarks import Remark
 from cifar_exp.review.removal import Removal
@@ -148,8 +148,7 @@ def request_review(author: Author, run_id: str, reviewer: str, text: str = "") -
 def _remark(author: Author, run_id: str, action: str, text: str, reviewer: str) -> None:
     if not text and not reviewer:
         raise UserError("the comment is empty")
-    if len(text) > verdicts.MAX_NOTE_LENGTH:
-        raise UserError(f"a comment has at most {verdicts.MAX_NOTE_LENGTH:,} characters, this one {len(text):,}")
+    texts.check(text, "comment")
     run = _reviewable_run(author, run_id)
     verdicts.check_reviewable(run)
     with database.transaction() as session:

@@ -200,6 +200,15 @@ def test_two_reviewers_at_the_same_moment_lose_no_verdict(server: Team) -> None:
     assert logged.data.tags["review.state"] == given[-1].state
 
 
+@pytest.mark.parametrize("text", ["x" * 1001, "a\0b", "a\ud800b"], ids=["long", "NUL", "half of a pair"])
+def test_a_text_that_cannot_be_stored_is_refused(server: Team, text: str) -> None:
+    run = server.log("ann", "text")
+    for route, field in (("verdict", "note"), ("comment", "text")):
+        answer = post(server, "bob", route, run_id=run, action="reject", **{field: text})
+        assert answer.status_code == 409 and answer.json()["error_code"] == "RULE", answer.text
+    assert rows(server, f"run {run}") == []
+
+
 def test_a_body_from_another_site_is_refused(server: Team) -> None:
     run = server.log("ann", "forged")
     body = json.dumps({"run_id": run, "action": "approve"})
