@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -17,6 +17,9 @@ from cifar_exp.tracking import environment, heartbeat, journal, local_run, takeo
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +55,7 @@ def find_earlier(plan: Plan, command: str) -> str | None:
         return max(found, key=lambda run: run.began).tags[_SWEEP]
     if not _is_answering_server(store):
         return None
-    with store.translate_errors():
-        elsewhere = takeover.find_sweep(store, command)
+    elsewhere = _look_up(store, lambda: takeover.find_sweep(store, command))
     return elsewhere.data.tags[_SWEEP] if elsewhere else None
 
 
@@ -100,14 +102,24 @@ def _take_over(store: Store, plan: Plan) -> LocalRun | None:
         UserError: if it is running there.
     """
     assert plan.folder is not None
+    run = _look_up(store, lambda: store.find_sweep(plan.sweep_name))
+    if run is None:
+        return None
     with store.translate_errors():
-        run = store.find_sweep(plan.sweep_name)
-        if run is None:
-            return None
         if run.info.status == "RUNNING" and not heartbeat.is_dead(run):
             raise _running(f"{plan.sweep_name}, by {run.data.tags.get(heartbeat.PROCESS)}")
         takeover.take_over(store, run, plan.folder)
     return LocalRun.read(plan.folder)
+
+
+def _look_up(store: Store, find: Callable[[], MlflowRun | None]) -> MlflowRun | None:
+    """Find a sweep in the store; None if the store has just gone away."""
+    try:
+        with store.translate_errors():
+            return find()
+    except UserError as error:
+        log.warning("earlier sweeps could not be looked for: %s", error)
+        return None
 
 
 def _is_answering_server(store: Store) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import proxy
 import pytest
 
 from cifar_exp.config.composition import plan
@@ -19,6 +20,7 @@ from cifar_exp.sweep.job import varying
 from cifar_exp.sweep.result import JobResult
 from cifar_exp.tracking import sync
 from cifar_exp.tracking.journal import Journal
+from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
 
@@ -269,6 +271,23 @@ def test_everything_else_is_logged_if_the_report_cannot_be_drawn(
     logged = sorted(item.path for item in store.client.list_artifacts(run.id, "sweep"))
     assert logged == ["sweep/curves.png", "sweep/results.csv"]
     assert "The report of the sweep could not be drawn: KeyError: 'uri'" in caplog.text
+
+
+def test_a_server_that_goes_away_while_a_sweep_begins_does_not_hold_it_up(
+    planned: Plan, mlflow_server: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with proxy.before(mlflow_server) as shaky:
+        answers = iter(["well"])  # to the check of the server
+        shaky.mode = lambda: next(answers, "500")
+        tracking = replace(planned.jobs[0].tracking, uri=shaky.uri, drain_seconds=0.0)
+        jobs = tuple(replace(job, tracking=tracking) for job in planned.jobs)
+        planned = replace(planned, jobs=jobs, folder=tmp_path / "sweep")
+        assert parent.find_earlier(planned, COMMAND) is None
+        parent.start(planned, COMMAND).finish("FINISHED")
+    assert planned.folder is not None
+    begun = LocalRun.read(planned.folder)
+    assert begun is not None and begun.status == "FINISHED"
+    assert sum("earlier sweeps could not be looked for" in line for line in caplog.messages) == 2
 
 
 def test_the_report_is_drawn_while_the_store_is_away(planned: Plan, tmp_path: Path) -> None:
