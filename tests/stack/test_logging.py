@@ -11,8 +11,12 @@ import run_checks
 from checks import Sweep
 from stack import Stack, User
 
+from cifar_exp.config.schema import LONGEST_NAME
 from cifar_exp.data import datasets
 from cifar_exp.data.schema import DataConfig
+from cifar_exp.evaluation.scores import metric_names
+from cifar_exp.tracking.run import Run
+from cifar_exp.tracking.store import Store
 
 
 @pytest.mark.parametrize(
@@ -75,3 +79,16 @@ def test_the_program_prints_the_address_of_the_sweep(sweep: Sweep, server: Stack
 
 def test_the_runs_belong_to_the_user_who_logged_in(sweep: Sweep, ann: User) -> None:
     assert {run.data.tags["mlflow.user"] for run in (sweep.parent, *sweep.children.values())} == {ann.name}
+
+
+def test_the_longest_texts_are_kept(server: Stack, ann: User, tmp_path: Path) -> None:
+    long_and_wide = ["L" * 255, "日" * 255]
+    with server.client(ann) as client:
+        run = Run.start(Store(server.url, "ä" * LONGEST_NAME), tmp_path, "ö" * 300, {}, {"note": "ü" * 2000})
+        metrics = {f"test/precision/{name}": 0.5 for name in metric_names(long_and_wide)}
+        run.log_metrics(metrics)
+        run.finish("FINISHED")
+        logged = client.get_run(run.id)
+        assert client.get_experiment(logged.info.experiment_id).name == "ä" * LONGEST_NAME
+    assert (logged.info.status, logged.info.run_name) == ("FINISHED", f"{'ö' * (LONGEST_NAME - 1)}…")
+    assert (logged.data.params, logged.data.metrics) == ({"note": "ü" * 2000}, metrics)
