@@ -191,7 +191,7 @@ class EpochProgress:
             metrics["val/accuracy"],
             seconds,
             f"{metrics['train/images_per_second']:,.0f}",
-            f"  ETA {_clock(seconds_left)}" if epoch < self._epochs else "",
+            f"  ETA {clock(seconds_left)}" if epoch < self._epochs else "",
         )
 
 
@@ -216,7 +216,8 @@ def refuse(reason: object) -> None:
     print(f"cifar_exp: {' '.join(str(reason).split())}", file=sys.stderr)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """A duration as minutes and seconds, with hours if there are any: `1:02:03`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Sequence
 
+from cifar_exp import console
 from cifar_exp.config.space import Space
 from cifar_exp.search import confirming
 from cifar_exp.search.settings import MAXIMIZE, Settings
@@ -61,7 +62,7 @@ class Progress:
             of = f" of {confirm.best * confirm.seeds}" if confirm else ""
             parts.append(f"{done}{of} runs confirm the best")
         elif (left := self._seconds_left(len(ended))) is not None:
-            parts.append(f"{_clock(left)} left")
+            parts.append(f"{console.clock(left)} left")
         return "Search: " + "; ".join(parts)
 
     def conclusion(self, trials: Trials, space: Space, fixed: Sequence[str]) -> list[str]:
@@ -132,9 +133,3 @@ def _number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
