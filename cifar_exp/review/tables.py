@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 
+from cifar_exp.errors import shorten
 from cifar_exp.review.comparison import Comparison
 from cifar_exp.review.paired import SMALLEST_P
 from cifar_exp.review.query import SHORT_ID
@@ -44,6 +45,7 @@ _HIDDEN_FIRST = (
     "test/loss, mean",
     "val/best_accuracy, mean",
 )
+_LONGEST_CELL = 60  # characters, in a terminal
 _SIGNED = ("difference", "low", "high")
 _P_VALUES = ("p_value", "p_holm")
 
@@ -53,25 +55,28 @@ def to_text(comparison: Comparison, width: int | None = None) -> str:
 
     Args:
         comparison: to be shown.
-        width: of the terminal, in characters. Less important columns are hidden if the table is wider.
+        width: of the terminal, in characters. Long names are cut, and less important columns are hidden if the table is
+            wider.
     """
     hidden: list[str] = []
-    lines = _aligned_lines(comparison, hidden)
+    lines = _aligned_lines(comparison, hidden, cut=width is not None)
     for name in _HIDDEN_FIRST:
         if width is None or max(map(cell_len, lines)) <= width:
             break
         if name in comparison.frame:
             hidden.append(name)
-            lines = _aligned_lines(comparison, hidden)
+            lines = _aligned_lines(comparison, hidden, cut=True)
     lines += [printable(note) for note in comparison.notes]
     if hidden:
         lines.append(f"Hidden for lack of space: {', '.join(hidden)}. --csv prints all columns.")
     return "\n".join(lines) + "\n"
 
 
-def _aligned_lines(comparison: Comparison, hidden: Sequence[str]) -> list[str]:
+def _aligned_lines(comparison: Comparison, hidden: Sequence[str], cut: bool) -> list[str]:
     """Headings in two lines, then the rows. (A table of rich takes seconds for a thousand rows.)"""
     headings, rows = cells(comparison, hidden)
+    if cut:
+        rows = [[shorten(cell, _LONGEST_CELL) for cell in row] for row in rows]
     heads = [in_two_lines(printable(heading)).split("\n") for heading in headings]
     shown = [*([head[at] for head in heads] for at in (0, 1)), *([printable(cell) for cell in row] for row in rows)]
     widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]

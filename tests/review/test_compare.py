@@ -170,6 +170,14 @@ def test_columns_are_hidden_on_a_narrow_terminal(twelve: Twelve) -> None:
     assert "Hidden for lack of space: parameters, val/best_epoch, val/loss" in text
 
 
+def test_long_names_are_cut_in_a_terminal_alone(twelve: Twelve) -> None:
+    records = [replace(record, name=f"{record.name}-{'x' * 200}") for record in records_of(twelve)]
+    shown = comparison.compare(records)
+    assert "x" * 200 in tables.to_text(shown)
+    text = tables.to_text(shown, width=200)
+    assert "x" * 60 not in text and "x…" in text and max(map(len, text.splitlines())) <= 200
+
+
 def test_text_from_the_store_is_escaped(twelve: Twelve) -> None:
     run = replace(records_of(twelve)[0], name="\x1b[31m|<script>\n*x*", tags={"review.state": "[bold]a[/bold]"})
     shown = comparison.compare([run])
