@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import sys
-from contextlib import closing
 from functools import cache
 from pathlib import Path
-from urllib.parse import quote
 
 from cifar_exp.errors import UserError
-from cifar_exp.tracking import server
+from cifar_exp.tracking import server, sqlite_file
 
 STAGE = "deleted"  # the lifecycle stage of an experiment or a run
 
@@ -51,17 +48,6 @@ def check(uri: str, file: Path | None, name: str) -> None:
     Raises:
         UserError: if it was deleted; the message names the command that restores it.
     """
-    found = _in_file(file, name) if file else server.experiment(uri, name)
+    found = sqlite_file.experiment(file, name) if file else server.experiment(uri, name)
     if found and found[1] == STAGE:
         raise UserError(experiment_message(uri, name, found[0]))
-
-
-def _in_file(file: Path, name: str) -> tuple[str, str] | None:
-    """Read id and lifecycle stage of an experiment; None if it does not exist or the file has another format."""
-    query = "SELECT experiment_id, lifecycle_stage FROM experiments WHERE name = ? ORDER BY lifecycle_stage"
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as database:
-            found = database.execute(query, [name]).fetchone()
-    except sqlite3.Error:  # not an MLflow database, or one of another version: MLflow reports it later
-        return None
-    return (str(found[0]), str(found[1])) if found else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from uuid import uuid4
 from cifar_exp.config.schema import TrackingConfig
 from cifar_exp.errors import UserError, reason
 from cifar_exp.importing import importing
-from cifar_exp.tracking import deleted, server
+from cifar_exp.tracking import deleted, server, sqlite_file
 from cifar_exp.tracking.addresses import Addresses
 
 if TYPE_CHECKING:
@@ -66,10 +67,11 @@ class Store:
             Why the server is away, if that is acceptable; None if it answers.
 
         Raises:
-            UserError: if the store refuses the user, is away, cannot have such a path, or the experiment was deleted.
+            UserError: if the store refuses the user, is away, is of no kind that MLflow takes or no SQLite file, cannot
+                have such a path, or the experiment was deleted.
         """
-        if self.file and set("?%") & set(self.absolute_uri):
-            raise UserError(f"tracking store {self.absolute_uri}: the path of an SQLite file must not contain ? or %")
+        if not self.is_server:
+            self._check_database()
         away = self.away()
         if away and not may_be_away:
             raise server.refusal(self.uri, away)
@@ -84,6 +86,23 @@ class Store:
             UserError: if the server refuses the user or is not an MLflow server.
         """
         return server.check(self.uri) if self.is_server else None
+
+    def _check_database(self) -> None:
+        if self.file:
+            if set("?%") & set(self.absolute_uri):
+                raise UserError(
+                    f"tracking store {self.absolute_uri}: the path of an SQLite file must not contain ? or %"
+                )
+            if problem := sqlite_file.problem(self.file):
+                raise self._refusal(ValueError(problem))
+            return
+        if re.fullmatch(r"[\w.-]+:\d+/?", self.uri):
+            raise self._refusal(ValueError(f"did you mean 'http://{self.uri}'?"))
+        try:
+            with self.translate_errors():
+                self.client.search_experiments(max_results=1)
+        except ImportError as error:  # of a driver
+            raise self._refusal(error) from error
 
     @cached_property
     def client(self) -> MlflowClient:

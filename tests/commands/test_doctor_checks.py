@@ -88,7 +88,7 @@ def test_a_server_is_named_with_its_version_and_login(mlflow_server: str) -> Non
 def test_a_file_that_is_no_store_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("not a database at all, but long enough to be read as one " * 20)
     found = doctor_checks.tracking(Store(f"sqlite:///{tmp_path / 'mlflow.db'}", "unit"))
-    assert found.state == PROBLEM and "file is not a database" in found.said and "\n" not in found.said
+    assert found.state == PROBLEM and "it is no SQLite file" in found.said and "\n" not in found.said
 
 
 def test_the_images_are_looked_at(small_cifar10: Path, compose: Compose) -> None:

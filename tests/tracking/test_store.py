@@ -87,11 +87,13 @@ def test_artifacts_of_an_sqlite_store_are_beside_its_file(store: Store) -> None:
     assert location == (folder / "mlartifacts").as_uri()
 
 
-@pytest.mark.parametrize("uri", ["ftp://x/y", "mlruns", "sqllite:///x.db"])
+@pytest.mark.parametrize("uri", ["ftp://x/y", "mlruns", "sqllite:///x.db", "127.0.0.1:5000"])
 def test_an_unsupported_tracking_uri_is_refused(uri: str, tmp_path: Path) -> None:
     uri = str(tmp_path / uri) if uri == "mlruns" else uri
     with pytest.raises(UserError, match="tracking store "):
         _ = Store(uri, "e").experiment_id
+    with pytest.raises(UserError, match="tracking store "):
+        Store(uri, "e").check(may_be_away=True)
 
 
 @pytest.mark.parametrize("uri", ["http://host:5000", "http://host:5000/"])
