@@ -2,6 +2,7 @@
 
     export MLFLOW_TRACKING_URI=... MLFLOW_TRACKING_USERNAME=admin MLFLOW_TRACKING_PASSWORD=...
     python benchmarks/team_page.py [--runs 5000] [--experiments 50] [--requests 200] [--rounds 100] [--think 10]
+        [--turns 5]
 
 Needs a server that was made for this, and its administrator: it logs runs to the experiments `team_page 1` and so on,
 a sweep in each, unless they are there, and makes two approvers. It then measures
@@ -40,7 +41,6 @@ from cifar_exp.tracking.store import Store
 
 EPOCHS = 10
 PEOPLE, CLIENTS = 20, 16
-TURNS = 5
 LOGGED = Work(epochs=60, metrics=20, artifacts=2)
 LOGGERS = 8  # threads that fill the store
 API = "/api/3.0/cifar-exp"
@@ -210,6 +210,7 @@ def main() -> int:
     for name, default in (("runs", 5000), ("experiments", 50), ("requests", 200), ("rounds", 100)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--think", type=float, default=10, help="seconds between two pages that a person opens")
+    parser.add_argument("--turns", type=int, default=5, help="how often logging is timed with and without people")
     arguments = parser.parse_args()
     named = [os.environ.get(f"MLFLOW_TRACKING_{part}", "") for part in ("URI", "USERNAME", "PASSWORD")]
     server = Server(named[0].rstrip("/"), (named[1], named[2]))
@@ -223,7 +224,7 @@ def main() -> int:
             print(f"| {name} | {latency.calls} | {' | '.join(f'{1000 * figure:,.0f}' for figure in figures)} |")
         alone = [load(CLIENTS, LOGGED)]
         ratios = []
-        for _ in range(TURNS):
+        for _ in range(arguments.turns):
             with clicking(server, places, arguments.think, failures):
                 together = load(CLIENTS, LOGGED)
             alone.append(load(CLIENTS, LOGGED))

@@ -111,8 +111,6 @@ def check(config: Config) -> None:
     """
     for problem in _out_of_range(config, ""):
         raise UserError(problem)
-    if not config.tracking.experiment.strip():
-        raise UserError("tracking.experiment: got no name, expected that of an MLflow experiment")
     _check_optimizer(config.optimizer)
     shape, classes = config.data.image_shape, config.data.classes
     if len(shape) != 3 or min(shape) < 1:

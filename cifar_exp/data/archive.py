@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Mapping
@@ -112,9 +113,14 @@ class Archive:
         target = archive.parent / self.folder
         try:
             with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".unpacking-") as temporary:
-                with tarfile.open(archive) as tar:
-                    tar.extractall(temporary, filter="data")
                 folder = Path(temporary) / self.folder
+                folder.mkdir(parents=True)
+                wanted = {f"{self.folder}/{name}": folder / name for name in self.files}
+                with tarfile.open(archive) as tar:  # not `extractall`: before Python 3.11.4 it has no filter
+                    for member in tar:
+                        if member.name in wanted and (content := tar.extractfile(member)):
+                            with content, wanted[member.name].open("wb") as file:
+                                shutil.copyfileobj(content, file)
                 sums = [f"{md5(folder / name)}  {name}\n" for name in self.files]
                 (folder / CHECKSUMS).write_text("".join(sums))
                 folder.rename(target)

@@ -22,7 +22,7 @@ from cifar_exp.data import analysis, datasets, summary
 from cifar_exp.data.catalog import OFFICIAL
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.data.splits import Splits
-from cifar_exp.errors import Pruned
+from cifar_exp.errors import Pruned, UserError
 from cifar_exp.experiment import artifacts, resume
 from cifar_exp.tracking import environment, fingerprint, initial_weights, package
 from cifar_exp.tracking.delivery import ARTIFACTS, MODEL
@@ -238,6 +238,8 @@ def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere:
     Raises:
         UserError: for the first item that is missing.
     """
+    if not config.tracking.experiment.strip():
+        raise UserError("tracking.experiment: got no name, expected that of an MLflow experiment")
     runtime.check_backend()
     if not elsewhere:
         memory.check(config, on_gpu=runtime.may_use_gpu(config.training.device))

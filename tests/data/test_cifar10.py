@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import socket
 import tarfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -197,12 +198,12 @@ def test_an_archive_that_lacks_a_file_leaves_nothing_unpacked(
 def test_an_interrupt_while_unpacking_leaves_no_partial_folder(
     archive: Path, monkeypatch: pytest.MonkeyPatch, interrupt: type[BaseException]
 ) -> None:
-    def stop_halfway(tar: tarfile.TarFile, path: str, **options: Any) -> None:
-        tar.extract(f"{FOLDER}/{FILES[0]}", path, filter="data")
+    def stop_halfway(content: IO[bytes], file: IO[bytes]) -> None:
+        file.write(content.read(100))
         raise interrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(tarfile.TarFile, "extractall", stop_halfway)
+        patched.setattr(shutil, "copyfileobj", stop_halfway)
         with pytest.raises(UserError if interrupt is OSError else interrupt):
             cifar10.find(str(archive.parent), "md5")
     assert names(archive.parent) == [ARCHIVE]
