@@ -2,7 +2,7 @@
 
     export MLFLOW_TRACKING_URI=... MLFLOW_TRACKING_USERNAME=admin MLFLOW_TRACKING_PASSWORD=...
     python benchmarks/team_page.py [--runs 5000] [--experiments 50] [--requests 200] [--rounds 100] [--think 10]
-        [--turns 5]
+        [--turns 15]
 
 Needs a server that was made for this, and its administrator: it logs runs to the experiments `team_page 1` and so on,
 a sweep in each, unless they are there, and makes two approvers. It then measures
@@ -210,7 +210,7 @@ def main() -> int:
     for name, default in (("runs", 5000), ("experiments", 50), ("requests", 200), ("rounds", 100)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--think", type=float, default=10, help="seconds between two pages that a person opens")
-    parser.add_argument("--turns", type=int, default=5, help="how often logging is timed with and without people")
+    parser.add_argument("--turns", type=int, default=15, help="how often logging is timed with and without people")
     arguments = parser.parse_args()
     named = [os.environ.get(f"MLFLOW_TRACKING_{part}", "") for part in ("URI", "USERNAME", "PASSWORD")]
     server = Server(named[0].rstrip("/"), (named[1], named[2]))
