@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from cifar_exp.data import tables
 from cifar_exp.data.listing import Listing, first_of, image_files, is_image
@@ -84,7 +84,7 @@ def properties(file: Path, columns: Columns, paths: Sequence[str]) -> dict[str, 
     import pandas as pd
 
     with file.open(encoding="utf-8-sig", newline="") as lines:  # pandas would refuse a row with a field too many
-        table = pd.DataFrame(csv.DictReader(lines, restkey="")).drop(columns="", errors="ignore")
+        table = pd.DataFrame(_reader(lines)).drop(columns="", errors="ignore")
     image = columns.image_in(file, [str(name) for name in table])
     rows = {_inside(file, row + 2, name): row for row, name in enumerate(table[image])}
     chosen = [rows[path] if path in rows else rows[os.path.splitext(path)[0]] for path in paths]
@@ -98,7 +98,7 @@ def _read(file: Path, columns: Columns, _mtime_ns: int) -> list[tables.Row]:
     before = csv.field_size_limit(_FIELD_BYTES)
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
+            reader = _reader(lines)
             names = list(reader.fieldnames or ())
             image = columns.image_in(file, names)
             label = columns.label_in(file, names)
@@ -109,11 +109,22 @@ def _read(file: Path, columns: Columns, _mtime_ns: int) -> list[tables.Row]:
                 name = _inside(file, reader.line_num, row[image] or "")
                 split, group = ((row[other] or "").strip() if other else "" for other in others)
                 rows.append((name, (row[label] or "").strip(), split, group))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"data.file={file}: it is not UTF-8 (byte {error.start + 1}), expected a CSV file in UTF-8"
+        ) from error
+    except (OSError, csv.Error) as error:
         raise UserError(f"data.file={file}: {reason(error)}, expected a CSV file of names and labels") from error
     finally:
         csv.field_size_limit(before)
     return tables.check_labels(file, rows, [row[0] for row in rows if not row[1]])
+
+
+def _reader(lines: TextIO) -> csv.DictReader[str]:
+    """A reader of a file whose fields are between commas, semicolons or tabs, whichever its first line has most of."""
+    header = lines.readline(_FIELD_BYTES)
+    lines.seek(0)
+    return csv.DictReader(lines, restkey="", delimiter=max(",;\t", key=header.count), skipinitialspace=True)
 
 
 def _inside(file: Path, line: int, name: str) -> str:

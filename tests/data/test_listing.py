@@ -174,6 +174,20 @@ def test_a_stem_with_two_files_is_refused(images: Path, tmp_path: Path) -> None:
     assert "1.jpg, 1.png; write it with its extension" in refusal(csv_table.list_images, file, images, Columns())
 
 
+@pytest.mark.parametrize("between", [";", "\t", ", "])
+def test_a_table_may_have_other_signs_between_its_fields(images: Path, tmp_path: Path, between: str) -> None:
+    rows = [("id", "label"), ("1.png", "cat"), ("./2", "dog, small" if between != ", " else "dog")]
+    file = write(tmp_path / "labels.csv", "".join(f"{between.join(row)}\n" for row in rows))
+    assert csv_table.list_images(file, images, Columns()).labels == ("cat", rows[2][1])
+
+
+def test_a_table_in_another_encoding_is_refused(images: Path, tmp_path: Path) -> None:
+    for encoding, at in (("latin-1", 15), ("utf-16", 1)):
+        (tmp_path / "labels.csv").write_bytes("id,label\n1,caf\u00e9\n2,b\n".encode(encoding))
+        said = refusal(csv_table.list_images, tmp_path / "labels.csv", images, Columns())
+        assert said.endswith(f"it is not UTF-8 (byte {at}), expected a CSV file in UTF-8")
+
+
 def test_a_missing_csv_or_folder_is_refused(images: Path, tmp_path: Path) -> None:
     assert "No such file" in refusal(csv_table.list_images, tmp_path / "none.csv", images, Columns())
     file = write(tmp_path / "labels.csv", "id,label\n1,a\n2,b\n")
