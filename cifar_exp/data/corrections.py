@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cifar_exp.errors import UserError, did_you_mean, reason
+from cifar_exp.data import csv_table
+from cifar_exp.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from cifar_exp.data.schema import DataConfig
@@ -135,17 +136,13 @@ def _read(file: Path, setting: str, splits: Splits) -> dict[int, Row]:
     """The confirmed rows of a list by the number of their image."""
     key = column(splits)
     wanted = {key, "decision"} | ({"suggested"} if setting == "relabel" else set())
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
-            if missing := sorted(wanted - set(reader.fieldnames or ())):
-                raise UserError(
-                    f"data.{setting}={file}: no column {', '.join(missing)}, expected the columns {key}, label, "
-                    "suggested, decision"
-                )
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"data.{setting}={file}: {reason(error)}, expected a CSV file") from error
+    with csv_table.reading(file, setting) as reader:
+        if missing := sorted(wanted - set(reader.fieldnames or ())):
+            raise UserError(
+                f"data.{setting}={file}: no column {', '.join(missing)}, expected the columns {key}, label, "
+                "suggested, decision"
+            )
+        rows = [(reader.line_num, row) for row in reader]
     label_of = _labels(splits)
     found: dict[int, Row] = {}
     for line, row in rows:

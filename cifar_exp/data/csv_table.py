@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from cifar_exp.data import tables
 from cifar_exp.data.listing import Listing, first_of, image_files, is_image
@@ -83,12 +84,36 @@ def properties(file: Path, columns: Columns, paths: Sequence[str]) -> dict[str, 
     """
     import pandas as pd
 
-    with file.open(encoding="utf-8-sig", newline="") as lines:  # pandas would refuse a row with a field too many
-        table = pd.DataFrame(_reader(lines)).drop(columns="", errors="ignore")
+    with reading(file, "file") as reader:  # pandas would refuse a row with a field too many
+        table = pd.DataFrame(reader).drop(columns="", errors="ignore")
     image = columns.image_in(file, [str(name) for name in table])
     rows = {_inside(file, row + 2, name): row for row, name in enumerate(table[image])}
     chosen = [rows[path] if path in rows else rows[os.path.splitext(path)[0]] for path in paths]
     return tables.properties(file, table.iloc[chosen], columns, image)
+
+
+@contextmanager
+def reading(file: Path, setting: str) -> Iterator[csv.DictReader[str]]:
+    """Context manager that opens a CSV file. Its first line shows whether commas, semicolons or tabs separate fields.
+
+    Args:
+        file: in UTF-8, with or without a byte order mark.
+        setting: of `data` that names it, for messages.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            header = lines.readline(_FIELD_BYTES)
+            lines.seek(0)
+            delimiter = max(",;\t", key=header.count)
+            yield csv.DictReader(lines, restkey="", delimiter=delimiter, skipinitialspace=True)
+    except UnicodeDecodeError as error:
+        where = f"data.{setting}={file}: it is not UTF-8 (byte {error.start + 1})"
+        raise UserError(f"{where}, expected a CSV file in UTF-8") from error
+    except (OSError, csv.Error) as error:
+        raise UserError(f"data.{setting}={file}: {reason(error)}, expected a CSV file") from error
 
 
 @lru_cache(maxsize=2)
@@ -97,8 +122,7 @@ def _read(file: Path, columns: Columns, _mtime_ns: int) -> list[tables.Row]:
     rows: list[tables.Row] = []
     before = csv.field_size_limit(_FIELD_BYTES)
     try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = _reader(lines)
+        with reading(file, "file") as reader:
             names = list(reader.fieldnames or ())
             image = columns.image_in(file, names)
             label = columns.label_in(file, names)
@@ -109,22 +133,9 @@ def _read(file: Path, columns: Columns, _mtime_ns: int) -> list[tables.Row]:
                 name = _inside(file, reader.line_num, row[image] or "")
                 split, group = ((row[other] or "").strip() if other else "" for other in others)
                 rows.append((name, (row[label] or "").strip(), split, group))
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"data.file={file}: it is not UTF-8 (byte {error.start + 1}), expected a CSV file in UTF-8"
-        ) from error
-    except (OSError, csv.Error) as error:
-        raise UserError(f"data.file={file}: {reason(error)}, expected a CSV file of names and labels") from error
     finally:
         csv.field_size_limit(before)
     return tables.check_labels(file, rows, [row[0] for row in rows if not row[1]])
-
-
-def _reader(lines: TextIO) -> csv.DictReader[str]:
-    """A reader of a file whose fields are between commas, semicolons or tabs, whichever its first line has most of."""
-    header = lines.readline(_FIELD_BYTES)
-    lines.seek(0)
-    return csv.DictReader(lines, restkey="", delimiter=max(",;\t", key=header.count), skipinitialspace=True)
 
 
 def _inside(file: Path, line: int, name: str) -> str:

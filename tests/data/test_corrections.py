@@ -73,6 +73,13 @@ def test_confirmed_images_are_left_out_or_relabelled_and_nothing_else_changes(
     assert "confirmed test images, which stay as they are: 1" in caplog.text
 
 
+def test_a_list_that_a_spreadsheet_saved_with_semicolons_is_the_same_list(tmp_path: Path) -> None:
+    saved = Path(listed(tmp_path / "exclude.csv", (VALIDATED, "", "", "confirm"), (TRAINED, "", "", "confirm")))
+    saved.write_text(saved.read_text().replace(",", ";"))
+    splits = datasets.load(DataConfig("digits", exclude=str(saved)))
+    assert (len(splits.training), len(splits.validation)) == (len(WHOLE.training) - 1, len(WHOLE.validation) - 1)
+
+
 @pytest.mark.parametrize(
     ("setting", "row", "said"),
     [
