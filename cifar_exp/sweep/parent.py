@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -113,11 +114,18 @@ def _take_over(store: Store, plan: Plan) -> LocalRun | None:
 
 
 def _look_up(store: Store, find: Callable[[], MlflowRun | None]) -> MlflowRun | None:
-    """Find a sweep in the store; None if the store has just gone away."""
+    """Find a sweep in the store; None if the store has just gone away.
+
+    Raises:
+        UserError: if the store refuses the user.
+    """
     try:
         with store.translate_errors():
             return find()
     except UserError as error:
+        status = getattr(error.__cause__, "get_http_status_code", lambda: HTTPStatus.BAD_REQUEST)()
+        if status < HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.TOO_MANY_REQUESTS:
+            raise
         log.warning("earlier sweeps could not be looked for: %s", error)
         return None
 

@@ -94,15 +94,15 @@ class Store:
                     f"tracking store {self.absolute_uri}: the path of an SQLite file must not contain ? or %"
                 )
             if problem := sqlite_file.problem(self.file):
-                raise self._refusal(ValueError(problem))
+                raise self._refusal(problem)
             return
         if re.fullmatch(r"[\w.-]+:\d+/?", self.uri):
-            raise self._refusal(ValueError(f"did you mean 'http://{self.uri}'?"))
+            raise self._refusal(f"did you mean 'http://{self.uri}'?")
         try:
             with self.translate_errors():
                 self.client.search_experiments(max_results=1)
         except ImportError as error:  # of a driver
-            raise self._refusal(error) from error
+            raise self._refusal(reason(error)) from error
 
     @cached_property
     def client(self) -> MlflowClient:
@@ -129,7 +129,7 @@ class Store:
             self._create_file()
             return mlflow.MlflowClient(self.absolute_uri)
         except mlflow.MlflowException as error:
-            raise self._refusal(error) from error
+            raise self._refusal(reason(error)) from error
 
     @contextmanager
     def connected(self) -> Iterator[MlflowClient]:
@@ -160,7 +160,7 @@ class Store:
         except (MlflowException, OSError) as error:  # exceptions of requests are OSErrors
             if isinstance(error, MlflowException) and error.get_http_status_code() == HTTPStatus.FORBIDDEN:
                 raise server.refusal(self.uri, f"user {self.user!r} may not do that there (403)") from error
-            raise self._refusal(error) from error
+            raise self._refusal(reason(error)) from error
 
     @contextmanager
     def as_default(self) -> Iterator[None]:
@@ -212,7 +212,7 @@ class Store:
         except MlflowException as error:
             if error.error_code == "RESOURCE_ALREADY_EXISTS":  # another process has created it meanwhile
                 return str(client.get_experiment_by_name(self.experiment).experiment_id)
-            raise self._refusal(error) from error
+            raise self._refusal(reason(error)) from error
 
     def with_experiment_id(self, experiment_id: str | None) -> Store:
         """Return the same store with a known experiment id, so that it is not looked up; None changes nothing."""
@@ -289,8 +289,8 @@ class Store:
         """Web addresses of its experiment and of the runs in it."""
         return Addresses(self)
 
-    def _refusal(self, error: Exception) -> UserError:
-        return UserError(f"tracking store {self.uri} (tracking.uri or MLFLOW_TRACKING_URI): {reason(error)}")
+    def _refusal(self, problem: str) -> UserError:
+        return UserError(f"tracking store {self.uri} (tracking.uri or MLFLOW_TRACKING_URI): {problem}")
 
     @property
     def _artifact_location(self) -> str | None:

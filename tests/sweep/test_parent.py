@@ -11,6 +11,8 @@ from typing import Any
 import pandas as pd
 import proxy
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from cifar_exp.config.composition import plan
 from cifar_exp.config.plan import Plan
@@ -18,7 +20,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.sweep import parent
 from cifar_exp.sweep.job import varying
 from cifar_exp.sweep.result import JobResult
-from cifar_exp.tracking import sync
+from cifar_exp.tracking import sync, takeover
 from cifar_exp.tracking.journal import Journal
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.run import Run
@@ -288,6 +290,18 @@ def test_a_server_that_goes_away_while_a_sweep_begins_does_not_hold_it_up(
     begun = LocalRun.read(planned.folder)
     assert begun is not None and begun.status == "FINISHED"
     assert sum("earlier sweeps could not be looked for" in line for line in caplog.messages) == 2
+
+
+def test_a_sweep_of_a_user_who_may_not_log_there_is_refused(
+    planned: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise MlflowException("Permission denied", PERMISSION_DENIED)
+
+    monkeypatch.setattr(parent, "_is_answering_server", lambda store: True)
+    monkeypatch.setattr(takeover, "find_sweep", refuse)
+    with pytest.raises(UserError, match="may not do that there"):
+        parent.find_earlier(replace(planned, folder=tmp_path / "sweep"), COMMAND)
 
 
 def test_the_report_is_drawn_while_the_store_is_away(planned: Plan, tmp_path: Path) -> None:
