@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -18,9 +17,6 @@ from cifar_exp.tracking import environment, heartbeat, journal, local_run, takeo
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run as MlflowRun
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +52,7 @@ def find_earlier(plan: Plan, command: str) -> str | None:
         return max(found, key=lambda run: run.began).tags[_SWEEP]
     if not _is_answering_server(store):
         return None
-    elsewhere = _look_up(store, lambda: takeover.find_sweep(store, command))
+    elsewhere = takeover.look_up(store, lambda: takeover.find_sweep(store, command))
     return elsewhere.data.tags[_SWEEP] if elsewhere else None
 
 
@@ -103,7 +99,7 @@ def _take_over(store: Store, plan: Plan) -> LocalRun | None:
         UserError: if it is running there.
     """
     assert plan.folder is not None
-    run = _look_up(store, lambda: store.find_sweep(plan.sweep_name))
+    run = takeover.look_up(store, lambda: store.find_sweep(plan.sweep_name))
     if run is None:
         return None
     with store.translate_errors():
@@ -111,23 +107,6 @@ def _take_over(store: Store, plan: Plan) -> LocalRun | None:
             raise _running(f"{plan.sweep_name}, by {run.data.tags.get(heartbeat.PROCESS)}")
         takeover.take_over(store, run, plan.folder)
     return LocalRun.read(plan.folder)
-
-
-def _look_up(store: Store, find: Callable[[], MlflowRun | None]) -> MlflowRun | None:
-    """Find a sweep in the store; None if the store has just gone away.
-
-    Raises:
-        UserError: if the store refuses the user.
-    """
-    try:
-        with store.translate_errors():
-            return find()
-    except UserError as error:
-        status = getattr(error.__cause__, "get_http_status_code", lambda: HTTPStatus.BAD_REQUEST)()
-        if status < HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.TOO_MANY_REQUESTS:
-            raise
-        log.warning("earlier sweeps could not be looked for: %s", error)
-        return None
 
 
 def _is_answering_server(store: Store) -> bool:

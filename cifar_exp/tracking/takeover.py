@@ -6,9 +6,12 @@ import logging
 import shutil
 import tempfile
 from collections import defaultdict
+from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cifar_exp.errors import UserError
 from cifar_exp.tracking import deleted, local_run
 from cifar_exp.tracking.delivery import ARTIFACTS, CHECKPOINTS, KEY_TAG
 from cifar_exp.tracking.heartbeat import PROCESS, is_dead
@@ -62,6 +65,23 @@ def find_sweep(store: Store, command: str) -> Run | None:
         if run.info.lifecycle_stage != deleted.STAGE or _search(store, f"tags.`{_SWEEP}` = '{run.data.tags[_SWEEP]}'"):
             return run
     return None
+
+
+def look_up(store: Store, find: Callable[[], Run | None]) -> Run | None:
+    """Find a sweep in the store; None if the store has just gone away.
+
+    Raises:
+        UserError: if the store refuses the user.
+    """
+    try:
+        with store.translate_errors():
+            return find()
+    except UserError as error:
+        status = getattr(error.__cause__, "get_http_status_code", lambda: HTTPStatus.BAD_REQUEST)()
+        if status < HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.TOO_MANY_REQUESTS:
+            raise
+        log.warning("earlier sweeps could not be looked for: %s", error)
+        return None
 
 
 def is_continued_elsewhere(store: Store, folder: Path) -> bool:
