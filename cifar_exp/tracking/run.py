@@ -6,7 +6,6 @@ MLflow. Both are sent from there in the background.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import traceback
@@ -20,7 +19,7 @@ from uuid import uuid4
 from cifar_exp import exits
 from cifar_exp.data.splits import Split
 from cifar_exp.errors import Diverged, Pruned
-from cifar_exp.tracking import heartbeat, local_run
+from cifar_exp.tracking import dataset, heartbeat, local_run
 from cifar_exp.tracking.delivery import ARTIFACTS, MODEL
 from cifar_exp.tracking.journal import FILE, Journal
 from cifar_exp.tracking.progress import Progress
@@ -165,7 +164,9 @@ class Run:
             source: where it comes from: an address, a path or the name of code.
             splits: context (`"training"`, `"validation"`, `"test"`) -> images, which are identified by their SHA-256.
         """
-        self._write("datasets", {context: _dataset(name, source, context, split) for context, split in splits.items()})
+        self._write(
+            "datasets", {context: dataset.entity(name, source, context, split) for context, split in splits.items()}
+        )
 
     def log_same_datasets(self, datasets: Mapping[str, Mapping[str, str]]) -> None:
         """Log data sets that other runs have logged.
@@ -173,7 +174,7 @@ class Run:
         Args:
             datasets: context -> arguments of MLflow's `Dataset` entity: name, digest, source_type, source, profile.
         """
-        self._write("datasets", {context: dict(dataset) for context, dataset in datasets.items()})
+        self._write("datasets", {context: dict(logged) for context, logged in datasets.items()})
 
     def log_model(self, params: Mapping[str, str], kind: str = "keras") -> None:
         """Log the MLflow model in the folder `model` of the run.
@@ -312,24 +313,3 @@ class Run:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _dataset(name: str, source: str, context: str, split: Split) -> dict[str, str]:
-    """Arguments of MLflow's `Dataset` entity for a split."""
-    sha256 = split.sha256
-    size = {"images": len(split), "shape": list(split.images.shape), "dtype": str(split.images.dtype)}
-    return {
-        "name": f"{name}-{context}",
-        "digest": sha256[:32],  # the database column has 36 characters
-        **_source(source),
-        "profile": json.dumps({"sha256": sha256, **size}),
-    }
-
-
-def _source(source: str) -> dict[str, str]:
-    """Source of a data set in the format that MLflow can read back for its own kinds of sources."""
-    if source.startswith("https://"):
-        return {"source_type": "http", "source": json.dumps({"url": source})}
-    if source.startswith("/"):
-        return {"source_type": "local", "source": json.dumps({"uri": source})}
-    return {"source_type": "code", "source": json.dumps({"tags": {"mlflow.source.name": source}})}
