@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from sklearn.datasets import load_sample_image
 
-from cifar_exp.data.decoding import RESIZE, BadImage, Decoder, header
+from cifar_exp.data.decoding import COLOR_MODES, RESIZE, BadImage, Decoder, header
 
 PHOTO = Image.fromarray(load_sample_image("china.jpg"))  # 640 x 427
 
@@ -39,9 +39,38 @@ def test_lossless_formats_keep_their_pixels(kind: str, tmp_path: Path) -> None:
     assert header(content)[:3] == (427, 640, kind)
 
 
-def test_jpeg_is_as_pillow_reads_it() -> None:
+JPEG_OPTIONS: dict[str, dict[str, Any]] = {
+    "low quality": {"quality": 5},
+    "full resolution of color": {"quality": 95, "subsampling": "4:4:4"},
+    "half": {"subsampling": "4:2:2"},
+    "quarter": {"subsampling": "4:2:0"},
+    "progressive": {"progressive": True},
+    "optimized": {"optimize": True},
+    "with restart markers": {"restart_marker_blocks": 3},
+    "stored as RGB": {"keep_rgb": True},
+    "with a color profile": {"icc_profile": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()},
+}
+
+
+@pytest.mark.parametrize("options", JPEG_OPTIONS.values(), ids=JPEG_OPTIONS.keys())
+@pytest.mark.parametrize("size", [(640, 427), (33, 17), (1, 1), (16, 16)])
+@pytest.mark.parametrize(
+    ("stored", "color_mode"), [("RGB", "rgb"), ("RGB", "grayscale"), ("L", "rgb"), ("L", "grayscale")]
+)
+def test_jpeg_is_as_pillow_reads_it(stored: str, color_mode: str, size: tuple[int, int], options: Any) -> None:
+    content = encoded(PHOTO.resize(size).convert(stored), "JPEG", **options)
+    expected = np.asarray(Image.open(io.BytesIO(content)).convert(COLOR_MODES[color_mode]))
+    pixels = Decoder(color_mode=color_mode).decode(content)
+    assert np.array_equal(pixels, expected.reshape(pixels.shape))
+    assert np.array_equal(Decoder(size[::-1], "crop", color_mode).decode(content), pixels)
+
+
+def test_a_jpeg_with_a_damage_that_pillow_overlooks_is_as_pillow_reads_it() -> None:
     content = encoded(PHOTO, "JPEG")
-    assert np.array_equal(Decoder().decode(content), np.asarray(Image.open(io.BytesIO(content))))
+    damaged = content[:9000] + bytes(40) + content[9040:]
+    expected = np.asarray(Image.open(io.BytesIO(damaged)))
+    assert not np.array_equal(expected, np.asarray(Image.open(io.BytesIO(content))))
+    assert np.array_equal(Decoder().decode(damaged), expected)
 
 
 def test_a_gif_gives_its_first_frame() -> None:
@@ -115,12 +144,13 @@ def test_cmyk_is_as_pillow_converts_it() -> None:
     assert np.abs(pixels.astype(float) - np.asarray(PHOTO)).mean() < 4  # the colors are not inverted
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(orientation: int) -> None:
+def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
     image = Image.fromarray(np.arange(32 * 48, dtype=np.uint32).astype(np.uint8).reshape(32, 48))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    content = encoded(image, "PNG", exif=exif)
+    content = encoded(image, kind, exif=exif)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
     assert np.array_equal(Decoder(color_mode="grayscale").decode(content)[..., 0], expected)
     assert header(content)[:2] == expected.shape
