@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cifar_exp.analysis import chosen_images, follow_up
 from cifar_exp.analysis.chosen_images import ChosenImages
+from cifar_exp.config.schema import ONE_VIEW, PredictionConfig
 from cifar_exp.errors import UserError
 from cifar_exp.experiment import artifacts
 from cifar_exp.review import logged_model
@@ -94,16 +95,18 @@ def evaluate(store: Store, run: Run, request: Request) -> Evaluated:
         UserError: if the run has no model, or the images do not fit it.
     """
     classifier = logged_model.from_run(store, run)
-    flip = request.tta or classifier.config.prediction.flip
+    prediction = classifier.config.prediction
+    if request.tta:
+        prediction = replace(prediction, flip=True)
     images = chosen_images.choose(store, run, classifier, request.data, request.overrides, request.part).limited(
         request.limit
     )
     temperature = _temperature(store, classifier)
     with out_of_memory.translate_errors():
-        model, predictor = logged_model.load(store, classifier, flip)
+        model, predictor = logged_model.load(store, classifier, prediction)
         from cifar_exp.evaluation.evaluation import evaluate_splits
 
-        params = {"data": images.data, "part": images.part, "source": images.source, "tta": flip}
+        params = {"data": images.data, "part": images.part, "source": images.source, "tta": prediction != ONE_VIEW}
         with follow_up.start(store, run, EVALUATION, params, images.words) as logged:
             logged.log_datasets(images.data, images.source, {"test": images.split})
             (evaluation,) = evaluate_splits(model, predictor, [images.split], classifier.classes)
@@ -113,9 +116,9 @@ def evaluate(store: Store, run: Run, request: Request) -> Evaluated:
             metrics |= robustness.metrics() if robustness else {}
             attacks = None
             if request.epsilons:
-                attacks = _attack(logged, (model, predictor, flip), images, evaluation, request.epsilons, title)
+                attacks = _attack(logged, (model, predictor, prediction), images, evaluation, request.epsilons, title)
                 metrics |= attacks.metrics()
-            follow_up.finish(logged, _note(run, images, evaluation, flip, robustness, attacks))
+            follow_up.finish(logged, _note(run, images, evaluation, prediction, robustness, attacks))
     address = logged.store.addresses.run(logged.id) if logged.id else ""
     return Evaluated(logged.id, address, classifier.name, images, evaluation, metrics, robustness, attacks)
 
@@ -160,7 +163,7 @@ def _corrupt(
 
 def _attack(
     logged: LoggedRun,
-    models: tuple[keras.Model, keras.Model, bool],
+    models: tuple[keras.Model, keras.Model, PredictionConfig],
     images: ChosenImages,
     evaluation: Evaluation,
     epsilons: tuple[int, ...],
@@ -195,7 +198,7 @@ def _note(
     run: Run,
     images: ChosenImages,
     evaluation: Evaluation,
-    flip: bool,
+    prediction: PredictionConfig,
     robustness: Robustness | None,
     attacks: Attacks | None,
 ) -> str:
@@ -205,7 +208,11 @@ def _note(
     if attacks:
         found = [f"{row.attack} {row.epsilon}/255: {row.accuracy:.4f}" for row in attacks.table().itertuples()]
         attacked = f" Accuracy under attack: {', '.join(found)}."
-    views = ", mean over each image and its mirror image" if flip else ""
+    views = ""
+    if prediction != ONE_VIEW:
+        mirrored = " and its mirror image" if prediction.flip else ""
+        moved = f", also moved by {prediction.shift} px" if prediction.shift else ""
+        views = f", mean over each image{mirrored}{moved}"
     return (
         f"**Accuracy {evaluation.accuracy:.4f}** (95 % interval {low:.4f} to {high:.4f}), loss {evaluation.loss:.4f}, "
         f"calibration error {evaluation.calibration['ece']:.4f}, of run {run.info.run_name} ({run.info.run_id}) on "

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from cifar_exp.analysis import chosen_images, follow_up
 from cifar_exp.analysis.chosen_images import ChosenImages
+from cifar_exp.config.schema import ONE_VIEW
 from cifar_exp.errors import UserError
 from cifar_exp.review import logged_model
 from cifar_exp.review.query import EXPLANATION
@@ -67,7 +68,7 @@ def explain(
     numbers = parse(wanted, len(images.split))
     with out_of_memory.translate_errors():
         # An image alone, without its mirror image: both would need maps of their own.
-        model, predictor = logged_model.load(store, classifier, flip=False)
+        model, predictor = logged_model.load(store, classifier, ONE_VIEW)
         from cifar_exp.evaluation import saliency
         from cifar_exp.evaluation.evaluation import evaluate_splits
 

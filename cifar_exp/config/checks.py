@@ -121,6 +121,8 @@ def check(config: Config) -> None:
         raise UserError(f"augmentation.crop: got {config.augmentation.crop}, expected at most {most}")
     if config.augmentation.erase > (most := min(shape[:2])):
         raise UserError(f"augmentation.erase: got {config.augmentation.erase}, expected at most {most}")
+    if config.prediction.shift > (most := min(shape[:2]) - 1):
+        raise UserError(f"prediction.shift: got {config.prediction.shift}, expected at most {most}")
     mixes = next((name for name in ("mixup", "cutmix") if getattr(config.augmentation, name)), None)
     if mixes and config.training.batch_size == 1:
         raise UserError(

@@ -43,6 +43,15 @@ class PredictionConfig:
     """How the trained model classifies an image, in the evaluation and when it is served."""
 
     flip: bool = setting(False, "Average the probabilities of the image and of its mirror image.")
+    shift: int = setting(
+        0,
+        "Average them also over the image moved by so many pixels, up and left and down and right. These have half of "
+        "the weight.",
+        at_least=0,
+    )
+
+
+ONE_VIEW = PredictionConfig()  # the image as it is
 
 
 @dataclass(frozen=True)

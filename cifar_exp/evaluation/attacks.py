@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -24,10 +25,12 @@ import numpy.typing as npt
 import pandas as pd
 from keras import ops
 
+from cifar_exp.config.schema import PredictionConfig
 from cifar_exp.data.splits import Images, Split
 from cifar_exp.evaluation import gradients
 from cifar_exp.evaluation.gradients import Derivatives, Floats
 from cifar_exp.evaluation.intervals import wilson
+from cifar_exp.training.views import weighted_views
 
 FGSM, PGD = METHODS = ("FGSM", "PGD")
 STEPS = 20
@@ -111,7 +114,7 @@ class Attacks:
 def measure(
     model: keras.Model,
     classifier: keras.Model,
-    flip: bool,
+    prediction: PredictionConfig,
     split: Split,
     correct: npt.NDArray[np.bool_],
     epsilons: Sequence[int],
@@ -124,13 +127,13 @@ def measure(
     Args:
         model: takes pixels (N, H, W, C) and returns logits (N, classes).
         classifier: the same model with probabilities (N, classes) as its output.
-        flip: whether these are the mean over the image and its mirror image.
+        prediction: the views of each image over which these are averaged.
         split: images (N, H, W, C) uint8 and labels (N,).
         correct: which of the images are classified correctly, (N,).
         epsilons: pixel values, 1 to 255.
         seed: of the random starts. Equal seeds start equally.
     """
-    derivatives = of_log_odds(model, flip)
+    derivatives = of_log_odds(model, prediction)
     right = np.flatnonzero(correct)
     size = max(_BLOCK_IMAGES, _BLOCK_VALUES // math.prod(split.images.shape[1:]))
     counts = np.zeros((len(METHODS), len(epsilons)), np.int64)
@@ -167,7 +170,7 @@ def _example(split: Split, index: int, made: Sequence[tuple[Images, Floats]], sh
     )
 
 
-def of_log_odds(model: keras.Model, flip: bool) -> Derivatives:
+def of_log_odds(model: keras.Model, prediction: PredictionConfig) -> Derivatives:
     """Make the function that differentiates the log-odds against the true class with respect to the image.
 
     The cross-entropy is log(1 + odds), so that both derivatives have the same sign. That of the log-odds does not
@@ -175,24 +178,30 @@ def of_log_odds(model: keras.Model, flip: bool) -> Derivatives:
 
     Args:
         model: takes pixels (N, H, W, C) and returns logits (N, classes).
-        flip: whether the probabilities are the mean over the image and its mirror image.
+        prediction: the views of each image over which the probabilities are averaged.
 
     Returns:
         Function of pixels (N, H, W, C) and of the true classes as 0 and 1, (N, classes), both float32.
     """
     images = keras.Input(model.input_shape[1:])
-    views = [images, ops.flip(images, axis=2)] if flip else [images]
+    weights, views = zip(*weighted_views(images, prediction), strict=True)
     logits = ops.stack([model(view) for view in views], axis=1)
-    return gradients.of_values(keras.Model(images, logits), _log_odds)
+    return gradients.of_values(keras.Model(images, logits), partial(_log_odds, np.log(weights, dtype=np.float32)))
 
 
-def _log_odds(logits: Any, true: Any) -> Any:
-    """log((1 - p) / p), where p is the mean probability of the true class over V views; logits (N, V, classes)."""
+def _log_odds(log_weights: Floats, logits: Any, true: Any) -> Any:
+    """log((1 - p) / p), where p is the mean probability of the true class over views.
+
+    Args:
+        log_weights: logarithm of the weight of each view, (V,).
+        logits: (N, V, classes).
+        true: the true classes as 0 and 1, (N, classes).
+    """
     true = ops.expand_dims(true, 1)
     total = ops.logsumexp(logits, axis=2)
     of_true = ops.sum(logits * true, axis=2) - total
     of_others = ops.logsumexp(logits - _FAR * true, axis=2) - total
-    return ops.logsumexp(of_others, axis=1) - ops.logsumexp(of_true, axis=1)
+    return ops.logsumexp(of_others + log_weights, axis=1) - ops.logsumexp(of_true + log_weights, axis=1)
 
 
 def fgsm(derivatives: Derivatives, images: Images, true: Floats, epsilon: int) -> Images:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cifar_exp.config.schema import Config
+from cifar_exp.config.schema import Config, PredictionConfig
 from cifar_exp.data.splits import Images
 from cifar_exp.training import runtime
 
@@ -47,14 +47,16 @@ def classifier(config: Config, weights: Path, where: str) -> keras.Model:
     return load(config, weights, where)[1]
 
 
-def load(config: Config, weights: Path, where: str, flip: bool | None = None) -> tuple[keras.Model, keras.Model]:
+def load(
+    config: Config, weights: Path, where: str, prediction: PredictionConfig | None = None
+) -> tuple[keras.Model, keras.Model]:
     """Build the network of a config and load saved weights into it.
 
     Args:
         config: of the run that trained the model; describes the network, its precision and the device.
         weights: the .keras file that the run logged. Only its weights are read.
         where: where the weights come from, for error messages.
-        flip: whether to average over an image and its mirror image; None: as the config says.
+        prediction: the views of each image whose probabilities are averaged; None: as the config says.
 
     Returns:
         The model, which returns logits (N, C), and its classifier, which returns probabilities (N, C).
@@ -67,4 +69,4 @@ def load(config: Config, weights: Path, where: str, flip: bool | None = None) ->
 
     model, _ = models.build(config.model, config.data.image_shape)
     models.load_weights(model, weights, where)
-    return model, models.classifier(model, config.prediction.flip if flip is None else flip)
+    return model, models.classifier(model, prediction or config.prediction)

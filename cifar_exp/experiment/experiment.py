@@ -149,7 +149,7 @@ def run(config: Config, job: Job, folder: Path) -> Result:
                 _end_pruned(logged, config, job, tags, checkpoints)
                 log.info("%s  %s of %d", title, pruned, config.training.epochs)
                 raise
-            classifier = models.classifier(model, config.prediction.flip)
+            classifier = models.classifier(model, config.prediction)
             curves = thread.submit(artifacts.draw_curves, logged, name, history)
             results = evaluation.evaluate(model, classifier, splits)
         best = best_epoch(history)

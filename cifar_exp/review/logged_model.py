@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cifar_exp.config.schema import Config
+from cifar_exp.config.schema import Config, PredictionConfig
 from cifar_exp.data.datasets import describe
 from cifar_exp.data.schema import FILES
 from cifar_exp.data.splits import Images
@@ -170,13 +170,15 @@ def rebuild(store: Store, classifier: Classifier, precision: str | None = None) 
     return _load(store, classifier, "cpu", precision or classifier.config.training.precision)[1]
 
 
-def load(store: Store, classifier: Classifier, flip: bool | None = None) -> tuple[keras.Model, keras.Model]:
+def load(
+    store: Store, classifier: Classifier, prediction: PredictionConfig | None = None
+) -> tuple[keras.Model, keras.Model]:
     """Load a logged model on the device of this machine.
 
     Args:
         store: contains the model.
         classifier: the model.
-        flip: whether to average over an image and its mirror image; None: as its run did.
+        prediction: the views of each image whose probabilities are averaged; None: as its run did.
 
     Returns:
         The model, which returns logits (N, C), and its classifier, which returns probabilities (N, C).
@@ -185,17 +187,17 @@ def load(store: Store, classifier: Classifier, flip: bool | None = None) -> tupl
         UserError: if it is an ensemble, or if the weights cannot be read or do not fit the network that the run's
             config describes.
     """
-    return _load(store, classifier, "auto", classifier.config.training.precision, flip)
+    return _load(store, classifier, "auto", classifier.config.training.precision, prediction)
 
 
 def _load(
-    store: Store, classifier: Classifier, device: str, precision: str, flip: bool | None = None
+    store: Store, classifier: Classifier, device: str, precision: str, prediction: PredictionConfig | None = None
 ) -> tuple[keras.Model, keras.Model]:
     if classifier.recipe:
         raise UserError(f"{classifier.name} is an ensemble of several networks: name one of its members")
     training = replace(classifier.config.training, device=device, precision=precision)
     with _weights(store, classifier) as (file, where):
-        return predict.load(replace(classifier.config, training=training), file, where, flip)
+        return predict.load(replace(classifier.config, training=training), file, where, prediction)
 
 
 @contextmanager

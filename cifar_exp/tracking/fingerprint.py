@@ -29,6 +29,7 @@ _FIRST = {
         *("rho", "epsilon", "amsgrad", "centered", "initial_accumulator_value"),
     ),
     "schedule": ("name", "decay", "warmup", "final"),
+    "prediction": ("flip",),
     "training": (
         *("epochs", "start_from", "batch_size", "early_stopping", "checkpoint", "whiten", "label_smoothing"),
         *("precision", "ghost_batches", "steps_per_execution", "deterministic", "device"),
@@ -59,6 +60,7 @@ def fingerprint(config: Config, splits: Splits, start: InitialWeights | None = N
     settings["optimizer"] = _decisive(config.optimizer, "optimizer")
     settings["optimizer"]["schedule"] = _decisive(config.optimizer.schedule, "schedule")
     settings["training"] = _decisive(config.training, "training")
+    settings["prediction"] = _decisive(config.prediction, "prediction")
     del settings["training"]["checkpoint"]
     settings["training"]["start_from"] = start.digest if start else None  # not the name that selects them
     deciding: list[Any] = [settings, splits.sha256, runtime.backend_name(), cifar_exp.__version__]

@@ -8,6 +8,8 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ import keras
 from cifar_exp import plugins
 from cifar_exp.config.architecture import LayerRow, LayerSize, detail, namespace_of
 from cifar_exp.config.layers import GATE, RESIDUAL, Layer, in_order
-from cifar_exp.config.schema import ModelConfig
+from cifar_exp.config.schema import ONE_VIEW, ModelConfig, PredictionConfig
 from cifar_exp.config.shapes import Shape, output_shape
 from cifar_exp.data.schema import ImageShape
 from cifar_exp.errors import UserError
+from cifar_exp.training.views import weighted_views
 
-_IN_FLIPPED = "layers/functional/"  # prefix of the weights in the file of a classifier with `flip`
+_IN_VIEWS = "layers/functional/"  # prefix of the weights in the file of a classifier of several views
 
 
 def build(config: ModelConfig, image_shape: ImageShape) -> tuple[keras.Model, list[LayerRow]]:
@@ -76,19 +79,19 @@ def sizes(config: ModelConfig, image_shape: ImageShape) -> list[LayerSize]:
         keras.utils.clear_session(free_memory=False)
 
 
-def classifier(model: keras.Model, flip: bool = False) -> keras.Model:
+def classifier(model: keras.Model, prediction: PredictionConfig = ONE_VIEW) -> keras.Model:
     """Build the model that is logged and served: it returns class probabilities (N, classes) float32.
 
     Args:
         model: from `build`; its weights are shared with the result.
-        flip: average the probabilities of each image and of its mirror image.
+        prediction: the views of each image whose probabilities are averaged.
     """
     softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
-    if not flip:
+    if prediction == ONE_VIEW:
         return keras.Model(model.input, softmax(model.output), name="classifier")
     inputs = keras.Input(model.input_shape[1:], name="images")
-    mirrored = keras.ops.flip(inputs, axis=2)
-    return keras.Model(inputs, (softmax(model(inputs)) + softmax(model(mirrored))) / 2, name="classifier")
+    weighted = [weight * softmax(model(view)) for weight, view in weighted_views(inputs, prediction)]
+    return keras.Model(inputs, reduce(add, weighted), name="classifier")
 
 
 def load_weights(model: keras.Model, file: Path, where: str) -> None:
@@ -107,17 +110,17 @@ def load_weights(model: keras.Model, file: Path, where: str) -> None:
             in_file = _shapes(saved.read("model.weights.h5"))
     except (zipfile.BadZipFile, KeyError, OSError) as error:
         raise UserError(f"{where} is not a complete .keras file: {error}") from error
-    if any(weight.startswith(_IN_FLIPPED) for weight in in_file):
-        model = classifier(model, flip=True)
+    if any(weight.startswith(_IN_VIEWS) for weight in in_file):
+        model = classifier(model, PredictionConfig(flip=True))
     with tempfile.TemporaryDirectory() as folder:
         current = Path(folder) / "current.weights.h5"
         model.save_weights(current)
         in_model = _shapes(current.read_bytes())
     # The file of a trained model within another one also contains the state of its optimizer, which is not used.
-    in_file = {name: shape for name, shape in in_file.items() if not name.startswith(f"{_IN_FLIPPED}optimizer/")}
+    in_file = {name: shape for name, shape in in_file.items() if not name.startswith(f"{_IN_VIEWS}optimizer/")}
     for weight in sorted(in_model.keys() | in_file.keys()):
         if in_model.get(weight) != in_file.get(weight):
-            layer, _, number = weight.removeprefix(_IN_FLIPPED).removeprefix("layers/").partition("/vars/")
+            layer, _, number = weight.removeprefix(_IN_VIEWS).removeprefix("layers/").partition("/vars/")
             got, wanted = (_describe(shapes.get(weight)) for shapes in (in_file, in_model))
             what = f"weight {number} of layer {layer!r}"
             raise UserError(f"{where} does not fit: {what} is {got} in the file and {wanted} in the model")

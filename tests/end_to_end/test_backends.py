@@ -25,8 +25,15 @@ CONVOLVED = (
     "MaxPooling2D,Flatten,{Dropout:{rate:0.3}},{Dense:{units:10}}]"
 )
 SWEEP = (
-    *("-m", "optimizer/schedule=inverse_time,one_cycle", *SMALL, CONVOLVED, "augmentation=cutmix"),
-    *("training.epochs=2", "training.precision=mixed_bfloat16", "hydra/launcher=parallel"),
+    *(
+        "-m",
+        "optimizer/schedule=inverse_time,one_cycle",
+        *SMALL,
+        CONVOLVED,
+        "augmentation=cutmix",
+        "prediction.shift=1",
+    ),
+    *("training.epochs=2", "training.precision=mixed_bfloat16", "prediction.shift=1", "hydra/launcher=parallel"),
 )
 NORMALIZED = (*SMALL, "model.layers=[Flatten,BatchNormalization,{Dropout:{rate:0.3}},{Dense:{units:10}}]")
 DENSE = (*SMALL, "model.layers=[Flatten,{Dropout:{rate:0.3}},{Dense:{units:10}}]")

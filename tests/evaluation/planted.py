@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from cifar_exp.config.schema import ONE_VIEW
 from cifar_exp.data.splits import Split
 from cifar_exp.evaluation import attacks, corruptions, robustness, saliency
 
@@ -95,7 +96,7 @@ def answers() -> dict[str, Any]:
     # Less light in the region speaks against class 1; nothing else counts.
     darker = np.zeros((24, 32, 1), int)
     darker[REGION] = 8
-    derivatives = attacks.of_log_odds(region_model(), flip=False)
+    derivatives = attacks.of_log_odds(region_model(), ONE_VIEW)
     true = np.eye(2, dtype=np.float32)[ones]
     for method, attacked in (
         ("FGSM", attacks.fgsm(derivatives, noise(), true, 8)),

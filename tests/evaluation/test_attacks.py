@@ -7,8 +7,10 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy import ndimage
 from scipy.special import softmax
 
+from cifar_exp.config.schema import ONE_VIEW, PredictionConfig
 from cifar_exp.data.splits import Split
 from cifar_exp.evaluation import attacks, attacks_plot, style
 
@@ -46,19 +48,30 @@ def changed(images: npt.NDArray[np.uint8], signs: Array, epsilon: int) -> npt.ND
     return np.clip(images + epsilon * np.sign(signs), 0, 255).astype(np.uint8)
 
 
+def of_source(derivatives: Array, by: int) -> Array:
+    """Derivatives with respect to images, from those with respect to the images moved by so many pixels."""
+    rows, columns = (ndimage.shift(np.arange(n), by, order=0, mode="mirror") for n in derivatives.shape[1:3])
+    found = np.zeros_like(derivatives)
+    np.add.at(found, (slice(None), rows[:, None], columns), derivatives)
+    return found
+
+
 def with_probabilities(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, keras.layers.Softmax()(model.output))
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_fgsm_goes_along_the_sign_of_the_derivative(flip: bool) -> None:
+@pytest.mark.parametrize("prediction", [ONE_VIEW, PredictionConfig(flip=True), PredictionConfig(shift=1)])
+def test_fgsm_goes_along_the_sign_of_the_derivative(prediction: PredictionConfig) -> None:
     model, weights = linear(4)
     labels = np.arange(40, dtype=np.uint8) % 4
     _, expected = gradient(weights, IMAGES, labels)
-    if flip:
+    if prediction.flip:
         expected = expected + gradient(weights, IMAGES[:, :, ::-1], labels)[1][:, :, ::-1]
+    for by in {prediction.shift, -prediction.shift} - {0}:
+        view = ndimage.shift(IMAGES, (0, by, by, 0), order=0, mode="mirror")
+        expected = expected + of_source(gradient(weights, view, labels)[1], by) / 2
     true = np.eye(4, dtype=np.float32)[labels]
-    attacked = attacks.fgsm(attacks.of_log_odds(model, flip), IMAGES, true, 3)
+    attacked = attacks.fgsm(attacks.of_log_odds(model, prediction), IMAGES, true, 3)
     np.testing.assert_array_equal(attacked, changed(IMAGES, -expected, 3))
 
 
@@ -68,7 +81,7 @@ def test_of_two_classes_pgd_ends_where_fgsm_does_even_if_the_model_is_sure() -> 
     labels = logits(weights, IMAGES).argmax(axis=1).astype(np.uint8)
     assert np.median(softmax(logits(weights, IMAGES).astype(np.float32), axis=1).max(axis=1)) == 1
     true = np.eye(2, dtype=np.float32)[labels]
-    derivatives = attacks.of_log_odds(model, False)
+    derivatives = attacks.of_log_odds(model, ONE_VIEW)
     expected = changed(IMAGES, weights[1 - labels] - weights[labels], 5)
     np.testing.assert_array_equal(attacks.fgsm(derivatives, IMAGES, true, 5), expected)
     np.testing.assert_array_equal(attacks.pgd(derivatives, IMAGES, true, 5, np.random.default_rng(1)), expected)
@@ -81,7 +94,7 @@ def test_accuracy_is_that_on_the_attacked_images_and_falls_with_epsilon(monkeypa
     labels[:3] = 1 - labels[:3]
     correct = np.arange(40) >= 3
     epsilons = (1, 4, 16, 64)
-    measured = attacks.measure(model, with_probabilities(model), False, Split(IMAGES, labels), correct, epsilons)
+    measured = attacks.measure(model, with_probabilities(model), ONE_VIEW, Split(IMAGES, labels), correct, epsilons)
     signs = weights[1 - labels] - weights[labels]
     expected = [
         int(np.sum(logits(weights, changed(IMAGES, signs, epsilon)).argmax(axis=1) == labels)) for epsilon in epsilons
@@ -101,7 +114,7 @@ def network() -> keras.Model:
 
 
 def test_attacked_images_stay_within_epsilon_and_pgd_is_stronger(network: keras.Model) -> None:
-    classifier, derivatives = with_probabilities(network), attacks.of_log_odds(network, False)
+    classifier, derivatives = with_probabilities(network), attacks.of_log_odds(network, ONE_VIEW)
     labels = classifier.predict(IMAGES, verbose=0).argmax(axis=1)
     true = np.eye(3, dtype=np.float32)[labels]
     made = {
@@ -120,7 +133,7 @@ def test_table_and_pictures(network: keras.Model) -> None:
     classifier = with_probabilities(network)
     labels = classifier.predict(IMAGES, verbose=0).argmax(axis=1).astype(np.uint8)
     correct = np.arange(40) > 4
-    measured = attacks.measure(network, classifier, False, Split(IMAGES, labels), correct, (2, 8))
+    measured = attacks.measure(network, classifier, ONE_VIEW, Split(IMAGES, labels), correct, (2, 8))
     table = measured.table()
     assert list(table["attack"]) == ["FGSM", "FGSM", "PGD", "PGD"] and list(table["epsilon"]) == [2, 8, 2, 8]
     assert (table["low"] < table["accuracy"]).all() and (table["accuracy"] < table["high"]).all()
@@ -132,6 +145,6 @@ def test_table_and_pictures(network: keras.Model) -> None:
 
 def test_a_model_without_a_right_answer_needs_no_attack(network: keras.Model) -> None:
     split = Split(IMAGES, np.zeros(40, np.uint8))
-    measured = attacks.measure(network, with_probabilities(network), False, split, np.zeros(40, bool), (1,))
+    measured = attacks.measure(network, with_probabilities(network), ONE_VIEW, split, np.zeros(40, bool), (1,))
     assert measured.correct.tolist() == [[0], [0]] and measured.example is None
     assert style.to_png(attacks_plot.accuracies(measured, "a run"))

@@ -13,7 +13,7 @@ from scipy.special import softmax
 from sklearn.metrics import f1_score
 
 from cifar_exp.config.layers import parse
-from cifar_exp.config.schema import ModelConfig
+from cifar_exp.config.schema import ONE_VIEW, ModelConfig, PredictionConfig
 from cifar_exp.data.splits import Split, Splits
 from cifar_exp.evaluation.evaluation import evaluate
 from cifar_exp.evaluation.scores import Evaluation
@@ -22,7 +22,9 @@ from cifar_exp.training import models, threads
 CLASSES = tuple("abcdefghij")
 
 
-def evaluate_pixels(scale: float, flip: bool = False) -> tuple[Evaluation, npt.NDArray[np.float64], Split]:
+def evaluate_pixels(
+    scale: float, prediction: PredictionConfig = ONE_VIEW
+) -> tuple[Evaluation, npt.NDArray[np.float64], Split]:
     """Evaluate a model whose logits are `scale` times the first ten pixels; return the logits and the split too."""
     model, _ = models.build(ModelConfig("m", parse(["Flatten", {"Dense": {"units": 10}}], "m"), {}), (32, 32, 3))
     generator = np.random.default_rng(0)
@@ -32,7 +34,7 @@ def evaluate_pixels(scale: float, flip: bool = False) -> tuple[Evaluation, npt.N
     kernel[:10] = np.eye(10) * scale * 255
     model.layers[-2].set_weights([kernel, np.zeros(10)])
     return (
-        evaluate(model, models.classifier(model, flip), Splits(split, split, split, CLASSES, "random")).test,
+        evaluate(model, models.classifier(model, prediction), Splits(split, split, split, CLASSES, "random")).test,
         images.reshape(70, -1)[:, :10] * scale,
         split,
     )
@@ -63,7 +65,7 @@ def test_loss_is_the_mean_cross_entropy_of_the_logits(
 
 
 def test_loss_of_a_mean_over_two_views_is_that_of_its_probabilities() -> None:
-    evaluation, logits, split = evaluate_pixels(scale=0.02, flip=True)
+    evaluation, logits, split = evaluate_pixels(0.02, PredictionConfig(flip=True))
     mirrored = split.images[:, :, ::-1].reshape(70, -1)[:, :10] * 0.02
     likelihood = (softmax(logits, axis=1) + softmax(mirrored, axis=1))[np.arange(70), split.labels] / 2
     assert evaluation.loss == pytest.approx(-np.log(likelihood).mean(), rel=1e-5)
@@ -75,7 +77,7 @@ def test_batches_that_are_predicted_at_once_are_predicted_as_each_of_them_is(
 ) -> None:
     layers = [{"Conv2D": {"filters": 4, "kernel_size": 3, "activation": "relu"}}, "Flatten", {"Dense": {"units": 10}}]
     model, _ = models.build(ModelConfig("m", parse(layers, "m"), {}), (32, 32, 3))
-    classifier = models.classifier(model, flip=False)
+    classifier = models.classifier(model)
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 10, images).astype(np.uint8)
     split = Split(generator.integers(0, 256, (images, 32, 32, 3)).astype(np.uint8), labels)

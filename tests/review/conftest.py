@@ -35,7 +35,7 @@ TRAINED = {
     "weak": ("training.epochs=1", "data.train_images=100"),
     "strong": ("training.epochs=5",),
     "twin": ("training.epochs=5", "seed=1"),  # about as accurate as the strong one
-    "mirrored": ("training.epochs=1", "prediction.flip=true"),
+    "averaged": ("training.epochs=1", "prediction.flip=true", "prediction.shift=1"),
     "peeking": ("training.epochs=1", "data.validation=test"),
     "collapsed": ("training.epochs=1", "optimizer.learning_rate=1e-9"),
 }

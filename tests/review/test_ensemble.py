@@ -228,7 +228,7 @@ def test_a_real_ensemble_is_logged_served_reviewed_and_promoted(
     import mlflow
 
     monkeypatch.chdir(tmp_path)
-    runs = [log_trained(name) for name in ("weak", "mirrored", "twin")]
+    runs = [log_trained(name) for name in ("weak", "averaged", "twin")]
     made = build(own_store, runs, select=False)
     assert made.validation is not None and ensemble_result.build(made.candidates, PROBABILITIES, None).selected
     single = [run_predictions.read(own_store, run).filter(like="p_").to_numpy() for run in runs]

@@ -82,15 +82,16 @@ def test_every_format_gives_the_probabilities_of_keras(
     assert code == 2 and "the folder is not empty" in err
 
 
-def test_a_model_that_averages_mirror_images_is_exported(
+def test_a_model_that_averages_views_is_exported(
     answer: Answer, own_store: Store, log_trained: LogTrained, tmp_path: Path
 ) -> None:
-    run = log_trained("mirrored")
-    code, out, _ = answer(run.info.run_id, "--to", "tflite", "-o", str(tmp_path / "export"))
+    run = log_trained("averaged")
+    formats = [name for name in ("saved_model", ONNX, "tflite") if name]
+    code, out, _ = answer(run.info.run_id, "--to", ",".join(formats), "-o", str(tmp_path / "export"))
     assert code == 0 and "checked on 32 test images" in out and "model.tflite" in out
-    check(tmp_path / "export", "tflite", logged_model.probabilities(
-        own_store, logged_model.from_run(own_store, run), DIGITS.images
-    ))  # fmt: skip
+    expected = logged_model.probabilities(own_store, logged_model.from_run(own_store, run), DIGITS.images)
+    for name in formats:
+        check(tmp_path / "export", name, expected)
 
 
 def test_what_cannot_be_exported_here_is_refused_before_anything_is_read(
@@ -110,7 +111,7 @@ def test_what_cannot_be_exported_here_is_refused_before_anything_is_read(
 
 def test_torch_export_in_a_process_with_torch(log_trained: LogTrained, own_store: Store, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs PyTorch: pip install 'cifar-exp[torch]'")
-    run = log_trained("strong")
+    run = log_trained("averaged")
     where = ["--uri", own_store.uri, "--experiment", own_store.experiment]
     command = [
         *program.COMMAND,

@@ -49,7 +49,7 @@ def rewrite(path: Path, name: str, change: Callable[[bytes], bytes]) -> None:
             new.writestr(part, content)
 
 
-@pytest.mark.parametrize("name", ["strong", "mirrored"])
+@pytest.mark.parametrize("name", ["strong", "averaged"])
 def test_the_probabilities_are_those_that_the_run_logged(own_store: Store, log_trained: LogTrained, name: str) -> None:
     import pandas as pd
 

@@ -35,6 +35,7 @@ IMAGES = Split(np.zeros((2, 32, 32, 3), np.uint8), np.zeros(2, np.uint8))
 @pytest.fixture
 def shaky(mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """Server behind a proxy that simulates faults."""
+    monkeypatch.setattr("cifar_exp.tracking.uploader._FIRST_PAUSE", 0.05)
     monkeypatch.setattr("cifar_exp.tracking.uploader._LONGEST_PAUSE", 1.0)
     with proxy.before(mlflow_server) as one:
         yield one

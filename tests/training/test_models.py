@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -204,21 +203,6 @@ def test_a_classifier_gives_the_softmax_of_the_logits() -> None:
     assert classifier.count_params() == model.count_params()
     model.layers[-2].kernel.assign(np.zeros((3072, 10)))
     np.testing.assert_allclose(classifier.predict(images, verbose=0), np.full((5, 10), 0.1), atol=1e-6)
-
-
-def test_a_classifier_may_give_the_mean_over_an_image_and_its_mirror_image(tmp_path: Path) -> None:
-    model = built([{"Conv2D": {"filters": 2, "kernel_size": 3}}, "Flatten", {"Dense": {"units": 10}}])
-    classifier = models.classifier(model, flip=True)
-    images = np.random.default_rng(0).integers(0, 256, (5, *IMAGE_SHAPE)).astype(np.uint8)
-    one, other = (softmax(model.predict(views, verbose=0), axis=1) for views in (images, images[:, :, ::-1]))
-    assert not np.allclose(one, other, atol=1e-3)
-    probabilities = classifier.predict(images, verbose=0)
-    np.testing.assert_allclose(probabilities, (one + other) / 2, atol=1e-6)
-    np.testing.assert_array_equal(probabilities, classifier.predict(images[:, :, ::-1], verbose=0))
-    assert classifier.count_params() == model.count_params()
-    classifier.save(tmp_path / "flipped.keras")
-    served = keras.models.load_model(tmp_path / "flipped.keras", safe_mode=True)
-    np.testing.assert_array_equal(served.predict(images, verbose=0), probabilities)
 
 
 def test_the_same_seed_gives_the_same_weights(compose: Compose) -> None:

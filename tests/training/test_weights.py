@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cifar_exp.config.layers import parse
-from cifar_exp.config.schema import ModelConfig
+from cifar_exp.config.schema import ModelConfig, PredictionConfig
 from cifar_exp.errors import UserError
 from cifar_exp.training import models
 
@@ -40,12 +40,12 @@ def saved_small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(tmp_path_factory.mktemp("small"), SMALL)
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_weights_come_back_from_either_classifier(tmp_path: Path, flip: bool) -> None:
+@pytest.mark.parametrize("prediction", [PredictionConfig(), PredictionConfig(flip=True), PredictionConfig(shift=1)])
+def test_weights_come_back_from_every_classifier(tmp_path: Path, prediction: PredictionConfig) -> None:
     trained = built(SMALL)
     trained.compile("adam", "mse")  # as a model that was trained, which is saved with its optimizer's state
     trained.optimizer.build(trained.trainable_variables)
-    models.classifier(trained, flip).save(tmp_path / "saved.keras")
+    models.classifier(trained, prediction).save(tmp_path / "saved.keras")
     weights, model = trained.get_weights(), built(SMALL)
     models.load_weights(model, tmp_path / "saved.keras", "here")
     assert all(np.array_equal(one, other) for one, other in zip(weights, model.get_weights(), strict=True))
