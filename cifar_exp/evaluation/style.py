@@ -15,6 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from cifar_exp.evaluation import fonts
+
 # Okabe and Ito's palette for colour-blind readers, without yellow, which is too pale for lines.
 BLUE, RED, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PURPLE, SKY, BLACK = "#CC79A7", "#56B4E9", "#222222"
@@ -27,8 +29,6 @@ DPI = 110
 STYLE: dict[Any, Any] = {
     "figure.dpi": DPI,
     "figure.facecolor": "white",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "text.color": BLACK,
     "text.parse_math": False,  # a dollar sign in a run's name does not start a formula
@@ -44,7 +44,7 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 
-# The name of a class may be in a script that DejaVu Sans lacks: it is drawn as boxes, without a warning for each letter
+# What no font of this machine has is drawn as boxes, without a warning for each letter
 warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font", category=UserWarning)
 
 P = ParamSpec("P")
@@ -57,7 +57,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        with _rc_lock, matplotlib.rc_context(STYLE):
+        with _rc_lock, matplotlib.rc_context({**STYLE, "font.family": fonts.families()}):
             return draw(*args, **kwargs)
 
     return wrapper

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+import warnings
 import xml.etree.ElementTree as ElementTree
 
 import matplotlib
 import numpy as np
+import pytest
 from drawn import CLASSES, ROWS, history, png_size
+from matplotlib import font_manager
 
-from cifar_exp.evaluation import diagram, plots, style
+from cifar_exp.evaluation import diagram, fonts, plots, style
 
 
 def test_png_has_the_size_of_the_figure() -> None:
@@ -43,3 +46,28 @@ def test_drawing_leaves_the_parameters_of_others_alone() -> None:
     for thread in threads:
         thread.join()
     assert dict(matplotlib.rcParams) == before
+
+
+def missing_letters(classes: tuple[str, ...]) -> list[str]:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        style.to_png(plots.confusion_matrix(np.arange(4).reshape(2, 2), classes, ", ".join(classes)))
+    return [str(warning.message) for warning in said if "missing from" in str(warning.message)]
+
+
+def test_names_of_classes_may_be_in_other_scripts(caplog: pytest.LogCaptureFixture) -> None:
+    assert not missing_letters(("кошка", "σκύλος"))
+    if fonts.families() == ["DejaVu Sans"]:
+        pytest.skip("no font with Chinese letters: apt-get install fonts-wqy-microhei")
+    assert not missing_letters(("猫", "狗"))
+    assert not caplog.messages
+
+
+def test_a_font_that_is_newer_than_the_list_of_matplotlib_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = font_manager.fontManager.ttflist
+    with_letters = {font.fname for font in listed if font.name in fonts.families()[1:]}
+    if not with_letters:
+        pytest.skip("no font with Chinese letters: apt-get install fonts-wqy-microhei")
+    without = [font for font in listed if font.fname not in with_letters]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", without)
+    assert fonts.families.__wrapped__()[1:]
