@@ -39,7 +39,7 @@ class Training:
         self.epochs: float = 0
 
     def train(self, setting: Mapping[str, Any], until: int, begun: int = 0) -> tuple[float, ...]:
-        """Validation accuracies up to an epoch, of a training that had come to epoch `begun`.
+        """Validation accuracies up to an epoch, of a training that had reached epoch `begun`.
 
         Raises:
             Over: at the epoch of the target or of the limit.

@@ -54,7 +54,7 @@ def parse() -> argparse.Namespace:
     the end.
 
     Raises:
-        UserError: for an option that there is not, that cannot be used here, or that is given without another one.
+        UserError: for an option that is unknown, cannot be used here, or needs another one.
     """
     arguments, not_understood = parser().parse_known_args()
     if not_understood:

@@ -1,7 +1,7 @@
 """Messages about sweeps, runs and reviews to the services that Apprise knows: mail, Slack, Teams, ntfy and others.
 
-The addresses of the receivers hold their secrets. They come from the environment alone, are stored nowhere, and no
-log line or error shows them.
+The addresses of the receivers hold their secrets. They come only from the environment, are not stored, and are
+never shown in a log line or an error.
 """
 
 from __future__ import annotations

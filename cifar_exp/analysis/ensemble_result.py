@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """An ensemble, and what it has come to.
+    """An ensemble and its results.
 
     Attributes:
         candidates: runs that it was made from.

@@ -65,7 +65,7 @@ class Slice:
 
     @property
     def is_worse(self) -> bool:
-        """Whether it is worse than the rest by more than chance would make one of so many slices."""
+        """Whether it is worse than the rest by more than chance, given the number of slices."""
         return self.accuracy < self.rest and self.p_holm < SIGNIFICANCE_LEVEL
 
 

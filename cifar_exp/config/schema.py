@@ -45,8 +45,8 @@ class PredictionConfig:
     flip: bool = setting(False, "Average the probabilities of the image and of its mirror image.")
     shift: int = setting(
         0,
-        "Average them also over the image moved by so many pixels, up and left and down and right. These have half of "
-        "the weight.",
+        "Average them also over the image moved by N pixels up and left, and down and right. These two together have "
+        "half of the weight.",
         at_least=0,
     )
 

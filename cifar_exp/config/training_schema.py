@@ -42,7 +42,7 @@ class AugmentationConfig:
         at_least=0,
         at_most=1,
     )
-    erase: int = setting(0, "Cover a square of so many pixels' side with the mean colour of the image.", at_least=0)
+    erase: int = setting(0, "Cover a square of this width in pixels with the mean colour of the image.", at_least=0)
     mixup: float = setting(
         0.0, "Mix each image with another; its share is drawn from Beta(mixup, mixup). `0`: off.", at_least=0
     )
@@ -77,7 +77,7 @@ class EarlyStoppingConfig:
 class CheckpointConfig:
     """How often the state of the training is saved. It does not change any result."""
 
-    every: int | None = setting(1, "Save the state every so many epochs. `null`: never.", at_least=1)
+    every: int | None = setting(1, "Save the state every N epochs. `null`: never.", at_least=1)
     log_seconds: float | None = setting(
         300.0,
         "Seconds between two checkpoints that are sent to the tracking server. `null`: none is sent.",

@@ -239,7 +239,7 @@ def remove(entry: Summary) -> bool:
 
 
 def _make_room(size: int, key: str) -> None:
-    """Remove the entries that are longest unused until so many bytes fit."""
+    """Remove the entries that are longest unused until this many bytes fit."""
     if size > limit():
         raise UserError(
             f"the decoded images take {size / 1e9:,.1f} GB, and the cache may take {limit() / 1e9:g} GB: set "

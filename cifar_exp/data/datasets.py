@@ -49,7 +49,7 @@ def load(config: DataConfig) -> Splits:
     if config.train_images is not None:
         training = _first_of_each_class(splits.training, config.train_images, len(splits.classes))
         splits = replace(splits, training=training)
-    class_weights(config.class_weights, splits.training.labels, splits.classes)  # refuses a class that there is not
+    class_weights(config.class_weights, splits.training.labels, splits.classes)  # refuses an unknown class
     return splits
 
 

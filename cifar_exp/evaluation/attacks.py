@@ -1,6 +1,6 @@
 """How a classifier stands up to images that were changed on purpose, so that it gets them wrong.
 
-Both attacks are white-box: whoever makes the images knows the weights of the very model. They change every value of a
+Both attacks are white-box: the images are made with knowledge of this model's weights. They change every value of a
 pixel by at most epsilon (L-infinity) and aim at any wrong class (untargeted).
 
 - FGSM, the fast gradient sign method (Goodfellow, Shlens and Szegedy, 2015): one step of epsilon along the sign of the
@@ -201,7 +201,8 @@ def _log_odds(log_weights: Floats, logits: Any, true: Any) -> Any:
     total = ops.logsumexp(logits, axis=2)
     of_true = ops.sum(logits * true, axis=2) - total
     of_others = ops.logsumexp(logits - _FAR * true, axis=2) - total
-    return ops.logsumexp(of_others + log_weights, axis=1) - ops.logsumexp(of_true + log_weights, axis=1)
+    of_true, of_others = (ops.add(of_one_view, log_weights) for of_one_view in (of_true, of_others))
+    return ops.logsumexp(of_others, axis=1) - ops.logsumexp(of_true, axis=1)
 
 
 def fgsm(derivatives: Derivatives, images: Images, true: Floats, epsilon: int) -> Images:

@@ -215,7 +215,7 @@ def _train(
 
 
 def _end_pruned(logged: Run, config: Config, job: Job, tags: Mapping[str, str], checkpoints: Checkpoints) -> None:
-    """Log what a pruned run has come to. Its checkpoint stays, since it may go on; so it is not evaluated yet."""
+    """Log the results of a pruned run so far. It keeps its checkpoint and is not evaluated, since it may continue."""
     checkpoints.keep_newest()
     newest = checkpoints.newest()
     assert newest is not None

@@ -28,7 +28,7 @@ def train(*overrides: str, config_dir: str | None = None, **settings: Unpack[Key
         UserError: if the run cannot start; nothing has been trained then.
         Diverged: if the training loss is NaN or infinite.
         OutOfMemory: if an allocation fails on the machine or its GPU.
-        Stopped: a KeyboardInterrupt, once the run is logged as KILLED; the same call goes on with it.
+        Stopped: a KeyboardInterrupt, once the run is logged as KILLED; the same call continues it.
     """
     arguments = _arguments(overrides, settings, config_dir)
     with process.command(arguments):
@@ -49,7 +49,7 @@ def sweep(
     """Train all combinations of values, as `python -m cifar_exp -m OVERRIDES` does.
 
     A job that fails does not stop the others; its run has the status FAILED. The same call, or the same command line,
-    goes on with a sweep that was stopped.
+    continues a sweep that was stopped.
 
     Args:
         overrides: as on the command line: `"model=large,bn"`, `"optimizer=sgd,adam"`, `"sweep.name=first"`.

@@ -80,4 +80,4 @@ def _forget() -> None:
 
 
 def _stopped() -> Stopped:
-    return Stopped("a run that had begun is logged as KILLED; the same call goes on with it")
+    return Stopped("a run that had begun is logged as KILLED; the same call continues it")

@@ -52,7 +52,7 @@ def escape(name: str) -> str:
 
 
 def shorten(label: str, longest: int = 24) -> str:
-    """Shorten a label to so many characters, by leaving out what stands before its last six."""
+    """Shorten a label to this many characters, by leaving out what stands before its last six."""
     return label if len(label) <= longest else f"{label[: longest - 7]}…{label[-6:]}"
 
 

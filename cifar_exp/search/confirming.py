@@ -20,7 +20,7 @@ BLANK: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Confirmed:
-    """A trial and what it came to with other seeds."""
+    """A trial and its results with other seeds."""
 
     trial: Trial
     values: tuple[float, ...]

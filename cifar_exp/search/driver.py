@@ -1,4 +1,4 @@
-"""A running search: which job is next, what its trials have come to, and when it ends."""
+"""A running search: which job is next, the results of its trials, and when it ends."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Driver:
 
         Args:
             rows: trials of this search, and the runs that confirm some.
-            earlier: finished jobs of another sweep, which the sampler is told of.
+            earlier: finished jobs of another sweep, which the sampler takes into account.
         """
         self._rows = {row.job: row for row in rows}
         self._earlier = tuple(earlier)
@@ -272,7 +272,7 @@ class Driver:
             since = [row for row in self._trials if row.state in (COMPLETE, PRUNED, FAILED)]
             if best and sum(row.trial > best.trial for row in since) >= settings.patience:
                 return self._say_once(
-                    f"hydra.sweeper.patience={settings.patience}: so many trials brought nothing better than trial "
+                    f"hydra.sweeper.patience={settings.patience}: no improvement for this many trials since trial "
                     f"{best.trial}; no further trial is started"
                 )
         return False

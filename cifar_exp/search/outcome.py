@@ -1,4 +1,4 @@
-"""What a search has come to: its jobs, whether it found something, and what is said about it."""
+"""The outcome of a search: its jobs, whether it found something, and the summary for the user."""
 
 from __future__ import annotations
 

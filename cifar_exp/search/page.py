@@ -56,8 +56,8 @@ def _sections(trials: Trials, drawn: Trials, limited: tuple[str, ...]) -> Iterat
 
 
 _RUNGS = (
-    "At a rung a trial pauses unless its best {metric} so far is among the best there. It goes on from its checkpoint "
-    "when it comes to be. Open circles: where pruned trials stopped."
+    "At a rung a trial pauses unless its best {metric} so far is among the best there. It continues from its "
+    "checkpoint once it is. Open circles: where pruned trials stopped."
 )
 _FRONT = "On the Pareto front are the trials that no other trial beats in one objective without losing in another."
 _IMPORTANCES = (

@@ -35,7 +35,7 @@ class Pruner:
 
     @classmethod
     def of(cls, settings: Settings, epochs: int) -> Pruner:
-        """The pruner of a search whose trials have so many epochs."""
+        """The pruner of a search whose trials have this many epochs."""
         return cls(settings.pruner, settings.maximizes, settings.factor, settings.first_rung, epochs)
 
     def rungs(self, bracket: int = 0) -> tuple[int, ...]:

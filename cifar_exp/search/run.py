@@ -46,7 +46,7 @@ def check(plan: Plan) -> Settings:
 
 
 def identity(arguments: Sequence[str]) -> str:
-    """What a command must have in common with another to go on with its search: all but how much it is to do."""
+    """What a command must have in common with another one to continue its search: everything but its limits."""
     ignored = tuple(f"hydra.sweeper.{name}=" for name in settings.NOT_IDENTIFYING)
     return shlex.join(argument for argument in arguments if not argument.lstrip("+").startswith(ignored))
 

@@ -27,7 +27,7 @@ OF_EPOCHS = {
 }
 OF_RUNS = {"val/best_accuracy": MAXIMIZE, "model/parameters": MINIMIZE, "train/seconds": MINIMIZE}
 NOT_IDENTIFYING = ("n_trials", "timeout", "patience", "confirm")
-"""Settings that a command may change and still go on with the same search."""
+"""Settings that a command may change and still continue the same search."""
 
 _METRICS = OF_EPOCHS | OF_RUNS
 

@@ -162,7 +162,7 @@ def to_study(trials: Trials) -> optuna.Study:
 
 
 def new_study(search: Search, objectives: int | None = None) -> optuna.Study:
-    """A study without trials, in memory, of the first so many objectives; default: of all."""
+    """A study without trials, in memory, with the first `objectives` of its objectives; default: all."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

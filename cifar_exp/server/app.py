@@ -44,7 +44,7 @@ def create_app() -> Any:
         app.add_middleware(guard.NativeGuard, api=app)
         app.add_middleware(throttle.Throttle)
     gc.collect()
-    gc.freeze()  # a list of runs makes so many objects that Python looks again and again at all that was imported
+    gc.freeze()  # a list of runs makes many objects, and Python's collector would scan all imported modules each time
     return app
 
 

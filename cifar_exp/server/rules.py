@@ -75,7 +75,7 @@ def _run_create(user: str) -> str | None:
     if tags is None:
         return TAGS
     others = [tag for tag in tags if tag.get("key") != MLFLOW_USER]
-    # First, since MLflow goes on with what it has read so far when it cannot read the rest.
+    # First, since MLflow continues with what it has read so far when it cannot read the rest.
     first = {"user_id": user, "tags": [{"key": MLFLOW_USER, "value": user}, *others]}
     _replace_body(first | {key: value for key, value in body.items() if key not in ("user_id", "userId", "tags")})
     return _reserved(str(tag.get("key")) for tag in tags if not _is_first_state(tag))

@@ -58,7 +58,7 @@ class ShownRun:
 
     @property
     def doubtful(self) -> bool:
-        """Whether the training came to nothing."""
+        """Whether the training failed to learn."""
         return self.outcome in ("collapsed", "diverged", "failed", "interrupted")
 
 

@@ -15,7 +15,7 @@ from mlflow.server import auth
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-FAILURES, WITHIN = 10, 300.0  # failed logins of a user from an address, in so many seconds
+FAILURES, WITHIN = 10, 300.0  # failed logins of a user from an address within this many seconds
 _REMEMBERED = 1800.0  # seconds after a login in which the same password is never made to wait
 _MOST = 10_000  # users and passwords that are kept in memory
 _TOO_MANY, _UNAUTHORIZED = 429, 401
@@ -27,7 +27,7 @@ _WITH_LOGIN = ("/team", "/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
 class Throttle:
     """ASGI middleware that answers 429 to a user's further logins from an address after `FAILURES` failed ones.
 
-    Whoever has logged in lately goes on with the same password, so that nobody can lock out a user who works. Each
+    Whoever has logged in lately may keep using the same password, so that nobody can lock out a user who works. Each
     worker of the server counts for itself.
 
     Args:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def about_run(config: Config, result: JobResult, folder: Path) -> None:
-    """Tell that a run failed or collapsed. Of a sweep, only its first job that did is told of.
+    """Send a message that a run failed or collapsed. Of a sweep, only the first such job is reported.
 
     Args:
         config: of the run.

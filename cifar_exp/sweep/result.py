@@ -23,7 +23,7 @@ class JobResult:
 
     name: str
     status: str
-    """FINISHED, PRUNED (a search may go on with it), FAILED or KILLED."""
+    """FINISHED, PRUNED (a search may continue it), FAILED or KILLED."""
     seconds: float
     run_id: str | None = None
     metrics: dict[str, float] | None = None

@@ -64,7 +64,7 @@ def run(plan: Plan, launch: Callable[[], None], command: str, jobs: Jobs | None 
         launch: hands the jobs to Hydra's launcher and returns when they have ended.
         command: the arguments of the command line.
         jobs: of a search; default: those of the plan.
-        identity: what another command must have in common with this one to go on with the sweep; default: everything.
+        identity: what another command must have in common with this one to continue the sweep; default: everything.
 
     Returns:
         Exit code: 0 if all jobs finished, or a search has found something; else 1.

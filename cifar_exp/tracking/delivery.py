@@ -101,7 +101,7 @@ class Delivery:
         """
         run = self.store.client.get_run(self.progress.run_id)
         if (own := run.data.tags.get(heartbeat.PROCESS)) and own not in processes:
-            raise StoreAway(f"process {own} goes on with run {self.progress.run_id}")
+            raise StoreAway(f"process {own} continues run {self.progress.run_id}")
         if run.info.status == "KILLED":
             self._run_again()
 

@@ -17,7 +17,7 @@ from cifar_exp.training import runtime
 
 TAG = "cifar_exp.fingerprint"
 _DECIDES_NOTHING = ("resume", "name", "note", "notify", "reference", "review", "search", "sweep", "tracking")
-# Of the data: the images of the splits say what these have come to.
+# Of the data: their effect shows in the images of the splits, which are hashed.
 _DATA_DECIDES_NOTHING = ("dir", "file", "exclude", "relabel", "verify", "image_shape", "classes")
 # Settings that there were from the first. One that was added later counts only where it is not the default, so that
 # earlier runs keep their fingerprint.

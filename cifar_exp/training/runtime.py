@@ -187,8 +187,8 @@ def _prepare_torch(deterministic: bool) -> None:
 def _prepare_jax() -> None:
     """Let later processes load what this one compiles, unless the user has chosen a folder for it, or none.
 
-    JAX goes on without a file that it cannot write or read, with a warning. Another process may be writing it, and what
-    a full disk has cut off stays so: neither is worth a line, since the only loss is time.
+    JAX warns about a file that it cannot write or read, and continues without it. Such warnings are not shown: another
+    process may be writing the file, or a full disk has cut it off, and only time is lost.
     """
     import jax
 

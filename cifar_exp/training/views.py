@@ -33,7 +33,7 @@ def weighted_views(images: Any, prediction: PredictionConfig) -> list[tuple[floa
 
 
 def _moved(images: Any, distance: int) -> Any:
-    """Images moved down and right by so many pixels; what is missing at the edges is the mirror image."""
+    """Images moved down and right by `distance` pixels; the edges are filled with the mirror image."""
     before, after = max(distance, 0), max(-distance, 0)
     padded = ops.pad(images, [(0, 0), (before, after), (before, after), (0, 0)], mode="reflect")
     return keras.layers.Cropping2D(((after, before), (after, before)), data_format="channels_last")(padded)

@@ -83,7 +83,7 @@ def test_a_run_is_resumed_from_its_checkpoint_in_the_store(
         assert "epoch 1/" in log
     else:  # the first machine is back, and the run belongs to the other one
         again = program.execute([*program.COMMAND, "sync"], first)
-        assert again.returncode == 1 and "goes on with run" in again.stdout
+        assert again.returncode == 1 and "continues run" in again.stdout
         assert runs(mlflow_server, experiment)[0].info.status == "FINISHED"
 
 

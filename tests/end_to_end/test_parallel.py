@@ -43,7 +43,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 
 @pytest.fixture(scope="module")
 def three(killed: Sweep) -> Sweep:
-    """The same sweep, which goes on with as many jobs at once as there are cores."""
+    """The same sweep, continued with as many jobs at once as there are cores."""
     assert killed.leaves_nothing()
     with sweeping(killed.folder, *THREE) as sweep:
         sweep.until(r"epoch 3/3")

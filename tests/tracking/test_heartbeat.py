@@ -99,7 +99,7 @@ def test_a_run_that_was_set_to_killed_is_running_again_after_its_next_event(
     shaky: Proxy, direct: Store, tmp_path: Path
 ) -> None:
     run = begin(Store(shaky.uri, direct.experiment), tmp_path)
-    assert run.wait_until_started()
+    wait_for(lambda: not run._replayer.waiting())
     shaky.away()
     run.log_metrics({"train/loss": 1.0}, 1)
     wait_for(lambda: run._uploader.away is not None)
@@ -115,18 +115,18 @@ def test_a_run_that_was_set_to_killed_is_running_again_after_its_next_event(
 
 def test_events_of_a_run_that_was_taken_over_are_not_sent(shaky: Proxy, direct: Store, tmp_path: Path) -> None:
     run = begin(Store(shaky.uri, direct.experiment), tmp_path, drain_seconds=1)
-    assert run.wait_until_started()
+    wait_for(lambda: not run._replayer.waiting())
     shaky.away()
     run.log_metrics({"train/loss": 1.0}, 1)
     wait_for(lambda: run._uploader.away is not None)
     direct.client.set_tag(run.id, PROCESS, "another")
     shaky.back()
-    wait_for(lambda: run._uploader.away == f"process another goes on with run {run.id}")
+    wait_for(lambda: run._uploader.away == f"process another continues run {run.id}")
     run.finish("FINISHED")
     found = direct.client.get_run(run.id)
     assert (found.info.status, found.data.metrics) == ("RUNNING", {})
     state = sync.send(tmp_path)
-    assert (state.waiting, state.away) == (2, f"process another goes on with run {run.id}")
+    assert (state.waiting, state.away) == (2, f"process another continues run {run.id}")
 
 
 def checkpoints(store: Store, run: Run) -> list[str]:

@@ -240,7 +240,7 @@ def test_a_journal_sent_from_its_first_line_undoes_nothing_that_another_machine_
     def send_again() -> None:
         before = client.get_run(left.id)
         (left.folder / "sent.json").unlink()
-        assert sync.send(left.folder).away == f"process one of another machine goes on with run {left.id}"
+        assert sync.send(left.folder).away == f"process one of another machine continues run {left.id}"
         after = client.get_run(left.id)
         assert after.data.tags == before.data.tags
         assert (after.info.status, after.info.end_time) == (before.info.status, before.info.end_time)

@@ -1,4 +1,4 @@
-"""Averaged weights: those of Keras, shown between epochs without changing what training goes on with."""
+"""Averaged weights: those of Keras, shown between epochs without changing the weights that training moves."""
 
 from __future__ import annotations
 

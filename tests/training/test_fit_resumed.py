@@ -137,7 +137,7 @@ def test_a_checkpoint_of_another_model_or_optimizer_is_refused(tmp_path: Path) -
         assert name in str(refused.value)
 
 
-# The parent goes on with the training of a child that was killed.
+# The parent continues the training of a child that was killed.
 PROCESS = """
 import hashlib, json, os, pathlib, signal, sys
 from cifar_exp.data import datasets

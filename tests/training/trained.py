@@ -79,7 +79,7 @@ def accuracy(trained: Trained) -> float:
 
 
 def assert_equal(one: Trained, other: Trained) -> None:
-    """Two trainings came to the same, to the last bit."""
+    """Two trainings have the same result, to the last bit."""
     assert measured(one.history) == measured(other.history)
     for first, second in zip(one.model.get_weights(), other.model.get_weights(), strict=True):
         assert np.array_equal(first, second)
