@@ -67,7 +67,7 @@ def explain(
     images = chosen_images.choose(store, run, classifier, data, overrides, part)
     numbers = parse(wanted, len(images.split))
     with out_of_memory.translate_errors():
-        # An image alone, without its mirror image: both would need maps of their own.
+        # One view of an image, whatever the run averages: each view would need a map of its own.
         model, predictor = logged_model.load(store, classifier, ONE_VIEW)
         from cifar_exp.evaluation import saliency
         from cifar_exp.evaluation.evaluation import evaluate_splits

@@ -17,7 +17,9 @@ _EAST_ASIAN = (
 )
 
 # Many of these have one weight. That a bold title is not bold is not worth a warning.
-logging.getLogger(font_manager.__name__).addFilter(lambda record: "Failed to find font weight" not in record.msg)
+logging.getLogger(font_manager.__name__).addFilter(
+    lambda record: "Failed to find font weight" not in record.getMessage()
+)
 
 
 @cache
