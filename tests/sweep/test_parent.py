@@ -18,7 +18,6 @@ from cifar_exp.config.composition import plan
 from cifar_exp.config.plan import Plan
 from cifar_exp.errors import UserError
 from cifar_exp.sweep import parent
-from cifar_exp.sweep.job import varying
 from cifar_exp.sweep.result import JobResult
 from cifar_exp.tracking import sync, takeover
 from cifar_exp.tracking.journal import Journal
@@ -78,14 +77,6 @@ def test_the_parent_run_is_found_by_the_name_of_its_sweep(planned: Plan, store: 
     assert tags["mlflow.source.name"] == "python -m cifar_exp"
     assert "mlflow.parentRunId" not in tags
     run.finish("FINISHED")
-
-
-def test_a_result_is_read_as_it_was_written_and_leaves_no_partial_file(tmp_path: Path) -> None:
-    job = JobResult("n", "FINISHED", 1.5, "id", metrics(0.5), HISTORY)
-    job.write(tmp_path)
-    assert JobResult.read(tmp_path) == job
-    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
-    assert JobResult.read(tmp_path / "none") is None
 
 
 def test_results_include_every_job_in_order(jobs: list[JobResult]) -> None:
@@ -157,12 +148,6 @@ def test_a_deleted_parent_run_is_replaced_and_the_jobs_are_nested_under_the_new_
     second.finish("FINISHED")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"surprise": 1}', b"\xff"])
-def test_a_damaged_result_is_ignored(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "result.json").write_bytes(content)
-    assert JobResult.read(tmp_path) is None
-
-
 def test_a_new_sweep_sets_an_earlier_one_with_its_name_aside(planned: Plan, tmp_path: Path) -> None:
     planned = start_and_lose(replace(planned, folder=tmp_path / "sweep"))
     afresh = replace(planned, jobs=tuple(replace(job, resume="never") for job in planned.jobs))
@@ -171,12 +156,6 @@ def test_a_new_sweep_sets_an_earlier_one_with_its_name_aside(planned: Plan, tmp_
     assert [job.status for job in parent.results(afresh)] == [parent.NOT_RUN] * 4
     run.finish("FINISHED")
     assert (tmp_path / "sweep.1" / "0" / "result.json").exists()
-
-
-def test_varying_selects_the_overrides_that_differ_between_jobs() -> None:
-    overrides = ["optimizer=sgd", "+model.knob=a=b", "training.epochs=3", "~note"]
-    assert varying(overrides, ["optimizer", "model.knob"]) == {"optimizer": "sgd", "model.knob": "a=b"}
-    assert varying(overrides, ["seed"]) == {}
 
 
 def test_the_table_has_a_row_for_each_job(jobs: list[JobResult]) -> None:
