@@ -17,6 +17,13 @@ from stack import NewStack, Stack, User
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 
+@pytest.fixture(autouse=True)
+def _engine() -> None:
+    """Fail at once if the engine has died during the tests; each would wait for it for minutes."""
+    if not stack.missing():
+        stack.docker("version")
+
+
 @contextmanager
 def _stacks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewStack]:
     """Context manager for a function that prepares servers, which are destroyed at the end."""

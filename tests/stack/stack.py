@@ -22,7 +22,6 @@ import requests
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# What a server machine needs of this project.
 # What a server is made of: its scripts, and the package that its image holds.
 PARTS = (
     *("docker-compose.yml", ".env.example", ".dockerignore", "constraints.txt", "Makefile", "docker"),
