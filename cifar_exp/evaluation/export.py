@@ -126,8 +126,8 @@ def measure(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Discard what converters and runtimes say about their own code: warnings, and lines on stderr."""
-    with warnings.catch_warnings(), runtime.silenced_stderr():
+    """Discard what converters and runtimes say about their own code: warnings, and lines on stdout and stderr."""
+    with warnings.catch_warnings(), runtime.silenced(1, 2):
         warnings.simplefilter("ignore")
         yield
 

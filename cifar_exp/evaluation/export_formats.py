@@ -118,9 +118,8 @@ def _load_saved_model(path: Path) -> Predict:
 
 def _write_onnx(classifier: keras.Model, path: Path) -> None:
     _export(classifier, path, "onnx")
-    _load_onnx(
-        path
-    )  # the converter may write an operator that ONNX does not have, such as that of TensorFlow's exact GELU
+    # The converter may write an operator that ONNX does not have, such as that of TensorFlow's exact GELU.
+    _load_onnx(path)
 
 
 def _load_onnx(path: Path) -> Predict:

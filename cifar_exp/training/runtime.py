@@ -39,7 +39,7 @@ def prepare(training: TrainingConfig, seed: int) -> None:
     _set_environment(training.device)
     if training.deterministic:
         _ask_gpu_libraries_for_determinism()
-    with silenced_stderr(), importing("keras"):
+    with silenced(2), importing("keras"):
         import keras
 
         if backend_package() == "tensorflow":
@@ -123,7 +123,7 @@ def require_gpu() -> None:
         UserError: if it cannot.
     """
     _set_environment("gpu")
-    with silenced_stderr():
+    with silenced(2):
         found = gpus()
     if not found:
         raise UserError(
@@ -132,17 +132,24 @@ def require_gpu() -> None:
 
 
 @contextmanager
-def silenced_stderr() -> Iterator[None]:
-    """Discard stderr: while it loads, TensorFlow writes about oneDNN and CUDA to it, whatever its log level is."""
+def silenced(*numbers: int) -> Iterator[None]:
+    """Discard what is written to stdout (1) or stderr (2), also by libraries in C++.
+
+    While it loads, TensorFlow writes about oneDNN and CUDA to stderr, whatever its log level is.
+    """
+    sys.stdout.flush()
     sys.stderr.flush()
-    original = os.dup(2)
+    originals = [(os.dup(number), number) for number in numbers]
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
+    for number in numbers:
+        os.dup2(null, number)
     try:
         yield
     finally:
-        os.dup2(original, 2)
-        os.close(original)
+        sys.stdout.flush()
+        for original, number in originals:
+            os.dup2(original, number)
+            os.close(original)
         os.close(null)
 
 

@@ -99,3 +99,12 @@ print(os.environ["TF_ENABLE_ONEDNN_OPTS"], os.environ["CUDA_VISIBLE_DEVICES"], o
     environment = inherited | {"TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["0", "-1", "3"], "")
+
+
+def test_lines_of_libraries_are_discarded_and_own_ones_kept(capfd: pytest.CaptureFixture[str]) -> None:
+    print("before")
+    with runtime.silenced(1, 2):
+        os.write(1, b"graph")
+        os.write(2, b"warning")
+    print("after")
+    assert capfd.readouterr() == ("before\nafter\n", "")
