@@ -6,12 +6,27 @@ import re
 from typing import Any
 
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from cifar_exp.config import from_data, overrides, yaml_files
 from cifar_exp.errors import did_you_mean
+
+# What OmegaConf says when it refuses a value -> the same in words of the checks.
+_REFUSALS = {
+    r"Value '(?P<got>.*)' of type '(?P<type>\w+)' could not be converted to Integer": "{got}, expected a whole number",
+    r"Value '(?P<got>.*)' of type '(?P<type>\w+)' could not be converted to Float": "{got}, expected a number",
+    r"Value '(?P<got>.*)' is not a valid bool \(type (?P<type>\w+)\)": "{got}, expected true or false",
+    r"Cannot convert '(?P<type>\w+)' to string: '(?P<got>.*)'": "{got}, expected text",
+    r"(?P<got>)(?P<type>)field '.*' is not Optional": "null, expected a value",
+    r"(?P<got>)(?P<type>)Cannot merge DictConfig with ListConfig": "a mapping, expected a list",
+    r"(?P<got>)(?P<type>)Invalid value assigned: \w+ is not a ListConfig, .*": (
+        "one value, expected a list: {key}=[VALUE,VALUE]"
+    ),
+    r"Invalid type assigned: (?P<type>\w+) is not a subclass of \w+\. value: (?P<got>.*)": "{got}, expected {settings}",
+}
 
 
 def explain(error: BaseException) -> str:
@@ -30,16 +45,79 @@ def explain(error: BaseException) -> str:
         return found_in_file
     if in_file := re.match(r"In '([^']+)': \w+ raised while composing config:\n(.*)", str(error)):
         named = re.search(r"^\s*full_key: (\S+)$", str(error), re.M)
-        setting = f"{named.group(1)}: " if named else ""
-        return overrides.explain_value(f"conf/{in_file.group(1)}.yaml: {setting}{in_file.group(2)}")
+        return f"conf/{in_file.group(1)}.yaml: {_explain_value(named.group(1) if named else '', in_file.group(2))}"
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, ConfigKeyError | AttributeError) or "Could not override" in str(error):
         found = re.search(r"Could not override '([^']+)'", str(error))
         key = found.group(1) if found else str(getattr(cause, "full_key", cause))
-        return f"{key}: no such setting{did_you_mean(key, _known_keys())}"
+        return _unknown(key)
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-        return overrides.explain_value(f"{cause.full_key}: {str(cause).splitlines()[0]}")
+        return _explain_value(cause.full_key, str(cause).splitlines()[0])
+    if added := re.match(
+        r"Could not append to config\. An item is already at '(\S+)'|Multiple values for (\S+)\. ", str(error)
+    ):
+        return f"+{added.group(1) or added.group(2)}: it has a value already; to change it, leave out the +"
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _unknown(key: str) -> str:
+    """Say that there is no such setting, and where it is or what was meant."""
+    if not key.startswith("hydra."):
+        return f"{key}: no such setting{did_you_mean(key, _known_keys())}"
+    group = "/".join(key.split(".")[:2])  # such as hydra/sweeper
+    options = GlobalHydra.instance().config_loader().get_group_options(group)
+    having = " or ".join(f"{group}={option}" for option in options if _has(f"{group}={option}", key))
+    return f"{key}: no such setting" + (f" without {having}" if having else "")
+
+
+def _has(choice: str, key: str) -> bool:
+    """Whether there is a setting with a choice of a group."""
+    missing = object()
+    try:
+        return (
+            OmegaConf.select(compose("config", [choice], return_hydra_config=True), key, default=missing) is not missing
+        )
+    except Exception:  # a choice of a package that is not installed
+        return False
+
+
+def _explain_value(key: str, message: str) -> str:
+    """Say in words of the checks why OmegaConf refuses a value.
+
+    Args:
+        key: of the setting, or nothing if it is not known.
+        message: the first line of OmegaConf's.
+    """
+    if used := re.search(r"Error trying to access (\S+): node `(\S+)` is not a container", message):
+        element, node = used.groups()
+        return f"{node}: got one value, expected a list or a mapping: {key} uses {element}"
+    if re.fullmatch(r"Key '.*' not in '\w+'", message):
+        return _unknown(key)
+    if "does not support deletion" in message:
+        return f"{key}: a setting of this kind cannot be removed"
+    message = message.removeprefix("KeyError raised while resolving interpolation: ").strip('"')
+    for pattern, words in _REFUSALS.items():
+        if refused := re.fullmatch(pattern, message):
+            got = refused["got"]
+            shown = {"str": repr(got), "bool": got.lower()}.get(refused["type"], got)
+            settings = _settings_of(key, got) if "{settings}" in words else ""
+            message = f"got {words.format(got=shown, key=key, settings=settings)}"
+            if got.startswith(tuple(f"{name}(" for name in overrides.RANGES)):
+                message += (
+                    "; a setting in a file holds one value: write several on the command line, key=1,2 with -m, or in "
+                    "hydra.sweeper.params"
+                )
+            break
+    return f"{key}: {message}" if key else message
+
+
+def _settings_of(section: str, got: str) -> str:
+    """What may be written instead of `section=got`."""
+    settings = sorted(known for known in _known_keys() if known.rpartition(".")[0] == section)
+    some = f"one of its settings: {', '.join(f'{setting}=...' for setting in settings)}" if settings else "a mapping"
+    group = section.replace(".", "/")
+    is_choice = got in GlobalHydra.instance().config_loader().get_group_options(group)
+    return f"{some}; the choice of this name is {group}={got}" if is_choice else some
 
 
 def _known_keys() -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -27,7 +26,7 @@ from cifar_exp.errors import UserError
 unoptimized.reload(overrides_visitor)
 overrides_parser.HydraOverrideVisitor = overrides_visitor.HydraOverrideVisitor
 
-_RANGES = "interval", "range", "choice", "tag", "glob", "sort", "shuffle"
+RANGES = "interval", "range", "choice", "tag", "glob", "sort", "shuffle"
 
 
 def parse(overrides: Sequence[str], loader: object = None, intervals: bool = False) -> list[Override]:
@@ -139,32 +138,6 @@ def explain(error: OverrideParseException) -> str:
         f"{override!r}: Hydra cannot read the value {value!r}; text with such characters needs double quotes, which a "
         f"shell takes as {shlex.quote(quoted)}"
     )
-
-
-def explain_value(message: str) -> str:
-    """Say more plainly why OmegaConf refuses a value.
-
-    Args:
-        message: `key: ` and the first line of OmegaConf's message.
-    """
-    if refused := re.fullmatch(
-        r"(.*?): .*Error trying to access (\S+): node `(\S+)` is not a container and.*", message
-    ):
-        user, element, key = refused.groups()
-        return f"{key}: got one value, expected a list or a mapping: {user} uses {element}"
-    if refused := re.fullmatch(
-        r"(.*?)([\w.]+): Invalid value assigned: (\w+) is not a ListConfig, list or tuple\.", message
-    ):
-        where, key, kind = refused.groups()
-        return f"{where}{key}: got one {kind}, expected a list: {key}=[VALUE,VALUE]"
-    if "does not support deletion" in message:
-        return f"{message.partition(':')[0]}: a setting of this kind cannot be removed"
-    if re.search(rf"Value '(?:{'|'.join(_RANGES)})\(", message):
-        return (
-            f"{message}; a setting in a file holds one value: write several on the command line, key=1,2 with -m, "
-            "or in hydra.sweeper.params"
-        )
-    return message
 
 
 def _explain_interval(override: Override) -> str:

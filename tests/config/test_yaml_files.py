@@ -46,11 +46,14 @@ def test_a_wrong_file_of_a_swept_choice_names_the_job(tmp_path: Path) -> None:
     [
         (
             "optimizer: {learning_rate: 'interval(1e-4,1e-1)'}",
-            "conf/experiment/own.yaml: optimizer.learning_rate: Value 'interval(1e-4,1e-1)' of type 'str' could not be "
-            "converted to Float; a setting in a file holds one value: write several on the command line, key=1,2 with "
-            "-m, or in hydra.sweeper.params",
+            "conf/experiment/own.yaml: optimizer.learning_rate: got 'interval(1e-4,1e-1)', expected a number; a "
+            "setting in a file holds one value: write several on the command line, key=1,2 with -m, or in "
+            "hydra.sweeper.params",
         ),
-        ("training: {epoch: 3}", "conf/experiment/own.yaml: training.epoch: Key 'epoch' not in 'TrainingConfig'"),
+        (
+            "training: {epoch: 3}",
+            "conf/experiment/own.yaml: training.epoch: no such setting; did you mean 'training.epochs'?",
+        ),
         (
             "hydra: {mode: MULTIRUN, sweeper: {params: {seed: 'interval(1,3)'}}}",
             "seed=interval(1,3): an interval has no single values",

@@ -48,7 +48,7 @@ def modules(done: program.Done) -> set[str]:
     [
         pytest.param(["model=lrge"], ["model 'lrge'", "did you mean 'large'?", "baseline, blocks"], id="unknown model"),
         pytest.param(["trainig.epochs=3"], ["trainig.epochs", "did you mean 'training.epochs'?"], id="unknown key"),
-        pytest.param(["training.epochs=ten"], ["training.epochs", "'ten'", "Integer"], id="wrong type"),
+        pytest.param(["training.epochs=ten"], ["training.epochs", "'ten'", "a whole number"], id="wrong type"),
         pytest.param(["training.epochs=-1"], ["training.epochs", "got -1", "at least 1"], id="out of range"),
         pytest.param(["data=digits", "data.name=imagenet"], ["data.name", "'imagenet'", "digits"], id="no choice"),
         pytest.param(["optimizer.momentum=0.9"], ["optimizer.momentum", "adam"], id="another optimizer's argument"),
