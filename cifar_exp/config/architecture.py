@@ -7,6 +7,7 @@ layers that run arbitrary code are refused.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ _NAMESPACES = {
     "regularizer": "regularizers",
     "constraint": "constraints",
 }
+_NUMBERS = {"rate", "scale", "stddev"}  # arguments without a default
 
 
 class LayerSize(NamedTuple):
@@ -97,6 +99,7 @@ def check(layers: Sequence[Layer], where: str, input_shape: Shape, classes: int)
     if shape is not None and shape != (classes,):
         raise UserError(f"{where}: ends in shape {shape}, expected ({classes},): one logit for each class")
     logits.check(layers, where)
+    _check_names(layers, where, {})
 
 
 def sizes(layers: Sequence[Layer], where: str, input_shape: Shape) -> tuple[list[LayerSize], bool]:
@@ -177,8 +180,8 @@ def _check_arguments(layer: Layer, where: str) -> None:
             )
         if (namespace := namespace_of(name)) and value is not None:
             _check_object(namespace, name, value, where)
-        elif not _is_plain(value):
-            raise UserError(f"{where}: {name}: got {value!r}, expected a number, a string or a list of them")
+        else:
+            _check_plain(layer.kind, name, value, takes[name], f"{where}: {name}")
 
 
 def _check_object(namespace: str, argument: str, value: Any, where: str) -> None:
@@ -190,9 +193,36 @@ def _check_object(namespace: str, argument: str, value: Any, where: str) -> None
     if not isinstance(name, str) or name not in known or not isinstance(arguments or {}, Mapping):
         hint = did_you_mean(str(name), known)
         raise UserError(f"{where}: {argument}: got {value!r}, expected a name from keras.{namespace}{hint}")
+    takes = keras_names.arguments(namespace, name)
     for key, item in (arguments or {}).items():
-        if key not in keras_names.arguments(namespace, name) or not _is_plain(item):
+        if key not in takes or not _is_plain(item):
             raise UserError(f"{where}: {argument}: {name} takes no {key}={item!r}")
+        _check_plain(name, key, item, takes[key], f"{where}: {argument}: {key}")
+
+
+def _check_plain(kind: str, argument: str, value: Any, of_type: type | None, where: str) -> None:
+    """Check a number, a string or a list of them. Keras does not look at some of them before it trains."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not _is_plain(value):
+        raise UserError(f"{where}: got {value!r}, expected a number, a string or a list of them")
+    if of_type is bool and not isinstance(value, bool | None):
+        raise UserError(f"{where}: got {value!r}, expected true or false")
+    if (of_type is float or (argument in _NUMBERS and of_type is None)) and isinstance(value, str | bool):
+        raise UserError(f"{where}: got {value!r}, expected a number")
+    if argument == "momentum" and is_number and not 0 <= value <= 1:
+        raise UserError(f"{where}: got {value!r}, expected a number from 0 to 1")
+    if kind.startswith("ZeroPadding") and argument == "padding" and re.search(r"-\d", str(value)):
+        raise UserError(f"{where}: got {value!r}, expected whole numbers of at least 0")
+
+
+def _check_names(layers: Sequence[Layer], where: str, taken: dict[str, str]) -> None:
+    """Check that no two layers have the same name; `taken` holds those that came before, each with its layer."""
+    for position, layer in in_order(layers, where):
+        _check_names(layer.layers, position, taken)
+        _check_names(layer.shortcut, f"{position} shortcut", taken)
+        name = layer.arguments.get("name")
+        if name is not None and (first := taken.setdefault(name, position)) != position:
+            raise UserError(f"{position}: name: got {name!r}, which is the name of {first}")
 
 
 def _is_plain(value: Any) -> bool:

@@ -6,6 +6,7 @@ Importing Keras takes seconds; a misspelled layer should be refused in milliseco
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
@@ -20,7 +21,7 @@ _USABLE = (
     "activations", "attention.multi_head_attention", "convolutional", "core.dense", "core.einsum_dense",
     "core.identity", "normalization", "pooling", "preprocessing.rescaling", "regularization", "reshaping",
 )  # fmt: skip
-_COMMON_ARGUMENTS = {"name", "dtype", "trainable", "autocast", "activity_regularizer"}
+_COMMON_ARGUMENTS = {"name": None, "dtype": None, "trainable": bool, "autocast": bool, "activity_regularizer": None}
 
 
 def _keras_folder() -> Path:
@@ -57,11 +58,15 @@ def usable_layers() -> frozenset[str]:
 
 
 @cache
-def arguments(namespace: str, name: str) -> frozenset[str]:
-    """Return the arguments of a class of keras.<namespace>; functions, such as activations, have none."""
+def arguments(namespace: str, name: str) -> Mapping[str, type | None]:
+    """Return the arguments of a class of keras.<namespace>; functions, such as activations, have none.
+
+    Returns:
+        Each argument with bool or float if its default in Keras is of that type, and with None otherwise.
+    """
     if namespace == "layers" and name not in exports("layers"):
         entry = plugins.installed(plugins.LAYERS)[name]
-        return _arguments_of(_source(entry), entry.attr, namespace)
+        return dict.fromkeys(_arguments_of(_source(entry), entry.attr, namespace))
     module, defined_as = exports(namespace)[name]
     path = _keras_folder().joinpath(*module.split(".")[1:]).with_suffix(".py")
     return _arguments_of(path, defined_as, namespace)
@@ -82,12 +87,23 @@ def _source(entry: EntryPoint) -> Path:
     return Path(spec.origin)
 
 
-def _arguments_of(source: Path, defined_as: str, namespace: str) -> frozenset[str]:
+def _arguments_of(source: Path, defined_as: str, namespace: str) -> Mapping[str, type | None]:
     """Return the arguments of the constructor of a class in a source file."""
     for node in ast.parse(source.read_text()).body:
         if isinstance(node, ast.ClassDef) and node.name == defined_as:
             init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-            named = {a.arg for a in (*init.args.args[1:], *init.args.kwonlyargs)} if init else set()
+            named = _with_types(init.args) if init else {}
             takes_more = init is None or init.args.kwarg is not None
-            return frozenset(named | (_COMMON_ARGUMENTS if takes_more and namespace == "layers" else set()))
-    return frozenset()
+            return (_COMMON_ARGUMENTS if takes_more and namespace == "layers" else {}) | named
+    return {}
+
+
+def _with_types(signature: ast.arguments) -> dict[str, type | None]:
+    named = [*signature.args[1:], *signature.kwonlyargs]
+    defaults: list[ast.expr | None] = [*signature.defaults, *signature.kw_defaults]
+    defaults = [*[None] * (len(named) - len(defaults)), *defaults]  # the first arguments have none
+    values = [default.value if isinstance(default, ast.Constant) else None for default in defaults]
+    return {
+        argument.arg: type(value) if isinstance(value, bool | float) else None
+        for argument, value in zip(named, values, strict=True)
+    }

@@ -22,7 +22,7 @@ from cifar_exp.config.layers import GATE, RESIDUAL, Layer, in_order
 from cifar_exp.config.schema import ONE_VIEW, ModelConfig, PredictionConfig
 from cifar_exp.config.shapes import Shape, output_shape
 from cifar_exp.data.schema import ImageShape
-from cifar_exp.errors import UserError
+from cifar_exp.errors import UserError, reason
 from cifar_exp.training.views import weighted_views
 
 _IN_VIEWS = "layers/functional/"  # prefix of the weights in the file of a classifier of several views
@@ -48,7 +48,10 @@ def build(config: ModelConfig, image_shape: ImageShape) -> tuple[keras.Model, li
     logits = _apply(config.layers, pixels, f"model {config.name!r}", rows, 0)
     # Softmax and loss are not accurate enough in half precision.
     logits = keras.layers.Activation("linear", dtype="float32", name="logits")(logits)
-    return keras.Model(inputs, logits, name="model"), rows
+    try:
+        return keras.Model(inputs, logits, name="model"), rows
+    except ValueError as error:  # the name of a layer is one that Keras has given to another
+        raise UserError(f"model {config.name!r}: {reason(error)}") from error
 
 
 def sizes(config: ModelConfig, image_shape: ImageShape) -> list[LayerSize]:

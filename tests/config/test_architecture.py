@@ -231,39 +231,15 @@ def test_a_gate_whose_factors_do_not_fit_its_input_is_refused(layers: list[Any])
     assert said.endswith("such as (1, 1, 3) for each channel")
 
 
-@pytest.mark.parametrize(
-    ("layer", "said"),
-    [
-        (
-            {"Reshape": {"target_shape": [-1, 7]}},
-            "target_shape: got [-1, 7] for shape (32, 32, 3), expected a list",
-        ),
-        ({"Reshape": {"target_shape": 3072}}, "target_shape: got 3072 for shape (32, 32, 3), expected a list of sizes"),
-        ({"Reshape": {"target_shape": [-1, -1]}}, "whose product is 3072; one may be -1"),
-        ({"MultiHeadAttention": {"num_heads": 2}}, "key_dim: got None"),
-        ({"EinsumDense": {"equation": "nhwc,c->nhwc", "output_shape": [31, 32, 3]}}, "got 31 for axis h, expected 32"),
-        ("GlobalMaxPooling1D", "got shape (32, 32, 3), expected 2 axes, the last of channels"),
-        ({"Dense": {"units": 0}}, "units: got 0, expected a whole number of at least 1"),
-        ({"Dense": {"units": 2.5}}, "units: got 2.5"),
-        ({"Dense": {"units": True}}, "units: got True"),
-        ({"Dense": {}}, "units: got None"),
-        ({"Conv2D": {"filters": 8}}, "kernel_size: got None"),
-        ({"Conv2D": {"kernel_size": 3}}, "filters: got None"),
-        ({"Conv2D": {"filters": 8, "kernel_size": [3, 3, 3]}}, "kernel_size: got [3, 3, 3], expected one whole number"),
-        ({"Conv2D": {"filters": 8, "kernel_size": 3, "strides": 0}}, "strides: got 0"),
-        ({"Conv2D": {"filters": 8, "kernel_size": 3, "strides": -1}}, "strides: got -1"),
-        ({"Conv2D": {"filters": 8, "kernel_size": 3, "padding": "sme"}}, "padding: got 'sme', expected valid or same"),
-        ({"MaxPooling2D": {"pool_size": "x"}}, "pool_size: got 'x'"),
-        ({"MaxPooling2D": {"pool_size": 10**20, "padding": "same"}}, "pool_size: got 1" + 20 * "0" + ", expected at"),
-        ({"Conv2D": {"filters": 8, "kernel_size": 3, "groups": 0}}, "groups: got 0"),
-        ({"SeparableConv2D": {"filters": 8, "kernel_size": 3, "depth_multiplier": -1}}, "depth_multiplier: got -1"),
-        ({"Conv2D": {"filters": -(10**8), "kernel_size": 3}}, "filters: got -100000000"),
-        ({"Dense": {"units": 1e8}}, "units: got 100000000.0, expected a whole number"),
-    ],
-    ids=str,
-)
-def test_sizes_that_no_layer_can_have_are_refused(layer: Any, said: str) -> None:
-    assert said in refusal([layer])
+def test_two_layers_of_the_same_name_are_refused() -> None:
+    named = {"ReLU": {"name": "x"}}
+    end = ["Flatten", {"Dense": {"units": 10}}]
+    same = "layer 2 (ReLU): name: got 'x', which is the name of model 'm', layer 1 (ReLU)"
+    assert same in refusal([named, named, *end])
+    assert "name: got 'x'" in refusal([{"Repeat": {"times": 2, "layers": [named]}}, *end])
+    assert "(Residual) shortcut, layer 1 (ReLU): name: got 'x'" in refusal(
+        [{"Residual": {"layers": [named], "shortcut": [named]}}, *end]
+    )
 
 
 def test_detail_tells_the_arguments_in_a_few_words() -> None:

@@ -194,6 +194,12 @@ def test_what_only_keras_can_refuse_is_refused_by_position(entry: Any) -> None:
     assert "\n" not in str(refused.value)
 
 
+def test_a_name_that_keras_has_given_to_another_layer_is_refused() -> None:
+    layers = [{"Flatten": {"name": "pixels"}}, {"Dense": {"units": 10}}]
+    with pytest.raises(UserError, match=r"^model 'm': The name \"pixels\" is used 2 times"):
+        models.build(ModelConfig("m", parse(layers, "m"), {}), (32, 32, 3))
+
+
 def test_a_classifier_gives_the_softmax_of_the_logits() -> None:
     model = built(["Flatten", {"Dense": {"units": 10}}])
     classifier = models.classifier(model)

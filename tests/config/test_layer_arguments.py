@@ -1,0 +1,80 @@
+"""Arguments of layers: what no layer can have is refused before anything trains, in words that name the argument."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cifar_exp.config.architecture import check
+from cifar_exp.config.layers import parse
+from cifar_exp.errors import UserError
+
+
+def refusal(layer: Any) -> str:
+    """What is said of a list of this layer, on one line."""
+    with pytest.raises(UserError) as refused:
+        check(parse([layer], "model 'm'"), "model 'm'", (32, 32, 3), 10)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (
+            {"Reshape": {"target_shape": [-1, 7]}},
+            "target_shape: got [-1, 7] for shape (32, 32, 3), expected a list",
+        ),
+        ({"Reshape": {"target_shape": 3072}}, "target_shape: got 3072 for shape (32, 32, 3), expected a list of sizes"),
+        ({"Reshape": {"target_shape": [-1, -1]}}, "whose product is 3072; one may be -1"),
+        ({"MultiHeadAttention": {"num_heads": 2}}, "key_dim: got None"),
+        ({"EinsumDense": {"equation": "nhwc,c->nhwc", "output_shape": [31, 32, 3]}}, "got 31 for axis h, expected 32"),
+        ("GlobalMaxPooling1D", "got shape (32, 32, 3), expected 2 axes, the last of channels"),
+        ({"Dense": {"units": 0}}, "units: got 0, expected a whole number of at least 1"),
+        ({"Dense": {"units": 2.5}}, "units: got 2.5"),
+        ({"Dense": {"units": True}}, "units: got True"),
+        ({"Dense": {}}, "units: got None"),
+        ({"Conv2D": {"filters": 8}}, "kernel_size: got None"),
+        ({"Conv2D": {"kernel_size": 3}}, "filters: got None"),
+        ({"Conv2D": {"filters": 8, "kernel_size": [3, 3, 3]}}, "kernel_size: got [3, 3, 3], expected one whole number"),
+        ({"Conv2D": {"filters": 8, "kernel_size": 3, "strides": 0}}, "strides: got 0"),
+        ({"Conv2D": {"filters": 8, "kernel_size": 3, "strides": -1}}, "strides: got -1"),
+        ({"Conv2D": {"filters": 8, "kernel_size": 3, "padding": "sme"}}, "padding: got 'sme', expected valid or same"),
+        ({"MaxPooling2D": {"pool_size": "x"}}, "pool_size: got 'x'"),
+        ({"MaxPooling2D": {"pool_size": 10**20, "padding": "same"}}, "pool_size: got 1" + 20 * "0" + ", expected at"),
+        ({"Conv2D": {"filters": 8, "kernel_size": 3, "groups": 0}}, "groups: got 0"),
+        ({"SeparableConv2D": {"filters": 8, "kernel_size": 3, "depth_multiplier": -1}}, "depth_multiplier: got -1"),
+        ({"Conv2D": {"filters": -(10**8), "kernel_size": 3}}, "filters: got -100000000"),
+        ({"Dense": {"units": 1e8}}, "units: got 100000000.0, expected a whole number"),
+    ],
+    ids=str,
+)
+def test_sizes_that_no_layer_can_have_are_refused(layer: Any, said: str) -> None:
+    assert said in refusal(layer)
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        ({"Rescaling": {"scale": "x"}}, "layer 1 (Rescaling): scale: got 'x', expected a number"),
+        ({"Dropout": {"rate": "half"}}, "rate: got 'half', expected a number"),
+        ({"GaussianNoise": {"stddev": True}}, "stddev: got True, expected a number"),
+        ({"LeakyReLU": {"negative_slope": "x"}}, "negative_slope: got 'x', expected a number"),
+        ({"BatchNormalization": {"scale": 2}}, "scale: got 2, expected true or false"),
+        ({"BatchNormalization": {"momentum": 5}}, "momentum: got 5, expected a number from 0 to 1"),
+        ({"Conv2D": {"filters": 8, "kernel_size": 3, "use_bias": "maybe"}}, "use_bias: got 'maybe', expected true or"),
+        ({"Flatten": {"trainable": "maybe"}}, "trainable: got 'maybe', expected true or false"),
+        (
+            {"ZeroPadding2D": {"padding": [[0, 1], [-1, 0]]}},
+            "padding: got [[0, 1], [-1, 0]], expected whole numbers of",
+        ),
+        (
+            {"Conv2D": {"filters": 8, "kernel_size": 3, "kernel_regularizer": {"L2": {"l2": "x"}}}},
+            "kernel_regularizer: l2: got 'x', expected a number",
+        ),
+    ],
+    ids=str,
+)
+def test_arguments_that_keras_would_refuse_in_training_or_not_at_all_are_refused(layer: Any, said: str) -> None:
+    assert said in refusal(layer)
