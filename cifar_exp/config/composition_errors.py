@@ -53,10 +53,14 @@ def explain(error: BaseException) -> str:
         return _unknown(key)
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
         return _explain_value(cause.full_key, str(cause).splitlines()[0])
-    if added := re.match(
-        r"Could not append to config\. An item is already at '(\S+)'|Multiple values for (\S+)\. ", str(error)
-    ):
-        return f"+{added.group(1) or added.group(2)}: it has a value already; to change it, leave out the +"
+    if added := re.match(r"Could not append to config\. An item is already at '(\S+)'", str(error)):
+        return f"+{added.group(1)}: it has a value already; to change it, leave out the +"
+    if chosen := re.match(r"Multiple values for (\S+)\. ", str(error)):  # Hydra does not say where
+        group = chosen.group(1)
+        return (
+            f"{group}: there is a choice already; to change it, leave out the + on a command line, or write "
+            f"'override /{group}: NAME' in the defaults of a file"
+        )
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
@@ -74,11 +78,10 @@ def _has(choice: str, key: str) -> bool:
     """Whether there is a setting with a choice of a group."""
     missing = object()
     try:
-        return (
-            OmegaConf.select(compose("config", [choice], return_hydra_config=True), key, default=missing) is not missing
-        )
+        composed = compose("config", [choice], return_hydra_config=True)
     except Exception:  # a choice of a package that is not installed
         return False
+    return OmegaConf.select(composed, key, default=missing) is not missing
 
 
 def _explain_value(key: str, message: str) -> str:

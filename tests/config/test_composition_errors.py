@@ -44,7 +44,11 @@ def refusal(*overrides: str, multirun: bool = False) -> str:
             "hydra.launcher.cpus_per_job: no such setting without hydra/launcher=parallel",
         ),
         ("+training.epochs=2", "+training.epochs: it has a value already; to change it, leave out the +"),
-        ("+model=bn", "+model: it has a value already; to change it, leave out the +"),
+        (
+            "+model=bn",
+            "model: there is a choice already; to change it, leave out the + on a command line, or write "
+            "'override /model: NAME' in the defaults of a file",
+        ),
     ],
 )
 def test_a_wrong_key_names_the_nearest(override: str, said: str) -> None:

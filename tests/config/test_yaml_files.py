@@ -50,6 +50,7 @@ def test_a_wrong_file_of_a_swept_choice_names_the_job(tmp_path: Path) -> None:
             "setting in a file holds one value: write several on the command line, key=1,2 with -m, or in "
             "hydra.sweeper.params",
         ),
+        ("defaults: [/model: bn]", "model: there is a choice already; to change it, leave out the + on a command"),
         (
             "training: {epoch: 3}",
             "conf/experiment/own.yaml: training.epoch: no such setting; did you mean 'training.epochs'?",
