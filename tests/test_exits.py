@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from forked import heed_signals
 
 BEGIN = """
 import os, signal, sys, time
@@ -85,7 +86,7 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", BEGIN + program, *arguments],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_signals,
         capture_output=True,
         text=True,
         timeout=60,

@@ -102,6 +102,12 @@ class Fork:
         self.send_signal(signal.SIGKILL)
 
 
+def heed_signals() -> None:
+    """Heed Ctrl-C and a closed terminal, which a child of a background job, of `nohup` or of a fork server ignores."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def _text(end: Connection) -> TextIO:
     return open(os.dup(end.fileno()))
 
@@ -136,7 +142,7 @@ def _run_module(
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(variables)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a fork server ignores it
+    heed_signals()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(stdout.fileno(), 1)
     os.dup2(stderr.fileno(), 2)

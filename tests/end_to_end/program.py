@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forked import Fork
+from forked import Fork, heed_signals
 
 import cifar_exp
 from cifar_exp.training import threads
@@ -107,8 +107,7 @@ def popen(
         stderr=subprocess.STDOUT if merged else subprocess.PIPE,
         text=True,
         start_new_session=session,
-        # Children of a shell that starts the tests in the background ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_signals,
     )
 
 
