@@ -7,9 +7,7 @@ import sys
 import traceback
 
 from cifar_exp import console, exits, launch, streams
-from cifar_exp.config import composition_errors
 from cifar_exp.errors import Diverged, OutOfMemory, UserError
-from cifar_exp.sweep import job
 
 
 def main() -> int:
@@ -38,10 +36,7 @@ def main() -> int:
             sys.stdout.write(explanation.explain_config(*asked))
             return 0
         if only_asks:
-            try:
-                launch.app(job.run)()
-            except Exception as failure:
-                raise UserError(composition_errors.explain(failure)) from failure
+            launch.show(arguments)
             return 0
         return launch.run(arguments).exit_code
     except UserError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import shlex
 import sys
 from collections.abc import Callable
@@ -16,9 +18,9 @@ from omegaconf import DictConfig
 
 import cifar_exp
 from cifar_exp.commands.parser import Parser
-from cifar_exp.config import composition
+from cifar_exp.config import composition, composition_errors
 from cifar_exp.config.plan import Plan
-from cifar_exp.errors import UserError
+from cifar_exp.errors import UserError, did_you_mean
 from cifar_exp.experiment import experiment
 from cifar_exp.sweep import job
 from cifar_exp.sweep.job import Ask
@@ -75,6 +77,11 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError("--experimental-rerun: a pickle can run any code; repeat a logged run with cifar-exp reproduce")
     if arguments.run and arguments.multirun:
         raise UserError("--run and --multirun: give one of them")
+    if arguments.multirun and (arguments.cfg or arguments.info):
+        raise UserError(
+            "--multirun: leave it out with --cfg and --info, which show one job; --explain-config shows the first of a "
+            "sweep"
+        )
     if arguments.resolve and not (arguments.cfg or arguments.help):
         raise UserError("--resolve: give it with --cfg")
     if arguments.package and not (arguments.cfg or arguments.explain_config):
@@ -94,6 +101,41 @@ def app(task: Callable[[DictConfig], object]) -> Callable[[], Any]:
 
     named: Callable[[], Any] = hydra_app
     return named
+
+
+def show(arguments: argparse.Namespace) -> None:
+    """Let Hydra print what is asked for: help, a config, or what it has found.
+
+    Args:
+        arguments: `sys.argv`, parsed by Hydra.
+
+    Raises:
+        UserError: if there is nothing to print; where a run would be refused, for the same reason.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            app(job.run)()
+    except SystemExit as ended:
+        if not arguments.package:
+            raise
+        with composition.composing():
+            raise UserError(_no_part(arguments.package, arguments.cfg)) from ended
+    except Exception as failure:
+        if arguments.shell_completion:
+            raise UserError(" ".join(str(failure).split())) from failure
+        composition.plan(arguments.overrides, arguments.multirun, arguments.config_dir)
+        with composition.composing():
+            raise UserError(composition_errors.explain(failure)) from failure
+    sys.stderr.write(said.getvalue())
+
+
+def _no_part(package: str, shown: str) -> str:
+    """Say that the config has no part of this name."""
+    if package == "hydra" or package.startswith("hydra."):
+        return f"-p {package}: no such part" + ("; --cfg hydra shows those of Hydra" if shown == "job" else "")
+    known = composition_errors.known_keys()
+    return f"-p {package}: {'its value is null' if package in known else f'no such part{did_you_mean(package, known)}'}"
 
 
 def run(arguments: argparse.Namespace) -> Launched:

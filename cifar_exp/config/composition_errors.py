@@ -30,14 +30,21 @@ _REFUSALS = {
 
 
 def explain(error: BaseException) -> str:
-    """Describe a composition error of Hydra or OmegaConf in one line, with the most similar valid name."""
+    """Describe a composition error of Hydra or OmegaConf in one line, with the most similar valid name.
+
+    It composes configs to find that name, so it needs `composition.composing`.
+    """
     if refused := from_data.refusal(error):
         return str(refused)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        options_of = GlobalHydra.instance().config_loader().get_group_options
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        while "/" in group and not options_of(group):  # of model=bn/x
+            group, _, above = group.rpartition("/")
+            choice = f"{above}/{choice}"
         if choice.startswith("submitit_"):  # a default of conf/hydra/launcher/slurm.yaml
             return f"{group} {choice!r} needs hydra-submitit-launcher: pip install 'cifar-exp[slurm]'"
-        options = [str(option) for option in error.options or []]
+        options = error.options or options_of(group)  # of an element of model=[a,b] Hydra lists none
         return f"{group} {choice!r} not found{did_you_mean(choice, options)} (conf/{group} holds: {', '.join(options)})"
     if isinstance(error, OverrideParseException):
         return overrides.explain(error)
@@ -55,6 +62,10 @@ def explain(error: BaseException) -> str:
         return _explain_value(cause.full_key, str(cause).splitlines()[0])
     if added := re.match(r"Could not append to config\. An item is already at '(\S+)'", str(error)):
         return f"+{added.group(1)}: it has a value already; to change it, leave out the +"
+    if removed := re.match(r"Could not delete from config\. '(\S+)' does not exist\.", str(error)):
+        return f"~{_unknown(removed.group(1))}"
+    if other := re.match(r"Could not delete from config\. The value of '(\S+)' is (.*) and not (.*)\.", str(error)):
+        return "~{0}={2}: its value is {1}; to remove it whatever it is, write ~{0}".format(*other.groups())
     if chosen := re.match(r"Multiple values for (\S+)\. ", str(error)):  # Hydra does not say where
         group = chosen.group(1)
         return (
@@ -67,7 +78,7 @@ def explain(error: BaseException) -> str:
 def _unknown(key: str) -> str:
     """Say that there is no such setting, and where it is or what was meant."""
     if not key.startswith("hydra."):
-        return f"{key}: no such setting{did_you_mean(key, _known_keys())}"
+        return f"{key}: no such setting{did_you_mean(key, known_keys())}"
     group = "/".join(key.split(".")[:2])  # such as hydra/sweeper
     options = GlobalHydra.instance().config_loader().get_group_options(group)
     having = " or ".join(f"{group}={option}" for option in options if _has(f"{group}={option}", key))
@@ -116,14 +127,14 @@ def _explain_value(key: str, message: str) -> str:
 
 def _settings_of(section: str, got: str) -> str:
     """What may be written instead of `section=got`."""
-    settings = sorted(known for known in _known_keys() if known.rpartition(".")[0] == section)
+    settings = sorted(known for known in known_keys() if known.rpartition(".")[0] == section)
     some = f"one of its settings: {', '.join(f'{setting}=...' for setting in settings)}" if settings else "a mapping"
     group = section.replace(".", "/")
     is_choice = got in GlobalHydra.instance().config_loader().get_group_options(group)
     return f"{some}; the choice of this name is {group}={got}" if is_choice else some
 
 
-def _known_keys() -> set[str]:
+def known_keys() -> set[str]:
     """Return all settings and groups of the default config."""
 
     def walk(node: Any, path: str) -> set[str]:

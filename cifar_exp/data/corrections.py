@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cifar_exp.data import csv_table
+from cifar_exp.data.splits import Split, Splits, no_class
 from cifar_exp.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from cifar_exp.data.schema import DataConfig
-    from cifar_exp.data.splits import Split, Splits
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ def _checked(
     said = {key: (row.get(key) or "").strip() for key in ("label", "suggested")}
     for key in ("label", "suggested") if setting == "relabel" else ("label",):
         if said[key] not in splits.classes and (said[key] or key == "suggested"):
-            raise UserError(f"{where}: no class {said[key]!r}{did_you_mean(said[key], splits.classes)}")
+            raise UserError(f"{where}: {no_class(said[key], splits.classes)}")
     if said["label"] and said["label"] != label:
         raise UserError(
             f"{where}: {name!r} is {label!r} in the data and {said['label']!r} in the list, which is of other data"

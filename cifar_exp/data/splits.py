@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,9 +13,12 @@ import numpy.typing as npt
 from cifar_exp.data.listing import Listing
 from cifar_exp.data.mapped import MappedImages, StoredImages
 from cifar_exp.data.schema import ImageShape
+from cifar_exp.errors import did_you_mean
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint8 | np.uint16]
+
+_NAMED = 10  # classes in an error message
 
 
 @dataclass(frozen=True)
@@ -96,3 +100,9 @@ class Splits:
 def label_type(classes: int) -> type[np.uint8 | np.uint16]:
     """The type of the labels of this many classes."""
     return np.uint8 if classes <= 256 else np.uint16
+
+
+def no_class(name: str, classes: Sequence[str]) -> str:
+    """Say that a data set has no class of this name, and which it has."""
+    more = f", and {len(classes) - _NAMED} more" if len(classes) > _NAMED else ""
+    return f"no class {name!r}{did_you_mean(name, classes)} (classes: {', '.join(classes[:_NAMED])}{more})"

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cifar_exp.errors import UserError, did_you_mean
+from cifar_exp.data.splits import no_class
+from cifar_exp.errors import UserError
 from cifar_exp.importing import importing
 
 NONE, BALANCED = "none", "balanced"
@@ -46,7 +47,7 @@ def class_weights(setting: Any, labels: npt.NDArray[Any], class_names: Sequence[
         raise UserError(f"data.class_weights: got {setting!r}, expected none, balanced or {{class: weight}}")
     for name, weight in setting.items():
         if str(name) not in class_names:
-            raise UserError(f"data.class_weights: no class {str(name)!r}{did_you_mean(str(name), class_names)}")
+            raise UserError(f"data.class_weights: {no_class(str(name), class_names)}")
         is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
         if not is_number or not math.isfinite(weight) or weight < 0:
             raise UserError(f"data.class_weights.{name}: got {weight!r}, expected a number of at least 0")

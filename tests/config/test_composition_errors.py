@@ -43,6 +43,8 @@ def refusal(*overrides: str, multirun: bool = False) -> str:
             "hydra.launcher.cpus_per_job=1",
             "hydra.launcher.cpus_per_job: no such setting without hydra/launcher=parallel",
         ),
+        ("~foo", "~foo: no such setting"),
+        ("~seed=3", "~seed=3: its value is 0; to remove it whatever it is, write ~seed"),
         ("+training.epochs=2", "+training.epochs: it has a value already; to change it, leave out the +"),
         (
             "+model=bn",
@@ -53,6 +55,11 @@ def refusal(*overrides: str, multirun: bool = False) -> str:
 )
 def test_a_wrong_key_names_the_nearest(override: str, said: str) -> None:
     assert refusal(override) == said
+
+
+@pytest.mark.parametrize("override", ["model=bn/x", "model=[bn/x]"])
+def test_a_wrong_choice_names_those_of_its_group(override: str) -> None:
+    assert refusal(override).startswith("model 'bn/x' not found; did you mean 'bn'? (conf/model holds: baseline, ")
 
 
 @pytest.mark.parametrize(

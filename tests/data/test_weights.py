@@ -33,7 +33,7 @@ def test_classes_without_a_weight_weigh_one() -> None:
     ("setting", "said"),
     [
         ("balansed", "got 'balansed', expected none, balanced or {class: weight}"),
-        ({"dogs": 2}, "no class 'dogs'; did you mean 'dog'?"),
+        ({"dogs": 2}, "no class 'dogs'; did you mean 'dog'? (classes: cat, dog, ox, yak)"),
         ({"dog": -1}, "data.class_weights.dog: got -1, expected a number of at least 0"),
         ({"dog": float("nan")}, "data.class_weights.dog: got nan"),
         ({"dog": "much"}, "data.class_weights.dog: got 'much'"),
