@@ -11,7 +11,7 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     """Define the command and its arguments."""
     summary = "train a logged run again from its logged config and compare the results"
     reproduce = commands.add_parser("reproduce", parents=[store], help=summary, description=f"{summary.capitalize()}.")
-    reproduce.add_argument("run", metavar="RUN", help="run id")
+    reproduce.add_argument("run", metavar="RUN", help="run id, first characters of the id, or name")
     reproduce.add_argument(
         "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="settings of this machine, such as data.dir=..."
     )
@@ -29,12 +29,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     from cifar_exp import console
     from cifar_exp.experiment import reproduce
+    from cifar_exp.review import query
     from cifar_exp.training import runtime
 
     runtime.check_backend()
     store = store_of(arguments)
     console.set_up()
-    logged = reproduce.read(store, arguments.run, arguments.overrides)
+    logged = reproduce.read(store, query.get(store, arguments.run).info.run_id, arguments.overrides)
     console.say(f"Again: {logged.name}, run {logged.id}")
     folder = Path("outputs") / "reproduced" / f"{logged.id[:8]}-{datetime.now():%Y-%m-%d_%H-%M-%S}"
     verdict = reproduce.again(logged, store, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from hydra import compose
@@ -37,15 +38,14 @@ def explain(error: BaseException) -> str:
     if refused := from_data.refusal(error):
         return str(refused)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        options_of = GlobalHydra.instance().config_loader().get_group_options
-        group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        while "/" in group and not options_of(group):  # of model=bn/x
-            group, _, above = group.rpartition("/")
-            choice = f"{above}/{choice}"
+        group, choice = _group_and_choice(str(error.missing_cfg_file))
         if choice.startswith("submitit_"):  # a default of conf/hydra/launcher/slurm.yaml
             return f"{group} {choice!r} needs hydra-submitit-launcher: pip install 'cifar-exp[slurm]'"
-        options = error.options or options_of(group)  # of an element of model=[a,b] Hydra lists none
-        return f"{group} {choice!r} not found{did_you_mean(choice, options)} (conf/{group} holds: {', '.join(options)})"
+        options = error.options or _options(group)  # of an element of model=[a,b] Hydra lists none
+        hint = did_you_mean(choice, options)
+        if group == "data" and ("/" in choice or Path(choice).is_dir()):
+            hint = f"; your own images are data=folder data.dir={choice}"
+        return f"{group} {choice!r} not found{hint} (conf/{group} holds: {', '.join(options)})"
     if isinstance(error, OverrideParseException):
         return overrides.explain(error)
     if found_in_file := yaml_files.problem(error):
@@ -75,13 +75,28 @@ def explain(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
+def _group_and_choice(file: str) -> tuple[str, str]:
+    """Split the path of a missing file: the group is the longest part that is one, for `model=bn/x`."""
+    parts = file.split("/")
+    for cut in range(len(parts) - 1, 1, -1):
+        group = "/".join(parts[:cut])
+        if {"", ".", ".."}.isdisjoint(parts[:cut]) and _options(group):
+            return group, "/".join(parts[cut:])
+    return parts[0], "/".join(parts[1:])
+
+
+def _options(group: str) -> list[str]:
+    """The choices of a group; none if there is no such group."""
+    options: list[str] = GlobalHydra.instance().config_loader().get_group_options(group)
+    return options
+
+
 def _unknown(key: str) -> str:
     """Say that there is no such setting, and where it is or what was meant."""
     if not key.startswith("hydra."):
         return f"{key}: no such setting{did_you_mean(key, known_keys())}"
     group = "/".join(key.split(".")[:2])  # such as hydra/sweeper
-    options = GlobalHydra.instance().config_loader().get_group_options(group)
-    having = " or ".join(f"{group}={option}" for option in options if _has(f"{group}={option}", key))
+    having = " or ".join(f"{group}={option}" for option in _options(group) if _has(f"{group}={option}", key))
     return f"{key}: no such setting" + (f" without {having}" if having else "")
 
 
@@ -130,8 +145,7 @@ def _settings_of(section: str, got: str) -> str:
     settings = sorted(known for known in known_keys() if known.rpartition(".")[0] == section)
     some = f"one of its settings: {', '.join(f'{setting}=...' for setting in settings)}" if settings else "a mapping"
     group = section.replace(".", "/")
-    is_choice = got in GlobalHydra.instance().config_loader().get_group_options(group)
-    return f"{some}; the choice of this name is {group}={got}" if is_choice else some
+    return f"{some}; the choice of this name is {group}={got}" if got in _options(group) else some
 
 
 def known_keys() -> set[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cifar_exp.config.composition import plan
@@ -57,9 +59,21 @@ def test_a_wrong_key_names_the_nearest(override: str, said: str) -> None:
     assert refusal(override) == said
 
 
-@pytest.mark.parametrize("override", ["model=bn/x", "model=[bn/x]"])
-def test_a_wrong_choice_names_those_of_its_group(override: str) -> None:
-    assert refusal(override).startswith("model 'bn/x' not found; did you mean 'bn'? (conf/model holds: baseline, ")
+@pytest.mark.parametrize("choice", ["bn/x", "../bn"])
+@pytest.mark.parametrize("override", ["model={}", "model=[{}]"])
+def test_a_wrong_choice_names_those_of_its_group(override: str, choice: str) -> None:
+    said = f"model '{choice}' not found; did you mean 'bn'? (conf/model holds: baseline, "
+    assert refusal(override.format(choice)).startswith(said)
+
+
+@pytest.mark.parametrize("choice", ["/photos", "photos/cats", "photos"])
+def test_a_folder_is_no_data_set_but_the_folder_of_one(
+    choice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    said = f"data '{choice}' not found; your own images are data=folder data.dir={choice} (conf/data holds: "
+    assert refusal(f"data={choice}").startswith(said)
 
 
 @pytest.mark.parametrize(

@@ -48,13 +48,13 @@ def test_a_deterministic_run_is_reproduced_to_the_last_bit_and_linked(logged: st
 
 
 def test_the_command_reports_equality_and_exits_with_0(logged: str, own: Store, tmp_path: Path) -> None:
-    command = [*program.COMMAND, "reproduce", logged, "--uri", own.uri]
-    done = program.execute([*command, "--experiment", own.experiment], tmp_path)
+    command = [*program.COMMAND, "reproduce", "--uri", own.uri, "--experiment", own.experiment]
+    done = program.execute([*command, logged[:8]], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("Equal to the last bit.\n") and "test/accuracy" in done.stdout
-    gone = program.execute([*command[:-3], "0" * 32], tmp_path)
+    gone = program.execute([*command, "0" * 32], tmp_path)
     assert gone.returncode == 2
-    assert gone.stderr.startswith("cifar_exp: run 0000") and gone.stderr.count("\n") == 1
+    assert gone.stderr.startswith("cifar_exp: no run '0000") and gone.stderr.count("\n") == 1
 
 
 def test_a_run_with_a_changed_setting_does_not_match(logged: str, own: Store, tmp_path: Path) -> None:
