@@ -29,6 +29,8 @@ _REFUSALS = {
     r"Invalid type assigned: (?P<type>\w+) is not a subclass of \w+\. value: (?P<got>.*)": "{got}, expected {settings}",
 }
 
+_WITHOUT_KEYS = ("hydra.job.env_set.", "hydra.sweeper.params.")  # empty by default; any key can be added
+
 
 def explain(error: BaseException) -> str:
     """Describe a composition error of Hydra or OmegaConf in one line, with the most similar valid name.
@@ -94,9 +96,14 @@ def _options(group: str) -> list[str]:
 def _unknown(key: str) -> str:
     """Say that there is no such setting, and where it is or what was meant."""
     if not key.startswith("hydra."):
-        return f"{key}: no such setting{did_you_mean(key, known_keys())}"
+        known = known_keys()
+        if key in known:  # of the default choice
+            return f"{key}: no such setting of the chosen {key.rpartition('.')[0]}"
+        return f"{key}: no such setting{did_you_mean(key, known)}"
     group = "/".join(key.split(".")[:2])  # such as hydra/sweeper
     having = " or ".join(f"{group}={option}" for option in _options(group) if _has(f"{group}={option}", key))
+    if key.startswith(_WITHOUT_KEYS):
+        return f"{key}: no such setting; to add it, write +{key}"
     return f"{key}: no such setting" + (f" without {having}" if having else "")
 
 

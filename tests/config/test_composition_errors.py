@@ -40,6 +40,8 @@ def refusal(*overrides: str, multirun: bool = False) -> str:
         ("+training.epoch=1", "training.epoch: no such setting; did you mean 'training.epochs'?"),
         ("model.filter=[1]", "model.filter: no such setting; did you mean 'model.filters'?"),
         ("hydra.foo=1", "hydra.foo: no such setting"),
+        ("hydra.job.num_threads=1", "hydra.job.num_threads: no such setting"),
+        ("hydra.job.env_set.A=1", "hydra.job.env_set.A: no such setting; to add it, write +hydra.job.env_set.A"),
         ("hydra.sweeper.n_trials=9", "hydra.sweeper.n_trials: no such setting without hydra/sweeper=search"),
         (
             "hydra.launcher.cpus_per_job=1",
@@ -57,6 +59,10 @@ def refusal(*overrides: str, multirun: bool = False) -> str:
 )
 def test_a_wrong_key_names_the_nearest(override: str, said: str) -> None:
     assert refusal(override) == said
+
+
+def test_a_setting_of_another_model_is_one_that_the_chosen_model_has_not() -> None:
+    assert refusal("model=dense", "model.pool_size=[2,2]") == "model.pool_size: no such setting of the chosen model"
 
 
 @pytest.mark.parametrize("choice", ["bn/x", "../bn"])
