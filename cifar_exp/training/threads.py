@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from cifar_exp.config import layers
 from cifar_exp.config.schema import Config
+from cifar_exp.errors import UserError
 from cifar_exp.training import runtime
 
 TENSORFLOW_THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
@@ -22,8 +23,16 @@ def use_threads(count: int) -> None:
 
 
 def threads_are_set() -> bool:
-    """Whether the user has set TensorFlow's number of threads."""
-    return any(os.environ.get(name) for name in TENSORFLOW_THREADS)
+    """Whether the user has set TensorFlow's number of threads.
+
+    Raises:
+        UserError: if it is not a number.
+    """
+    given = {name: value for name in TENSORFLOW_THREADS if (value := os.environ.get(name))}
+    for name, value in given.items():
+        if not value.isdecimal():
+            raise UserError(f"{name}={value}: expected a number of threads")
+    return bool(given)
 
 
 def share_cores(jobs: Sequence[Config], count: int) -> None:
