@@ -16,11 +16,13 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from cifar_exp.errors import Diverged, OutOfMemory, Stopped, UserError
+
 if TYPE_CHECKING:
     from cifar_exp.notebook import Run, Runs, find, sweep, train
 
 __version__ = "0.1.0"
-__all__ = ["Run", "Runs", "find", "sweep", "train"]
+__all__ = ["Diverged", "OutOfMemory", "Run", "Runs", "Stopped", "UserError", "find", "sweep", "train"]
 
 
 def __getattr__(name: str) -> Any:

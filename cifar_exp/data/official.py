@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -92,6 +93,7 @@ def download(urls: Sequence[str], known_md5: str, folder: Path, title: str, size
     pooch.get_logger().setLevel(logging.WARNING)
     name = urls[0].rpartition("/")[2]
     problem: Exception | None = None
+    is_new = not folder.exists()
     for url in urls:
         log.info("%s is not in %s: downloading %s (%s)", title, folder, url, size)
         try:
@@ -107,5 +109,8 @@ def download(urls: Sequence[str], known_md5: str, folder: Path, title: str, size
         except (OSError, ValueError) as error:  # OSError covers the errors of requests; ValueError is a wrong MD5
             problem = error
     assert problem is not None
+    if is_new:
+        with suppress(OSError):
+            folder.rmdir()  # its name may be a typo
     where = f"{title} is not in {folder}, and {urls[-1]} could not be downloaded ({reason(problem)})"
     raise UserError(f"{where}; {instead}; data=digits needs none") from None

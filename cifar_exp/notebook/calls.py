@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -13,7 +15,7 @@ from cifar_exp.notebook.origin import Folder, Origin, Stored
 from cifar_exp.notebook.runs import Run, Runs
 
 
-def train(*overrides: str, config_dir: str | None = None, **settings: Unpack[Keywords]) -> Run:
+def train(*overrides: str, config_dir: str | PathLike[str] | None = None, **settings: Unpack[Keywords]) -> Run:
     """Train one model, as `python -m cifar_exp OVERRIDES` does.
 
     Args:
@@ -43,7 +45,7 @@ def sweep(
     *overrides: str,
     launcher: str | None = None,
     sweeper: str | None = None,
-    config_dir: str | None = None,
+    config_dir: str | PathLike[str] | None = None,
     **settings: Unpack[Keywords],
 ) -> Runs:
     """Train all combinations of values, as `python -m cifar_exp -m OVERRIDES` does.
@@ -107,12 +109,16 @@ def find(
         return Runs(Run.of(Stored.of(store, run)) for run in selected)
 
 
-def _arguments(overrides: Sequence[str], settings: Mapping[str, Any], config_dir: str | None) -> list[str]:
+def _arguments(
+    overrides: Sequence[str], settings: Mapping[str, Any], config_dir: str | PathLike[str] | None
+) -> list[str]:
     """The command line of a call, but for -m."""
     for override in overrides:
-        if not isinstance(override, str) or override.startswith(("-", "hydra.mode=")):
+        if not isinstance(override, str):
+            raise UserError(f"{override!r}: got {type(override).__name__}, expected 'key=value', each on its own")
+        if override.startswith(("-", "hydra.mode=")):
             raise UserError(f"{override!r}: got an option, expected 'key=value' (train is one run, sweep several)")
-    options = ["--config-dir", config_dir] if config_dir else []
+    options = ["--config-dir", os.fspath(config_dir)] if config_dir else []
     return [*options, *overrides, *keywords.to_overrides(settings)]
 
 

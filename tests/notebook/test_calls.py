@@ -239,14 +239,16 @@ def test_jobs_of_the_same_call_are_not_run_again(runs: cifar_exp.Runs) -> None:
         ([], {"epoch": 3}, "epoch: no such keyword; did you mean 'epochs'"),
         (["-m"], {}, "'-m': got an option, expected 'key=value'"),
         (["hydra.mode=MULTIRUN"], {}, "'hydra.mode=MULTIRUN': got an option"),
+        ([["model=bn"]], {}, "got list, expected 'key=value', each on its own"),
+        ([], {"config_dir": Path("nowhere")}, "--config-dir nowhere: no such folder"),
         (["seed=0,1"], {}, "several values are a sweep: add -m, or call cifar_exp.sweep"),
         ([], {"name": object()}, "name: got object, expected a number, a text"),
     ],
 )
 def test_what_cannot_run_is_refused_before_anything_is_written(
-    overrides: list[str], keywords: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    overrides: list[Any], keywords: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(cifar_exp.UserError, match=message):
         cifar_exp.train("data=digits", *overrides, **keywords)
     assert not list(tmp_path.iterdir())

@@ -119,7 +119,7 @@ def test_threads_that_the_user_has_set_are_known(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
     assert threads.threads_are_set()
     monkeypatch.setenv("TF_NUM_INTEROP_THREADS", "two")
-    with pytest.raises(UserError, match="^TF_NUM_INTEROP_THREADS=two: expected a number of threads$"):
+    with pytest.raises(UserError, match=r"^TF_NUM_INTEROP_THREADS=two: expected a number of threads$"):
         threads.threads_are_set()
 
 
