@@ -63,6 +63,11 @@ def shorten(text: str, longest: int = 24) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: `1 image`, `1,200 images`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Suggest the known name closest to a misspelt one, to be appended to a message.
 

@@ -11,7 +11,7 @@ import numpy as np
 from cifar_exp.data import corrections, datasets
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.data.splits import Images, Split, Splits
-from cifar_exp.errors import UserError
+from cifar_exp.errors import UserError, counted
 from cifar_exp.evaluation import label_errors
 from cifar_exp.experiment import reproduce
 from cifar_exp.review import run_predictions
@@ -55,7 +55,7 @@ class Suspects:
     def words(self) -> str:
         """What was found, in sentences."""
         images = len(self.images)
-        runs = f"{self.runs} run{'s' if self.runs != 1 else ''}"
+        runs = counted(self.runs, "run")
         said = f"{self.wrong:,} of {images:,} labels look wrong ({100 * self.wrong / images:.1f} %) to {runs}"
         said += f", which predicted these {self.split} images without training on them."
         if self.split == VALIDATION and images < self.of:

@@ -16,7 +16,7 @@ import cifar_exp
 from cifar_exp.config.schema import Config
 from cifar_exp.data.catalog import OFFICIAL
 from cifar_exp.data.official import data_folder
-from cifar_exp.errors import UserError, reason
+from cifar_exp.errors import UserError, counted, reason
 from cifar_exp.sweep import leftovers
 from cifar_exp.tracking import server, sync
 from cifar_exp.tracking.store import Store
@@ -177,8 +177,15 @@ def journals() -> Finding:
     live, waiting = sum(state.live for state in states), [state for state in states if not state.is_whole]
     if waiting:
         events = sum(state.waiting for state in waiting)
-        return Finding("journals", NOTE, f"{events} events of {len(waiting)} runs wait", "cifar-exp sync sends them")
-    return Finding("journals", OK, f"{len(states)} runs in {OUTPUTS}, nothing waits" + (f"; {live} live" * bool(live)))
+        return Finding(
+            "journals",
+            NOTE,
+            f"{counted(events, 'event')} of {counted(len(waiting), 'run')} to be sent",
+            "cifar-exp sync sends them",
+        )
+    return Finding(
+        "journals", OK, f"{counted(len(states), 'run')} in {OUTPUTS}, nothing waits" + (f"; {live} live" * bool(live))
+    )
 
 
 def killed(clean: bool = False) -> Finding:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cifar_exp.commands import selected
 from cifar_exp.commands.parser import Commands, Parser, store_of
-from cifar_exp.errors import UserError
+from cifar_exp.errors import UserError, counted
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -92,5 +92,5 @@ def _candidates(arguments: argparse.Namespace, store: Store) -> list[Run]:
             runs.sort(key=lambda run: -run.data.metrics.get("val/best_accuracy", -1.0))
             runs = runs[: arguments.top]
     if len(runs) < 2:
-        raise UserError(f"{len(runs)} finished run{'s' if len(runs) != 1 else ''}: an ensemble has at least 2")
+        raise UserError(f"{counted(len(runs), 'finished run')}: an ensemble has at least 2")
     return runs

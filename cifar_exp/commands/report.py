@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from cifar_exp import console
+    from cifar_exp.errors import counted
     from cifar_exp.review import report
 
     store = store_of(arguments)
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = Path(arguments.output)
     sections = _of_search(store, arguments.sweep) if arguments.sweep else ()
     path.write_text(report.from_store(store, runs, title, sections), encoding="utf-8")
-    console.say(f"{path}: {len(runs)} run{'s' if len(runs) != 1 else ''}")
+    console.say(f"{path}: {counted(len(runs), 'run')}")
     return 0
 
 

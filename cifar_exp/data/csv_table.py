@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cifar_exp.data import tables
 from cifar_exp.data.listing import Listing, first_of, image_files, is_image
 from cifar_exp.data.tables import Columns
-from cifar_exp.errors import UserError, reason
+from cifar_exp.errors import UserError, counted, reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,14 +60,14 @@ def list_images(file: Path, folder: Path, columns: Columns, skip_missing: bool =
             missing.append(name)
     remarks = []
     if missing:
-        line = f"{file}: {len(missing):,} labels without a file in {folder}: {first_of(missing)}"
+        line = f"{file}: {counted(len(missing), 'label')} without a file in {folder}: {first_of(missing)}"
         if not skip_missing:
             raise UserError(f"{line}; data.bad_images=skip leaves them out")
         remarks.append(line)
     if twice := sorted({path for path, count in Counter(paths).items() if count > 1}):
-        raise UserError(f"{file}: {len(twice):,} images have several rows: {first_of(twice)}")
+        raise UserError(f"{file}: several rows of {counted(len(twice), 'image')}: {first_of(twice)}")
     if unlabelled := sorted(known - set(paths)):
-        remarks.append(f"{len(unlabelled):,} files without a label, left out: {first_of(unlabelled)}")
+        remarks.append(f"{counted(len(unlabelled), 'file')} without a label, left out: {first_of(unlabelled)}")
     return tables.to_listing(folder, paths, kept, columns, remarks)
 
 

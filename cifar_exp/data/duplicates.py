@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cifar_exp.data.listing import Listing, first_of
-from cifar_exp.errors import UserError
+from cifar_exp.errors import UserError, counted
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def check(assigned: Listing, digests: npt.NDArray[np.uint8], allow: bool) -> Non
     if not found:
         return
     named = [" = ".join(f"{assigned.paths[i]} ({assigned.splits[i]})" for i in indices) for indices in found]
-    message = f"{assigned.root}: {len(found):,} images are in several splits: {first_of(named)}"
+    message = f"{assigned.root}: {counted(len(found), 'image')} in several splits: {first_of(named)}"
     if not allow:
         raise UserError(f"{message}; remove the copies, or accept them with data.duplicates=allow")
     log.warning("%s", message)

@@ -260,7 +260,7 @@ def _columns(config: DataConfig) -> Columns:
 
 
 def _decoder(config: DataConfig) -> Decoder:
-    if config.size is not None and min(config.size) < 1:
+    if config.size is not None and (len(config.size) != 2 or min(config.size) < 1):
         raise UserError(f"data.size: got {list(config.size)}, expected [height, width], each at least 1")
     return Decoder(config.size, config.resize, config.color_mode)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_exp.data.listing import SPLIT_NAMES, Listing, check_classes, first_of, split_of
-from cifar_exp.errors import UserError, did_you_mean
+from cifar_exp.errors import UserError, counted, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +66,9 @@ def check_labels(file: Path, rows: list[Row], unlabelled: Sequence[str]) -> list
         UserError: otherwise; it names the images without a label, `unlabelled`.
     """
     if unlabelled:
-        raise UserError(f"data.file={file}: {len(unlabelled):,} images without a label: {first_of(unlabelled)}")
+        raise UserError(
+            f"data.file={file}: {counted(len(unlabelled), 'image')} without a label: {first_of(unlabelled)}"
+        )
     if len({row[1] for row in rows}) < 2:
         raise UserError(f"data.file={file}: {len(rows):,} rows of fewer than two classes, expected at least two")
     return rows

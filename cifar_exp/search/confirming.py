@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cifar_exp.errors import counted
 from cifar_exp.search.settings import MAXIMIZE, Confirm
 from cifar_exp.search.trials import COMPLETE, INTERRUPTED, Trial, Trials
 
@@ -80,7 +81,7 @@ def luck(trials: Trials) -> Sequence[str]:
     first = min(found, key=lambda one: [row.trial for row in ranked(trials)].index(one.trial.trial))
     sign = 1 if trials.search.directions[0] == MAXIMIZE else -1
     gap = sign * ((first.trial.value or 0.0) - first.mean)
-    seeds = f"{len(first.values)} other seed{'s' if len(first.values) > 1 else ''}"
+    seeds = counted(len(first.values), "other seed")
     spread = f" ± {first.error:.4f}" if len(first.values) > 1 else ""
     said = f"Trial {first.trial.trial} had the best {metric} of the search, {first.trial.value:.4f}; "
     said += f"with {seeds} its mean is "

@@ -6,6 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator
 
+from cifar_exp.errors import counted
 from cifar_exp.review.section import THREE, WIDE, Section
 from cifar_exp.search import charts, space_charts
 from cifar_exp.search.charts import better, format_value, measured
@@ -118,7 +119,7 @@ def _confirmations(trials: Trials) -> Iterator[str]:
         values, first = repeated[trial], firsts.get(trial)
         spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
         yield (
-            f"Trial {trial} again with {len(values)} other seed{'s' if len(values) > 1 else ''}: mean "
+            f"Trial {trial} again with {counted(len(values), 'other seed')}: mean "
             f"{means[trial]:.4f}{spread}{_luck(first, means[trial])}."
         )
 

@@ -137,7 +137,7 @@ def test_copies_are_named(answer: Answer, photos: Path) -> None:
     darker.save(given / "test" / "dog" / "darker.png")
     code, out, err = answer("data", "data=folder", "data.dir=given", "data.validation=test")
     assert (code, err) == (0, "")
-    assert "1 images are in several splits: train/cat/00.png (training) = test/cat/copy.png (test)" in out
+    assert "1 image in several splits: train/cat/00.png (training) = test/cat/copy.png (test)" in out
     assert "Images with the same pixels as training images: 1 test: test/cat/copy.png (test) ~ train/cat/00.png" in out
     assert "Images that look the same as training images: 1 test: test/dog/darker.png (test) ~ train/dog/01.png" in out
 

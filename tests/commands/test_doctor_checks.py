@@ -110,10 +110,10 @@ def test_journals_that_wait_are_counted(tmp_path: Path, monkeypatch: pytest.Monk
     store = Store(NOBODY, "unit")
     with Run.start(store, Path("outputs") / "runs" / "one", "one", {}, {}, drain_seconds=0) as run:
         run.log_metrics({"x": 1.0})
-        assert doctor_checks.journals().said == "1 runs in outputs, nothing waits; 1 live"
+        assert doctor_checks.journals().said == "1 run in outputs, nothing waits; 1 live"
     found = doctor_checks.journals()
     assert found.state == NOTE and found.todo == "cifar-exp sync sends them"
-    assert found.said.endswith(" events of 1 runs wait")
+    assert found.said.endswith(" of 1 run to be sent")
 
 
 def test_what_killed_sweeps_have_left_is_named_and_removed_on_demand(tmp_path: Path) -> None:

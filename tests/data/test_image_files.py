@@ -126,7 +126,8 @@ def test_sizes_are_refused_unless_all_are_the_same_or_one_is_chosen(folder: Data
     assert "dog/99.png (20 x 10 pixels, the first image has 8 x 6 pixels); data.size=[HEIGHT,WIDTH]" in refusal(folder)
     sized = DataConfig("folder", dir=str(photos), validation="given", size=(4, 4), color_mode="grayscale")
     assert load(sized).training.images.shape[1:] == (4, 4, 1)
-    assert "data.size: got [0, 4]" in refusal(replace(folder, size=(0, 4)))
+    for size in ((0, 4), (4,), ()):
+        assert f"data.size: got {list(size)}, expected [height, width]" in refusal(replace(folder, size=size))
 
 
 def test_bad_images_are_refused_by_name_or_left_out(
@@ -155,7 +156,7 @@ def test_equal_images_in_two_splits_are_refused_by_name(
                        for split in ("training", "test"))  # fmt: skip
     (photos / tested).write_bytes((photos / trained).read_bytes())
     message = refusal(folder)
-    assert "1 images are in several splits" in message
+    assert "1 image in several splits" in message
     assert f"{trained} (training)" in message and f"{tested} (test)" in message
     with caplog.at_level(logging.WARNING, "cifar_exp"):
         load(replace(folder, duplicates="allow"))

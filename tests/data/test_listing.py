@@ -135,16 +135,16 @@ def test_columns_can_be_named_and_give_splits_and_groups(images: Path, tmp_path:
 def test_labels_without_a_file_are_refused_by_name_or_left_out(images: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "labels.csv", "id,label\n1,a\n2,a\n3,b\nsub/4,b\n99,a\n")
     message = refusal(csv_table.list_images, file, images, Columns())
-    assert "1 labels without a file" in message and "99; data.bad_images=skip" in message
+    assert "1 label without a file" in message and "99; data.bad_images=skip" in message
     listing = csv_table.list_images(file, images, Columns(), skip_missing=True)
     assert len(listing) == 4
-    assert "1 labels without a file" in listing.remarks[0]
+    assert "1 label without a file" in listing.remarks[0]
 
 
 def test_files_without_a_label_are_left_out_with_a_remark(images: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "labels.csv", "id,label\n1,a\n2,a\n3,b\n")
     remarks = csv_table.list_images(file, images, Columns()).remarks
-    assert remarks == ("1 files without a label, left out: sub/4.png", "one image only of class b: it cannot both "
+    assert remarks == ("1 file without a label, left out: sub/4.png", "one image only of class b: it cannot both "
                        "train and be tested")  # fmt: skip
 
 
@@ -154,8 +154,8 @@ def test_files_without_a_label_are_left_out_with_a_remark(images: Path, tmp_path
         ("id,label\n../../etc/passwd,a\n1,b\n", "line 2: got the image '../../etc/passwd'"),
         ("id,label\n/etc/passwd,a\n1,b\n", "expected a file below data.dir"),
         ("id,label\n,a\n1,b\n", "line 2: got the image ''"),
-        ("id,label\n1,\n2,b\n", "1 images without a label: 1"),
-        ("id,label\n1,a\n1.png,b\n2,a\n", "1 images have several rows: 1.png"),
+        ("id,label\n1,\n2,b\n", "1 image without a label: 1"),
+        ("id,label\n1,a\n1.png,b\n2,a\n", "several rows of 1 image: 1.png"),
         ("id,label\n1,a\n2,a\n", "fewer than two classes"),
         ("", "set data.image_column"),
         ("id,label\n" + "x" * 5000 + ",a\n", "field larger than field limit"),
