@@ -243,7 +243,10 @@ def _text(value: Any) -> str:
 
 def _dimension(override: Override) -> Dimension:
     key, value = override.get_key_element(), override.value()
-    log = "log" in getattr(value, "tags", ())
+    tags: set[str] = getattr(value, "tags", set())
+    if unknown := sorted(tags - {"log"}):
+        raise UserError(f"{override.input_line}: got the tag {unknown[0]!r}, expected log")
+    log = "log" in tags
     if isinstance(value, IntervalSweep):
         low, high = value.start, value.end
         if isinstance(low, QuotedString) or isinstance(high, QuotedString) or low is None or high is None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from cifar_exp import console
 from cifar_exp.config.space import Space
+from cifar_exp.errors import counted
 from cifar_exp.search import confirming
 from cifar_exp.search.settings import MAXIMIZE, Settings
 from cifar_exp.search.trials import COMPLETE, FAILED, PRUNED, RUNNING, Trial, Trials
@@ -55,7 +56,7 @@ class Progress:
         parts.append(counts)
         used, full = sum(row.epochs for row in ended), self._epochs * len(ended)
         if full:
-            parts.append(f"{used:,} epochs, {1 - used / full:.0%} saved" if used < full else f"{used:,} epochs")
+            parts.append(counted(used, "epoch") + (f", {1 - used / full:.0%} saved" if used < full else ""))
         if confirming_rows:
             done = sum(row.state == COMPLETE for row in confirming_rows)
             confirm = self._settings.confirm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,7 @@ _TARGET = "hydra_plugins.cifar_exp_launcher.ParallelLauncher"
 
 
 def chosen(launcher: DictConfig | None) -> Settings | None:
-    """Check the settings of the parallel launcher, if it was chosen.
+    """Check whether the chosen launcher can run here, and the settings of the parallel one.
 
     Args:
         launcher: config of the launcher that was chosen.
@@ -30,8 +31,13 @@ def chosen(launcher: DictConfig | None) -> Settings | None:
         The checked settings; None for another launcher.
 
     Raises:
-        UserError: if a setting is invalid or Ray is not installed.
+        UserError: if a setting is invalid, Ray is not installed, or this is no machine of a Slurm cluster.
     """
+    if launcher is not None and str(launcher.get("_target_")).endswith(".SlurmLauncher") and not shutil.which("srun"):
+        raise UserError(
+            "hydra/launcher=slurm: there is no srun here: start the sweep on a machine of the Slurm cluster, or take "
+            "hydra/launcher=parallel"
+        )
     if launcher is None or launcher.get("_target_") != _TARGET:
         return None
     if importlib.util.find_spec("ray") is None:

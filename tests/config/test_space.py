@@ -65,6 +65,8 @@ def test_a_glob_lists_the_choices_of_a_group() -> None:
         ("a=interval(3,1)", r"a=interval\(3,1\): got 3 to 1, expected a smaller and a greater number"),
         ("a=interval(1,1)", "got 1 to 1"),
         ("a=tag(log,interval(0,1))", "got 0 on a logarithmic scale, expected a number above 0"),
+        ("a=tag(lgo,interval(1,2))", "got the tag 'lgo', expected log"),
+        ("a=tag(lgo,choice(1,2))", "got the tag 'lgo', expected log"),
         ("a=tag(log,range(1,9))", "a range has equal steps"),
         ("a=range(5,1)", "holds no value"),
     ],

@@ -45,8 +45,18 @@ def tasks(*overrides: str, threads: int = 1) -> list[Task]:
 
 def test_only_the_parallel_launcher_has_its_settings_checked() -> None:
     assert settings() == Settings(cpus_per_job=1, gpus_per_job=None, memory_per_job=None, address=None)
-    for other in ([], ["hydra/launcher=basic"], ["hydra/launcher=slurm"]):
+    for other in ([], ["hydra/launcher=basic"], ["hydra/launcher=submitit_local"]):
         assert launcher.chosen(composition.plan(["seed=1,2", *other], multirun=True).launcher) is None
+
+
+def test_slurm_is_refused_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = composition.plan(["seed=1,2", "hydra/launcher=slurm"], multirun=True).launcher
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"^hydra/launcher=slurm: there is no srun here"):
+        launcher.chosen(chosen)
+    (tmp_path / "srun").write_text("#!/bin/sh")
+    (tmp_path / "srun").chmod(0o755)
+    assert launcher.chosen(chosen) is None
 
 
 @pytest.mark.parametrize(
