@@ -172,8 +172,14 @@ def _prepare_tensorflow(deterministic: bool, seed: int) -> None:
     for gpu in tf.config.list_physical_devices("GPU"):
         if not tf.config.experimental.get_memory_growth(gpu):
             tf.config.experimental.set_memory_growth(gpu, True)
-    if deterministic:
-        tf.config.experimental.enable_op_determinism()
+    set_determinism(deterministic)
+
+
+def set_determinism(deterministic: bool) -> None:
+    """Let the operations of TensorFlow be deterministic, or no longer."""
+    from tensorflow.python.framework import config  # tf.config has no call that ends it
+
+    (config.enable_op_determinism if deterministic else config.disable_op_determinism)()
 
 
 def _ask_gpu_libraries_for_determinism() -> None:

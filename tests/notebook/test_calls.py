@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from tensorflow.python.framework import config
 
 import cifar_exp
 from cifar_exp import __main__
@@ -106,6 +107,7 @@ def state() -> dict[str, Any]:
         "random": random.getstate(),
         "numpy": np.random.get_state()[1].tolist(),
         "precision": keras.config.dtype_policy().name,
+        "determinism": config.is_op_determinism_enabled(),
     }
 
 
@@ -157,6 +159,8 @@ def test_nothing_stays_in_the_process(run: cifar_exp.Run, runs: cifar_exp.Runs) 
     with unchanged():
         with pytest.raises(UserError, match="at least 1"):
             cifar_exp.train(*SMALL, epochs=0)
+        for _ in range(2):
+            cifar_exp.train(*SMALL, epochs=1, deterministic=True, resume="never")
         run.model()
         cifar_exp.find()
 
