@@ -22,6 +22,7 @@ _NAMESPACES = {
     "regularizer": "regularizers",
     "constraint": "constraints",
 }
+_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 _NUMBERS = {"rate", "scale", "stddev"}  # arguments without a default
 
 
@@ -180,6 +181,7 @@ def _check_arguments(layer: Layer, where: str) -> None:
             )
         if (namespace := namespace_of(name)) and value is not None:
             _check_object(namespace, name, value, where)
+            _check_rank(layer.kind, name, value, where)
         else:
             _check_plain(layer.kind, name, value, takes[name], f"{where}: {name}")
 
@@ -200,6 +202,14 @@ def _check_object(namespace: str, argument: str, value: Any, where: str) -> None
         _check_plain(name, key, item, takes[key], f"{where}: {argument}: {key}")
 
 
+def _check_rank(kind: str, argument: str, value: Any, where: str) -> None:
+    """Refuse the regularizer that Keras has for matrices alone, which it finds out in training."""
+    name = next(iter(value)) if isinstance(value, Mapping) else value
+    is_of_matrices = keras_names.defined_as("regularizers", name) in ("OrthogonalRegularizer", "orthogonal_regularizer")
+    if is_of_matrices and (kind, argument) != ("Dense", "kernel_regularizer"):
+        raise UserError(f"{where}: {argument}: {name} is for matrices: the kernel_regularizer of Dense")
+
+
 def _check_plain(kind: str, argument: str, value: Any, of_type: type | None, where: str) -> None:
     """Check a number, a string or a list of them. Keras does not look at some of them before it trains."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -211,16 +221,28 @@ def _check_plain(kind: str, argument: str, value: Any, of_type: type | None, whe
         raise UserError(f"{where}: got {value!r}, expected a number")
     if argument == "momentum" and is_number and not 0 <= value <= 1:
         raise UserError(f"{where}: got {value!r}, expected a number from 0 to 1")
+    if argument == "dtype" and value not in (None, *_POLICIES):
+        raise UserError(f"{where}: got {value!r}, expected {', '.join(_POLICIES)}: weights are trained in float32")
+    if kind.startswith("Adaptive") and argument == "output_size" and 1 in shapes.pair(value):
+        raise UserError(f"{where}: got {value!r}, expected at least 2 (for 1: Global{kind[8:]}, with keepdims: true)")
     if kind.startswith("ZeroPadding") and argument == "padding" and re.search(r"-\d", str(value)):
         raise UserError(f"{where}: got {value!r}, expected whole numbers of at least 0")
 
 
 def _check_names(layers: Sequence[Layer], where: str, taken: dict[str, str]) -> None:
-    """Check that no two layers have the same name; `taken` holds those that came before, each with its layer."""
+    """Check that names can be used, and no two layers have the same.
+
+    Args:
+        layers: to check.
+        where: which list it is, for error messages.
+        taken: the names of layers that came before, each with its layer.
+    """
     for position, layer in in_order(layers, where):
         _check_names(layer.layers, position, taken)
         _check_names(layer.shortcut, f"{position} shortcut", taken)
         name = layer.arguments.get("name")
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", str(name)):
+            raise UserError(f"{position}: name: got {name!r}, expected letters, digits and any of _ . -")
         if name is not None and (first := taken.setdefault(name, position)) != position:
             raise UserError(f"{position}: name: got {name!r}, which is the name of {first}")
 

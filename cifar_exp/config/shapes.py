@@ -148,7 +148,12 @@ def _einsum_shapes(arguments: Arguments, where: str, inputs: Shape) -> tuple[Sha
     equation = re.fullmatch(r"([a-zA-Z]+),([a-zA-Z]+)->([a-zA-Z]+)", str(arguments.get("equation")))
     given = arguments.get("output_shape")
     given = given if isinstance(given, list) else [given]
-    if not equation or len(equation[1]) != len(inputs) + 1 or len(equation[3]) != len(given) + 1:
+    if equation and len(equation[1]) != len(inputs) + 1:
+        raise UserError(
+            f"{where}: equation: got {equation[0]!r} for shape {inputs}, expected {len(inputs) + 1} axes before the "
+            "comma, the first of images"
+        )
+    if not equation or len(equation[3]) != len(given) + 1:
         return None
     sizes: dict[str, Any] = dict(zip(equation[1][1:], inputs, strict=True))
     for axis, size in zip(equation[3][1:], given, strict=True):

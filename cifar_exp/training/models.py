@@ -168,10 +168,10 @@ def _apply(layers: Sequence[Layer], tensor: Any, where: str, rows: list[LayerRow
             shortcut = -len(rows)
             outer = _apply(layer.shortcut, tensor, f"{name} shortcut", rows, depth + 1)
             shortcut += len(rows)
-            shown_kind, tensor = "Add", keras.layers.Add()([inner, outer])
+            shown_kind, tensor = "Add", _merged(keras.layers.Add(), inner, outer, name)
         elif layer.kind == GATE:
             factors = _apply(layer.layers, tensor, name, rows, depth + 1)
-            shown_kind, tensor = "Multiply", keras.layers.Multiply()([tensor, factors])
+            shown_kind, tensor = "Multiply", _merged(keras.layers.Multiply(), tensor, factors, name)
         else:
             try:
                 keras_layer = _layer_class(layer.kind)(**_resolve(layer, name, tensor.shape[1:]))
@@ -186,6 +186,14 @@ def _apply(layers: Sequence[Layer], tensor: Any, where: str, rows: list[LayerRow
         shape = " x ".join(map(str, tensor.shape[1:]))
         rows.append(LayerRow(shown_kind, detail(layer), shape, parameters, depth, shortcut))
     return tensor
+
+
+def _merged(layer: keras.layers.Layer, one: Any, other: Any, where: str) -> Any:
+    """Merge the outputs of two branches, one of which may have a layer whose output shape only Keras knows."""
+    try:
+        return layer([one, other])
+    except ValueError as error:
+        raise UserError(f"{where}: {_reason(error)}") from error
 
 
 def _layer_class(kind: str) -> Any:

@@ -83,4 +83,6 @@ def value(model: keras.Model, loss: Any, labels: Labels, log_probabilities: npt.
         log_probabilities: (N, classes); the softmax does not distinguish them from logits.
     """
     losses = keras.ops.convert_to_numpy(loss(labels.astype(np.int32), keras.ops.convert_to_tensor(log_probabilities)))
-    return float(losses.mean()) + sum(float(keras.ops.convert_to_numpy(penalty)) for penalty in model.losses)
+    # not `model.losses`: those of activations are tensors of the last training step
+    penalties = (weight.regularizer(weight) for weight in model.trainable_weights if weight.regularizer is not None)
+    return float(losses.mean()) + sum(float(keras.ops.convert_to_numpy(penalty)) for penalty in penalties)

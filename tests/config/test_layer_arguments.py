@@ -73,8 +73,35 @@ def test_sizes_that_no_layer_can_have_are_refused(layer: Any, said: str) -> None
             {"Conv2D": {"filters": 8, "kernel_size": 3, "kernel_regularizer": {"L2": {"l2": "x"}}}},
             "kernel_regularizer: l2: got 'x', expected a number",
         ),
+        (
+            {"Conv2D": {"filters": 8, "kernel_size": 3, "kernel_regularizer": "orthogonal_regularizer"}},
+            "kernel_regularizer: orthogonal_regularizer is for matrices: the kernel_regularizer of Dense",
+        ),
+        (
+            {"Dense": {"units": 8, "bias_regularizer": {"OrthogonalRegularizer": {"factor": 0.1}}}},
+            "bias_regularizer: OrthogonalRegularizer is for matrices",
+        ),
+        ({"Dense": {"units": 8, "dtype": "float16"}}, "dtype: got 'float16', expected float32, mixed_bfloat16, mixed_"),
+        ({"Dense": {"units": 8, "dtype": "flaot32"}}, "dtype: got 'flaot32', expected float32"),
+        (
+            {"AdaptiveMaxPooling2D": {"output_size": [4, 1]}},
+            "output_size: got [4, 1], expected at least 2 (for 1: GlobalMaxPooling2D, with keepdims: true)",
+        ),
+        (
+            {"EinsumDense": {"equation": "ab,bc->ac", "output_shape": 4}},
+            "equation: got 'ab,bc->ac' for shape (32, 32, 3), expected 4 axes before the comma, the first of images",
+        ),
     ],
     ids=str,
 )
 def test_arguments_that_keras_would_refuse_in_training_or_not_at_all_are_refused(layer: Any, said: str) -> None:
     assert said in refusal(layer)
+
+
+@pytest.mark.parametrize("name", ["b c", "a/b", "_a", "é", ""])
+def test_a_name_that_tensorflow_would_refuse_in_training_is_refused(name: str) -> None:
+    layers = parse(["Flatten", {"Dense": {"units": 10, "name": name}}], "model 'm'")
+    with pytest.raises(
+        UserError, match=r"^model 'm', layer 2 \(Dense\): name: got .* expected letters, digits and any of"
+    ):
+        check(layers, "model 'm'", (32, 32, 3), 10)

@@ -10,7 +10,7 @@ import pytest
 from trained import fit, go_on, measured
 
 from cifar_exp.training import fit as fitting
-from cifar_exp.training import runtime
+from cifar_exp.training import objective, runtime
 from cifar_exp.training.loop import loop_over_batches
 
 pytestmark = pytest.mark.skipif(not runtime.is_tensorflow_on_cpu(), reason="TensorFlow on a CPU has it alone")
@@ -27,6 +27,17 @@ BATCHES = {
 
 def keras_own(model: keras.Model, batch_size: int) -> keras.Model:
     return model
+
+
+def test_the_objective_of_a_trained_model_has_the_penalties_of_its_weights_and_not_of_its_activations() -> None:
+    layer = "{Dense:{units:10,kernel_regularizer:l2,activity_regularizer:l2}}"
+    trained = fit(f"model.layers=[Flatten,{layer}]", "training.epochs=1")
+    assert trained.history["train/objective"][0] > trained.history["train/loss"][0]
+    labels = np.array([3], np.uint8)
+    sure = np.log(np.eye(10, dtype=np.float32)[labels] + 1e-9)
+    penalty = 0.01 * float(np.square(trained.model.get_weights()[0]).sum())
+    found = objective.value(trained.model, keras.losses.sparse_categorical_crossentropy, labels, np.exp(sure))
+    assert found == pytest.approx(penalty, abs=1e-5)
 
 
 @pytest.mark.parametrize("overrides", BATCHES.values(), ids=BATCHES)

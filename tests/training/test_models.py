@@ -181,6 +181,8 @@ def test_rows_of_a_residual_tell_how_deep_each_layer_lies() -> None:
         {"Reshape": {"target_shape": [7]}},
         {"Conv2D": {"filters": 8, "kernel_size": 3, "groups": 2}},
         {"Conv2D": {"filters": 8, "kernel_size": 3, "activation": {"relu": None}}},
+        {"Residual": {"layers": [{"ZeroPadding2D": {"padding": 1}}]}},
+        {"Gate": {"layers": [{"UpSampling2D": {"size": [1, 2]}}]}},
         "Add",
         "Concatenate",
         "Bidirectional",
