@@ -184,6 +184,12 @@ def _check_arguments(layer: Layer, where: str) -> None:
             _check_rank(layer.kind, name, value, where)
         else:
             _check_plain(layer.kind, name, value, takes[name], f"{where}: {name}")
+    if keras_names.defined_as("layers", layer.kind) == "Conv2DTranspose":
+        window, strides = (shapes.pair(layer.arguments.get(name, 1)) for name in ("kernel_size", "strides"))
+        if window == [1, 1] != strides:  # with oneDNN, TensorFlow writes beyond its memory
+            raise UserError(
+                f"{where}: strides: got {strides} with a window of 1x1, which leaves gaps; take UpSampling2D"
+            )
 
 
 def _check_object(namespace: str, argument: str, value: Any, where: str) -> None:

@@ -88,6 +88,10 @@ def test_sizes_that_no_layer_can_have_are_refused(layer: Any, said: str) -> None
             "output_size: got [4, 1], expected at least 2 (for 1: GlobalMaxPooling2D, with keepdims: true)",
         ),
         (
+            {"Convolution2DTranspose": {"filters": 8, "kernel_size": 1, "strides": [1, 2]}},
+            "strides: got [1, 2] with a window of 1x1, which leaves gaps; take UpSampling2D",
+        ),
+        (
             {"EinsumDense": {"equation": "ab,bc->ac", "output_shape": 4}},
             "equation: got 'ab,bc->ac' for shape (32, 32, 3), expected 4 axes before the comma, the first of images",
         ),
