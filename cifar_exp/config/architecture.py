@@ -201,6 +201,8 @@ def _check_object(namespace: str, argument: str, value: Any, where: str) -> None
     if not isinstance(name, str) or name not in known or not isinstance(arguments or {}, Mapping):
         hint = did_you_mean(str(name), known)
         raise UserError(f"{where}: {argument}: got {value!r}, expected a name from keras.{namespace}{hint}")
+    if (namespace, name) == ("activations", "threshold"):
+        raise UserError(f"{where}: {argument}: threshold needs two arguments, which an activation cannot have")
     takes = keras_names.arguments(namespace, name)
     for key, item in (arguments or {}).items():
         if key not in takes or not _is_plain(item):

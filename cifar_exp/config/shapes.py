@@ -52,6 +52,12 @@ def output_shape(name: str, arguments: Arguments, where: str, inputs: Shape) -> 
         if len(inputs) != _GLOBAL[kind] + 1:
             raise UserError(f"{where}: got shape {inputs}, expected {_GLOBAL[kind] + 1} axes, the last of channels")
         return (*([1] * _GLOBAL[kind] if arguments.get("keepdims") else []), inputs[-1])
+    if (adaptive := re.fullmatch(r"Adaptive(?:Average|Max)Pooling(\d)D", kind)) and "data_format" not in arguments:
+        axes, sizes = int(adaptive[1]), arguments.get("output_size")
+        sizes = sizes if isinstance(sizes, list) else [sizes] * axes
+        if len(inputs) != axes + 1 or len(sizes) != axes:
+            raise UserError(f"{where}: got output_size {sizes} for shape {inputs}, expected {axes} axes and channels")
+        return (*(_check_size(size, "output_size", where) for size in sizes), inputs[-1])
     if kind == "Reshape":
         return _reshaped(arguments.get("target_shape"), where, inputs)
     if kind == "EinsumDense":

@@ -47,6 +47,8 @@ SHAPED: list[list[Any]] = [
     [{"DepthwiseConv2D": {"kernel_size": 3, "depth_multiplier": 2}}],
     [{"DepthwiseConv2D": {"kernel_size": 4, "strides": 2, "padding": "same"}}],
     ["MaxPooling2D"],
+    [{"AdaptiveAveragePooling2D": {"output_size": [4, 6]}}],
+    [{"AdaptiveMaxPooling2D": {"output_size": 4}}],
     [{"MaxPooling2D": {"pool_size": 3}}],
     [{"MaxPooling2D": {"pool_size": 3, "strides": 2}}],
     [{"MaxPooling2D": {"pool_size": 3, "strides": 2, "padding": "same"}}],

@@ -92,6 +92,11 @@ def test_sizes_that_no_layer_can_have_are_refused(layer: Any, said: str) -> None
             "strides: got [1, 2] with a window of 1x1, which leaves gaps; take UpSampling2D",
         ),
         (
+            {"AdaptiveMaxPooling1D": {"output_size": 4}},
+            "got output_size [4] for shape (32, 32, 3), expected 1 axes and channels",
+        ),
+        ({"Dense": {"units": 8, "activation": "threshold"}}, "activation: threshold needs two arguments"),
+        (
             {"EinsumDense": {"equation": "ab,bc->ac", "output_shape": 4}},
             "equation: got 'ab,bc->ac' for shape (32, 32, 3), expected 4 axes before the comma, the first of images",
         ),
