@@ -22,6 +22,10 @@ _NAMESPACES = {
     "regularizer": "regularizers",
     "constraint": "constraints",
 }
+_NO_ACTIVATIONS = {  # functions of keras.activations with which a layer fails in training
+    "glu": "halves the channels, which Keras does not expect of an activation",
+    "threshold": "needs two arguments, which an activation cannot have",
+}
 _POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 _NUMBERS = {"rate", "scale", "stddev"}  # arguments without a default
 
@@ -201,8 +205,8 @@ def _check_object(namespace: str, argument: str, value: Any, where: str) -> None
     if not isinstance(name, str) or name not in known or not isinstance(arguments or {}, Mapping):
         hint = did_you_mean(str(name), known)
         raise UserError(f"{where}: {argument}: got {value!r}, expected a name from keras.{namespace}{hint}")
-    if (namespace, name) == ("activations", "threshold"):
-        raise UserError(f"{where}: {argument}: threshold needs two arguments, which an activation cannot have")
+    if namespace == "activations" and name in _NO_ACTIVATIONS:
+        raise UserError(f"{where}: {argument}: {name} {_NO_ACTIVATIONS[name]}")
     takes = keras_names.arguments(namespace, name)
     for key, item in (arguments or {}).items():
         if key not in takes or not _is_plain(item):

@@ -14,7 +14,7 @@ from cifar_exp.config.layers import GATE, RESIDUAL, Layer, in_order
 from cifar_exp.errors import UserError
 
 # Activations whose values have no upper and no lower bound.
-_UNBOUNDED = {"glu", "hard_shrink", "leaky_relu", "linear", "soft_shrink", "tanh_shrink"}
+_UNBOUNDED = {"hard_shrink", "leaky_relu", "linear", "soft_shrink", "tanh_shrink"}
 _ACTIVATION_LAYERS = {"ELU", "LeakyReLU", "PReLU", "ReLU", "Softmax"}
 
 

@@ -95,6 +95,7 @@ def test_sizes_that_no_layer_can_have_are_refused(layer: Any, said: str) -> None
             {"AdaptiveMaxPooling1D": {"output_size": 4}},
             "got output_size [4] for shape (32, 32, 3), expected 1 axes and channels",
         ),
+        ({"Activation": {"activation": "glu"}}, "activation: glu halves the channels"),
         ({"Dense": {"units": 8, "activation": "threshold"}}, "activation: threshold needs two arguments"),
         (
             {"EinsumDense": {"equation": "ab,bc->ac", "output_shape": 4}},
