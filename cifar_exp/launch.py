@@ -20,7 +20,7 @@ import cifar_exp
 from cifar_exp.commands.parser import Parser
 from cifar_exp.config import composition, composition_errors
 from cifar_exp.config.plan import Plan
-from cifar_exp.errors import UserError, did_you_mean
+from cifar_exp.errors import UserError
 from cifar_exp.experiment import experiment
 from cifar_exp.sweep import job
 from cifar_exp.sweep.job import Ask
@@ -117,10 +117,10 @@ def show(arguments: argparse.Namespace) -> None:
         with contextlib.redirect_stderr(said):
             app(job.run)()
     except SystemExit as ended:
-        if not arguments.package:
-            raise
-        with composition.composing():
-            raise UserError(_no_part(arguments.package, arguments.cfg)) from ended
+        if arguments.package:
+            raise UserError(_nothing_at(arguments)) from ended
+        sys.stderr.write(said.getvalue())
+        raise
     except Exception as failure:
         if arguments.shell_completion:
             raise UserError(" ".join(str(failure).split())) from failure
@@ -130,12 +130,19 @@ def show(arguments: argparse.Namespace) -> None:
     sys.stderr.write(said.getvalue())
 
 
-def _no_part(package: str, shown: str) -> str:
-    """Say that the config has no part of this name."""
-    if package == "hydra" or package.startswith("hydra."):
-        return f"-p {package}: no such part" + ("; --cfg hydra shows those of Hydra" if shown == "job" else "")
-    known = composition_errors.known_keys()
-    return f"-p {package}: {'its value is null' if package in known else f'no such part{did_you_mean(package, known)}'}"
+def _nothing_at(arguments: argparse.Namespace) -> str:
+    """Say why --package shows nothing.
+
+    Raises:
+        UserError: if the config has no such part; it names the nearest one.
+    """
+    if arguments.package.partition(".")[0] == "hydra":
+        hint = "; --cfg hydra shows those of Hydra" if arguments.cfg == "job" else ""
+        return f"-p {arguments.package}: no such part{hint}"
+    from cifar_exp.config import explanation
+
+    explanation.explain_config(arguments.overrides, False, arguments.config_dir, arguments.package)
+    return f"-p {arguments.package}: its value is null"
 
 
 def run(arguments: argparse.Namespace) -> Launched:

@@ -176,16 +176,11 @@ def journals() -> Finding:
     states = [sync.state_of(folder) for folder in folders]
     live, waiting = sum(state.live for state in states), [state for state in states if not state.is_whole]
     if waiting:
-        events = sum(state.waiting for state in waiting)
-        return Finding(
-            "journals",
-            NOTE,
-            f"{counted(events, 'event')} of {counted(len(waiting), 'run')} to be sent",
-            "cifar-exp sync sends them",
-        )
-    return Finding(
-        "journals", OK, f"{counted(len(states), 'run')} in {OUTPUTS}, nothing waits" + (f"; {live} live" * bool(live))
-    )
+        events = counted(sum(state.waiting for state in waiting), "event")
+        said = f"{events} of {counted(len(waiting), 'run')} to be sent"
+        return Finding("journals", NOTE, said, "cifar-exp sync sends them")
+    said = f"{counted(len(states), 'run')} in {OUTPUTS}, nothing waits"
+    return Finding("journals", OK, said + (f"; {live} live" * bool(live)))
 
 
 def killed(clean: bool = False) -> Finding:

@@ -217,7 +217,7 @@ def _check_object(namespace: str, argument: str, value: Any, where: str) -> None
 def _check_rank(kind: str, argument: str, value: Any, where: str) -> None:
     """Refuse the regularizer that Keras has for matrices alone, which it finds out in training."""
     name = next(iter(value)) if isinstance(value, Mapping) else value
-    is_of_matrices = keras_names.defined_as("regularizers", name) in ("OrthogonalRegularizer", "orthogonal_regularizer")
+    is_of_matrices = keras_names.defined_as("regularizers", name) == "OrthogonalRegularizer"
     if is_of_matrices and (kind, argument) != ("Dense", "kernel_regularizer"):
         raise UserError(f"{where}: {argument}: {name} is for matrices: the kernel_regularizer of Dense")
 

@@ -96,7 +96,7 @@ def _options(group: str) -> list[str]:
 def _unknown(key: str) -> str:
     """Say that there is no such setting, and where it is or what was meant."""
     if not key.startswith("hydra."):
-        known = known_keys()
+        known = _known_keys()
         if key in known:  # of the default choice
             return f"{key}: no such setting of the chosen {key.rpartition('.')[0]}"
         return f"{key}: no such setting{did_you_mean(key, known)}"
@@ -149,13 +149,13 @@ def _explain_value(key: str, message: str) -> str:
 
 def _settings_of(section: str, got: str) -> str:
     """What may be written instead of `section=got`."""
-    settings = sorted(known for known in known_keys() if known.rpartition(".")[0] == section)
+    settings = sorted(known for known in _known_keys() if known.rpartition(".")[0] == section)
     some = f"one of its settings: {', '.join(f'{setting}=...' for setting in settings)}" if settings else "a mapping"
     group = section.replace(".", "/")
     return f"{some}; the choice of this name is {group}={got}" if got in _options(group) else some
 
 
-def known_keys() -> set[str]:
+def _known_keys() -> set[str]:
     """Return all settings and groups of the default config."""
 
     def walk(node: Any, path: str) -> set[str]:

@@ -55,8 +55,10 @@ def output_shape(name: str, arguments: Arguments, where: str, inputs: Shape) -> 
     if (adaptive := re.fullmatch(r"Adaptive(?:Average|Max)Pooling(\d)D", kind)) and "data_format" not in arguments:
         axes, sizes = int(adaptive[1]), arguments.get("output_size")
         sizes = sizes if isinstance(sizes, list) else [sizes] * axes
-        if len(inputs) != axes + 1 or len(sizes) != axes:
-            raise UserError(f"{where}: got output_size {sizes} for shape {inputs}, expected {axes} axes and channels")
+        if len(inputs) != axes + 1:
+            raise UserError(f"{where}: got shape {inputs}, expected {axes + 1} axes, the last of channels")
+        if len(sizes) != axes:
+            raise UserError(f"{where}: output_size: got {sizes}, expected one whole number or {axes}")
         return (*(_check_size(size, "output_size", where) for size in sizes), inputs[-1])
     if kind == "Reshape":
         return _reshaped(arguments.get("target_shape"), where, inputs)

@@ -10,15 +10,13 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from cifar_exp.data.listing import Listing
+from cifar_exp.data.listing import Listing, first_of
 from cifar_exp.data.mapped import MappedImages, StoredImages
 from cifar_exp.data.schema import ImageShape
 from cifar_exp.errors import did_you_mean
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint8 | np.uint16]
-
-_NAMED = 10  # classes in an error message
 
 
 @dataclass(frozen=True)
@@ -104,5 +102,4 @@ def label_type(classes: int) -> type[np.uint8 | np.uint16]:
 
 def no_class(name: str, classes: Sequence[str]) -> str:
     """Say that a data set has no class of this name, and which it has."""
-    more = f", and {len(classes) - _NAMED} more" if len(classes) > _NAMED else ""
-    return f"no class {name!r}{did_you_mean(name, classes)} (classes: {', '.join(classes[:_NAMED])}{more})"
+    return f"no class {name!r}{did_you_mean(name, classes)} (classes: {first_of(classes)})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -15,7 +14,7 @@ from cifar_exp.notebook.origin import Folder, Origin, Stored
 from cifar_exp.notebook.runs import Run, Runs
 
 
-def train(*overrides: str, config_dir: str | PathLike[str] | None = None, **settings: Unpack[Keywords]) -> Run:
+def train(*overrides: str, config_dir: str | os.PathLike[str] | None = None, **settings: Unpack[Keywords]) -> Run:
     """Train one model, as `python -m cifar_exp OVERRIDES` does.
 
     Args:
@@ -45,7 +44,7 @@ def sweep(
     *overrides: str,
     launcher: str | None = None,
     sweeper: str | None = None,
-    config_dir: str | PathLike[str] | None = None,
+    config_dir: str | os.PathLike[str] | None = None,
     **settings: Unpack[Keywords],
 ) -> Runs:
     """Train all combinations of values, as `python -m cifar_exp -m OVERRIDES` does.
@@ -110,7 +109,7 @@ def find(
 
 
 def _arguments(
-    overrides: Sequence[str], settings: Mapping[str, Any], config_dir: str | PathLike[str] | None
+    overrides: Sequence[str], settings: Mapping[str, Any], config_dir: str | os.PathLike[str] | None
 ) -> list[str]:
     """The command line of a call, but for -m."""
     for override in overrides:

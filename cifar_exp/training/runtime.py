@@ -172,7 +172,7 @@ def _prepare_tensorflow(deterministic: bool, seed: int) -> None:
     for gpu in tf.config.list_physical_devices("GPU"):
         if not tf.config.experimental.get_memory_growth(gpu):
             tf.config.experimental.set_memory_growth(gpu, True)
-    set_determinism(deterministic)
+    set_determinism(deterministic or os.environ.get("TF_DETERMINISTIC_OPS") in ("1", "true"))
 
 
 def set_determinism(deterministic: bool) -> None:

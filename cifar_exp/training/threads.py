@@ -28,11 +28,16 @@ def threads_are_set() -> bool:
     Raises:
         UserError: if it is not a number.
     """
-    given = {name: value for name in TENSORFLOW_THREADS if (value := os.environ.get(name))}
-    for name, value in given.items():
-        if not value.isdecimal():
-            raise UserError(f"{name}={value}: expected a number of threads")
-    return bool(given)
+    numbers = [_number(name) for name in TENSORFLOW_THREADS]  # all of them are checked
+    return numbers.count(None) < len(numbers)
+
+
+def _number(name: str) -> int | None:
+    """The number of threads in a variable of the environment, if it is set."""
+    value = os.environ.get(name)
+    if value and not value.isdecimal():
+        raise UserError(f"{name}={value}: expected a number of threads")
+    return int(value) if value else None
 
 
 def share_cores(jobs: Sequence[Config], count: int) -> None:
@@ -70,5 +75,5 @@ def shards() -> int:
     """
     if runtime.backend_name() != "tensorflow":
         return 1
-    within, between = (int(os.environ.get(name) or 0) for name in TENSORFLOW_THREADS)
+    within, between = (_number(name) or 0 for name in TENSORFLOW_THREADS)
     return max(between, 1) if within == 1 else 1

@@ -93,8 +93,9 @@ def test_sizes_that_no_layer_can_have_are_refused(layer: Any, said: str) -> None
         ),
         (
             {"AdaptiveMaxPooling1D": {"output_size": 4}},
-            "got output_size [4] for shape (32, 32, 3), expected 1 axes and channels",
+            "got shape (32, 32, 3), expected 2 axes, the last of channels",
         ),
+        ({"AdaptiveMaxPooling2D": {"output_size": [4]}}, "output_size: got [4], expected one whole number or 2"),
         ({"Activation": {"activation": "glu"}}, "activation: glu halves the channels"),
         ({"Dense": {"units": 8, "activation": "threshold"}}, "activation: threshold needs two arguments"),
         (

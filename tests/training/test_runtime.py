@@ -108,3 +108,18 @@ def test_lines_of_libraries_are_discarded_and_own_ones_kept(capfd: pytest.Captur
         os.write(2, b"warning")
     print("after")
     assert capfd.readouterr() == ("before\nafter\n", "")
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow alone")
+def test_determinism_ends_with_its_run_unless_the_user_has_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tensorflow.python.framework import config
+
+    def after(deterministic: bool = False) -> bool:
+        runtime.prepare(settings(deterministic=deterministic), seed=0)
+        return bool(config.is_op_determinism_enabled())
+
+    assert [after(deterministic=True), after()] == [True, False]
+    monkeypatch.setenv("TF_DETERMINISTIC_OPS", "1")
+    assert after()
+    monkeypatch.delenv("TF_DETERMINISTIC_OPS")
+    assert not after()
