@@ -38,12 +38,14 @@ class LayerSize(NamedTuple):
         parameters: number of parameters.
         trainable: number of trainable parameters.
         values: number of values that it computes for one image.
+        scores: number of attention scores that it computes for one image.
     """
 
     where: str
     parameters: int
     trainable: int
     values: int
+    scores: int = 0
 
 
 class LayerRow(NamedTuple):
@@ -169,7 +171,9 @@ def _size(layer: Layer, where: str, inputs: Shape, outputs: Shape) -> LayerSize:
     parameters = shapes.count_parameters(layer.kind, layer.arguments, inputs, outputs)
     untrained = 2 * inputs[-1] if keras_names.defined_as("layers", layer.kind) == "BatchNormalization" else 0
     trainable = parameters - untrained if layer.arguments.get("trainable", True) else 0
-    return LayerSize(where, parameters, trainable, shapes.count_values(layer.kind, layer.arguments, inputs, outputs))
+    values = shapes.count_values(layer.kind, layer.arguments, inputs, outputs)
+    scores = shapes.count_scores(layer.kind, layer.arguments, inputs)
+    return LayerSize(where, parameters, trainable, values, scores)
 
 
 def _check_arguments(layer: Layer, where: str) -> None:

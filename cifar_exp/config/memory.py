@@ -24,7 +24,7 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
-def check(config: Config, on_gpu: bool, sizes: Sequence[LayerSize] | None = None) -> None:
+def check(config: Config, on_gpu: bool, backend: str, sizes: Sequence[LayerSize] | None = None) -> None:
     """Refuse a training that cannot fit in the memory of this machine.
 
     The estimate is a lower bound, so that no training is refused that could run: every value is counted once, and
@@ -33,6 +33,7 @@ def check(config: Config, on_gpu: bool, sizes: Sequence[LayerSize] | None = None
     Args:
         config: of the run, checked.
         on_gpu: whether it computes on a GPU. Only copies of the state are then in the memory of the machine.
+        backend: of Keras. PyTorch does not keep attention scores.
         sizes: sizes of all layers; default: computed from the config.
 
     Raises:
@@ -67,13 +68,14 @@ def check(config: Config, on_gpu: bool, sizes: Sequence[LayerSize] | None = None
     if on_gpu:
         return
     batch, value = _batch(config), _FLOAT if config.training.precision == "float32" else _FLOAT // 2
-    largest = max(sizes, key=lambda size: size.values)
-    kept = sum(size.values for size in sizes if size.parameters)  # the backward pass needs them
-    batch_bytes = value * batch * max(kept, largest.values)
+    values = [size.values + (size.scores if backend != "torch" else 0) for size in sizes]
+    most, largest = max(zip(values, sizes, strict=True))
+    kept = sum(count for count, size in zip(values, sizes, strict=True) if size.parameters)  # for the backward pass
+    batch_bytes = value * batch * max(kept, most)
     if needed + batch_bytes > available:
         raise UserError(
             f"{largest.where}: too large to train in batches of {batch:,} images: their values need at least "
-            f"{_bytes(batch_bytes)}, {_bytes(value * batch * largest.values)} of it in this layer, and the model "
+            f"{_bytes(batch_bytes)}, {_bytes(value * batch * most)} of it in this layer, and the model "
             f"{_bytes(needed)}; expected at most the {_bytes(available)} available; set a smaller "
             "training.batch_size or use smaller layers"
         )

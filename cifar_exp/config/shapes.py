@@ -70,6 +70,7 @@ def output_shape(name: str, arguments: Arguments, where: str, inputs: Shape) -> 
         _check_size(arguments.get("value_dim") or 1, "value_dim", where)
         if len(inputs) < 2:
             raise UserError(f"{where}: got shape {inputs}, expected (positions, channels)")
+        _attended(arguments, where, inputs)
         return None if arguments.get("output_shape") else inputs
     return inputs if kind in _SAME_SHAPE else None
 
@@ -103,8 +104,7 @@ def count_parameters(name: str, arguments: Arguments, inputs: Shape, outputs: Sh
         biases = projected + outputs[-1] if arguments.get("use_bias", True) else 0
         return inputs[-1] * projected + value * outputs[-1] + biases
     if kind == "PReLU":
-        shared = arguments.get("shared_axes") or ()
-        axes = shared if isinstance(shared, list) else [shared] if shared else []
+        axes = _listed(arguments.get("shared_axes") or [])
         return math.prod(size for axis, size in enumerate(inputs, 1) if axis not in axes)
     if kind in ("BatchNormalization", "GroupNormalization", "LayerNormalization"):
         trained = sum(arguments.get(name, True) is not False for name in ("center", "scale"))
@@ -116,7 +116,7 @@ def count_values(name: str, arguments: Arguments, inputs: Shape, outputs: Shape)
     """Return the number of values that a layer computes for one image.
 
     A SeparableConv2D consists of two convolutions, and a MultiHeadAttention of projections; the values between them are
-    included. Attention scores are not: fused kernels do not keep them.
+    included. Attention scores are not, see `count_scores`.
 
     Args:
         name: of the layer in keras.layers.
@@ -131,6 +131,36 @@ def count_values(name: str, arguments: Arguments, inputs: Shape, outputs: Shape)
         projections = _projections(arguments)
         values += math.prod(outputs[:-1]) * (sum(projections) + projections[2])
     return values
+
+
+def count_scores(name: str, arguments: Arguments, inputs: Shape) -> int:
+    """Return the number of attention scores of a layer for one image: each position's for each other, in each head.
+
+    Args:
+        name: of the layer in keras.layers.
+        arguments: of its constructor.
+        inputs: shape of its input, without the batch axis.
+    """
+    if keras_names.defined_as("layers", name) != "MultiHeadAttention":
+        return 0
+    positions = math.prod(inputs[axis - 1] for axis in _attended(arguments, "", inputs))
+    return int(arguments["num_heads"]) * positions * math.prod(inputs[:-1])
+
+
+def _attended(arguments: Arguments, where: str, inputs: Shape) -> set[int]:
+    """Return the axes over which a MultiHeadAttention attends; 0 is that of the batch."""
+    given = arguments.get("attention_axes")
+    if given in (None, []):
+        return set(range(1, len(inputs)))
+    axes = [axis + len(inputs) + 1 if isinstance(axis, int) and axis < 0 else axis for axis in _listed(given)]
+    if len(set(axes)) < len(axes) or not all(axis in range(1, len(inputs)) for axis in axes):
+        expected = "1" if len(inputs) == 2 else f"different axes from 1 to {len(inputs) - 1}"
+        raise UserError(f"{where}: attention_axes: got {given!r}, expected {expected}")
+    return set(axes)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _projections(arguments: Arguments) -> list[int]:
@@ -154,8 +184,7 @@ def _reshaped(target: Any, where: str, inputs: Shape) -> Shape:
 def _einsum_shapes(arguments: Arguments, where: str, inputs: Shape) -> tuple[Shape, Shape] | None:
     """Return the shapes of kernel and output of an EinsumDense; None for an equation that is left to Keras."""
     equation = re.fullmatch(r"([a-zA-Z]+),([a-zA-Z]+)->([a-zA-Z]+)", str(arguments.get("equation")))
-    given = arguments.get("output_shape")
-    given = given if isinstance(given, list) else [given]
+    given = _listed(arguments.get("output_shape"))
     if equation and len(equation[1]) != len(inputs) + 1:
         raise UserError(
             f"{where}: equation: got {equation[0]!r} for shape {inputs}, expected {len(inputs) + 1} axes before the "

@@ -96,7 +96,7 @@ def run(config: Config, job: Job, folder: Path) -> Result:
     began = time.monotonic()
     name = config.run_name(job.varying)
     title = f"[{job.number}/{config.sweep.jobs}] {name}" if job.number else name
-    memory.check(config, on_gpu=runtime.may_use_gpu(config.training.device))
+    memory.check(config, runtime.may_use_gpu(config.training.device), runtime.backend_name())
     splits = datasets.load(config.data)
     runtime.prepare(config.training, config.seed)
     from cifar_exp.evaluation import evaluation
@@ -123,7 +123,8 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         image_shape = config.data.image_shape
         _, sizes_are_whole = sizes(config.model.layers, "model", image_shape)
         if not sizes_are_whole:  # Keras knows the missing sizes
-            memory.check(config, runtime.may_use_gpu(config.training.device), models.sizes(config.model, image_shape))
+            sizes_of_keras = models.sizes(config.model, image_shape)
+            memory.check(config, runtime.may_use_gpu(config.training.device), runtime.backend_name(), sizes_of_keras)
             runtime.prepare(config.training, config.seed)
         model, rows = models.build(config.model, image_shape)
         if start:
@@ -242,7 +243,7 @@ def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere:
         raise UserError("tracking.experiment: got no name, expected that of an MLflow experiment")
     runtime.check_backend()
     if not elsewhere:
-        memory.check(config, on_gpu=runtime.may_use_gpu(config.training.device))
+        memory.check(config, runtime.may_use_gpu(config.training.device), runtime.backend_name())
     splits = datasets.load(config.data)
     if config.data.name not in OFFICIAL and config.data.name != "digits":
         _warn_of_near_duplicates(config.data, splits.sha256)

@@ -29,6 +29,14 @@ def refusal(layer: Any) -> str:
         ({"Reshape": {"target_shape": 3072}}, "target_shape: got 3072 for shape (32, 32, 3), expected a list of sizes"),
         ({"Reshape": {"target_shape": [-1, -1]}}, "whose product is 3072; one may be -1"),
         ({"MultiHeadAttention": {"num_heads": 2}}, "key_dim: got None"),
+        (
+            {"MultiHeadAttention": {"num_heads": 2, "key_dim": 2, "attention_axes": [3]}},
+            "attention_axes: got [3], expected",
+        ),
+        (
+            {"MultiHeadAttention": {"num_heads": 2, "key_dim": 2, "attention_axes": "x"}},
+            "attention_axes: got 'x', expected",
+        ),
         ({"EinsumDense": {"equation": "nhwc,c->nhwc", "output_shape": [31, 32, 3]}}, "got 31 for axis h, expected 32"),
         ("GlobalMaxPooling1D", "got shape (32, 32, 3), expected 2 axes, the last of channels"),
         ({"Dense": {"units": 0}}, "units: got 0, expected a whole number of at least 1"),

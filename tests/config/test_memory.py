@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import pytest
 
-from cifar_exp.config import architecture, memory
+from cifar_exp.config import architecture, memory, shapes
 from cifar_exp.config.composition import CONF
 from cifar_exp.config.layers import parse
 from cifar_exp.config.schema import Config, ModelConfig
@@ -24,9 +24,9 @@ Compose = Callable[..., Config]
 WIDE = "model.layers=[Flatten,{Dense:{units:100000000}},{Dense:{units:10}}]"
 
 
-def refusal(compose: Compose, *overrides: str, on_gpu: bool = False) -> str:
+def refusal(compose: Compose, *overrides: str, on_gpu: bool = False, backend: str = "tensorflow") -> str:
     with pytest.raises(UserError) as refused:
-        memory.check(compose(*overrides), on_gpu)
+        memory.check(compose(*overrides), on_gpu, backend)
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
@@ -58,8 +58,8 @@ def test_what_is_needed_follows_optimizer_checkpoints_and_early_stopping(
 
 
 def test_on_a_gpu_only_the_copies_count(compose: Compose) -> None:
-    assert "needs at least 3.7 TB (checkpoint 3.7 TB)" in refusal(compose, WIDE, on_gpu=True)
-    memory.check(compose(WIDE, "training.checkpoint.every=null"), on_gpu=True)
+    assert "needs at least 3.7 TB (checkpoint 3.7 TB)" in refusal(compose, WIDE, on_gpu=True, backend="tensorflow")
+    memory.check(compose(WIDE, "training.checkpoint.every=null"), on_gpu=True, backend="tensorflow")
 
 
 def test_a_batch_too_large_names_the_layer_with_most_values(compose: Compose) -> None:
@@ -75,8 +75,27 @@ def test_values_between_the_convolutions_of_a_layer_count(compose: Compose) -> N
     assert "layer 1 (SeparableConv2D): too large to train in batches of 40,000 images" in said
 
 
+ATTENTION = "model.layers=[{MultiHeadAttention:{num_heads:512,key_dim:1}},GlobalAveragePooling2D,{Dense:{units:10}}]"
+
+
+def test_attention_scores_count_where_they_are_kept(compose: Compose) -> None:
+    said = refusal(compose, ATTENTION, "training.batch_size=10000")
+    assert "layer 1 (MultiHeadAttention): too large to train in batches of 10,000 images" in said
+    scores = 512 * (32 * 32) ** 2 * 10_000 * 4
+    assert f"{scores / 1e12:.1f}" in said and "TB of it in this layer" in said
+    memory.check(compose(ATTENTION, "training.batch_size=100"), on_gpu=False, backend="torch")
+
+
+def test_attention_along_an_axis_has_fewer_scores() -> None:
+    along_rows = {"num_heads": 3, "key_dim": 4, "attention_axes": [-2]}
+    assert shapes.count_scores("MultiHeadAttention", along_rows, (6, 5, 7)) == 3 * 6 * 5 * 5
+    assert shapes.count_scores("MultiHeadAttention", {"num_heads": 3, "key_dim": 4}, (6, 5, 7)) == 3 * 30 * 30
+
+
 def test_a_batch_has_no_more_images_than_there_are(compose: Compose) -> None:
-    memory.check(compose("model=dense", "data=digits", "training.batch_size=2000000000"), on_gpu=False)
+    memory.check(
+        compose("model=dense", "data=digits", "training.batch_size=2000000000"), on_gpu=False, backend="tensorflow"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (CONF / "model").glob("*.yaml")))
@@ -114,7 +133,7 @@ COUNTED: list[Any] = [
 @pytest.mark.parametrize("entry", COUNTED, ids=str)
 def test_each_kind_of_layer_is_counted_as_keras_counts_it(entry: Any) -> None:
     layers = parse([entry], "m")
-    ((_, parameters, trainable, values),), _ = architecture.sizes(layers, "m", IMAGE_SHAPE)
+    ((_, parameters, trainable, values, _),), _ = architecture.sizes(layers, "m", IMAGE_SHAPE)
     built = models.sizes(ModelConfig("m", layers, {}), IMAGE_SHAPE)[2]
     assert (parameters, trainable) == (built.parameters, built.trainable)
     between = 30 * 30 * 2 * 3 if "SeparableConv2D" in entry else 0  # its two convolutions
@@ -128,9 +147,9 @@ def test_keras_counts_a_layer_that_the_config_does_not_follow_without_making_its
         "model.layers=[{Conv2DTranspose:{filters:20000000000,kernel_size:3}},GlobalMaxPooling2D,{Dense:{units:10}}]"
     )
     config = compose("model=dense", layers)
-    memory.check(config, on_gpu=False)
+    memory.check(config, on_gpu=False, backend="tensorflow")
     with pytest.raises(UserError, match=r"layer Conv2DTranspose: too large .* 560,000,000,000 of them in this layer"):
-        memory.check(config, on_gpu=False, sizes=models.sizes(config.model, IMAGE_SHAPE))
+        memory.check(config, on_gpu=False, backend="tensorflow", sizes=models.sizes(config.model, IMAGE_SHAPE))
     with keras.StatelessScope():  # its end, as that of the next layer, makes what waits to be made
         pass
 
