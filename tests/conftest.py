@@ -98,7 +98,14 @@ def _own_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     """Clear environment variables of the shell that would affect unit tests; end-to-end tests keep them."""
     if {"end_to_end", "stack"} & set(request.path.parts):
         return
-    for name in ("CIFAR_EXP_DATA", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "http_proxy", "HTTP_PROXY"):
+    for name in (
+        "CIFAR_EXP_DATA",
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_EXPERIMENT_NAME",
+        "MLFLOW_RUN_ID",
+        "http_proxy",
+        "HTTP_PROXY",
+    ):
         monkeypatch.delenv(name, raising=False)
     for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
         monkeypatch.setenv(name, "")  # so that it is restored after the test even if a run sets it

@@ -98,6 +98,10 @@ assert not {{"keras", "tensorflow", "mlflow", "hydra", "pandas", "rich", "omegac
         (["sources", "data.verify=size"], "data.verify=size: overrides are for --run and --missing"),
         (["sources", "--only", "s0_wied"], "--only s0_wied: no such experiment; did you mean 's0_wide'?"),
         (["sources", "--config-dir", "nowhere"], "--config-dir nowhere: no such folder"),
+        (["report", "-o", "nowhere/a.html"], "argument -o/--output: nowhere/a.html: there is no folder nowhere (see"),
+        (["data", "-o", "/"], "argument -o/--output: /: is a folder, expected a file"),
+        (["mislabeled", "--save", "/proc/version/a.csv"], "argument --save: /proc/version/a.csv: there is no folder"),
+        (["learning-curve", "-o", "/proc/version/a"], "/proc/version/a: /proc/version is a file, expected a folder"),
     ],
 )
 def test_a_wrong_command_is_refused_in_one_line(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cifar_exp.commands.parser import Commands, Parser, config_of
+from cifar_exp.commands.parser import Commands, Parser, config_of, folder_to_write
 
 
 def add(commands: Commands[Parser], store: Parser) -> None:
@@ -12,7 +12,13 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     summary = "write the card of a run as Markdown and HTML, and log it to the run"
     card = commands.add_parser("card", parents=[store], help=summary, description=f"{summary.capitalize()}.")
     card.add_argument("run", metavar="RUN", help="run id, first characters of the id, or name")
-    card.add_argument("-o", "--output", metavar="FOLDER", help="write card.md and card.html there and log nothing")
+    card.add_argument(
+        "-o",
+        "--output",
+        type=folder_to_write,
+        metavar="FOLDER",
+        help="write card.md and card.html there and log nothing",
+    )
     card.set_defaults(command=run)
 
 
@@ -42,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         artifacts.log(store, found, pages)
         console.say(f"Logged: {', '.join(pages)} of {found.info.run_name}")
         return 0
-    folder = Path(arguments.output)
+    folder = arguments.output
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in pages.items():
         path = folder / Path(name).name

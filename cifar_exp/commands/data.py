@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from cifar_exp.commands.parser import Commands, Parser
+from cifar_exp.commands.parser import Commands, Parser, file_to_write
 from cifar_exp.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     data.add_argument(
         "overrides", nargs="*", default=[], metavar="OVERRIDE", help="selects the data set: data=folder data.dir=photos"
     )
-    data.add_argument("-o", "--output", metavar="FILE", help="write an HTML page with pictures")
+    data.add_argument("-o", "--output", type=file_to_write, metavar="FILE", help="write an HTML page with pictures")
     data.add_argument("--json", action="store_true", help="print JSON")
     data.add_argument("--cache", action="store_true", help="list the cache of decoded images instead")
     data.add_argument("--clear", metavar="KEY", help="with --cache: remove the entry of this key, or all")
@@ -43,7 +43,6 @@ def run(arguments: argparse.Namespace) -> int:
     import json
     import sys
     from contextlib import nullcontext, redirect_stdout
-    from pathlib import Path
 
     from cifar_exp import console
     from cifar_exp.data import analysis, summary
@@ -53,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output:
         from cifar_exp.evaluation import data_page
 
-        Path(arguments.output).write_text(data_page.render(found, parts, files, refusals), encoding="utf-8")
+        arguments.output.write_text(data_page.render(found, parts, files, refusals), encoding="utf-8")
     if arguments.json:
         print(json.dumps(analysis.report(found, files, refusals), indent=2))
         return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from cifar_exp.commands.parser import Commands, Parser, store_of
+from cifar_exp.commands.parser import Commands, Parser, folder_to_write, store_of
 from cifar_exp.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +28,14 @@ def add(commands: Commands[Parser], store: Parser) -> None:
         "--int8", action="store_true", help="also TFLite with 8 bits, with its accuracy on the test images"
     )
     command.add_argument("--data-dir", metavar="DIR", help="folder of the images on this machine (data.dir)")
-    command.add_argument("-o", "--output", metavar="DIR", default="export", help="folder to write (default: export)")
+    command.add_argument(
+        "-o",
+        "--output",
+        type=folder_to_write,
+        metavar="DIR",
+        default="export",
+        help="folder to write (default: export)",
+    )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(command=run)
 
@@ -41,7 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
     """
     import json
     from dataclasses import replace
-    from pathlib import Path
 
     from cifar_exp import console
     from cifar_exp.evaluation import export_formats
@@ -53,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     formats = export_formats.chosen(arguments.to.split(","), backend)
     if arguments.int8:
         export_formats.chosen(["tflite"], backend)
-    folder = Path(arguments.output)
+    folder = arguments.output
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: the folder is not empty; name another with --output")
     store = store_of(arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from cifar_exp.commands.parser import Commands, Parser, config_of
+from cifar_exp.commands.parser import Commands, Parser, config_of, folder_to_write
 from cifar_exp.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,12 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     curve.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each share (default: %(default)s)")
     curve.add_argument("--sweep", metavar="NAME", help="name of the sweep; one that exists is continued")
     curve.add_argument(
-        "-o", "--output", default=".", metavar="FOLDER", help="for learning_curve.png and .json (default: .)"
+        "-o",
+        "--output",
+        type=folder_to_write,
+        default=".",
+        metavar="FOLDER",
+        help="for learning_curve.png and .json (default: .)",
     )
     curve.set_defaults(command=run)
 
@@ -36,7 +41,6 @@ def run(arguments: argparse.Namespace) -> int:
     """
     import subprocess
     import sys
-    from pathlib import Path
 
     import numpy as np
 
@@ -65,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     numbers = np.geomspace(curve.sizes[0], 2 * curve.sizes[-1], 100)
     line = (numbers, curve.predict(numbers), *curve.interval(numbers))
     points = [(point.images, point.error) for point in curve.points]
-    folder = Path(arguments.output)
+    folder = arguments.output
     folder.mkdir(parents=True, exist_ok=True)
     figure = learning_curve_plot.learning_curve(points, line, name)
     (folder / "learning_curve.png").write_bytes(style.to_png(figure))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cifar_exp.commands import selected
-from cifar_exp.commands.parser import Commands, Parser, store_of
+from cifar_exp.commands.parser import Commands, Parser, file_to_write, store_of
 from cifar_exp.errors import UserError
 
 _SHOWN = 20
@@ -26,8 +26,16 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     )
     command.add_argument("--data-dir", metavar="DIR", help="folder of the images on this machine (data.dir)")
     command.add_argument("--top", type=int, metavar="N", help="list N labels (default: those that look wrong)")
-    command.add_argument("--save", metavar="FILE", help="write the list as CSV, for data.exclude and data.relabel")
-    command.add_argument("-o", "--output", metavar="FILE", help="write an HTML page with the images, to decide on them")
+    command.add_argument(
+        "--save", type=file_to_write, metavar="FILE", help="write the list as CSV, for data.exclude and data.relabel"
+    )
+    command.add_argument(
+        "-o",
+        "--output",
+        type=file_to_write,
+        metavar="FILE",
+        help="write an HTML page with the images, to decide on them",
+    )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(command=run)
 
@@ -39,7 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
         Exit code 0.
     """
     import json
-    from pathlib import Path
 
     from cifar_exp import console
     from cifar_exp.analysis import mislabeled
@@ -55,10 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
     suspects = mislabeled.find(store, selected.runs(arguments, store), arguments.split, overrides)
     rows = suspects.rows(suspects.wrong if arguments.top is None else arguments.top)
     if arguments.save and rows:
-        corrections.write(Path(arguments.save), rows)
+        corrections.write(arguments.save, rows)
     if arguments.output:
         page = mislabeled_page.render(suspects.splits.source, suspects.words, rows, suspects.pictures(len(rows)))
-        Path(arguments.output).write_text(page, encoding="utf-8")
+        arguments.output.write_text(page, encoding="utf-8")
     for remark in suspects.remarks:
         console.refuse(remark)
     if arguments.json:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from cifar_exp.errors import UserError
@@ -21,6 +23,39 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
+def file_to_write(text: str) -> Path:
+    """Type of an argument that names a file to write, so that no work is done for a file that cannot be written.
+
+    Raises:
+        ArgumentTypeError: if it is a folder, or cannot be written.
+    """
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path}: is a folder, expected a file")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{path}: there is no folder {path.parent}")
+    return _writable(path, path if path.exists() else path.parent)
+
+
+def folder_to_write(text: str) -> Path:
+    """Type of an argument that names a folder to write to, which may not be there yet.
+
+    Raises:
+        ArgumentTypeError: if it is a file, or cannot be written.
+    """
+    path = Path(text)
+    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not nearest.is_dir():
+        raise argparse.ArgumentTypeError(f"{path}: {nearest} is a file, expected a folder")
+    return _writable(path, nearest)
+
+
+def _writable(path: Path, entry: Path) -> Path:
+    if not os.access(entry, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{path}: {entry} may not be written")
+    return path
+
+
 Commands = argparse._SubParsersAction  # type of Parser.add_subparsers(), which has no public name
 
 
@@ -28,7 +63,7 @@ def store_options() -> Parser:
     """Parent parser with the options that select the tracking store."""
     options = Parser(add_help=False)
     options.add_argument("--uri", help="tracking store (default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db)")
-    options.add_argument("--experiment", help="MLflow experiment (default: as in conf/tracking)")
+    options.add_argument("--experiment", help="MLflow experiment (default: MLFLOW_EXPERIMENT_NAME, else cifar10)")
     return options
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cifar_exp.commands.parser import Commands, Parser, store_of
+from cifar_exp.commands.parser import Commands, Parser, folder_to_write, store_of
 
 _SHOWN = ("val/best_accuracy", "test/accuracy", "model/parameters")
 
@@ -16,7 +16,11 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     preset.add_argument("run", metavar="RUN", help="run id, first characters of the id, or name")
     preset.add_argument("name", metavar="NAME", help="name of the experiment")
     preset.add_argument(
-        "--config-dir", metavar="DIR", default="my_conf", help="your folder of configs (default: my_conf)"
+        "--config-dir",
+        type=folder_to_write,
+        metavar="DIR",
+        default="my_conf",
+        help="your folder of configs (default: my_conf)",
     )
     preset.set_defaults(command=run)
 
@@ -31,7 +35,6 @@ def run(arguments: argparse.Namespace) -> int:
         UserError: if there is no such run, or its settings cannot be written.
     """
     import shlex
-    from pathlib import Path
 
     from cifar_exp import console
     from cifar_exp.config import preset
@@ -47,8 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     shown = ", ".join(f"{name} {metrics[name]:.10g}" for name in _SHOWN if name in metrics)
     about = f"The settings of run {found.info.run_name} ({found.info.run_id[:8]}): {shown}." if shown else "From a run."
-    folder = Path(arguments.config_dir)
+    folder = arguments.config_dir
     path = preset.write(shlex.split(tags["cifar_exp.overrides"]), arguments.name, folder, about)
-    option = "" if folder.resolve() == CONF.resolve() else f"--config-dir {arguments.config_dir} "
+    option = "" if folder.resolve() == CONF.resolve() else f"--config-dir {shlex.quote(str(folder))} "
     console.say(f"{path}: python -m cifar_exp {option}experiment={arguments.name}")
     return 0

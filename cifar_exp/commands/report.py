@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cifar_exp.commands import selected
-from cifar_exp.commands.parser import Commands, Parser, store_of
+from cifar_exp.commands.parser import Commands, Parser, file_to_write, store_of
 
 if TYPE_CHECKING:
     from cifar_exp.review.section import Section
@@ -22,7 +22,12 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     )
     selected.add_options(report)
     report.add_argument(
-        "-o", "--output", metavar="FILE", default="report.html", help="file to write (default: report.html)"
+        "-o",
+        "--output",
+        type=file_to_write,
+        metavar="FILE",
+        default="report.html",
+        help="file to write (default: report.html)",
     )
     report.set_defaults(command=run)
 
@@ -34,7 +39,6 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         Exit code 0.
     """
-    from pathlib import Path
 
     from cifar_exp import console
     from cifar_exp.errors import counted
@@ -43,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     store = store_of(arguments)
     runs = selected.runs(arguments, store)
     title = f"Sweep {arguments.sweep}" if arguments.sweep else f"Runs of {store.experiment}"
-    path = Path(arguments.output)
+    path = arguments.output
     sections = _of_search(store, arguments.sweep) if arguments.sweep else ()
     path.write_text(report.from_store(store, runs, title, sections), encoding="utf-8")
     console.say(f"{path}: {counted(len(runs), 'run')}")

@@ -197,7 +197,9 @@ def _parse(arguments: Sequence[str], intervals: bool = False) -> list[Override]:
     parsed = overrides.parse(arguments, loader, intervals)
     for override in parsed:
         choices = loader.get_group_options(override.key_or_group)
-        if choices and not override.is_sweep_override() and not isinstance(override.value(), str | list):
+        if choices and override.is_delete():
+            raise UserError(f"{override.input_line}: a choice can only be replaced: {override.key_or_group}=NAME")
+        if choices and not overrides.names_choices(override):
             raise UserError(f"{override.input_line}: expected one of {', '.join(choices)}")
     return parsed
 

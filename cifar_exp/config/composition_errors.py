@@ -68,8 +68,9 @@ def explain(error: BaseException) -> str:
         return f"~{_unknown(removed.group(1))}"
     if other := re.match(r"Could not delete from config\. The value of '(\S+)' is (.*) and not (.*)\.", str(error)):
         return "~{0}={2}: its value is {1}; to remove it whatever it is, write ~{0}".format(*other.groups())
-    if chosen := re.match(r"Multiple values for (\S+)\. ", str(error)):  # Hydra does not say where
-        group = chosen.group(1)
+    # Of the same mistake; Hydra does not say where it is.
+    if chosen := re.match(r"Multiple values for (\S+)\. |(\S+) appears more than once in the final", str(error)):
+        group = chosen.group(1) or chosen.group(2)
         return (
             f"{group}: there is a choice already; to change it, leave out the + on a command line, or write "
             f"'override /{group}: NAME' in the defaults of a file"
@@ -98,7 +99,8 @@ def _unknown(key: str) -> str:
     if not key.startswith("hydra."):
         known = _known_keys()
         if key in known:  # of the default choice
-            return f"{key}: no such setting of the chosen {key.rpartition('.')[0]}"
+            section = key.rpartition(".")[0]
+            return f"{key}: no such setting of the chosen {section}" if section else f"{key}: it has no value"
         return f"{key}: no such setting{did_you_mean(key, known)}"
     group = "/".join(key.split(".")[:2])  # such as hydra/sweeper
     having = " or ".join(f"{group}={option}" for option in _options(group) if _has(f"{group}={option}", key))

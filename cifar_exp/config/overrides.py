@@ -10,6 +10,8 @@ from pathlib import PurePath
 from hydra.core.override_parser import overrides_parser, overrides_visitor
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Glob,
     Override,
     OverrideType,
     ParsedElementType,
@@ -38,8 +40,8 @@ def parse(overrides: Sequence[str], loader: object = None, intervals: bool = Fal
         intervals: whether ranges that only a search can use are allowed.
 
     Raises:
-        UserError: if an override is not UTF-8, Hydra's grammar does not allow it, or it is an interval, which only a
-            search can use.
+        UserError: if an override is not UTF-8, Hydra's grammar does not allow it, it lists ranges, or it is an
+            interval, which only a search can use.
     """
     for text in overrides:
         if (shown := text.encode(errors="backslashreplace").decode()) != text:
@@ -51,6 +53,8 @@ def parse(overrides: Sequence[str], loader: object = None, intervals: bool = Fal
     for override in parsed:
         if not override.key_or_group:
             raise UserError(f"{override.input_line!r} is not of the form key=value")
+        if any(isinstance(value, Sweep | Glob) for value in _listed(override)):
+            raise UserError(f"{override.input_line}: one of these values holds several: write one range, or each value")
     if not intervals:
         refuse_intervals(parsed)
     return parsed
@@ -116,6 +120,24 @@ def values(override: Override) -> list[str]:
     if not listed:
         raise UserError(f"{override.input_line}: holds no value, expected at least one")
     return listed
+
+
+def names_choices(override: Override) -> bool:
+    """Whether the values of an override can be choices of a group: text, or a list of it."""
+    if isinstance(override.value(), Glob):
+        return True
+    chosen = [name for value in _listed(override) or [override.value()] for name in _as_list(value)]
+    return all(isinstance(name, str | QuotedString) for name in chosen)
+
+
+def _listed(override: Override) -> list[ParsedElementType]:
+    """Return the values of `key=1,2`; none for any other override."""
+    value = override.value()
+    return list(value.list) if isinstance(value, ChoiceSweep) else []
+
+
+def _as_list(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
 
 
 def explain(error: OverrideParseException) -> str:

@@ -59,7 +59,11 @@ class TrackingConfig:
     """Where the run is logged."""
 
     uri: str | None = setting(None, "MLflow tracking URI. Default: `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db`.")
-    experiment: str = setting(MISSING, "Name of the MLflow experiment.", longest=LONGEST_NAME)
+    experiment: str = setting(
+        MISSING,
+        "Name of the MLflow experiment. Default: `MLFLOW_EXPERIMENT_NAME`, else `cifar10`.",
+        longest=LONGEST_NAME,
+    )
     system_metrics: bool = setting(True, "Log the use of processor, memory, disk, network and GPU.")
     drain_seconds: float = setting(
         15.0, "Seconds that the end of a run waits for a server that accepts nothing.", at_least=0

@@ -91,7 +91,7 @@ def find(
         sweep: name of a sweep, to select its jobs.
         filter: condition in MLflow's syntax, such as `metrics."val/best_accuracy" > 0.7`.
         uri: tracking store (default: $MLFLOW_TRACKING_URI, otherwise mlflow.db in the current folder).
-        experiment: name of the MLflow experiment (default: as in conf/tracking).
+        experiment: name of the MLflow experiment (default: $MLFLOW_EXPERIMENT_NAME, otherwise cifar10).
 
     Returns:
         The runs in the order given, else the most accurate first.

@@ -8,7 +8,8 @@
     print(review.paired_test("one_conv-adam-seed=0", "one_conv-adam-seed=1").words)
 
 A run is given by its id, the first characters of its id, or its name. Every function accepts `uri` (default:
-$MLFLOW_TRACKING_URI, otherwise mlflow.db in the current folder) and `experiment` (default: as in conf/tracking).
+$MLFLOW_TRACKING_URI, otherwise mlflow.db in the current folder) and `experiment` (default: $MLFLOW_EXPERIMENT_NAME,
+otherwise cifar10).
 """
 
 from __future__ import annotations

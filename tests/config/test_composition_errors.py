@@ -48,6 +48,9 @@ def refusal(*overrides: str, multirun: bool = False) -> str:
             "hydra.launcher.cpus_per_job: no such setting without hydra/launcher=parallel",
         ),
         ("~foo", "~foo: no such setting"),
+        ("~note", "~note: it has no value"),
+        ("~model", "~model: a choice can only be replaced: model=NAME"),
+        ("~model=bn", "~model=bn: a choice can only be replaced: model=NAME"),
         ("~seed=3", "~seed=3: its value is 0; to remove it whatever it is, write ~seed"),
         ("+training.epochs=2", "+training.epochs: it has a value already; to change it, leave out the +"),
         (
@@ -63,6 +66,18 @@ def test_a_wrong_key_names_the_nearest(override: str, said: str) -> None:
 
 def test_a_setting_of_another_model_is_one_that_the_chosen_model_has_not() -> None:
     assert refusal("model=dense", "model.pool_size=[2,2]") == "model.pool_size: no such setting of the chosen model"
+
+
+@pytest.mark.parametrize("value", ["2", "2,3", "bn,null", "[2]", "[bn],[bn,2]", "range(3)"])
+def test_a_choice_is_a_name(value: str) -> None:
+    said = refusal(f"model={value}", multirun=True)
+    assert said.startswith(f"model={value}: expected one of baseline, ")
+
+
+@pytest.mark.parametrize("value", ["range(3),9", "choice(1,2),3", "interval(0,1),3", "glob(*),3"])
+def test_a_range_in_a_list_of_values_is_refused(value: str) -> None:
+    said = refusal(f"seed={value}", multirun=True)
+    assert said == f"seed={value}: one of these values holds several: write one range, or each value"
 
 
 @pytest.mark.parametrize("choice", ["bn/x", "../bn"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import proxy
 import pytest
 
+from cifar_exp.config.composition import plan
 from cifar_exp.config.schema import TrackingConfig
 from cifar_exp.errors import UserError
 from cifar_exp.tracking import takeover
@@ -30,6 +31,16 @@ def test_the_config_overrides_the_environment_which_overrides_the_default(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://from-environment")
     assert Store.of(TrackingConfig(experiment="e")).uri == "http://from-environment"
     assert Store.of(TrackingConfig(uri="http://from-config", experiment="e")).uri == "http://from-config"
+
+
+def test_the_experiment_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    def experiment(*overrides: str) -> str:
+        return plan(overrides, multirun=False).jobs[0].tracking.experiment
+
+    assert experiment() == "cifar10"
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "birds")
+    assert experiment() == "birds"
+    assert experiment("tracking.experiment=fish") == "fish"
 
 
 def test_an_experiment_is_created_once(store: Store) -> None:
