@@ -89,7 +89,7 @@ def namespace_of(argument: str) -> str | None:
     return _NAMESPACES.get(argument.rpartition("_")[2])
 
 
-def check(layers: Sequence[Layer], where: str, input_shape: Shape, classes: int) -> None:
+def check(layers: Sequence[Layer], where: str, input_shape: Shape, classes: int, policy: str = "float32") -> None:
     """Check a list of layers, as far as that is possible without Keras: names, arguments, shapes of common layers.
 
     Args:
@@ -97,6 +97,7 @@ def check(layers: Sequence[Layer], where: str, input_shape: Shape, classes: int)
         where: which list it is, for error messages.
         input_shape: (H, W, C) of one image.
         classes: number of classes.
+        policy: dtype policy of layers without one of their own.
 
     Raises:
         UserError: if Keras would refuse a layer, or the list does not end in logits. The message has the position of
@@ -107,6 +108,7 @@ def check(layers: Sequence[Layer], where: str, input_shape: Shape, classes: int)
         raise UserError(f"{where}: ends in shape {shape}, expected ({classes},): one logit for each class")
     logits.check(layers, where)
     _check_names(layers, where, {})
+    _check_penalties(layers, where, policy)
 
 
 def sizes(layers: Sequence[Layer], where: str, input_shape: Shape) -> tuple[list[LayerSize], bool]:
@@ -261,6 +263,16 @@ def _check_names(layers: Sequence[Layer], where: str, taken: dict[str, str]) -> 
             raise UserError(f"{position}: name: got {name!r}, expected letters, digits and any of _ . -")
         if name is not None and (first := taken.setdefault(name, position)) != position:
             raise UserError(f"{position}: name: got {name!r}, which is the name of {first}")
+
+
+def _check_penalties(layers: Sequence[Layer], where: str, policy: str) -> None:
+    """Refuse penalties on outputs in half precision, which cannot hold their sum, and which Keras does not add up."""
+    for position, layer in in_order(layers, where):
+        _check_penalties(layer.layers, position, policy)
+        _check_penalties(layer.shortcut, f"{position} shortcut", policy)
+        has_penalty = layer.kind == "ActivityRegularization" or layer.arguments.get("activity_regularizer") is not None
+        if has_penalty and (found := layer.arguments.get("dtype") or policy) != "float32":
+            raise UserError(f"{position}: a penalty on outputs in {found}, expected dtype: float32 for this layer")
 
 
 def _is_plain(value: Any) -> bool:

@@ -131,7 +131,8 @@ def check(config: Config) -> None:
         )
     if config.reference.reported and config.reference.varies is None:
         raise UserError("reference.reported: needs reference.varies, the key that these are settings of")
-    architecture.check(config.model.layers, f"model {config.model.name!r}", shape, classes)
+    where, policy = f"model {config.model.name!r}", config.training.precision
+    architecture.check(config.model.layers, where, shape, classes, policy)
     if config.training.ghost_batches > config.training.batch_size:
         raise UserError(
             f"training.ghost_batches: got {config.training.ghost_batches}, expected at most training.batch_size, "

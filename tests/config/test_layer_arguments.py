@@ -11,10 +11,10 @@ from cifar_exp.config.layers import parse
 from cifar_exp.errors import UserError
 
 
-def refusal(layer: Any) -> str:
-    """What is said of a list of this layer, on one line."""
+def refusal(layer: Any, policy: str = "float32") -> str:
+    """What is said of a list that begins with this layer, on one line."""
     with pytest.raises(UserError) as refused:
-        check(parse([layer], "model 'm'"), "model 'm'", (32, 32, 3), 10)
+        check(parse([layer, "Flatten", {"Dense": {"units": 10}}], "model 'm'"), "model 'm'", (32, 32, 3), 10, policy)
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
@@ -124,3 +124,17 @@ def test_a_name_that_tensorflow_would_refuse_in_training_is_refused(name: str) -
         UserError, match=r"^model 'm', layer 2 \(Dense\): name: got .* expected letters, digits and any of"
     ):
         check(layers, "model 'm'", (32, 32, 3), 10)
+
+
+@pytest.mark.parametrize("layer", [{"ActivityRegularization": {"l2": 0.1}}, {"ReLU": {"activity_regularizer": "l2"}}])
+def test_penalties_on_outputs_in_half_precision_are_refused(layer: dict[str, dict[str, Any]]) -> None:
+    ((kind, arguments),) = layer.items()
+    half, single = ({kind: arguments | {"dtype": dtype}} for dtype in ("mixed_float16", "float32"))
+    said = "model 'm', layer 1 ({}): a penalty on outputs in {}, expected dtype: float32 for this layer"
+    assert refusal(layer, "mixed_bfloat16") == said.format(kind, "mixed_bfloat16")
+    assert refusal(half) == said.format(kind, "mixed_float16")
+    inner = refusal({"Residual": {"layers": [half]}})
+    assert inner.startswith(f"model 'm', layer 1 (Residual), layer 1 ({kind}): a penalty")
+    for accepted, policy in ((single, "mixed_bfloat16"), (layer, "float32")):
+        layers = parse([accepted, "Flatten", {"Dense": {"units": 10}}], "m")
+        check(layers, "m", (32, 32, 3), 10, policy)
