@@ -57,6 +57,8 @@ def output_shape(name: str, arguments: Arguments, where: str, inputs: Shape) -> 
         sizes = sizes if isinstance(sizes, list) else [sizes] * axes
         if len(inputs) != axes + 1:
             raise UserError(f"{where}: got shape {inputs}, expected {axes + 1} axes, the last of channels")
+        if 1 in inputs[:-1]:  # Keras fails in training, or the process dies
+            raise UserError(f"{where}: got shape {inputs}, expected at least 2 along each axis to pool")
         if len(sizes) != axes:
             raise UserError(f"{where}: output_size: got {sizes}, expected one whole number or {axes}")
         return (*(_check_size(size, "output_size", where) for size in sizes), inputs[-1])

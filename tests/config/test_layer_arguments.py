@@ -138,3 +138,11 @@ def test_penalties_on_outputs_in_half_precision_are_refused(layer: dict[str, dic
     for accepted, policy in ((single, "mixed_bfloat16"), (layer, "float32")):
         layers = parse([accepted, "Flatten", {"Dense": {"units": 10}}], "m")
         check(layers, "m", (32, 32, 3), 10, policy)
+
+
+def test_pooling_an_axis_of_size_1_to_a_size_is_refused() -> None:
+    layers = [{"GlobalAveragePooling2D": {"keepdims": True}}, {"AdaptiveMaxPooling2D": {"output_size": 2}}]
+    with pytest.raises(
+        UserError, match=r"layer 2 \(AdaptiveMaxPooling2D\): got shape \(1, 1, 3\), expected at least 2"
+    ):
+        check(parse(layers, "m"), "m", (32, 32, 3), 10)
