@@ -296,5 +296,7 @@ def test_the_command_writes_it_where_it_is_told(
     assert out == f"{path}: 12 runs\n" and "<h1>Sweep twelve</h1>" in path.read_text()
     _, err = twelve.answer(capsys, "report", "none", "-o", str(path), code=2)
     assert err.startswith("cifar_exp: no run 'none'")
-    _, err = twelve.answer(capsys, "report", "-o", str(tmp_path / "none" / "r.html"), code=1)
-    assert err.startswith("cifar_exp: failed: ") and err.count("\n") == 1
+    _, err = twelve.answer(capsys, "report", "-o", str(tmp_path / "none" / "r.html"), code=2)
+    assert f"there is no folder {tmp_path / 'none'}" in err and err.count("\n") == 1
+    _, err = twelve.answer(capsys, "report", "-o", "/dev/full", code=1)
+    assert err == "cifar_exp: failed: [Errno 28] No space left on device\n"
