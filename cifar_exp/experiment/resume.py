@@ -37,8 +37,8 @@ def find_interrupted(config: Config, wanted: str, folder: Path) -> Path | None:
             if found.folder != folder:
                 shutil.rmtree(folder, ignore_errors=True)  # Hydra has created it, but it is not needed
             return found.folder
-    if LocalRun.read(folder):
-        local_run.set_aside(folder)
+    if earlier := LocalRun.read(folder):
+        log.info("%s: the earlier run %s is kept in %s", folder, earlier.name, local_run.set_aside(folder))
     return None
 
 

@@ -83,13 +83,14 @@ def interrupted(root: Path, store: Store, **tags: str) -> LocalRun | None:
     return max(found, key=lambda run: run.began, default=None)
 
 
-def set_aside(folder: Path) -> None:
-    """Rename a folder by appending a number and create it again empty, for another run."""
+def set_aside(folder: Path) -> Path:
+    """Rename a folder by appending a number and create it again empty, for another run; return its new path."""
     number = 1
     while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
         number += 1
     folder.rename(aside)
     folder.mkdir()
+    return aside
 
 
 def set_journal_aside(folder: Path) -> None:

@@ -39,6 +39,18 @@ def test_an_interrupted_run_is_resumed_in_its_folder(config: Config, tmp_path: P
     assert resume.find_interrupted(config, "other", tmp_path / "second") is None
 
 
+def test_a_run_of_other_settings_is_kept_beside_and_told(
+    config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    config = replace(config, sweep=replace(config.sweep, name="s"))
+    interrupted(config, tmp_path / "0", "one")
+    assert resume.find_interrupted(config, "another", tmp_path / "0") is None
+    assert f"{tmp_path / '0'}: the earlier run a run is kept in {tmp_path / '0.1'}" in caplog.messages
+    assert list((tmp_path / "0").iterdir()) == []
+    assert (tmp_path / "0.1" / "journal.jsonl").exists()
+
+
 def test_a_deleted_run_is_started_again_and_reported_once(
     config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
