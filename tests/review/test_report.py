@@ -288,9 +288,7 @@ def test_many_runs_are_drawn_with_the_most_accurate_in_detail(twelve: Twelve) ->
     assert charts.costs(many)["train/seconds"]["layout"]["xaxis"]["type"] == "log"
 
 
-def test_the_command_writes_it_where_it_is_told(
-    twelve: Twelve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_is_written_where_it_is_told(twelve: Twelve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "own.html"
     out, _ = twelve.answer(capsys, "report", "--sweep", NAME, "-o", str(path))
     assert out == f"{path}: 12 runs\n" and "<h1>Sweep twelve</h1>" in path.read_text()
