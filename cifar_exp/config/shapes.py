@@ -154,8 +154,8 @@ def _attended(arguments: Arguments, where: str, inputs: Shape) -> set[int]:
     given = arguments.get("attention_axes")
     if given in (None, []):
         return set(range(1, len(inputs)))
-    axes = [axis + len(inputs) + 1 if isinstance(axis, int) and axis < 0 else axis for axis in _listed(given)]
-    if len(set(axes)) < len(axes) or not all(axis in range(1, len(inputs)) for axis in axes):
+    axes = [axis + (len(inputs) + 1) * (axis < 0) for axis in _listed(given) if isinstance(axis, int)]
+    if len(set(axes)) < len(_listed(given)) or not all(0 < axis < len(inputs) for axis in axes):
         expected = "1" if len(inputs) == 2 else f"different axes from 1 to {len(inputs) - 1}"
         raise UserError(f"{where}: attention_axes: got {given!r}, expected {expected}")
     return set(axes)

@@ -140,6 +140,13 @@ def test_penalties_on_outputs_in_half_precision_are_refused(layer: dict[str, dic
         check(layers, "m", (32, 32, 3), 10, policy)
 
 
+@pytest.mark.parametrize("axes", [[[1]], [1.0], [1, 1], 0, [1, "x"], {}])
+def test_axes_of_attention_that_an_image_has_not_are_refused(axes: Any) -> None:
+    assert "attention_axes: got" in refusal(
+        {"MultiHeadAttention": {"num_heads": 1, "key_dim": 1, "attention_axes": axes}}
+    )
+
+
 def test_pooling_an_axis_of_size_1_to_a_size_is_refused() -> None:
     layers = [{"GlobalAveragePooling2D": {"keepdims": True}}, {"AdaptiveMaxPooling2D": {"output_size": 2}}]
     with pytest.raises(
