@@ -48,7 +48,7 @@ PARAMETERS = {
     "spatial_dropout_deep": (615_786, 615_786),
     "speedrun": (383_274, 382_282),
     "resnet9": (1_869_930, 1_867_498),
-    "airbench": (1_975_082, 1_972_778),
+    "vgg_airbench": (1_975_082, 1_972_778),
     "wide_residual": (2_752_506, 2_748_890),
     "mobile": (308_074, 298_330),
     "squeeze_excite": (282_526, 280_958),
