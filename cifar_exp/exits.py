@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,11 +17,13 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal
 _GROUP_SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # sent to all processes of a group
 _SIGNALLED = 128
 _SAME = 1.0  # seconds; one keystroke can reach a process in several ways
+_REPEATED_AFTER = 0.05  # seconds
 
 _received: list[int] = []
 _raised_at: float | None = None
 _delays = 0
 _pending = False
+_repeated = False
 
 
 def stop_code() -> int:
@@ -40,11 +43,13 @@ def stop_code() -> int:
 def take_signals() -> None:
     """Let every signal in `STOPPING` raise KeyboardInterrupt in the main thread.
 
-    Signals that are ignored, as under `nohup`, stay ignored.
+    Signals that are ignored, as under `nohup`, stay ignored. A KeyboardInterrupt that is raised where Python drops
+    exceptions, as in the callbacks of the garbage collector, is raised once more a moment later.
     """
     global _raised_at
     _received.clear()
     _raised_at = None
+    sys.unraisablehook = _on_dropped
     for number in STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _on_signal)
@@ -59,11 +64,12 @@ def taken_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in STOPPING}
+    before, hook = {number: signal.getsignal(number) for number in STOPPING}, sys.unraisablehook
     take_signals()
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             if handler is not None:  # None: installed by other than Python code
                 signal.signal(number, handler)
@@ -126,10 +132,12 @@ def ignore_group_signals() -> None:
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    global _pending
-    _received.append(number)
-    if _raised_at is not None and time.monotonic() - _raised_at < _SAME:
-        return
+    global _pending, _repeated
+    repeated, _repeated = _repeated, False
+    if not repeated:
+        _received.append(number)
+        if _raised_at is not None and time.monotonic() - _raised_at < _SAME:
+            return
     if _delays:
         _pending = True
     else:
@@ -140,3 +148,22 @@ def _raise() -> None:
     global _raised_at
     _raised_at = time.monotonic()
     raise KeyboardInterrupt
+
+
+def _on_dropped(dropped: sys.UnraisableHookArgs) -> None:
+    """Called with an exception that Python drops."""
+    if _received and issubclass(dropped.exc_type, KeyboardInterrupt):
+        again = threading.Timer(_REPEATED_AFTER, _repeat, (_received[-1],))  # raised here, it would be dropped again
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(dropped)
+
+
+def _repeat(number: int) -> None:
+    """Send a signal once more to the main thread, if it is still handled."""
+    global _repeated
+    thread = threading.main_thread().ident
+    if thread is not None and signal.getsignal(number) is _on_signal:
+        _repeated = True
+        signal.pthread_kill(thread, number)

@@ -80,6 +80,48 @@ try:
 except KeyboardInterrupt:
     sys.exit(exits.stop_code())
 """
+# Python drops an exception that is raised in these functions.
+DROPPED = """
+import gc, weakref
+
+class Interrupted:
+    def __init__(self, times):
+        self.times = times
+
+    def __call__(self, *_):
+        if self.times:
+            self.times -= 1
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def __del__(self):
+        self()
+
+exits.take_signals()
+try:
+    if sys.argv[1] == "garbage collector":
+        gc.callbacks.append(Interrupted(1))
+        gc.collect()
+    elif sys.argv[1] == "weak reference":
+        target = {1}
+        reference = weakref.ref(target, Interrupted(1))
+        del target
+    else:
+        deleted = Interrupted(1)
+        del deleted
+    print("dropped", exits.received(), flush=True)
+    time.sleep(30)
+except KeyboardInterrupt:
+    print("raised", exits.received())
+    sys.exit(exits.stop_code())
+"""
+OTHER_DROPPED = """
+class Wrong:
+    def __del__(self):
+        raise ValueError("shown")
+
+exits.take_signals()
+Wrong()
+"""
 
 
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -118,3 +160,14 @@ def test_processes_started_while_group_signals_are_blocked_survive_them() -> Non
     done = run(BLOCKED)
     assert done.stdout.splitlines() == ["lives"] * 4 + ["not lost []"], done.stderr
     assert done.returncode == 129
+
+
+@pytest.mark.parametrize("place", ["garbage collector", "weak reference", "finalizer"])
+def test_a_signal_is_not_lost_where_python_drops_exceptions(place: str) -> None:
+    done = run(DROPPED, place)
+    assert (done.stdout, done.stderr) == ("dropped [15]\nraised [15]\n", "")
+    assert done.returncode == 143
+
+
+def test_other_dropped_exceptions_are_shown() -> None:
+    assert "ValueError: shown" in run(OTHER_DROPPED).stderr
