@@ -6,24 +6,25 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 FAILED, REFUSED = 1, 2
+SIGNALLED = 128  # plus the number of the signal
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 """Sent by Ctrl-C, an operator, a closing terminal, a batch system before a time limit, a limit on CPU time."""
 
 _GROUP_SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # sent to all processes of a group
-_SIGNALLED = 128
 _SAME = 1.0  # seconds; one keystroke can reach a process in several ways
-_REPEATED_AFTER = 0.05  # seconds
+# Their C++ code calls functions of Python that should not raise KeyboardInterrupt: TensorFlow crashes or ignores it.
+_FRAMEWORKS = frozenset({"jax", "keras", "tensorflow", "torch"})
 
 _received: list[int] = []
 _raised_at: float | None = None
+_due = False  # whether a KeyboardInterrupt is still to be raised
 _delays = 0
-_pending = False
-_repeated = False
+_on_stop: list[Callable[[], object]] = []
 
 
 def stop_code() -> int:
@@ -37,18 +38,19 @@ def stop_code() -> int:
     for number in STOPPING:
         if signal.getsignal(number) is _on_signal:
             signal.signal(number, signal.SIG_IGN)
-    return _SIGNALLED + (received() or [signal.SIGINT])[0]
+    return SIGNALLED + (received() or [signal.SIGINT])[0]
 
 
 def take_signals() -> None:
     """Let every signal in `STOPPING` raise KeyboardInterrupt in the main thread.
 
-    Signals that are ignored, as under `nohup`, stay ignored. A KeyboardInterrupt that is raised where Python drops
-    exceptions, as in the callbacks of the garbage collector, is raised once more a moment later.
+    Signals that are ignored, as under `nohup`, stay ignored. While a deep-learning framework is called, the
+    KeyboardInterrupt waits until it returns. Where Python drops it, as in the callbacks of weak references, it is
+    raised once more.
     """
-    global _raised_at
+    global _raised_at, _due
     _received.clear()
-    _raised_at = None
+    _raised_at, _due = None, False
     sys.unraisablehook = _on_dropped
     for number in STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -91,7 +93,7 @@ def delay_signals() -> Iterator[None]:
 
     It can be nested. In other threads than the main thread, which receive no signals, it has no effect.
     """
-    global _delays, _pending
+    global _delays, _due
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -100,16 +102,30 @@ def delay_signals() -> Iterator[None]:
         yield
     finally:
         _delays -= 1
-        raise_now = _pending and not _delays
+        raise_now = _due and not _delays
         if raise_now:
-            _pending = False
+            _due = False
     if raise_now:
         _raise()
 
 
+@contextmanager
+def on_stop(end_early: Callable[[], object]) -> Iterator[None]:
+    """Context manager that calls a function as soon as a signal comes, for example to end a long call of Keras.
+
+    Args:
+        end_early: is called between two instructions of any code, so it should only set a value.
+    """
+    _on_stop.append(end_early)
+    try:
+        yield
+    finally:
+        _on_stop.remove(end_early)
+
+
 def stop_pending() -> bool:
-    """Whether a signal came during `delay_signals`, so that code that waits should wait no longer."""
-    return _pending
+    """Whether a signal came whose KeyboardInterrupt waits, so that code that takes long should end early."""
+    return _due
 
 
 @contextmanager
@@ -132,38 +148,48 @@ def ignore_group_signals() -> None:
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    global _pending, _repeated
-    repeated, _repeated = _repeated, False
-    if not repeated:
-        _received.append(number)
-        if _raised_at is not None and time.monotonic() - _raised_at < _SAME:
-            return
-    if _delays:
-        _pending = True
-    else:
-        _raise()
-
-
-def _raise() -> None:
-    global _raised_at
-    _raised_at = time.monotonic()
-    raise KeyboardInterrupt
+    global _due
+    _received.append(number)
+    if _raised_at is not None and time.monotonic() - _raised_at < _SAME:
+        return
+    _due = True
+    for end_early in _on_stop:
+        end_early()
+    if not _delays:
+        _raise_outside_frameworks(frame)
 
 
 def _on_dropped(dropped: sys.UnraisableHookArgs) -> None:
-    """Called with an exception that Python drops."""
+    """Called with an exception that Python drops, for example from a finalizer."""
     if _received and issubclass(dropped.exc_type, KeyboardInterrupt):
-        again = threading.Timer(_REPEATED_AFTER, _repeat, (_received[-1],))  # raised here, it would be dropped again
-        again.daemon = True
-        again.start()
+        _raise_at_next_line(sys._getframe(1))
     else:
         sys.__unraisablehook__(dropped)
 
 
-def _repeat(number: int) -> None:
-    """Send a signal once more to the main thread, if it is still handled."""
-    global _repeated
-    thread = threading.main_thread().ident
-    if thread is not None and signal.getsignal(number) is _on_signal:
-        _repeated = True
-        signal.pthread_kill(thread, number)
+def _raise_outside_frameworks(frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt here, or where code called the framework that is running."""
+    caller = None
+    while frame:
+        module = str(frame.f_globals.get("__name__"))
+        frame = frame.f_back
+        if module.partition(".")[0] in _FRAMEWORKS:
+            caller = frame
+    if caller:
+        _raise_at_next_line(caller)
+    else:
+        _raise()
+
+
+def _raise_at_next_line(frame: FrameType) -> None:
+    """Raise KeyboardInterrupt in a frame as soon as it goes on. Python ends the tracing when it is raised."""
+    global _due
+    _due = True
+    frame.f_trace = lambda *_: _raise()
+    sys.settrace(lambda *_: None)
+
+
+def _raise() -> None:
+    global _raised_at, _due
+    _raised_at, _due = time.monotonic(), False
+    raise KeyboardInterrupt

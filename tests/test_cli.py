@@ -152,12 +152,13 @@ def test_ctrl_c_ends_the_run_that_is_going_and_logs_it_as_killed(tmp_path: Path)
             break
     time.sleep(0.5)
     running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=120)
+    out, err = running.communicate(timeout=120)
     assert running.returncode == 128 + signal.SIGINT
+    assert "did not stop" not in out, out + err
     assert [line for line in err.splitlines() if line.startswith("cifar_exp: ")] == [
         "cifar_exp: stopped; a run that had begun is logged as KILLED",
         "cifar_exp: stopped",
-    ]
+    ], out + err
     assert "Traceback" not in err
     client = Store(f"sqlite:///{tmp_path / 'mlflow.db'}", "cifar10").client
     (run,) = client.search_runs([client.get_experiment_by_name("cifar10").experiment_id])

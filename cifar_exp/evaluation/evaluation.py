@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import keras
 import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax
 
+from cifar_exp import exits
 from cifar_exp.data.mapped import StoredImages
 from cifar_exp.data.splits import Split, Splits
 from cifar_exp.evaluation import calibration
@@ -66,8 +68,10 @@ def _predict(model: keras.Model, split: Split) -> list[npt.NDArray[np.float32]]:
     """
 
     def predicted(network: keras.Model, size: int, images: StoredImages) -> list[npt.NDArray[np.float32]]:
-        outputs: list[npt.NDArray[np.float32]] = keras.tree.flatten(network.predict(**batches(size, images), verbose=0))
-        return outputs
+        with exits.on_stop(partial(setattr, network, "stop_predicting", True)):
+            outputs = network.predict(**batches(size, images), verbose=0)
+        parts: list[npt.NDArray[np.float32]] = keras.tree.flatten(outputs)
+        return parts
 
     shards = threads.shards()
     if shards == 1:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cifar_exp import console
+from cifar_exp import console, exits
 from cifar_exp.config import composition
 from cifar_exp.config.schema import Config, ModelConfig
 from cifar_exp.data import datasets
@@ -205,5 +205,7 @@ def _run_program(command: Sequence[str], environment: Mapping[str, str]) -> int:
             interrupt = error
             program.send_signal(signal.SIGTERM)  # SIGINT may be ignored, as where a script started this with &
     if interrupt:
+        if code not in (0, exits.SIGNALLED + signal.SIGTERM):
+            console.say(f"The run did not stop as it should: it ended with exit code {code}")
         raise interrupt
     return code

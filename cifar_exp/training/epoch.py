@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from cifar_exp import exits
 from cifar_exp.data.mapped import MappedImages
 from cifar_exp.data.splits import Split
 
@@ -110,6 +111,8 @@ class Epoch:
         for batches in self._calls(order):
             logs, state = self._train_epoch(state, self._data, batches)
             jax.block_until_ready(logs)
+            if exits.stop_pending():
+                break
         for group, values in zip(variables, state, strict=True):
             for variable, value in zip(group, values, strict=True):
                 variable.assign(value)
@@ -130,6 +133,8 @@ class Epoch:
         for batches in self._calls(np.arange(len(self._data[1]))):
             logs, metrics = self._test_epoch(metrics, weights, self._data, batches)
             jax.block_until_ready(logs)
+            if exits.stop_pending():
+                break
         for variable, value in zip(model.metrics_variables, metrics, strict=True):
             variable.assign(value)
         return _floats(logs)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
+from cifar_exp import exits
 from cifar_exp.config import layers
 from cifar_exp.config.schema import Config
 from cifar_exp.config.training_schema import AugmentationConfig, EarlyStoppingConfig
@@ -199,7 +201,8 @@ def _validation(model: keras.Model, split: Split, loss: Any, steps: int) -> Call
     images = {} if program else batches(size, split.images, split.labels)
 
     def validate() -> dict[str, float]:
-        scores = program.evaluate() if program else scored.evaluate(**images, return_dict=True, verbose=0)
+        with exits.on_stop(partial(setattr, scored, "stop_evaluating", True)):
+            scores = program.evaluate() if program else scored.evaluate(**images, return_dict=True, verbose=0)
         return {
             "val/loss": float(scores["cross_entropy"]),
             "val/objective": float(scores["loss"]),
@@ -238,10 +241,16 @@ def _train(
         logs = program.train(order)
     else:
         shuffled = split.take(order)
-        # Dropout on PyTorch uses the global random state, not that of its layer; so does the first `fit`'s setup.
-        seeding = keras.callbacks.LambdaCallback(on_epoch_begin=lambda _, logs: runtime.seed_random_states(own_state))
+
+        def prepare(*_: object) -> None:
+            # Dropout on PyTorch uses the global random state, not that of its layer; so does the first `fit`'s setup.
+            runtime.seed_random_states(own_state)
+            model.stop_training = exits.stop_pending()  # `fit` has just set it to False
+
         images = batches(images_per_call, shuffled.images, shuffled.labels)
-        history = model.fit(**images, shuffle=False, callbacks=[seeding], verbose=0).history
+        callback = keras.callbacks.LambdaCallback(on_epoch_begin=prepare)
+        with exits.on_stop(partial(setattr, model, "stop_training", True)):
+            history = model.fit(**images, shuffle=False, callbacks=[callback], verbose=0).history
         logs = {name: values[0] for name, values in history.items()}
     seconds = time.perf_counter() - began
     return {
