@@ -155,30 +155,32 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     _due = True
     for end_early in _on_stop:
         end_early()
-    if not _delays:
-        _raise_outside_frameworks(frame)
+    if _delays:
+        return
+    if caller := _caller_of_framework(frame):
+        _raise_at_next_line(caller)
+    else:
+        _raise()
 
 
 def _on_dropped(dropped: sys.UnraisableHookArgs) -> None:
     """Called with an exception that Python drops, for example from a finalizer."""
     if _received and issubclass(dropped.exc_type, KeyboardInterrupt):
-        _raise_at_next_line(sys._getframe(1))
+        frame = sys._getframe(1)
+        _raise_at_next_line(_caller_of_framework(frame) or frame)
     else:
         sys.__unraisablehook__(dropped)
 
 
-def _raise_outside_frameworks(frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt here, or where code called the framework that is running."""
+def _caller_of_framework(frame: FrameType | None) -> FrameType | None:
+    """Frame that called the framework that is running, if one is: the outermost call counts."""
     caller = None
     while frame:
         module = str(frame.f_globals.get("__name__"))
         frame = frame.f_back
         if module.partition(".")[0] in _FRAMEWORKS:
             caller = frame
-    if caller:
-        _raise_at_next_line(caller)
-    else:
-        _raise()
+    return caller
 
 
 def _raise_at_next_line(frame: FrameType) -> None:
