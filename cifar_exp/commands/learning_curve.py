@@ -39,12 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         Exit code: 0, or that of the sweep if a run failed.
     """
-    import subprocess
-    import sys
-
     import numpy as np
 
-    from cifar_exp import console
+    from cifar_exp import console, program
     from cifar_exp.analysis import learning_curve
     from cifar_exp.evaluation import learning_curve_plot, style
     from cifar_exp.review import query
@@ -56,13 +53,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--seeds {arguments.seeds}: expected at least 1")
     name = arguments.sweep or f"learning-curve-{config.name or config.model.name}"
     tracking = {"tracking.uri": arguments.uri, "tracking.experiment": arguments.experiment}
-    command = [
-        *(sys.executable, "-m", "cifar_exp", "-m", *arguments.overrides, f"sweep.name={name}"),
+    sweep = [
+        *("-m", *arguments.overrides, f"sweep.name={name}"),
         *(f"{key}={value}" for key, value in tracking.items() if value),
         f"data.train_images={','.join(map(str, sizes))}",
         f"seed={','.join(map(str, range(arguments.seeds)))}",
     ]
-    if code := subprocess.run(command).returncode:
+    if code := program.run(sweep):
         return code
     store = Store.of(config.tracking)
     curve = learning_curve.fit(learning_curve.points_of(query.select(store, [], name, None)))

@@ -6,13 +6,10 @@ import math
 import os
 import re
 import shlex
-import signal
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cifar_exp import console, exits
+from cifar_exp import console, program
 from cifar_exp.config import composition
 from cifar_exp.config.schema import Config, ModelConfig
 from cifar_exp.data import datasets
@@ -87,7 +84,7 @@ class Runner:
                 console.say(f"\n{title}  skipped: there is no run of {start} to start from")
                 continue
             console.say(f"\n{title}  {self.command(entry, now)}")
-            code = _run_program([sys.executable, "-m", "cifar_exp", *self.arguments(entry, now)], environment)
+            code = program.run(self.arguments(entry, now), environment)
             if code:
                 console.say(f"{title}  failed with exit code {code}")
         now = self._matched()
@@ -191,21 +188,3 @@ def _fixed_settings(config: Config) -> dict[str, str]:
     tracking = {"tracking.uri": str(config.tracking.uri), "tracking.experiment": config.tracking.experiment}
     layers = {"model.layers": repr(config.model.layers)}
     return decisive_settings(config) | layers | tracking | {"training.start_from": str(config.training.start_from)}
-
-
-def _run_program(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a program and return its exit code. Its process group is its own, so that Ctrl-C reaches it only once."""
-    program = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0)
-    interrupt: KeyboardInterrupt | None = None
-    while True:
-        try:
-            code = program.wait()
-            break
-        except KeyboardInterrupt as error:
-            interrupt = error
-            program.send_signal(signal.SIGTERM)  # SIGINT may be ignored, as where a script started this with &
-    if interrupt:
-        if code not in (0, exits.SIGNALLED + signal.SIGTERM):
-            console.say(f"The run did not stop as it should: it ended with exit code {code}")
-        raise interrupt
-    return code

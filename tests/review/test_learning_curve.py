@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +78,17 @@ def test_the_command_goes_on_with_a_sweep_and_writes_its_curve(tmp_path: Path) -
         assert error == pytest.approx(1 - logged[str(images)].data.metrics["test/accuracy"])
     assert (tmp_path / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
     assert "Do not rely on this: 3 sizes" in done.stdout
+
+
+def test_ctrl_c_ends_the_sweep_and_logs_it_as_killed(tmp_path: Path) -> None:
+    settings = ["data=digits", "model=dense", "training.epochs=100000", "tracking.system_metrics=false"]
+    running = program.popen([*program.COMMAND, "learning-curve", *settings, "--seeds", "1"], tmp_path)
+    assert running.stdout is not None
+    assert any("epoch " in line for line in running.stdout)  # it trains
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=120)
+    assert running.returncode == 128 + signal.SIGINT, out + err
+    assert "did not stop" not in out
+    stopped = "cifar_exp: stopped"
+    assert err.splitlines()[-2:] == [f"{stopped}; a run that had begun is logged as KILLED", stopped]
+    assert [run.info.status for run in program.runs(program.client(tmp_path))] == ["KILLED", "KILLED"]
