@@ -6,12 +6,12 @@ import atexit
 import gc
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
 @contextmanager
-def importing(package: str) -> Iterator[None]:
+def importing(package: str, without: Sequence[str] = ()) -> Iterator[None]:
     """Context manager that speeds up the first import of a package by pausing Python's garbage collector.
 
     Imports create many objects that live as long as the process and almost no garbage. The collector would scan all of
@@ -21,15 +21,20 @@ def importing(package: str) -> Iterator[None]:
 
     Args:
         package: name in `sys.modules`. Nothing is changed if it is already imported or the collector is off.
+        without: packages that the import can do without. Meanwhile they count as not installed.
     """
     if package in sys.modules or not gc.isenabled():
         yield
         return
     atexit.register(gc.freeze)  # also exclude later objects from the collection at exit
     gc.disable()
+    hidden = {*without} - {*sys.modules}
+    sys.modules |= dict.fromkeys(hidden)  # type: ignore[arg-type]
     try:
         yield
     finally:
+        for name in hidden:
+            del sys.modules[name]
         if threading.current_thread() is threading.main_thread():
             gc.freeze()  # in another thread it would also keep the garbage of a training, with its GPU memory
         gc.enable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,6 +41,14 @@ def test_import_in_another_thread_does_not_keep_objects_of_the_main_thread() -> 
         assert not thread.submit(import_it).result()
     assert gc.isenabled()
     assert gc.get_freeze_count() <= before
+
+
+def test_a_package_that_is_not_needed_cannot_be_imported_meanwhile() -> None:
+    with importing("a_package_that_is_not_there", without=["this"]), pytest.raises(ModuleNotFoundError):
+        importlib.import_module("this")
+    assert "this" not in sys.modules
+    with importing("a_package_that_is_not_there", without=["pytest"]):
+        assert sys.modules["pytest"] is pytest
 
 
 def test_collection_is_on_after_a_failed_import() -> None:

@@ -39,7 +39,8 @@ def prepare(training: TrainingConfig, seed: int) -> None:
     _set_environment(training.device)
     if training.deterministic:
         _ask_gpu_libraries_for_determinism()
-    with silenced(2), importing("keras"):
+    # TensorFlow Lite imports JAX, if it is installed, to convert models of JAX.
+    with silenced(2), importing("keras", without=["jax"] if backend_name() == "tensorflow" else []):
         import keras
 
         if backend_package() == "tensorflow":

@@ -86,13 +86,14 @@ def test_the_backend_is_told_with_its_version() -> None:
 
 def test_importing_keras_says_nothing_and_respects_what_the_user_has_set() -> None:
     program = """
-import os
+import os, sys
 from cifar_exp.training import runtime
 from cifar_exp.config.training_schema import TrainingConfig
 runtime.prepare(TrainingConfig(epochs=1, batch_size=1, device="cpu"), seed=0)
 import keras
 keras.ops.convert_to_numpy(keras.ops.ones(3) + 1)
 assert runtime.gpus() == []
+assert "jax" not in sys.modules
 print(os.environ["TF_ENABLE_ONEDNN_OPTS"], os.environ["CUDA_VISIBLE_DEVICES"], os.environ["TF_CPP_MIN_LOG_LEVEL"])
 """
     inherited = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
