@@ -52,7 +52,11 @@ def opened(browser: Browser, width: int, scheme: Any = "light", **context: Any) 
     page.on("request", lambda request: recorded.requests.append(request.url))
     page.on(
         "console",
-        lambda message: recorded.errors.append(message.text) if message.type in ("error", "warning") else None,
+        lambda message: (
+            recorded.errors.append(f"{message.text} {message.location['url']}")
+            if message.type in ("error", "warning")
+            else None
+        ),
     )
     page.on("pageerror", lambda error: recorded.errors.append(str(error)))
     try:

@@ -22,7 +22,7 @@ def visiting(browser: Browser, uri: str, login: Login, width: int = 1280, scheme
     with browsing.opened(browser, width, scheme, http_credentials=credentials) as (page, recorded):
         page.goto(f"{uri}/team")
         yield page
-        assert recorded.errors == []
+        assert recorded.errors == [], recorded.errors
         assert [address for address in recorded.requests if not address.startswith(uri)] == []
 
 
