@@ -14,10 +14,10 @@ from cifar_exp.data import datasets
 from cifar_exp.errors import UserError
 
 _FLOAT = 4  # bytes; Keras keeps variables in float32, also with mixed precision
-# Values that an optimizer keeps per trainable parameter, with any settings; at least this many for adafactor and muon.
+# Values that an optimizer keeps per trainable parameter, with any settings; at least this many for adafactor and Muon.
 _SLOTS = {
     **{"sgd": 0, "adam": 2, "adamw": 2, "nadam": 2, "rmsprop": 1, "adagrad": 1, "adadelta": 2, "adamax": 2},
-    **{"adafactor": 0, "ftrl": 2, "lamb": 2, "lion": 1, "muon": 1},
+    **{"adafactor": 0, "ftrl": 2, "lamb": 2, "lion": 1, "muon": 1, "muon_conv": 1},
     "schedule_free_adamw": 2,
 }
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")

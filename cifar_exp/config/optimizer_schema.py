@@ -27,6 +27,7 @@ OPTIMIZER_ARGUMENTS: Mapping[str, frozenset[str]] = {
     "lamb": frozenset({"beta_1", "beta_2", "epsilon"}),
     "lion": frozenset({"beta_1", "beta_2"}),
     "muon": frozenset({"weight_decay", "momentum", "nesterov", "ns_steps"}),
+    "muon_conv": frozenset({"weight_decay", "momentum", "nesterov", "ns_steps"}),
     "schedule_free_adamw": frozenset({"beta_1", "beta_2", "epsilon"}),
 }
 OPTIONAL_ARGUMENTS = frozenset(  # of every optimizer

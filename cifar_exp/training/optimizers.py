@@ -10,6 +10,7 @@ from keras import ops
 
 from cifar_exp.config.optimizer_schema import OptimizerConfig
 from cifar_exp.training import averaging, runtime, schedules
+from cifar_exp.training.muon import ConvolutionalMuon
 
 
 class _ScheduleFreeAdamW(keras.optimizers.ScheduleFreeAdamW):  # type: ignore[misc]
@@ -42,6 +43,7 @@ _CLASSES = {
     "lamb": keras.optimizers.Lamb,
     "lion": keras.optimizers.Lion,
     "muon": keras.optimizers.Muon,
+    "muon_conv": ConvolutionalMuon,
     "schedule_free_adamw": _ScheduleFreeAdamW,
 }
 

@@ -21,21 +21,23 @@ Compose = Callable[..., Config]
 
 # Of every Keras optimizer, but no choice here: what the training loop does with them has a setting of its own, or none.
 NOT_OFFERED = {"use_ema", "ema_momentum", "ema_overwrite_frequency", "loss_scale_factor", "name"}
+OF_MUON = {
+    *("adam_beta_1", "adam_beta_2", "adam_weight_decay", "adam_lr_ratio", "epsilon", "rms_rate"),
+    *("muon_a", "muon_b", "muon_c", "exclude_layers", "exclude_embeddings"),
+}
 # Of one optimizer, and left at Keras's default: nobody sweeps them.
 LEFT_OUT = {
     "adafactor": {"epsilon_1", "epsilon_2"},
     "ftrl": {"l2_shrinkage_regularization_strength"},
     "schedule_free_adamw": {"warmup_steps"},  # schedules have a warm-up
-    "muon": {
-        *("adam_beta_1", "adam_beta_2", "adam_weight_decay", "adam_lr_ratio", "epsilon", "rms_rate"),
-        *("muon_a", "muon_b", "muon_c", "exclude_layers", "exclude_embeddings"),
-    },
+    "muon": OF_MUON,
+    "muon_conv": OF_MUON,
 }
 COMMON = OPTIONAL_ARGUMENTS - {"no_weight_decay", "ema"}  # a call of Keras's, and a name of ours for two arguments
 KERAS_NAMES = {
     "sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "nadam": "Nadam", "rmsprop": "RMSprop", "adagrad": "Adagrad",
     "adadelta": "Adadelta", "adamax": "Adamax", "adafactor": "Adafactor", "ftrl": "Ftrl", "lamb": "Lamb",
-    "lion": "Lion", "muon": "Muon", "schedule_free_adamw": "ScheduleFreeAdamW",
+    "lion": "Lion", "muon": "Muon", "muon_conv": "Muon", "schedule_free_adamw": "ScheduleFreeAdamW",
 }  # fmt: skip
 
 

@@ -53,6 +53,7 @@ STATEFUL = {
         "optimizer.schedule.patience=1",
         "optimizer.learning_rate=0.3",
     ),
+    "muon of convolutions": ("optimizer=muon_conv", "training.epochs=3"),
     "half precision and its loss scale": ("training.precision=mixed_float16", "optimizer=nadam", "optimizer.ema=0.8"),
 }
 

@@ -46,7 +46,7 @@ PARAMETERS = {
     "spatial_dropout": (279_530, 279_530),
     "spatial_dropout_bn": (280_170, 279_850),
     "spatial_dropout_deep": (615_786, 615_786),
-    "speedrun": (383_274, 382_282),
+    "speedrun": (309_034, 308_138),
     "resnet9": (1_869_930, 1_867_498),
     "vgg_airbench": (1_975_082, 1_972_778),
     "wide_residual": (2_752_506, 2_748_890),

@@ -33,6 +33,7 @@ KERAS_CLASSES = {
     "lamb": keras.optimizers.Lamb,
     "lion": keras.optimizers.Lion,
     "muon": keras.optimizers.Muon,
+    "muon_conv": keras.optimizers.Muon,
     "schedule_free_adamw": keras.optimizers.ScheduleFreeAdamW,
 }
 
@@ -152,10 +153,11 @@ def test_memory_is_counted_for_the_values_that_an_optimizer_keeps(compose: Compo
         optimizer = optimizers.build(config, steps=10)
         optimizer.build([keras.Variable(np.zeros((50, 40), "float32"))])
         kept = sum(math.prod(variable.shape) for variable in optimizer.variables) / 2000
-        assert memory._slots(config) <= kept < memory._slots(config) + (1.1 if name == "adafactor" else 0.1)
+        at_most = memory._slots(config) + (1.1 if name in ("adafactor", "muon_conv") else 0.1)
+        assert memory._slots(config) <= kept < at_most
 
 
-@pytest.mark.parametrize("name", KERAS_CLASSES)
+@pytest.mark.parametrize("name", sorted({*KERAS_CLASSES} - {"muon_conv"}))  # which has a test of its own
 def test_a_training_step_moves_the_weights_as_that_of_keras_does(compose: Compose, name: str) -> None:
     generator = np.random.default_rng(0)
     inputs = generator.normal(size=(8, 4)).astype("float32")
@@ -183,3 +185,57 @@ def test_weights_that_are_left_out_do_not_decay(compose: Compose) -> None:
     optimizer.build(dense.trainable_variables)
     optimizer.apply([keras.ops.zeros_like(one) for one in dense.trainable_variables], dense.trainable_variables)
     assert (dense.kernel.numpy() < 1).all() and (dense.bias.numpy() == 1).all()
+
+
+def test_muon_trains_a_convolution_as_keras_does_a_dense_layer_and_the_last_layer_with_adamw(compose: Compose) -> None:
+    generator = np.random.default_rng(0)
+    shapes = {
+        "convolution": (3, 3, 4, 8),
+        "dense": (8, 5),
+        "depthwise": (3, 3, 4, 2),
+        "bias": (5,),
+        "classifier": (5, 3),
+    }
+    weights, gradients = (
+        {name: generator.normal(size=shape).astype("float32") for name, shape in shapes.items()} for _ in range(2)
+    )
+    matrices = {"convolution": (36, 8)}  # to Keras's Muon
+
+    def after_two_steps(optimizer: keras.Optimizer, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+        variables = [
+            keras.Variable(value.reshape(shapes.get(name, value.shape)), name=name) for name, value in weights.items()
+        ]
+        for _ in range(2):
+            optimizer.apply(
+                [keras.ops.reshape(gradients[variable.name], variable.shape) for variable in variables], variables
+            )
+        return {
+            variable.name: keras.ops.convert_to_numpy(variable).reshape(weights[variable.name].shape)
+            for variable in variables
+        }
+
+    config = compose("optimizer=muon_conv", "optimizer.weight_decay=0.1").optimizer
+    of_keras = keras.optimizers.Muon(weight_decay=0.1, exclude_layers=["classifier"])
+    moved, expected = after_two_steps(optimizers.build(config, steps=2), {}), after_two_steps(of_keras, matrices)
+    assert moved.keys() == weights.keys()
+    for name in weights:
+        assert not np.array_equal(moved[name], weights[name])
+        np.testing.assert_allclose(moved[name], expected[name], rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_muon_makes_the_singular_values_of_an_update_nearly_equal(compose: Compose, precision: str) -> None:
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        optimizer = optimizers.build(compose("optimizer=muon_conv").optimizer, steps=1)
+        optimizer.build([keras.Variable(np.zeros((3, 3, 16, 24), "float32"))])
+    finally:
+        keras.config.set_dtype_policy(policy)
+    gradient = np.random.default_rng(0).normal(size=(3, 3, 16, 24)).astype("float32")
+    update = keras.ops.convert_to_numpy(optimizer.zeropower_via_newtonschulz5(keras.ops.convert_to_tensor(gradient), 5))
+    assert update.shape == gradient.shape
+    assert update.dtype == np.float32
+    values = np.linalg.svd(update.reshape(-1, 24), compute_uv=False)
+    assert values.min() > 0.6
+    assert values.max() < 1.25
