@@ -14,8 +14,9 @@ class ConvolutionalMuon(keras.optimizers.Muon):  # type: ignore[misc]
 
     The updates of the kernels of convolutions and of dense layers are orthogonalized, a convolution's as a matrix of
     (height * width * input channels, filters). Not so that of the last layer, the classifier, and those of depthwise
-    convolutions, which are no matrices. Keller Jordan's own program for CIFAR-10 does the same
-    (https://github.com/KellerJordan/cifar10-airbench, airbench94_muon.py); AdamW and the size of the steps are Keras's.
+    convolutions, which are no matrices; nor those of biases with two axes, such as position embeddings. Keller
+    Jordan's program for CIFAR-10 does the same (https://github.com/KellerJordan/cifar10-airbench, airbench94_muon.py);
+    AdamW and the size of the steps are Keras's.
 
     If the model computes in bfloat16, so do the Newton-Schulz iterations, as in that program: they take half the time
     on a CPU with instructions for it.
@@ -23,16 +24,14 @@ class ConvolutionalMuon(keras.optimizers.Muon):  # type: ignore[misc]
 
     def build(self, var_list: Sequence[Any]) -> None:
         """Create the optimizer's variables for the trainable variables of a model, in the order of its layers."""
-        kernels = [variable.path for variable in var_list if len(variable.shape) in (2, 4)]
-        self._classifier = kernels[-1] if kernels else None
+        kernels = [variable.path for variable in var_list if _is_matrix(variable)]
+        self._hidden = frozenset(kernels[:-1])
         in_bfloat16 = keras.config.dtype_policy().compute_dtype == "bfloat16"
         self._iterated_dtype = "bfloat16" if in_bfloat16 else "float32"
         super().build(var_list)
 
     def _should_use_adamw(self, variable: Any) -> bool:
-        if variable.path == self._classifier or "depthwise" in variable.path:
-            return True
-        return len(variable.shape) != 4 and bool(super()._should_use_adamw(variable))
+        return variable.path not in self._hidden
 
     def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
         """Orthogonalize an update of shape (inputs, outputs) or (height, width, inputs, outputs)."""
@@ -44,6 +43,12 @@ class ConvolutionalMuon(keras.optimizers.Muon):  # type: ignore[misc]
     def lr_adjust(self, x: Any) -> Any:
         """Scale an update, of the same shapes, as Keras does a matrix: by the root of its longer side."""
         return ops.reshape(super().lr_adjust(_matrix(x)), x.shape)
+
+
+def _is_matrix(variable: Any) -> bool:
+    """Whether a variable is the kernel of a dense layer or of a convolution that mixes channels."""
+    is_kernel = variable.name.endswith("kernel") and "depthwise" not in variable.path
+    return is_kernel and len(variable.shape) in (2, 4)
 
 
 def _matrix(x: Any) -> Any:

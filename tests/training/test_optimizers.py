@@ -190,37 +190,34 @@ def test_weights_that_are_left_out_do_not_decay(compose: Compose) -> None:
 def test_muon_trains_a_convolution_as_keras_does_a_dense_layer_and_the_last_layer_with_adamw(compose: Compose) -> None:
     generator = np.random.default_rng(0)
     shapes = {
-        "convolution": (3, 3, 4, 8),
-        "dense": (8, 5),
-        "depthwise": (3, 3, 4, 2),
-        "bias": (5,),
-        "classifier": (5, 3),
+        "convolution/kernel": (3, 3, 4, 8),
+        "depthwise/kernel": (3, 3, 4, 2),
+        "dense/kernel": (8, 5),
+        "dense/bias": (5,),
+        "position/bias": (4, 5),
+        "classifier/kernel": (5, 3),
     }
     weights, gradients = (
-        {name: generator.normal(size=shape).astype("float32") for name, shape in shapes.items()} for _ in range(2)
+        {path: generator.normal(size=shape).astype("float32") for path, shape in shapes.items()} for _ in range(2)
     )
-    matrices = {"convolution": (36, 8)}  # to Keras's Muon
 
     def after_two_steps(optimizer: keras.Optimizer, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
-        variables = [
-            keras.Variable(value.reshape(shapes.get(name, value.shape)), name=name) for name, value in weights.items()
-        ]
+        variables = {}
+        for path, value in weights.items():
+            layer, name = path.split("/")
+            with keras.name_scope(layer):
+                variables[path] = keras.Variable(value.reshape(shapes[path]), name=name)
         for _ in range(2):
-            optimizer.apply(
-                [keras.ops.reshape(gradients[variable.name], variable.shape) for variable in variables], variables
-            )
-        return {
-            variable.name: keras.ops.convert_to_numpy(variable).reshape(weights[variable.name].shape)
-            for variable in variables
-        }
+            optimizer.apply([gradients[path].reshape(shapes[path]) for path in shapes], [*variables.values()])
+        return {path: keras.ops.convert_to_numpy(v).reshape(weights[path].shape) for path, v in variables.items()}
 
     config = compose("optimizer=muon_conv", "optimizer.weight_decay=0.1").optimizer
-    of_keras = keras.optimizers.Muon(weight_decay=0.1, exclude_layers=["classifier"])
-    moved, expected = after_two_steps(optimizers.build(config, steps=2), {}), after_two_steps(of_keras, matrices)
-    assert moved.keys() == weights.keys()
-    for name in weights:
-        assert not np.array_equal(moved[name], weights[name])
-        np.testing.assert_allclose(moved[name], expected[name], rtol=1e-5, atol=1e-7, err_msg=name)
+    of_keras = keras.optimizers.Muon(weight_decay=0.1, exclude_layers=["classifier", "position"])
+    moved = after_two_steps(optimizers.build(config, steps=2), shapes)
+    expected = after_two_steps(of_keras, shapes | {"convolution/kernel": (36, 8)})
+    for path in shapes:
+        assert not np.array_equal(moved[path], weights[path])
+        np.testing.assert_allclose(moved[path], expected[path], rtol=1e-5, atol=1e-6, err_msg=path)
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
@@ -229,7 +226,9 @@ def test_muon_makes_the_singular_values_of_an_update_nearly_equal(compose: Compo
     keras.config.set_dtype_policy(precision)
     try:
         optimizer = optimizers.build(compose("optimizer=muon_conv").optimizer, steps=1)
-        optimizer.build([keras.Variable(np.zeros((3, 3, 16, 24), "float32"))])
+        optimizer.build(
+            [keras.Variable(np.zeros(shape, "float32"), name="kernel") for shape in ((3, 3, 16, 24), (24, 10))]
+        )
     finally:
         keras.config.set_dtype_policy(policy)
     gradient = np.random.default_rng(0).normal(size=(3, 3, 16, 24)).astype("float32")
