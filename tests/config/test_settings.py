@@ -36,7 +36,7 @@ def test_every_setting_has_a_description_and_a_row() -> None:
 def test_a_row_tells_type_default_values_and_the_defaults_of_other_choices() -> None:
     rows = dict(re.findall(r"^\| `([a-z_0-9.]+)` \| (.*) \|$", PAGE.read_text(), re.M))
     assert rows["optimizer.momentum"].startswith(
-        "float or null | `null`; `0.95` with muon; `0.0` with rmsprop, sgd | at least 0, at most 1"
+        "float or null | `null`; `0.95` with muon, muon_conv; `0.0` with rmsprop, sgd | at least 0, at most 1"
     )
     assert rows["data.verify"].startswith("str | `md5` | `md5`, `size` | ")
     assert rows["training.epochs"].startswith("int | `10` | at least 1 | ")
