@@ -46,9 +46,12 @@ class ConvolutionalMuon(keras.optimizers.Muon):  # type: ignore[misc]
 
 
 def _is_matrix(variable: Any) -> bool:
-    """Whether a variable is the kernel of a dense layer or of a convolution that mixes channels."""
+    """Whether a variable is the kernel of a dense layer or of a convolution that mixes channels.
+
+    The path has the name of the layer, which a user may choose; a depthwise kernel mostly has one column as well.
+    """
     is_kernel = variable.name.endswith("kernel") and "depthwise" not in variable.path
-    return is_kernel and len(variable.shape) in (2, 4)
+    return is_kernel and len(variable.shape) in (2, 4) and variable.shape[-1] > 1
 
 
 def _matrix(x: Any) -> Any:

@@ -192,6 +192,7 @@ def test_muon_trains_a_convolution_as_keras_does_a_dense_layer_and_the_last_laye
     shapes = {
         "convolution/kernel": (3, 3, 4, 8),
         "depthwise/kernel": (3, 3, 4, 2),
+        "renamed/kernel": (3, 3, 4, 1),  # depthwise too
         "dense/kernel": (8, 5),
         "dense/bias": (5,),
         "position/bias": (4, 5),
