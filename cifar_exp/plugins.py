@@ -64,7 +64,6 @@ def missing(wanted: Collection[tuple[str, str]]) -> str:
         group, _, name = what.partition("/")
         if group in (DATASETS, LAYERS) and name not in installed(group):
             kind = "data set" if group == DATASETS else "layer"
-            return (
-                f"it needs the {kind} {name!r} of {named}, which is not installed here: pip install {named.split()[0]}"
-            )
+            install = f"pip install {named.partition(' ')[0]}"
+            return f"it needs the {kind} {name!r} of {named}, which is not installed here: {install}"
     return ""

@@ -51,7 +51,15 @@ def run(arguments: argparse.Namespace) -> int:
     shown = ", ".join(f"{name} {metrics[name]:.10g}" for name in _SHOWN if name in metrics)
     about = f"The settings of run {found.info.run_name} ({found.info.run_id[:8]}): {shown}." if shown else "From a run."
     folder = arguments.config_dir
-    path = preset.write(shlex.split(tags["cifar_exp.overrides"]), arguments.name, folder, about)
-    option = "" if folder.resolve() == CONF.resolve() else f"--config-dir {shlex.quote(str(folder))} "
-    console.say(f"{path}: python -m cifar_exp {option}experiment={arguments.name}")
+    try:
+        given = shlex.split(tags["cifar_exp.overrides"])
+    except ValueError as error:
+        raise UserError(
+            f"run {found.info.run_id[:8]} ({found.info.run_name}): its overrides cannot be read: {error}"
+        ) from error
+    path = preset.write(given, arguments.name, folder, about)
+    option = [] if folder.resolve() == CONF.resolve() else ["--config-dir", str(folder)]
+    images = preset.own_images(given)
+    command = shlex.join(["python", "-m", "cifar_exp", *option, f"experiment={arguments.name}", *images])
+    console.say(f"{path}: {command}")
     return 0

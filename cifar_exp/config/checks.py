@@ -58,7 +58,11 @@ def from_content(content: Mapping[str, Any]) -> Config:
     reported = {setting: _reported(setting, of) for setting, of in values["reference"]["reported"].items()}
     values["reference"] = {**values["reference"], "reported": reported}
     knobs = {key: value for key, value in model.items() if key not in ("name", "layers")}
-    parsed = layers.parse(model["layers"], f"model {model['name']!r}")
+    where = f"model {model['name']!r}"
+    for knob in knobs:
+        if not isinstance(knob, str) or not re.fullmatch(r"\w[\w .:-]{,199}", knob):  # what MLflow takes as a parameter
+            raise UserError(f"{where}: got the setting {knob!r}, expected a name of letters, digits, '_' and '-'")
+    parsed = layers.parse(model["layers"], where)
     config: Config = _build(Config, values, "")
     object.__setattr__(config, "model", ModelConfig(model["name"], parsed, knobs))
     check(config)
@@ -208,7 +212,9 @@ def _out_of_range(node: Any, path: str) -> Iterator[str]:
     """Describe each value of a dataclass that is missing or not allowed; `path` is the beginning of its keys."""
     for f in fields(node):
         value, key = getattr(node, f.name), f"{path}{f.name}"
-        if is_dataclass(value):
+        if _holds_nul(value):
+            yield f"{key}: holds a NUL character, which PostgreSQL does not take"
+        elif is_dataclass(value):
             yield from _out_of_range(value, f"{key}.")
         elif isinstance(value, Mapping):
             for name, item in value.items():
@@ -216,8 +222,6 @@ def _out_of_range(node: Any, path: str) -> Iterator[str]:
                     yield from _out_of_range(item, f"{key}.{name}.")
         elif value == MISSING:
             yield f"{key}: needs a value"
-        elif isinstance(value, str) and "\0" in value:
-            yield f"{key}: holds a NUL character, which PostgreSQL does not take"
         elif isinstance(value, float) and not math.isfinite(value):
             yield f"{key}: got {value}, expected a finite number"
         elif value is not None:
@@ -233,6 +237,12 @@ def _out_of_range(node: Any, path: str) -> Iterator[str]:
                     or (limit == "below" and not value < bound)
                 ):
                     yield f"{key}: got {value}, expected {limit} {bound}"
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return _holds_nul([*value, *value.values()])
+    return "\0" in value if isinstance(value, str) else isinstance(value, list) and any(map(_holds_nul, value))
 
 
 def _check_arguments(path: str, node: Any, arguments: Mapping[str, frozenset[str]], common: Set[str]) -> None:

@@ -18,6 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from cifar_exp import plugins
 from cifar_exp.config import checks, composition_errors, overrides, schema, space
@@ -66,7 +67,7 @@ def list_jobs(arguments: Sequence[str], multirun: bool, config_dir: str | None =
     Raises:
         UserError: if the jobs cannot be listed.
     """
-    search = (f"hydra.searchpath=['file://{_folder(config_dir)}']",) if config_dir else ()
+    search = (overrides.write("hydra.searchpath", [f"file://{_folder(config_dir)}"]),) if config_dir else ()
     parsed = _parse(arguments, intervals=True)
     # Without settings of a model: in a sweep, they may exist only in the models of the sweep.
     fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
@@ -93,9 +94,9 @@ def list_jobs(arguments: Sequence[str], multirun: bool, config_dir: str | None =
 def _list_sweep(parsed: list[Override], base: DictConfig, search: tuple[str, ...]) -> Plan:
     swept = _parse([f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()])
     for override in swept + parsed:
-        if override.is_sweep_override() and override.key_or_group.startswith(("hydra", "sweep.")):
+        if override.is_sweep_override() and _is_of_all(override.key_or_group):
             raise UserError(f"{override.input_line}: got several values, expected one: it is set for the whole sweep")
-    parsed = swept + [o for o in parsed if not str(o.input_line).lstrip("+~").startswith("hydra")]
+    parsed = swept + [o for o in parsed if not o.is_hydra_override()]
     is_named = _name(base)
     # Like Hydra's sweeper: a key that is given twice has its last values and its first position.
     lists = {o.get_key_element(): [f"{o.get_key_element()}={v}" for v in overrides.values(o)] for o in parsed}
@@ -104,7 +105,7 @@ def _list_sweep(parsed: list[Override], base: DictConfig, search: tuple[str, ...
     return Plan(
         (),
         jobs,
-        Path(base.hydra.sweep.dir),
+        _sweep_folder(base),
         base.sweep.name,
         varies,
         is_named,
@@ -119,11 +120,9 @@ def _list_search(parsed: list[Override], base: DictConfig, search: tuple[str, ..
     """List jobs with every choice and both ends of every range; the trials are composed when they are asked for."""
     loader = GlobalHydra.instance().config_loader()
     params = [f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()]
-    parsed = _parse(params, intervals=True) + [
-        o for o in parsed if not str(o.input_line).lstrip("+~").startswith("hydra")
-    ]
+    parsed = _parse(params, intervals=True) + [o for o in parsed if not o.is_hydra_override()]
     for override in parsed:
-        if override.is_sweep_override() and override.key_or_group.startswith(("hydra", "sweep.")):
+        if override.is_sweep_override() and _is_of_all(override.key_or_group):
             raise UserError(f"{override.input_line}: got several values, expected one: it is set for the whole search")
     is_named = _name(base)
     settings = [o for o in parsed if not o.key_or_group.startswith("sweep.")]
@@ -132,6 +131,8 @@ def _list_search(parsed: list[Override], base: DictConfig, search: tuple[str, ..
     choices = {str(group): str(choice) for group, choice in base.hydra.runtime.choices.items()}
     chosen = {key: o.get_value_element_as_str() for key, o in fixed.items()}
     found = space.of([o for o in settings if o.is_sweep_override()], section, chosen, choices, loader)
+    if of_all := next((key for key in found.keys if _is_of_all(key)), None):
+        raise UserError(f"search.{of_all}: it is set for the whole search")
     if not found.dimensions:
         raise UserError(
             "hydra/sweeper=search: no setting has several values; give a range, such as "
@@ -142,7 +143,7 @@ def _list_search(parsed: list[Override], base: DictConfig, search: tuple[str, ..
     return Plan(
         (),
         jobs,
-        Path(base.hydra.sweep.dir),
+        _sweep_folder(base),
         base.sweep.name,
         found.keys,
         is_named,
@@ -176,6 +177,13 @@ def _name(base: DictConfig) -> bool:
     return is_named
 
 
+def _sweep_folder(base: DictConfig) -> Path:
+    try:
+        return Path(base.hydra.sweep.dir)
+    except OmegaConfBaseException as error:  # it refers to what a sweep has not
+        raise UserError(composition_errors.explain(error)) from error
+
+
 def _of_the_sweep(parsed: Sequence[Override]) -> tuple[str, ...]:
     return tuple(str(o.input_line) for o in parsed if o.key_or_group.startswith("sweep."))
 
@@ -189,7 +197,12 @@ def _folder(config_dir: str) -> Path:
 
 def _of_a_job(job: Sequence[str]) -> tuple[str, ...]:
     """Remove overrides of Hydra and of the sweep."""
-    return tuple(o for o in job if not o.lstrip("+~").startswith(("hydra", "sweep.")))
+    return tuple(o for o in job if not _is_of_all(o))
+
+
+def _is_of_all(override: str) -> bool:
+    """Whether an override, or a key, is of Hydra or of the sweep, so that it cannot differ between jobs."""
+    return override.lstrip("+~").startswith(("hydra", "sweep."))
 
 
 def _parse(arguments: Sequence[str], intervals: bool = False) -> list[Override]:
@@ -215,11 +228,12 @@ def _compose(job: Sequence[str]) -> DictConfig:
 
 def _checked(job: Sequence[str]) -> Config:
     """Compose and check a job."""
+    loader = GlobalHydra.instance().config_loader()
+    assert isinstance(loader, Loader)
     try:
-        loader = GlobalHydra.instance().config_loader()
-        assert isinstance(loader, Loader)
-        return checks.from_content(loader.resolve("config", job))
+        content = loader.resolve("config", job)
     except UserError:
         raise
     except Exception as error:
         raise UserError(composition_errors.explain(error)) from error
+    return checks.from_content(content)

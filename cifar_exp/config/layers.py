@@ -69,6 +69,8 @@ def _parse_entry(entry: Any, where: str) -> Layer:
     arguments = {} if arguments is None else arguments
     if not isinstance(arguments, Mapping):
         raise UserError(f"{where} ({kind}): got {arguments!r}, expected {{argument: value}}")
+    if odd := [name for name in arguments if not isinstance(name, str)]:  # of YAML, where `on` is true
+        raise UserError(f"{where} ({kind}): no argument {odd[0]!r}")
     if kind not in BLOCKS:
         return Layer(str(kind), dict(arguments))
     taken, required, form = _FORMS[kind]
@@ -87,11 +89,12 @@ def _parse_entry(entry: Any, where: str) -> Layer:
 
 
 def _count(layers: Sequence[Layer]) -> int:
-    """Count the layers of a list, those of a Repeat as often as they are repeated."""
-    return sum(
-        layer.arguments.get("times", 1) * _count(layer.layers) + _count(layer.shortcut) if layer.kind in BLOCKS else 1
-        for layer in layers
-    )
+    """Count the entries of a list, those of a block too, and of a Repeat as often as they are repeated."""
+    return sum(_times(layer) * _count(layer.layers) + _count(layer.shortcut) + 1 for layer in layers)
+
+
+def _times(layer: Layer) -> int:
+    return layer.arguments["times"] if layer.kind == REPEAT else 1
 
 
 def to_entries(layers: Sequence[Layer]) -> list[Any]:
@@ -120,7 +123,7 @@ def in_order(layers: Sequence[Layer], where: str) -> Iterator[tuple[str, Layer]]
     for position, layer in enumerate(layers, 1):
         name = f"{where}, layer {position} ({layer.kind}"
         if layer.kind == REPEAT:
-            for time in range(1, layer.arguments["times"] + 1):
+            for time in range(1, _times(layer) + 1):
                 yield from in_order(layer.layers, f"{name}, time {time})")
         else:
             yield f"{name})", layer

@@ -65,6 +65,8 @@ def _follow(layers: Sequence[Layer], where: str, flaw: _Flaw | None) -> _Flaw | 
 
 def _output_flaw(layer: Layer, where: str, flaw: _Flaw | None) -> _Flaw | None:
     """Return the flaw of the output of a layer whose input has this flaw."""
+    if layer.kind not in keras_names.exports("layers"):  # of an installed package: what it computes is not known
+        return None
     kind = keras_names.defined_as("layers", layer.kind)
     if kind in _ACTIVATION_LAYERS or kind == "Activation":
         activation = _activation(layer) if kind == "Activation" else kind

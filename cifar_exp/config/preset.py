@@ -14,21 +14,21 @@ from hydra.core.override_parser.types import Override, QuotedString
 from cifar_exp.config import composition, overrides
 from cifar_exp.config.composition import CONF
 from cifar_exp.config.schema import Config
+from cifar_exp.data.schema import FILES
 from cifar_exp.errors import UserError
 
 _OF_A_MACHINE = ("data.dir", "name", "note", "notify.", "resume", "review.", "sweep.", "tracking.", "hydra")
 _NOT_COMPARED = ("name", "note", "notify", "reference", "resume", "review", "search", "sweep", "tracking")
 
 
-def write(given: Sequence[str], name: str, folder: Path, about: str, config_dir: str | None = None) -> Path:
+def write(given: Sequence[str], name: str, folder: Path, about: str) -> Path:
     """Write experiment/NAME.yaml, which composes to the settings of these overrides.
 
     Args:
-        given: overrides of a run.
+        given: overrides of a run; whoever logs it can write anything there.
         name: of the experiment.
-        folder: of configs; it is created if it is missing.
+        folder: of configs; it is created if it is missing. The overrides may use its choices.
         about: a comment of one line.
-        config_dir: folder of further choices that the overrides need; default: `folder`, if it exists.
 
     Returns:
         The file.
@@ -36,27 +36,39 @@ def write(given: Sequence[str], name: str, folder: Path, about: str, config_dir:
     Raises:
         UserError: if the name is taken, or the overrides cannot be written as an experiment.
     """
-    if not re.fullmatch(r"\w[\w-]*", name):
-        raise UserError(f"the name of a preset: got {name!r}, expected letters, digits, '-' and '_' only")
+    if (
+        not re.fullmatch(r"[A-Za-z_][\w-]*", name, re.ASCII)
+        or overrides.parse([f"experiment={name}"])[0].value() != name
+    ):
+        raise UserError(f"the name of a preset: got {name!r}, expected letters, digits, '-' and '_' only, no number")
     path = folder / "experiment" / f"{name}.yaml"
     if taken := next((file for file in (path, CONF / "experiment" / path.name) if file.exists()), None):
         raise UserError(f"{taken} exists: choose another name")
-    choices = config_dir or (str(folder) if folder.is_dir() else None)
+    if refers := next((override for override in given if "${" in override), None):
+        raise UserError(f"{refers}: refers to another value, which may be a secret; a preset holds plain values")
+    choices = str(folder) if folder.is_dir() else None
     own = [override for override in given if not override.lstrip("+~").startswith(_OF_A_MACHINE)]
-    (wanted,) = composition.plan(own, multirun=False, config_dir=choices).jobs
+    images = own_images(given)
+    (wanted,) = composition.plan([*own, *images], multirun=False, config_dir=choices).jobs
     content = _content(overrides.parse(own), wanted, name, [CONF, *([Path(choices)] if choices else [])])
     path.parent.mkdir(parents=True, exist_ok=True)
     option = "" if folder.resolve() == CONF.resolve() else f"--config-dir {folder} "
     head = f"# @package _global_\n# python -m cifar_exp {option}experiment={name}\n# {' '.join(about.split())}\n"
-    path.write_text(head + content)
+    path.write_text(head + content, encoding="utf-8")
     try:
-        (written,) = composition.plan([f"experiment={name}"], multirun=False, config_dir=str(folder)).jobs
+        (written,) = composition.plan([f"experiment={name}", *images], multirun=False, config_dir=str(folder)).jobs
         if differing := _differing(wanted, written):
             raise UserError(f"these settings cannot be written as an experiment: {differing} would differ")
-    except UserError:
+    except BaseException:
         path.unlink()
         raise
     return path
+
+
+def own_images(given: Sequence[str]) -> list[str]:
+    """The override that names the folder of a user's own images. An experiment has none, but cannot run without."""
+    is_needed = any(override == f"data={name}" for override in given for name in FILES)
+    return [override for override in given if is_needed and override.startswith("data.dir=")]
 
 
 def _content(given: Sequence[Override], config: Config, name: str, folders: Sequence[Path]) -> str:

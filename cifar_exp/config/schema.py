@@ -6,7 +6,7 @@ The metadata of a field has its description and its allowed values; docs/setting
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -218,23 +218,22 @@ def flatten(config: Config) -> dict[str, Any]:
     they are in config/config.yaml. Image shape and number of classes are left out too, because they follow from the
     data.
     """
-    content = asdict(config)
-    model = content.pop("model")
-    for group in ("review", "notify", "sweep", "reference", "search"):
-        del content[group]
-    for implied in from_data.INTERPOLATIONS:
-        del content["data"][implied]
-    flat: dict[str, Any] = {"model.name": model["name"]}
-    flat |= {f"model.{knob}": value for knob, value in model["knobs"].items()}
+    left_out = {"model", "review", "notify", "sweep", "reference", "search"}
+    left_out |= {f"data.{implied}" for implied in from_data.INTERPOLATIONS}
+    flat: dict[str, Any] = {"model.name": config.model.name}
+    flat |= {f"model.{knob}": value for knob, value in config.model.knobs.items()}
 
-    def walk(node: Mapping[str, Any], path: str) -> None:
-        for key, value in node.items():
-            if isinstance(value, dict):
-                walk(value, f"{path}{key}.")
+    def walk(node: Any, path: str) -> None:
+        for f in fields(node):
+            key, value = f"{path}{f.name}", getattr(node, f.name)
+            if key in left_out:
+                continue
+            if is_dataclass(value):
+                walk(value, f"{key}.")
             else:
-                flat[f"{path}{key}"] = value
+                flat[key] = value  # a mapping as a whole: names of classes are not always names of parameters
 
-    walk(content, "")
+    walk(config, "")
     return flat
 
 

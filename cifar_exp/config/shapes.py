@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cifar_exp.config import keras_names
-from cifar_exp.errors import UserError
+from cifar_exp.errors import UserError, shorten
 
 Shape = tuple[int, ...]
 Arguments = Mapping[str, Any]
@@ -194,6 +194,9 @@ def _einsum_shapes(arguments: Arguments, where: str, inputs: Shape) -> tuple[Sha
         )
     if not equation or len(equation[3]) != len(given) + 1:
         return None
+    axes = arguments.get("bias_axes")
+    if axes is not None and not (isinstance(axes, str) and set(axes) <= set(equation[3][1:])):
+        raise UserError(f"{where}: bias_axes: got {axes!r}, expected axes of {equation[3][1:]!r}")
     sizes: dict[str, Any] = dict(zip(equation[1][1:], inputs, strict=True))
     for axis, size in zip(equation[3][1:], given, strict=True):
         if size is not None and _check_size(size, "output_shape", where) != sizes.setdefault(axis, size):
@@ -243,6 +246,8 @@ def _window_output(kind: str, arguments: Arguments, where: str, inputs: Shape) -
 def _check_size(value: Any, name: str, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UserError(f"{where}: {name}: got {value!r}, expected a whole number of at least 1")
+    if value > _MAX_SIZE:
+        raise UserError(f"{where}: {name}: got {shorten(str(value), 30)}, expected at most {_MAX_SIZE}")
     return value
 
 
@@ -250,7 +255,4 @@ def _check_pair(value: Any, name: str, where: str) -> tuple[int, int]:
     sizes = pair(value)
     if len(sizes) != 2:
         raise UserError(f"{where}: {name}: got {value!r}, expected one whole number or two")
-    height, width = (_check_size(size, name, where) for size in sizes)
-    if max(height, width) > _MAX_SIZE:
-        raise UserError(f"{where}: {name}: got {value!r}, expected at most {_MAX_SIZE}")
-    return height, width
+    return _check_size(sizes[0], name, where), _check_size(sizes[1], name, where)

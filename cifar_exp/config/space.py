@@ -189,16 +189,17 @@ def _with_conditions(found: Mapping[str, Dimension], fixed: Mapping[str, str]) -
         when = {}
         for on, choices in dimension.when.items():
             if on in fixed:
-                if fixed[on] not in choices:
+                if _without_quotes(fixed[on]) not in choices:
                     break
             elif on not in found or found[on].kind != CATEGORICAL:
                 raise UserError(f"search.{key}.when: {on} is not chosen by the search; list its values in search.{on}")
-            elif missing := [choice for choice in choices if choice not in found[on].choices]:
-                raise UserError(
-                    f"search.{key}.when: {on} is never {missing[0]}, it is one of {', '.join(found[on].choices)}"
-                )
             else:
-                when[on] = choices
+                spelled = {_without_quotes(choice): choice for choice in found[on].choices}
+                if missing := [choice for choice in choices if choice not in spelled]:
+                    raise UserError(
+                        f"search.{key}.when: {on} is never {missing[0]}, it is one of {', '.join(found[on].choices)}"
+                    )
+                when[on] = tuple(spelled[choice] for choice in choices)
         else:
             kept[key] = replace(dimension, when=when)
     return kept
@@ -228,17 +229,28 @@ def _as_override(key: str, content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list) and content:
-        return f"choice({','.join(_text(value) for value in content)})"
+        listed = ",".join(map(_text, content))
+        return listed if len(content) > 1 else f"choice({listed})"
     raise UserError(f"search.{key}: got {content!r}, expected interval(...) or a list of values")
 
 
 def _text(value: Any) -> str:
-    """A value of a YAML file as in an override."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
+    """A value of a YAML file as Hydra writes it in an override."""
     if isinstance(value, list):
         return f"[{','.join(map(_text, value))}]"
-    return str(value)
+    return _without_quotes(overrides.write("value", value).partition("=")[2])
+
+
+def _without_quotes(text: str) -> str:
+    """A value as in an override, without quotes that it does not need."""
+    (override,) = overrides.parse([f"value={text}"])
+    if not isinstance(value := override.value(), str):
+        return text
+    try:
+        (plain,) = overrides.parse([f"value={value}"])
+    except UserError:
+        return text
+    return value if plain.value() == value else text
 
 
 def _dimension(override: Override) -> Dimension:

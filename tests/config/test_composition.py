@@ -101,6 +101,11 @@ def test_jobs_are_told_their_sweep() -> None:
     assert (told.name, told.varies, told.jobs) == ("mine", ["optimizer"], 2)
 
 
+def test_a_folder_that_a_sweep_cannot_have_is_refused_by_its_setting() -> None:
+    with pytest.raises(UserError, match=r"^hydra.sweep.dir: "):
+        plan(["seed=1,2", "hydra.sweep.dir=out/${hydra.job.num}"], multirun=True)
+
+
 def test_sweeps_started_at_once_have_different_names() -> None:
     first, second = (plan(["seed=1,2"], multirun=True) for _ in range(2))
     assert first.sweep_name != second.sweep_name
@@ -122,6 +127,12 @@ def test_a_model_file_of_a_config_dir_is_a_choice(own_models: str) -> None:
     planned = plan(["model=wide", "model.width=4"], multirun=False, config_dir=own_models)
     assert planned.jobs[0].model.name == "wide"
     assert planned.jobs[0].model.layers[0].arguments["filters"] == 4
+
+
+def test_the_path_of_a_config_dir_may_hold_any_character(own_models: str, tmp_path: Path) -> None:
+    there = Path(own_models).rename(tmp_path / "my'own, [1]")
+    (job,) = plan(["model=wide"], multirun=False, config_dir=str(there)).jobs
+    assert job.model.name == "wide"
 
 
 def test_a_config_dir_adds_to_the_choices_of_the_package(own_models: str) -> None:

@@ -38,6 +38,15 @@ def refusal(layer: Any, policy: str = "float32") -> str:
             "attention_axes: got 'x', expected",
         ),
         ({"EinsumDense": {"equation": "nhwc,c->nhwc", "output_shape": [31, 32, 3]}}, "got 31 for axis h, expected 32"),
+        (
+            {"EinsumDense": {"equation": "nhwc,cd->nhwd", "output_shape": [32, 32, 9], "bias_axes": "e"}},
+            "bias_axes: got 'e', expected axes of 'hwd'",
+        ),
+        (
+            {"EinsumDense": {"equation": "nhwc,cd->nhwd", "output_shape": [32, 32, 9], "bias_axes": 5}},
+            "got 5, expected",
+        ),
+        ({"Dense": {"units": 10**400}}, f"units: got 1{28 * '0'}…, expected at most 2147483647"),
         ("GlobalMaxPooling1D", "got shape (32, 32, 3), expected 2 axes, the last of channels"),
         ({"Dense": {"units": 0}}, "units: got 0, expected a whole number of at least 1"),
         ({"Dense": {"units": 2.5}}, "units: got 2.5"),

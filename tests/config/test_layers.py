@@ -60,6 +60,7 @@ def test_layers_that_are_no_list_are_refused(entries: Any) -> None:
             {"Repeat": {"times": -1, "layers": ["ReLU"]}},
             "(Repeat): times: got -1, expected a whole number of at least 0",
         ),
+        ({"Dense": {True: 2}}, "m, layer 1 (Dense): no argument True"),
         ({"Repeat": {"times": "2", "layers": ["ReLU"]}}, "(Repeat): times: got '2', expected a whole number"),
         ({"Repeat": {"times": 1, "layers": [{"Dense": 1}]}}, "m, layer 1 (Repeat), layer 1 (Dense): got 1, expected"),
     ],
@@ -74,8 +75,15 @@ def test_repeats_within_repeats_cannot_stand_for_more_layers_than_memory_holds()
     entries: list[Any] = ["ReLU"]
     for _ in range(9):
         entries = [{"Repeat": {"times": 10, "layers": entries}}]
-    with pytest.raises(UserError, match="got 100,000 layers with their repeats, expected at most 10,000"):
+    with pytest.raises(UserError, match="got 11,111 layers with their repeats, expected at most 10,000"):
         parse(entries, "m")
+
+
+def test_repeats_of_nothing_are_counted_too() -> None:
+    nothing = {"Repeat": {"times": 0, "layers": ["ReLU"]}}
+    for inner in (nothing, {"Residual": {"layers": [nothing]}}):
+        with pytest.raises(UserError, match="expected at most 10,000"):
+            parse([{"Repeat": {"times": 10**9, "layers": [inner]}}], "m")
 
 
 def test_layers_are_walked_through_as_often_as_they_are_repeated() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cifar_exp.config import logits
 from cifar_exp.config.architecture import check
 from cifar_exp.config.layers import parse
 from cifar_exp.errors import UserError
@@ -95,3 +96,7 @@ def test_an_end_that_is_no_logits_names_the_layer_and_what_to_drop(entries: list
 )
 def test_ends_that_are_logits_are_accepted(entries: list[Any]) -> None:
     checked(entries)
+
+
+def test_what_a_layer_of_an_installed_package_computes_is_left_to_it() -> None:
+    logits.check(parse(["Flatten", dense("relu"), {"CosineHead": {"units": 10}}], "m"), "m")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from cifar_exp.config import composition, preset
 from cifar_exp.errors import UserError
@@ -48,7 +49,13 @@ def test_an_experiment_composes_to_what_the_overrides_were(given: tuple[str, ...
 
 def test_a_name_that_is_taken_or_none_is_refused(tmp_path: Path) -> None:
     written(tmp_path, "seed=1")
-    for name, message in [("mine", "exists: choose another name"), ("best", "exists"), ("a/b", "expected letters")]:
+    for name, message in [
+        ("mine", "exists: choose another name"),
+        ("best", "exists"),
+        ("a/b", "expected letters"),
+        ("null", "no number"),
+        ("12", "no number"),
+    ]:
         with pytest.raises(UserError, match=message):
             preset.write(["seed=1"], name, tmp_path, "")
     assert [path.name for path in (tmp_path / "experiment").iterdir()] == ["mine.yaml"]
@@ -58,3 +65,20 @@ def test_what_cannot_be_written_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="an experiment cannot take a setting away"):
         preset.write(["~search"], "mine", tmp_path, "")
     assert not (tmp_path / "experiment" / "mine.yaml").exists()
+
+
+def test_a_secret_of_the_environment_is_not_read(tmp_path: Path) -> None:
+    given = ["optimizer=adamw", "optimizer.no_weight_decay=['${oc.env:PASSWORD}']"]
+    with pytest.raises(UserError, match="refers to another value, which may be a secret"):
+        preset.write(given, "mine", tmp_path, "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_on_images_of_ones_own_is_kept_without_their_folder(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    for name in ("cat", "dog"):
+        (images / name).mkdir(parents=True)
+        for shade in range(20):
+            Image.new("L", (8, 8), shade * 12).save(images / name / f"{shade}.png")
+    text = written(tmp_path / "conf", "data=folder", f"data.dir={images}", "model=dense")
+    assert str(images) not in text

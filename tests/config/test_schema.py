@@ -6,7 +6,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, asdict, replace
 from typing import Any
 
 import keras
@@ -224,6 +224,21 @@ def test_parameters_are_the_flattened_settings_without_layers_sweep_and_referenc
     assert expected.items() <= flat.items()
     assert not [key for key in flat if key.startswith(("sweep", "reference")) or key == "model.layers"]
     assert not any(isinstance(value, dict) for value in flat.values())
+
+
+def test_a_mapping_is_one_parameter_whatever_its_names_are(compose: Compose) -> None:
+    config = compose("data=digits")
+    weights = {"Bishop's weed": 2.0}
+    flat = flatten(replace(config, data=replace(config.data, class_weights=weights)))
+    assert flat["data.class_weights"] == weights
+
+
+@pytest.mark.parametrize("name", ["wide@factor", "", "d/../e", "k" * 201])
+def test_a_knob_that_cannot_be_logged_is_refused(compose: Compose, name: str) -> None:
+    config = compose("data=digits", "model=dense")
+    content = asdict(config) | {"model": {"name": "m", "layers": ["Flatten", {"Dense": {"units": 10}}], name: 2}}
+    with pytest.raises(UserError, match=rf"model 'm': got the setting {name!r}, expected a name of letters"):
+        checks.from_content(content)
 
 
 def test_refusing_a_value_imports_no_keras_and_no_mlflow() -> None:

@@ -124,6 +124,33 @@ def test_overrides_win_over_a_section() -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "choices"),
+    [
+        (["sgd", "adam"], ("sgd", "adam")),
+        ([None, 1.0], ("null", "1.0")),
+        (["x,y", "a (b)"], ("'x,y'", "'a (b)'")),
+        (["true", True], ("'true'", "True")),
+        ([[1, 2], [3]], ("[1,2]", "[3]")),
+        (["alone"], ("alone",)),
+    ],
+)
+def test_a_list_of_a_section_holds_its_values(values: list[Any], choices: tuple[str, ...]) -> None:
+    (dimension,) = of(section={"a": values}).dimensions
+    assert dimension.choices == choices
+
+
+@pytest.mark.parametrize("given", ["training.whiten=false", "training.whiten=False", "training.whiten='x y'"])
+def test_a_condition_is_met_however_the_value_is_spelled(given: str) -> None:
+    (override,) = overrides.parse([given])
+    value = override.value()
+    wanted = {"training.whiten": value if isinstance(value, bool) else "x y"}
+    section = {"a": {"values": [1, 2], "when": wanted}}
+    assert of(section=section, **{"training.whiten": override.get_value_element_as_str()}).keys == ("a",)
+    chosen = of("training.whiten=true,false,'x y'", section=section)
+    assert len(chosen.points()) == 4
+
+
+@pytest.mark.parametrize(
     ("section", "message"),
     [
         ({"a": 3}, "search.a: got 3, expected interval"),
@@ -158,6 +185,7 @@ def plan(*arguments: str, config_dir: Path | None = None) -> Plan:
         ),
         (["training.batch_size=32"], "no setting has several values; give a range"),
         (["sweep.retries=1,2", f"{RATE}=interval(0.1,1)"], "it is set for the whole search"),
+        (["+search={sweep.name:[a,b]}"], "search.sweep.name: it is set for the whole search"),
         (["trainin.epochs=int(interval(1,3))"], "trainin.epochs: no such setting; did you mean 'training.epochs'"),
     ],
 )
