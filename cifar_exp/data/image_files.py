@@ -186,7 +186,7 @@ def _decode(
         hashes, bad = contents.digests(file.parent, [file.name], cache.folder())
         if bad:
             raise UserError(f"data.file={file}: {bad[0]}")
-        hashes.append(parquet_table.image_column(file, _columns(config)))
+        hashes += parquet_table.identity(file, _columns(config))
     else:
         hashes, bad = contents.digests(found.root, found.paths, cache.folder())
     made_by = [_DECODER_VERSION, decoder.size, decoder.resize, decoder.color_mode, shape]
@@ -279,9 +279,10 @@ def _shape(config: DataConfig, found: Listing | None) -> tuple[int, int, int]:
 
 
 def _size_of(root: str, sources: Iterable[Source]) -> tuple[int, int]:
+    reason = ""
     for source in sources:
         try:
             return header(source)[:2]
-        except BadImage:
-            continue
-    raise UserError(f"{root}: no image can be read")
+        except BadImage as error:
+            reason = reason or f"; the first: {error}"
+    raise UserError(f"{root}: no image can be read{reason}")

@@ -164,6 +164,33 @@ def test_equal_images_in_two_splits_are_refused_by_name(
 
 
 @pytest.mark.parametrize(
+    ("pixels", "says"),
+    [
+        (PIXELS / 255, "pixels are not whole numbers in 0..255"),
+        (PIXELS.astype(int) * 2, "pixels are not whole numbers in 0..255"),
+        (PIXELS.reshape(COUNT, -1), "pixels of shape [144], expected [height, width] or [height, width, channels]"),
+        (PIXELS.transpose(0, 3, 1, 2), "pixels of shape [3, 6, 8], expected [height, width]"),
+    ],
+)
+def test_numbers_in_a_parquet_file_that_are_no_pixels_are_refused(
+    tmp_path: Path, pixels: np.ndarray, says: str
+) -> None:
+    file = tmp_path / "train.parquet"
+    table = pyarrow.table({"image": pixels.tolist(), "label": [label(i) for i in range(COUNT)]})
+    pyarrow.parquet.write_table(table, file)
+    for size in (None, (6, 8)):
+        assert says in refusal(DataConfig("parquet", file=str(file), size=size))
+
+
+def test_whole_numbers_are_pixels_whatever_their_type(tmp_path: Path) -> None:
+    table = {"image": PIXELS.astype(float).tolist(), "label": [label(i) for i in range(COUNT)]}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "train.parquet")
+    splits = load(DataConfig("parquet", file=str(tmp_path / "train.parquet"), validation="test"))
+    assert splits.files is not None
+    assert np.array_equal(splits.test.images, PIXELS[[split == "test" for split in splits.files.splits]])
+
+
+@pytest.mark.parametrize(
     ("config", "says"),
     [
         (DataConfig("folder"), "data.dir: data=folder needs the folder of the images: data.dir=PATH"),
