@@ -89,13 +89,14 @@ def _cache(arguments: argparse.Namespace) -> int:
     from datetime import datetime
 
     from cifar_exp import console
-    from cifar_exp.data import cache, kept
+    from cifar_exp.data import cache, contents, kept
 
     entries = cache.entries()
     if arguments.clear:
         chosen = [entry for entry in entries if arguments.clear in ("all", entry.key)]
         if arguments.clear == "all":
             kept.clear()
+            contents.forget(cache.folder())
         elif not chosen:
             raise UserError(f"--clear {arguments.clear}: no such entry in {cache.folder()}; --cache lists them")
         removed = [entry for entry in chosen if cache.remove(entry)]

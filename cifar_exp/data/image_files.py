@@ -7,7 +7,6 @@ import json
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,17 +182,20 @@ def _decode(
     decoder = _decoder(config)
     if config.name == "parquet":
         file = found.root
-        hashes, bad = contents.digests(file.parent, [file.name], cache.folder())
-        if bad:
-            raise UserError(f"data.file={file}: {bad[0]}")
+        hashes, unreadable = contents.digests(file.parent, [file.name], cache.folder())
+        if unreadable:
+            raise UserError(f"data.file={file}: {unreadable[0]}")
         hashes += parquet_table.identity(file, _columns(config))
     else:
-        hashes, bad = contents.digests(found.root, found.paths, cache.folder())
+        hashes, unreadable = contents.digests(found.root, found.paths, cache.folder())
+
+    def readable() -> Iterable[Source]:
+        return (b"" if i in unreadable else one for i, one in enumerate(_sources(config, found)))
+
     made_by = [_DECODER_VERSION, decoder.size, decoder.resize, decoder.color_mode, shape]
     key = hashlib.sha256(json.dumps([made_by, hashes]).encode()).hexdigest()[:32]
-    source = str(found.root.resolve())
-    entry = filling.entry(key, partial(_sources, config, found), (len(found), *shape), decoder, source)
-    bad = entry.bad | bad
+    entry = filling.entry(key, readable, (len(found), *shape), decoder, str(found.root.resolve()))
+    bad = entry.bad | unreadable
     kept = np.array([i for i in range(len(found)) if i not in bad], np.intp)
     images = MappedImages(entry.pixels, entry.digests, json.dumps(made_by), kept)
     if not bad:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -145,6 +146,11 @@ def test_bad_images_are_refused_by_name_or_left_out(
     for path in (photos / "cat").iterdir():
         path.write_text("text")
     assert "no image of class cat" in refusal(replace(folder, bad_images="skip"))
+
+
+def test_a_pipe_is_a_bad_image(folder: DataConfig, photos: Path) -> None:
+    os.mkfifo(photos / "cat" / "pipe.png")
+    assert "cat/pipe.png (not a regular file)" in refusal(folder)
 
 
 def test_equal_images_in_two_splits_are_refused_by_name(
