@@ -230,6 +230,7 @@ def _own() -> ModuleType:
 
 
 def _split(train: Split, test: Split, config: DataConfig) -> tuple[Split, Split]:
+    splitting.check_folds(config)
     if config.folds is not None:
         held_out = splitting.folds(train.labels, None, config.folds, config.fold, config.split_seed)
         return train.take(np.setdiff1d(np.arange(len(train)), held_out)), train.take(held_out)

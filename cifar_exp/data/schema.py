@@ -91,14 +91,18 @@ class DataConfig:
         None, "Column of labels. Default: the first with a usual name, such as `label` or `class`."
     )
     split_column: str | None = setting(None, "Column of `train`, `validation` and `test`.")
-    group: str | None = setting(None, "Column of groups, such as `patient`. No group is in two splits.")
+    group: str | None = setting(
+        None,
+        "Column of groups, such as `patient`. No group is in two splits. A share is then the nearest of 1/2, 1/3, 1/4 "
+        "and so on.",
+    )
     test_share: float = setting(
         0.2, "Share of the image files that is the test set, if none is given.", above=0, below=1
     )
     folds: int | None = setting(
         None,
         "Number of parts for cross-validation. The part `data.fold` validates if there are test images, else it is the "
-        "test set.",
+        "test set. Refused if there are test images and others validate.",
         at_least=2,
     )
     fold: int = setting(0, "Number of the part, from 0.", at_least=0)

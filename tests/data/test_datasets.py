@@ -113,6 +113,11 @@ def test_validation_on_the_test_set_leaves_all_training_images(digits: Splits) -
     assert len(splits.training) == 1437
 
 
+def test_folds_beside_validation_on_the_test_set_are_refused() -> None:
+    with pytest.raises(UserError, match=r"^data\.folds=5: the test images validate \(data\.validation=test\)"):
+        datasets.load(replace(DIGITS, validation="test", folds=5))
+
+
 def test_fewer_training_images_are_the_first_of_each_class_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = [9, 9, 9, *range(10), *range(9, -1, -1), 0, 1, 2, *range(10)]
     monkeypatch.setattr(datasets, "_digits", digits_with_labels(labels))
