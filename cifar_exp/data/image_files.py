@@ -19,7 +19,7 @@ from cifar_exp.data.decoding import BadImage, Decoder, header
 from cifar_exp.data.filling import Source
 from cifar_exp.data.listing import Listing
 from cifar_exp.data.mapped import MappedImages
-from cifar_exp.data.schema import DataConfig
+from cifar_exp.data.schema import DataConfig, user_path
 from cifar_exp.data.tables import Columns
 from cifar_exp.errors import UserError
 
@@ -115,7 +115,8 @@ def inspect(config: DataConfig) -> tuple[ImageFiles, list[str]]:
         raise UserError(f"{found.root}: no image can be read: {listing.first_of(_named(remaining))}")
     splits: tuple[str, ...] = ()
     try:
-        remaining = listing.check_classes(remaining, classes)
+        if remaining.bad:
+            remaining = listing.check_classes(remaining, classes)
         assigned = splitting.assign(np.array(remaining.labels), remaining.splits, remaining.groups, config)
         splits = tuple(assigned.tolist())
         duplicates.check(replace(remaining, splits=splits), digests, config.duplicates == "allow")
@@ -198,6 +199,7 @@ def _decode(
     bad = entry.bad | unreadable
     kept = np.array([i for i in range(len(found)) if i not in bad], np.intp)
     images = MappedImages(entry.pixels, entry.digests, json.dumps(made_by), kept)
+    found = replace(found, sha256=hashlib.sha256("".join(hashes).encode()).hexdigest())
     if not bad:
         return found, images, entry.digests
     reasons = tuple((found.paths[i], reason) for i, reason in sorted(bad.items()))
@@ -250,11 +252,11 @@ def _path(config: DataConfig, setting: str) -> Path:
     if not value:
         what = "the folder of the images" if setting == "dir" else f"the {config.name} file"
         raise UserError(f"data.{setting}: data={config.name} needs {what}: data.{setting}=PATH")
-    return Path(value).expanduser()
+    return user_path(value, setting)
 
 
 def _csv_folder(config: DataConfig) -> Path:
-    return Path(config.dir).expanduser() if config.dir else _path(config, "file").parent
+    return user_path(config.dir, "dir") if config.dir else _path(config, "file").parent
 
 
 def _columns(config: DataConfig) -> Columns:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from cifar_exp.errors import UserError
 from cifar_exp.setting import MISSING, setting
 
 FILES = ("csv", "folder", "parquet")  # the data sets that are a user's own image files
@@ -20,6 +22,18 @@ USED_BY: Mapping[str, tuple[str, ...]] = {
 }
 
 ImageShape = tuple[int, int, int]  # height, width, channels
+
+
+def user_path(value: str, setting: str) -> Path:
+    """The path that a setting of the data names; `~` is a home folder.
+
+    Raises:
+        UserError: if there is no such home folder.
+    """
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise UserError(f"data.{setting}={value}: there is no home folder of this name") from None
 
 
 @dataclass(frozen=True)

@@ -193,5 +193,15 @@ def test_images_that_cannot_be_downloaded_are_refused(tmp_path: Path, monkeypatc
         datasets.load(DataConfig("cifar10", dir=str(tmp_path / "new")))
 
 
+@pytest.mark.parametrize("name", ["cifar10", "mnist"])
+@pytest.mark.parametrize(
+    ("folder", "says"), [("x" * 300, "File name too long"), ("~nobody-of-this-name", "home folder")]
+)
+def test_a_folder_that_cannot_be_read_is_refused_in_one_line(name: str, folder: str, says: str) -> None:
+    for load in (datasets.load, datasets.test_images):
+        with pytest.raises(UserError, match=rf"^data.*{says}.*$"):
+            load(DataConfig(name, dir=folder))
+
+
 def test_the_jobs_of_a_sweep_share_their_images() -> None:
     assert datasets.load(DIGITS) is datasets.load(DIGITS)

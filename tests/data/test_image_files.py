@@ -23,14 +23,14 @@ from cifar_exp.errors import UserError
 COUNT = 60
 PIXELS = np.random.default_rng(0).integers(0, 256, (COUNT, 6, 8, 3), np.uint8)
 CLASSES = ("cat", "dog", "emu")
+LONG, NOBODY = "x" * 300, "~nobody-of-this-name/x"
 
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("CIFAR_EXP_CACHE", str(tmp_path / "cache"))
     yield
-    datasets.load.cache_clear()
-    datasets._describe.cache_clear()
+    datasets.forget()
 
 
 def label(index: int) -> str:
@@ -52,8 +52,7 @@ def folder(photos: Path) -> DataConfig:
 
 
 def load(config: DataConfig) -> Splits:
-    datasets.load.cache_clear()
-    datasets._describe.cache_clear()
+    datasets.forget()
     return datasets.load(config)
 
 
@@ -120,6 +119,17 @@ def test_a_folder_is_listed_once_for_its_description_and_once_for_its_images(
     assert datasets.describe(composed) is description
     datasets.load(composed)
     assert len(listed) == 2
+
+
+def test_classes_that_change_between_description_and_images_are_refused(folder: DataConfig, photos: Path) -> None:
+    assert datasets.describe(folder).class_names == CLASSES
+    for path in (photos / "emu").iterdir():
+        path.unlink()
+    (photos / "emu").rmdir()
+    with pytest.raises(UserError, match="got the classes cat, dog, expected those of its description: cat, dog, emu"):
+        datasets.load(folder)
+    datasets.forget()
+    assert datasets.load(folder).classes == ("cat", "dog")
 
 
 def test_sizes_are_refused_unless_all_are_the_same_or_one_is_chosen(folder: DataConfig, photos: Path) -> None:
@@ -203,6 +213,10 @@ def test_whole_numbers_are_pixels_whatever_their_type(tmp_path: Path) -> None:
         (DataConfig("csv"), "data.file: data=csv needs the csv file: data.file=PATH"),
         (DataConfig("folder", dir="/nowhere"), "/nowhere: No such file or directory"),
         (DataConfig("parquet", file="/nowhere"), "data.file=/nowhere"),
+        (DataConfig("folder", dir=LONG), f"data.dir: {LONG}: File name too long"),
+        (DataConfig("csv", file=LONG), f"data.file={LONG}: File name too long: '{LONG}', expected a CSV file"),
+        (DataConfig("folder", dir=NOBODY), f"data.dir={NOBODY}: there is no home folder of this name"),
+        (DataConfig("parquet", file=NOBODY), f"data.file={NOBODY}: there is no home folder of this name"),
     ],
 )
 def test_what_is_missing_is_named(config: DataConfig, says: str) -> None:
