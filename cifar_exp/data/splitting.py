@@ -39,17 +39,15 @@ def assign(labels: Names, given: Sequence[str], groups: Sequence[str], config: D
     validation_is_given = config.validation == "given" and "validation" in splits
     if not validation_is_given:
         splits[splits == "validation"] = "training"
-    if "test" in splits:
+    tests_are_given = "test" in splits
+    if tests_are_given:
         check_folds(config, validation_is_given)
-    folds_left = config.folds is not None and not validation_is_given  # a fold is used once: it tests, or it validates
-    if "test" not in splits:
-        if folds_left:
-            test = _fold(labels, splits, group_of, config)
-            folds_left = False
-        else:
-            test = _share(labels, splits, group_of, config.test_share, config.split_seed, "test_share")
+    elif config.folds is not None:
+        splits[_fold(labels, splits, group_of, config)] = "test"
+    else:
+        test = _share(labels, splits, group_of, config.test_share, config.split_seed, "test_share")
         splits[test] = "test"
-    if folds_left:
+    if tests_are_given and config.folds is not None:
         splits[_fold(labels, splits, group_of, config)] = "validation"
     elif not validation_is_given and config.validation != "test":
         rest = np.flatnonzero(splits == "training")

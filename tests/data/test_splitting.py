@@ -74,7 +74,9 @@ def test_folds_that_would_not_be_used_are_refused(given: tuple[str, ...], valida
     with pytest.raises(UserError, match=rf"^data\.folds=5: .* \(data\.validation={validation}\), so no fold is used"):
         splitting.assign(LABELS, given, (), config)
     without_test = tuple(split if split != "test" else "training" for split in given)
-    assert "test" in splitting.assign(LABELS, without_test, (), config)  # the fold
+    folds = [splitting.assign(LABELS, without_test, (), replace(config, fold=fold)) == "test" for fold in range(5)]
+    divided = [split != "validation" or validation == "test" for split in without_test]
+    assert np.sum(folds, axis=0).tolist() == divided
 
 
 def test_too_few_images_or_groups_are_refused_by_name() -> None:
