@@ -68,7 +68,7 @@ def _load(config: DataConfig, description: Description) -> Splits:
     if config.name in FILES:
         return _image_files(config)
     if official := OFFICIAL.get(config.name):
-        with _readable(config.name):
+        with readable(config.name):
             folder, source = official.release().find(config.dir, config.verify)
             train = _numbered(Split(*official.read(folder, config, False)), 0)
             test = _numbered(Split(*official.read(folder, config, True)), len(train))
@@ -83,8 +83,15 @@ def _load(config: DataConfig, description: Description) -> Splits:
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
-    """Context manager that refuses the files of an official release in one line if they cannot be read."""
+def readable(name: str) -> Iterator[None]:
+    """Context manager that refuses files of an official release in one line if they cannot be read.
+
+    Args:
+        name: of the data set.
+
+    Raises:
+        UserError: in place of an OSError.
+    """
     try:
         yield
     except OSError as error:
@@ -175,7 +182,7 @@ def test_images(config: DataConfig) -> Split | None:
     official = OFFICIAL.get(config.name)
     if official is None:
         return None
-    with _readable(config.name):
+    with readable(config.name):
         if not official.release().is_available(config.dir):
             return None
         return Split(*official.read(official.release().find(config.dir, "size").folder, config, True))
