@@ -21,6 +21,7 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     data.add_argument(
         "overrides", nargs="*", default=[], metavar="OVERRIDE", help="selects the data set: data=folder data.dir=photos"
     )
+    data.add_argument("--config-dir", metavar="DIR", help="folder with further choices, such as DIR/data/my_set.yaml")
     data.add_argument("-o", "--output", type=file_to_write, metavar="FILE", help="write an HTML page with pictures")
     data.add_argument("--json", action="store_true", help="print JSON")
     data.add_argument("--cache", action="store_true", help="list the cache of decoded images instead")
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     from cifar_exp.data import analysis, summary
 
     with redirect_stdout(sys.stderr) if arguments.json else nullcontext():  # what is said meanwhile is no JSON
-        name, parts, found, files, refusals = _analysed(arguments.overrides)
+        name, parts, found, files, refusals = _analysed(arguments.overrides, arguments.config_dir)
     if arguments.output:
         from cifar_exp.evaluation import data_page
 
@@ -65,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 _Analysed = tuple[str, "Mapping[str, Split]", dict[str, Any], dict[str, Any] | None, list[str]]
 
 
-def _analysed(overrides: Sequence[str]) -> _Analysed:
+def _analysed(overrides: Sequence[str], config_dir: str | None) -> _Analysed:
     """Name, images, analysis and files of the data set, and why a run would be refused."""
     from cifar_exp import console
     from cifar_exp.config.composition import plan
@@ -73,14 +74,15 @@ def _analysed(overrides: Sequence[str]) -> _Analysed:
     from cifar_exp.data.schema import FILES
 
     console.set_up()
-    (config,) = plan(["model=dense", *overrides], multirun=False).jobs  # a model that takes images of any shape
+    anything = "model=dense"  # a model that takes images of any shape
+    (config,) = plan([anything, *overrides], multirun=False, config_dir=config_dir).jobs
     if config.data.name in FILES:
         parts, classes, source, listing, refusals = datasets.inspect(config.data)
     else:
         splits = datasets.load(config.data)
         parts, classes, source, listing, refusals = analysis.parts_of(splits), splits.classes, splits.source, None, []
     found = analysis.analyse(config.data.name, parts, classes, source, listing)
-    return config.data.name, parts, found, analysis.of_files(config.data, found["sha256"]), refusals
+    return config.data.name, parts, found, analysis.of_files(config.data, listing), refusals
 
 
 def _cache(arguments: argparse.Namespace) -> int:
@@ -89,13 +91,14 @@ def _cache(arguments: argparse.Namespace) -> int:
     from datetime import datetime
 
     from cifar_exp import console
-    from cifar_exp.data import cache, kept
+    from cifar_exp.data import cache, contents, kept
 
     entries = cache.entries()
     if arguments.clear:
         chosen = [entry for entry in entries if arguments.clear in ("all", entry.key)]
         if arguments.clear == "all":
             kept.clear()
+            contents.forget(cache.folder())
         elif not chosen:
             raise UserError(f"--clear {arguments.clear}: no such entry in {cache.folder()}; --cache lists them")
         removed = [entry for entry in chosen if cache.remove(entry)]

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import cifar_exp
 from cifar_exp.config.schema import Config
+from cifar_exp.data import datasets
 from cifar_exp.data.catalog import OFFICIAL
-from cifar_exp.data.official import data_folder
+from cifar_exp.data.official import Release, data_folder
+from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError, counted, reason
 from cifar_exp.sweep import leftovers
 from cifar_exp.tracking import server, sync
@@ -108,17 +110,21 @@ def data(config: Config) -> Finding:
         return Finding("data", OK, "digits, which come with scikit-learn")
     if config.data.name not in OFFICIAL:
         return Finding("data", OK, f"{config.data.name}, which a run checks when it starts")
-    release, folder = OFFICIAL[config.data.name].release(), config.data.dir
-    title, where = release.title, data_folder(folder)
+    try:
+        with datasets.readable(config.data.name):
+            return _release(OFFICIAL[config.data.name].release(), config.data)
+    except UserError as error:
+        return Finding("data", PROBLEM, str(error))
+
+
+def _release(release: Release, config: DataConfig) -> Finding:
+    title, where, folder = release.title, data_folder(config.dir), config.dir
     if not release.is_available(folder):
         if problem := _unreachable(release.url):
             todo = f"put {release.url} there, or name its folder with CIFAR_EXP_DATA; data=digits needs none"
             return Finding("data", PROBLEM, f"{title} is not in {where} and cannot be downloaded ({problem})", todo)
         return Finding("data", NOTE, f"{title} is not in {where} yet: the first run downloads it ({release.size})")
-    try:
-        found = release.find(folder, config.data.verify)
-    except UserError as error:
-        return Finding("data", PROBLEM, str(error))
+    found = release.find(folder, config.verify)
     official = found.source == release.url
     said = "whole, its MD5 is the official release's" if official else "whole, but not verified as the official release"
     return Finding("data", OK if official else NOTE, f"{title} in {found.folder}: {said}")

@@ -16,9 +16,9 @@ from cifar_exp.data.listing import Listing
 from cifar_exp.data.mapped import StoredImages
 from cifar_exp.data.near_duplicates import Fingerprints
 from cifar_exp.data.schema import FILES, DataConfig
-from cifar_exp.data.splits import Split, Splits
+from cifar_exp.data.splits import UNASSIGNED, Split, Splits
 
-TRAINING, UNASSIGNED = "training", "unassigned"
+TRAINING = "training"
 
 _VERSION = 1  # raise it when the same images give other numbers
 _CHUNK = 1 << 24  # bytes of images that are looked at together
@@ -75,18 +75,18 @@ def report(found: Mapping[str, Any], files: Mapping[str, Any] | None, refusals: 
     return {**found, "files": files, "refusals": list(refusals)}
 
 
-def of_files(config: DataConfig, sha256: str) -> dict[str, Any] | None:
+def of_files(config: DataConfig, files: Listing | None) -> dict[str, Any] | None:
     """What the headers of the image files say, as `headers.summarize` gives it; `None` if the data set has no files.
 
     Args:
         config: selects the data set.
-        sha256: of its images.
+        files: its image files, if there are such.
     """
-    if config.name not in FILES:
+    if config.name not in FILES or files is None:
         return None
     from cifar_exp.data import image_files
 
-    found: dict[str, Any] = kept(f"{sha256[:32]}-files", lambda: headers.summarize(image_files.sources(config)))
+    found: dict[str, Any] = kept(f"{files.sha256[:32]}-files", lambda: headers.summarize(image_files.sources(config)))
     return found
 
 

@@ -100,9 +100,12 @@ class Archive:
         checksums = folder / CHECKSUMS
         if not checksums.exists():
             return f"{folder} was not unpacked from the verified {self.name}"
-        expected = {name: known for known, name in map(str.split, checksums.read_text().splitlines())}
+        lines = map(str.split, checksums.read_text(errors="replace").splitlines())
+        expected = {line[1]: line[0] for line in lines if len(line) == 2}
         for name in self.files:
-            if md5(folder / name) != expected.get(name):
+            if name not in expected:
+                return f"{checksums} is damaged: it does not have the MD5 of {name}"
+            if md5(folder / name) != expected[name]:
                 return f"{folder / name} differs from the official release (MD5)"
         return None
 

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,16 +68,18 @@ def limit() -> int:
 
 
 def find(key: str) -> Entry | None:
-    """Map the entry of this key, if there is one, and mark it as used now."""
+    """Map the entry of this key, if there is a whole one, and mark it as used now."""
     path = folder() / key
-    try:
-        content = json.loads((path / ENTRY).read_bytes())
+    try:  # it may be evicted at any time
+        content = _content(path)
         pixels = np.memmap(path / PIXELS, np.uint8, "r", shape=tuple(content["shape"]))
         digests = np.fromfile(path / DIGESTS, np.uint8).reshape(-1, _DIGEST_BYTES)
-        os.utime(path / ENTRY)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):  # it may be evicted at any time
+        bad = {int(index): reason for index, reason in content["bad"].items()}
+    except (OSError, ValueError, KeyError):
         return None
-    return Entry(key, pixels, digests, {int(index): reason for index, reason in content["bad"].items()})
+    with suppress(OSError):  # of another user
+        os.utime(path / ENTRY)
+    return Entry(key, pixels, digests, bad)
 
 
 @contextmanager
@@ -90,8 +92,18 @@ def locked(key: str, wait: bool = True) -> Iterator[bool]:
 
     Yields:
         Whether the lock is held; always true with `wait`.
+
+    Raises:
+        UserError: if the folder of the cache cannot be made, or the lock is that of another user.
     """
-    with (folder() / f"{key}.lock").open("a") as file:
+    try:
+        folder().mkdir(parents=True, exist_ok=True)
+        file = (folder() / f"{key}.lock").open("a")
+    except OSError as error:
+        raise UserError(
+            f"{folder()}: {error.strerror}; name another folder for decoded images with CIFAR_EXP_CACHE"
+        ) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -158,9 +170,13 @@ class Partial:
         """Give the whole entry its name."""
         self.save(self.noted())
         content = {"shape": self.shape, "bad": self.bad, "source": self.source}
-        (self.folder / ENTRY).write_text(json.dumps(content))
+        with (self.folder / ENTRY).open("w") as file:
+            json.dump(content, file)
+            file.flush()
+            os.fsync(file.fileno())
         self.close()
         (self.folder / BLOCKS).unlink()
+        shutil.rmtree(folder() / self.key, ignore_errors=True)  # a damaged one
         self.folder.rename(folder() / self.key)
 
     def close(self) -> None:
@@ -197,7 +213,7 @@ class Summary:
         images: number of its images.
         size: of their pixels, in bytes.
         used: when it was last used, in seconds since 1970.
-        whole: whether all images are there.
+        whole: whether all images are there; a damaged entry is not.
         source: the folder or file that they were first made from; empty until it is whole.
     """
 
@@ -215,13 +231,14 @@ def entries() -> list[Summary]:
     for path in folder().iterdir() if folder().is_dir() else ():
         if path.is_dir() and (path / PIXELS).exists():
             try:
-                whole = (path / ENTRY).exists() and path.suffix != ".partial"
+                content = _content(path)
+                whole = bool(content)
                 used = (path / (ENTRY if whole else PIXELS)).stat().st_mtime
                 size = (path / PIXELS).stat().st_size
                 images = (path / DIGESTS).stat().st_size // _DIGEST_BYTES
-                source = json.loads((path / ENTRY).read_bytes()).get("source", "") if whole else ""
-            except FileNotFoundError:
+            except OSError:  # evicted meanwhile, or closed
                 continue
+            source = content.get("source", "")
             found.append(Summary(path.name.removesuffix(".partial"), images, size, used, whole, source))
     return sorted(found, key=lambda entry: entry.used)
 
@@ -234,8 +251,20 @@ def remove(entry: Summary) -> bool:
     """
     with locked(entry.key, wait=False) as held:
         if held:
-            shutil.rmtree(folder() / (entry.key if entry.whole else f"{entry.key}.partial"), ignore_errors=True)
+            for name in (entry.key, f"{entry.key}.partial"):
+                shutil.rmtree(folder() / name, ignore_errors=True)
         return held
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """What an entry says of itself; nothing if it is not whole."""
+    if path.suffix == ".partial":
+        return {}
+    try:
+        content = json.loads((path / ENTRY).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _make_room(size: int, key: str) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
-# A file that was written this recently can change again without a change of its time.
+# A file that was written this recently can change again without a change of its times.
 _SETTLED_NS = 2_000_000_000
 
 
@@ -21,7 +23,7 @@ def digests(root: Path, paths: Sequence[str], memory: Path) -> tuple[list[str], 
     Args:
         root: a folder.
         paths: of the files, relative to it.
-        memory: folder that remembers size, modification time and hash of each file.
+        memory: folder that remembers size, times and hash of each file; nothing is remembered if it cannot be written.
 
     Returns:
         SHA-256 of each file in hexadecimal, `""` if it cannot be read; and the reasons of those, by index.
@@ -38,10 +40,14 @@ def digests(root: Path, paths: Sequence[str], memory: Path) -> tuple[list[str], 
         except OSError as error:
             bad[index] = error.strerror or str(error)
             continue
-        stamp = [status.st_size, status.st_mtime_ns]
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            bad[index] = "not a regular file"
+            continue
+        # `cp -p`, `tar` and `mv` can leave the size and the modification time of another file, but not its change time.
+        stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
         entry = known.get(path)
-        if entry is not None and entry[:2] == stamp:
-            found[index] = str(entry[2])
+        if entry is not None and entry[:-1] == stamp:
+            found[index] = str(entry[-1])
             remembered[path] = entry
         else:
             changed.append((index, stamp))
@@ -59,11 +65,18 @@ def digests(root: Path, paths: Sequence[str], memory: Path) -> tuple[list[str], 
                 bad[index] = digest.strerror or str(digest)
                 continue
             found[index] = digest
-            if stamp[1] < now - _SETTLED_NS:
+            if max(stamp[1:]) < now - _SETTLED_NS:
                 remembered[paths[index]] = [*stamp, digest]
     if remembered != known:
-        _write(known_file, remembered)
+        with suppress(OSError):
+            _write(known_file, remembered)
     return found, bad
+
+
+def forget(memory: Path) -> None:
+    """Remove what a folder remembers."""
+    for file in memory.glob(f"{'[0-9a-f]' * 32}.json"):
+        file.unlink(missing_ok=True)
 
 
 def _read(file: Path) -> dict[str, list[int | str]]:

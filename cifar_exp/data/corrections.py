@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cifar_exp.data import csv_table
+from cifar_exp.data.schema import user_path
 from cifar_exp.data.splits import Split, Splits, no_class
 from cifar_exp.errors import UserError, did_you_mean
 
@@ -98,7 +99,7 @@ def apply(splits: Splits, config: DataConfig) -> Splits:
     if any(part.numbers is None for part in parts):
         setting = next(iter(given))
         raise UserError(f"data.{setting}: the images of data={config.name} have no numbers, so a list cannot name them")
-    lists = {setting: _read(Path(file).expanduser(), setting, splits) for setting, file in given.items()}
+    lists = {setting: _read(user_path(file, setting), setting, splits) for setting, file in given.items()}
     excluded, relabelled = lists.get("exclude", {}), lists.get("relabel", {})
     if both := excluded.keys() & relabelled.keys():
         row = relabelled[min(both)]

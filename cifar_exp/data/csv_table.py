@@ -25,7 +25,7 @@ _ROWS = 20_000_000
 
 def classes(file: Path, columns: Columns) -> tuple[str, ...]:
     """Class names of a CSV file, sorted; numbers in the order of their values."""
-    return tables.sort_classes(row[1] for row in _read(file, columns, file.stat().st_mtime_ns if file.exists() else 0))
+    return tables.sort_classes(row[1] for row in _rows(file, columns))
 
 
 def list_images(file: Path, folder: Path, columns: Columns, skip_missing: bool = False) -> Listing:
@@ -40,8 +40,8 @@ def list_images(file: Path, folder: Path, columns: Columns, skip_missing: bool =
     Raises:
         UserError: if a column, a label or a file is missing, or if a name is outside the folder.
     """
-    rows = _read(file, columns, file.stat().st_mtime_ns if file.exists() else 0)
-    if not folder.is_dir():
+    rows = _rows(file, columns)
+    if not os.path.isdir(folder):
         raise UserError(f"data.dir={folder}: no such folder, expected the image files that {file} names")
     files = [path for path in image_files(folder) if is_image(path)]
     by_stem: dict[str, list[str]] = {}
@@ -116,9 +116,17 @@ def reading(file: Path, setting: str) -> Iterator[csv.DictReader[str]]:
         raise UserError(f"data.{setting}={file}: {reason(error)}, expected a CSV file") from error
 
 
+def _rows(file: Path, columns: Columns) -> list[tables.Row]:
+    """(image, label, split, group) of each row; the file is read again if it has changed."""
+    try:
+        status = file.stat()
+    except OSError:  # of which `reading` says more
+        return _read(file, columns, ())
+    return _read(file, columns, (status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+
+
 @lru_cache(maxsize=2)
-def _read(file: Path, columns: Columns, _mtime_ns: int) -> list[tables.Row]:
-    """(image, label, split, group) of each row."""
+def _read(file: Path, columns: Columns, _version: tuple[int, ...]) -> list[tables.Row]:
     rows: list[tables.Row] = []
     before = csv.field_size_limit(_FIELD_BYTES)
     try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import lru_cache
 from importlib.metadata import EntryPoint
 from types import ModuleType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -15,10 +17,13 @@ from cifar_exp.data import corrections, splitting
 from cifar_exp.data.catalog import OFFICIAL
 from cifar_exp.data.listing import Listing
 from cifar_exp.data.schema import DATA_SETS, FILES, USED_BY, DataConfig
-from cifar_exp.data.splits import Description, Labels, Split, Splits, label_type
+from cifar_exp.data.splits import UNASSIGNED, Description, Labels, Split, Splits, check_arrays, label_type
 from cifar_exp.data.weights import class_weights
-from cifar_exp.errors import UserError, did_you_mean
+from cifar_exp.errors import UserError, did_you_mean, reason
 from cifar_exp.setting import MISSING
+
+if TYPE_CHECKING:
+    from cifar_exp.data.image_files import ImageFiles
 
 T = TypeVar("T")
 
@@ -44,8 +49,14 @@ def load(config: DataConfig) -> Splits:
     for setting, own in (("image_shape", description.image_shape), ("classes", len(description.class_names))):
         if (stated := getattr(config, setting)) not in (MISSING, own):
             raise UserError(f"data.{setting}: got {stated}, expected {own}: it follows from data={config.name}")
-    splits = corrections.apply(_load(config, description), config)
-    _check(splits, description, config.name)
+    splits = _load(config, description)
+    check_arrays(splits, description, config.name)
+    return _adjusted(splits, config)
+
+
+def _adjusted(splits: Splits, config: DataConfig) -> Splits:
+    """The splits with the lists of wrong labels, and as many training images as the config says."""
+    splits = corrections.apply(splits, config)
     if config.train_images is not None:
         training = _first_of_each_class(splits.training, config.train_images, len(splits.classes))
         splits = replace(splits, training=training)
@@ -57,9 +68,10 @@ def _load(config: DataConfig, description: Description) -> Splits:
     if config.name in FILES:
         return _image_files(config)
     if official := OFFICIAL.get(config.name):
-        folder, source = official.release().find(config.dir, config.verify)
-        train = _numbered(Split(*official.read(folder, config, False)), 0)
-        test = _numbered(Split(*official.read(folder, config, True)), len(train))
+        with readable(config.name):
+            folder, source = official.release().find(config.dir, config.verify)
+            train = _numbered(Split(*official.read(folder, config, False)), 0)
+            test = _numbered(Split(*official.read(folder, config, True)), len(train))
     elif config.name == "digits":
         source = "scikit-learn load_digits, upscaled to 32x32x3"
         train, test = _digits()
@@ -70,24 +82,20 @@ def _load(config: DataConfig, description: Description) -> Splits:
     return Splits(training, validation, test, description.class_names, source)
 
 
-def _check(splits: Splits, description: Description, name: str) -> None:
-    """Refuse arrays that are not as described: those of an installed package may be anything.
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Context manager that refuses files of an official release in one line if they cannot be read.
+
+    Args:
+        name: of the data set.
 
     Raises:
-        UserError: naming the split, what it holds and what is expected.
+        UserError: in place of an OSError.
     """
-    for part in ("training", "validation", "test"):
-        split: Split = getattr(splits, part)
-        labels = description.class_names
-        shape = split.images.shape[1:]
-        if shape != description.image_shape or split.images.dtype != np.uint8 or not len(split):
-            said = f"got {split.images.shape} {split.images.dtype}, expected (N, *{description.image_shape}) uint8"
-            raise UserError(f"data={name}: images of {part}: {said}")
-        if split.labels.shape != (len(split.images),) or split.labels.dtype != label_type(len(labels)):
-            said = f"got {split.labels.shape} {split.labels.dtype}, expected ({len(split.images)},)"
-            raise UserError(f"data={name}: labels of {part}: {said} {np.dtype(label_type(len(labels)))}")
-        if split.labels.max() >= len(labels):
-            raise UserError(f"data={name}: labels of {part}: got {split.labels.max()}, expected 0 to {len(labels) - 1}")
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"data={name}: {reason(error)}") from error
 
 
 def describe(config: DataConfig) -> Description:
@@ -101,6 +109,12 @@ def describe(config: DataConfig) -> Description:
     """
     _check_settings(config)
     return _describe(replace(config, image_shape=MISSING, classes=MISSING))
+
+
+def forget() -> None:
+    """Forget what was described and loaded: files may have changed since."""
+    load.cache_clear()
+    _describe.cache_clear()
 
 
 @lru_cache(maxsize=256)
@@ -161,14 +175,17 @@ def test_images(config: DataConfig) -> Split | None:
         The test split, or `None` if the data set is unknown or not on this machine.
 
     Raises:
-        UserError: if a file is truncated.
+        UserError: if a file is truncated, or cannot be read.
     """
     if config.name == "digits":
         return _digits()[1]
     official = OFFICIAL.get(config.name)
-    if official is None or not official.release().is_available(config.dir):
+    if official is None:
         return None
-    return Split(*official.read(official.release().find(config.dir, "size").folder, config, True))
+    with readable(config.name):
+        if not official.release().is_available(config.dir):
+            return None
+        return Split(*official.read(official.release().find(config.dir, "size").folder, config, True))
 
 
 def _digits() -> tuple[Split, Split]:
@@ -189,15 +206,26 @@ def _numbered(split: Split, first: int) -> Split:
 
 def _image_files(config: DataConfig) -> Splits:
     found = _own().load(config)
-    of_class = {name: label for label, name in enumerate(found.classes)}
-    labels: Labels = np.array([of_class[name] for name in found.listing.labels]).astype(label_type(len(of_class)))
-    everything, assigned = _numbered(Split(found.images, labels), 0), np.array(found.listing.splits)
-    parts = {name: everything.take(np.flatnonzero(assigned == name)) for name in ("training", "validation", "test")}
-    if config.validation == "test":
-        parts["validation"] = parts["test"]
+    parts = _parts(found)
     if found.images.nbytes <= _IN_MEMORY:
         parts = {name: replace(part, images=np.asarray(part.images)) for name, part in parts.items()}
-    return Splits(**parts, classes=found.classes, source=found.source, files=found.listing)
+    return _splits(found, parts, config)
+
+
+def _parts(found: ImageFiles) -> dict[str, Split]:
+    """Split -> its images; all under `"unassigned"` if they have none."""
+    of_class = {name: label for label, name in enumerate(found.classes)}
+    labels: Labels = np.array([of_class[name] for name in found.listing.labels]).astype(label_type(len(of_class)))
+    everything = _numbered(Split(found.images, labels), 0)
+    if not found.listing.splits:
+        return {UNASSIGNED: everything}
+    assigned = np.array(found.listing.splits)
+    return {name: everything.take(np.flatnonzero(assigned == name)) for name in ("training", "validation", "test")}
+
+
+def _splits(found: ImageFiles, parts: Mapping[str, Split], config: DataConfig) -> Splits:
+    validation = parts["test" if config.validation == "test" else "validation"]
+    return Splits(parts["training"], validation, parts["test"], found.classes, found.source, found.listing)
 
 
 def inspect(config: DataConfig) -> tuple[dict[str, Split], tuple[str, ...], str, Listing, list[str]]:
@@ -214,13 +242,19 @@ def inspect(config: DataConfig) -> tuple[dict[str, Split], tuple[str, ...], str,
         UserError: if nothing can be read, or if labels or files are missing.
     """
     found, refusals = _own().inspect(config)
-    of_class = {name: label for label, name in enumerate(found.classes)}
-    labels: Labels = np.array([of_class[name] for name in found.listing.labels]).astype(label_type(len(of_class)))
-    assigned = np.array(found.listing.splits or ["unassigned"] * len(labels))
-    names = dict.fromkeys(("training", "validation", "test", "unassigned"))
-    everything = Split(found.images, labels)
-    parts = {name: everything.take(np.flatnonzero(assigned == name)) for name in names if name in assigned}
-    return parts, found.classes, found.source, found.listing, refusals
+    parts = _parts(found)
+    if UNASSIGNED not in parts:
+        try:
+            _adjusted(_splits(found, parts, config), config)
+        except UserError as error:
+            refusals.append(str(error))
+    return (
+        {name: part for name, part in parts.items() if len(part)},
+        found.classes,
+        found.source,
+        found.listing,
+        refusals,
+    )
 
 
 def _own() -> ModuleType:
@@ -230,6 +264,7 @@ def _own() -> ModuleType:
 
 
 def _split(train: Split, test: Split, config: DataConfig) -> tuple[Split, Split]:
+    splitting.check_folds(config)
     if config.folds is not None:
         held_out = splitting.folds(train.labels, None, config.folds, config.fold, config.split_seed)
         return train.take(np.setdiff1d(np.arange(len(train)), held_out)), train.take(held_out)

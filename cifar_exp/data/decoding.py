@@ -6,7 +6,7 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ _WHITE = (255, 255, 255)
 # A JPEG decoder can scale down by 2, 4 or 8 on its own, which is faster and less exact than the filter of `resize`.
 # What it leaves has at least this many times the final width and height, so that the filter still decides the result.
 _DRAFT_FACTOR = 2.5
-_EXIF_ORIENTATION, _FIRST_TURNED = 0x0112, 5  # from 5 on, width and height are exchanged
+_EXIF_ORIENTATION, _TURNED = 0x0112, range(5, 9)  # those by which width and height are exchanged
 
 
 class BadImage(Exception):
@@ -65,7 +65,8 @@ class Decoder:
             Pixels (H, W, C) uint8 in 0..255. An image that has `size` keeps its pixels.
 
         Raises:
-            BadImage: if the file cannot be opened, is not an image, is damaged, or has more pixels than Pillow's limit.
+            BadImage: if the file cannot be opened, is not an image, is damaged, or has more pixels than Pillow's limit;
+                if pixels have another shape or type.
         """
         from PIL import ImageOps
 
@@ -104,7 +105,7 @@ class Decoder:
             return None
         height, width = self.size
         original, orientation = opened.size, opened.getexif().get(_EXIF_ORIENTATION, 1)
-        if orientation >= _FIRST_TURNED:
+        if orientation in _TURNED:
             height, width = width, height
         scales = (width / original[0], height / original[1])
         scale = _DRAFT_FACTOR * (min(scales) if self.resize == "pad" else max(scales))
@@ -114,7 +115,7 @@ class Decoder:
             return None
         factor = round(original[0] / opened.width)
         extent = original[0] / factor, original[1] / factor
-        return extent[::-1] if orientation >= _FIRST_TURNED else extent
+        return extent[::-1] if orientation in _TURNED else extent
 
     def _is_plain_jpeg(self, opened: Image.Image) -> bool:
         """Whether the image is a JPEG whose pixels need only be decoded: upright, with its size and color mode."""
@@ -169,7 +170,7 @@ def header(source: Path | bytes | npt.NDArray[np.uint8], thorough: bool = True) 
             with _open(source) as opened:
                 height, width = opened.height, opened.width
                 exif = opened.getexif() if thorough else Image.Image.getexif(opened)  # that of a PNG decodes it
-                if exif.get(_EXIF_ORIENTATION, 1) >= _FIRST_TURNED:
+                if exif.get(_EXIF_ORIENTATION) in _TURNED:
                     height, width = width, height
                 return height, width, opened.format or "", opened.mode
         except BadImage:
@@ -208,6 +209,7 @@ def _open(source: Path | bytes | npt.NDArray[np.uint8]) -> Image.Image:
     from PIL import Image, UnidentifiedImageError
 
     if isinstance(source, np.ndarray):
+        _check_pixels(source)
         return Image.fromarray(source[..., 0] if source.ndim == 3 and source.shape[2] == 1 else source)
     empty = not source if isinstance(source, bytes) else source.stat().st_size == 0
     if empty:
@@ -218,6 +220,13 @@ def _open(source: Path | bytes | npt.NDArray[np.uint8]) -> Image.Image:
         raise BadImage("not an image in PNG, JPEG, WebP, BMP, TIFF or GIF format") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise BadImage(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, the limit of Pillow") from None
+
+
+def _check_pixels(pixels: npt.NDArray[Any]) -> None:
+    if pixels.dtype != np.uint8:
+        raise BadImage("pixels are not whole numbers in 0..255")
+    if pixels.ndim not in (2, 3) or not pixels.size or pixels.shape[2:] > (4,):
+        raise BadImage(f"pixels of shape {list(pixels.shape)}, expected [height, width] or [height, width, channels]")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -51,16 +51,10 @@ def entry(
         source: the folder or file of the images, for the list of the cache.
 
     Raises:
-        UserError: if the disk or the limit of the cache has no room for the pixels.
+        UserError: if the cache cannot be written, or if the disk or its limit has no room for the pixels.
     """
     if found := cache.find(key):
         return found
-    try:
-        cache.folder().mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{cache.folder()}: {error.strerror}; name another folder for decoded images with CIFAR_EXP_CACHE"
-        ) from error
     with cache.locked(key):
         if found := cache.find(key):  # by the process that had the lock
             return found

@@ -7,7 +7,6 @@ import json
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from cifar_exp.data.decoding import BadImage, Decoder, header
 from cifar_exp.data.filling import Source
 from cifar_exp.data.listing import Listing
 from cifar_exp.data.mapped import MappedImages
-from cifar_exp.data.schema import DataConfig
+from cifar_exp.data.schema import DataConfig, user_path
 from cifar_exp.data.tables import Columns
 from cifar_exp.errors import UserError
 
@@ -116,7 +115,8 @@ def inspect(config: DataConfig) -> tuple[ImageFiles, list[str]]:
         raise UserError(f"{found.root}: no image can be read: {listing.first_of(_named(remaining))}")
     splits: tuple[str, ...] = ()
     try:
-        remaining = listing.check_classes(remaining, classes)
+        if remaining.bad:
+            remaining = listing.check_classes(remaining, classes)
         assigned = splitting.assign(np.array(remaining.labels), remaining.splits, remaining.groups, config)
         splits = tuple(assigned.tolist())
         duplicates.check(replace(remaining, splits=splits), digests, config.duplicates == "allow")
@@ -183,19 +183,23 @@ def _decode(
     decoder = _decoder(config)
     if config.name == "parquet":
         file = found.root
-        hashes, bad = contents.digests(file.parent, [file.name], cache.folder())
-        if bad:
-            raise UserError(f"data.file={file}: {bad[0]}")
-        hashes.append(parquet_table.image_column(file, _columns(config)))
+        hashes, unreadable = contents.digests(file.parent, [file.name], cache.folder())
+        if unreadable:
+            raise UserError(f"data.file={file}: {unreadable[0]}")
+        hashes += parquet_table.identity(file, _columns(config))
     else:
-        hashes, bad = contents.digests(found.root, found.paths, cache.folder())
+        hashes, unreadable = contents.digests(found.root, found.paths, cache.folder())
+
+    def readable() -> Iterable[Source]:
+        return (b"" if i in unreadable else one for i, one in enumerate(_sources(config, found)))
+
     made_by = [_DECODER_VERSION, decoder.size, decoder.resize, decoder.color_mode, shape]
     key = hashlib.sha256(json.dumps([made_by, hashes]).encode()).hexdigest()[:32]
-    source = str(found.root.resolve())
-    entry = filling.entry(key, partial(_sources, config, found), (len(found), *shape), decoder, source)
-    bad = entry.bad | bad
+    entry = filling.entry(key, readable, (len(found), *shape), decoder, str(found.root.resolve()))
+    bad = entry.bad | unreadable
     kept = np.array([i for i in range(len(found)) if i not in bad], np.intp)
     images = MappedImages(entry.pixels, entry.digests, json.dumps(made_by), kept)
+    found = replace(found, sha256=hashlib.sha256("".join(hashes).encode()).hexdigest())
     if not bad:
         return found, images, entry.digests
     reasons = tuple((found.paths[i], reason) for i, reason in sorted(bad.items()))
@@ -248,11 +252,11 @@ def _path(config: DataConfig, setting: str) -> Path:
     if not value:
         what = "the folder of the images" if setting == "dir" else f"the {config.name} file"
         raise UserError(f"data.{setting}: data={config.name} needs {what}: data.{setting}=PATH")
-    return Path(value).expanduser()
+    return user_path(value, setting)
 
 
 def _csv_folder(config: DataConfig) -> Path:
-    return Path(config.dir).expanduser() if config.dir else _path(config, "file").parent
+    return user_path(config.dir, "dir") if config.dir else _path(config, "file").parent
 
 
 def _columns(config: DataConfig) -> Columns:
@@ -279,9 +283,10 @@ def _shape(config: DataConfig, found: Listing | None) -> tuple[int, int, int]:
 
 
 def _size_of(root: str, sources: Iterable[Source]) -> tuple[int, int]:
+    reason = ""
     for source in sources:
         try:
             return header(source)[:2]
-        except BadImage:
-            continue
-    raise UserError(f"{root}: no image can be read")
+        except BadImage as error:
+            reason = reason or f"; the first: {error}"
+    raise UserError(f"{root}: no image can be read{reason}")

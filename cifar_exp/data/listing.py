@@ -36,6 +36,7 @@ class Listing:
         groups: of the images, such as the patient; empty if nothing says so.
         remarks: a line on each thing that may be a mistake, such as files that are left out.
         bad: path and reason of each image that cannot be read and is left out.
+        sha256: of the contents of all files, in hexadecimal; empty if they were not read.
     """
 
     root: Path
@@ -45,6 +46,7 @@ class Listing:
     groups: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     bad: tuple[tuple[str, str], ...] = ()
+    sha256: str = ""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -96,8 +98,7 @@ def class_folders(root: Path) -> tuple[str, ...]:
         UserError: if there are fewer than two.
     """
     names = _folders(root)
-    training = [name for name in names if split_of(name) == "training"]
-    if training:
+    if _are_splits(root, names):
         names = sorted({name for split in names if split_of(split) for name in _folders(root / split)})
     if len(names) < 2:
         found = f"only the folder {names[0]}" if names else "no folder"
@@ -116,10 +117,10 @@ def list_folder(root: Path) -> Listing:
     """
     classes = class_folders(root)
     names = _folders(root)
-    splits = {name: split for name in names if (split := split_of(name))}
-    if "training" not in splits.values():
+    if not _are_splits(root, names):
         rows, others = _images(root, "", names)
         return _checked(_listing(root, rows, ()), others, classes)
+    splits = {name: split for name in names if (split := split_of(name))}
     if strays := [name for name in names if name not in splits]:
         raise UserError(
             f"data.dir={root}: holds {first_of(strays)} beside {first_of(list(splits))}, expected either folders of "
@@ -158,7 +159,7 @@ def check_classes(listing: Listing, classes: Sequence[str]) -> Listing:
                 remarks.append(f"no training image of class {first_of(unseen)}, which is in the {split} images")
             if seen[split] and (missing := sorted(seen["training"] - seen[split])):
                 remarks.append(f"no {split} image of class {first_of(missing)}")
-    return replace(listing, remarks=(*listing.remarks, *remarks))
+    return replace(listing, remarks=tuple(dict.fromkeys((*listing.remarks, *remarks))))
 
 
 def image_files(root: Path) -> Iterator[str]:
@@ -185,6 +186,12 @@ def is_hidden(name: str) -> bool:
 def is_image(name: str) -> bool:
     """Whether a file has the extension of an image."""
     return f".{name.rpartition('.')[2].lower()}" in EXTENSIONS  # os.path.splitext is slow for many files
+
+
+def _are_splits(root: Path, names: Sequence[str]) -> bool:
+    """Whether the folders are those of splits. Beside other classes, one without folders may be a class `train`."""
+    training = [name for name in names if split_of(name) == "training"]
+    return bool(training) and (all(map(split_of, names)) or any(_folders(root / name) for name in training))
 
 
 def _images(root: Path, prefix: str, classes: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:

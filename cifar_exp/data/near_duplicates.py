@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Fingerprints = npt.NDArray[np.float16]  # (N, frequencies), of length 1 or 0
+Indices = npt.NDArray[np.intp]
 Pairs = npt.NDArray[np.intp]  # (P, 2)
 
 _FREQUENCIES = 8  # of each axis, from 0
@@ -47,15 +48,16 @@ def fingerprints(images: npt.NDArray[np.float32]) -> Fingerprints:
 
 
 def pairs(prints: Fingerprints) -> Pairs:
-    """Find the pairs of images that show the same picture.
+    """Find pairs that join all images that show the same picture, directly or through others.
 
-    Time and memory grow with the number of images that share a ninth of a hash, not with the square of all.
+    Images that are joined already are not compared. So memory grows with the number of images; time grows with the
+    number of pairs that share a seventh of a hash and are not joined.
 
     Args:
         prints: (N, frequencies), as `fingerprints` gives them.
 
     Returns:
-        (P, 2) indices, each pair once, the smaller index first, in ascending order.
+        (P, 2) indices, each pair once, the smaller index first, in ascending order; fewer than N.
     """
     shown = np.flatnonzero(prints.any(axis=1))
     kept = prints[shown]
@@ -63,14 +65,20 @@ def pairs(prints: Fingerprints) -> Pairs:
     hashes = np.zeros((len(kept), 8), np.uint8)
     hashes[:, : bits.shape[1]] = bits
     words = hashes.view(">u8").astype(np.uint64)[:, 0]
+    group_of = np.arange(len(kept))
     found = [np.empty((0, 2), np.intp)]
-    for first, second in _candidates(words):
-        close = np.bitwise_count(words[first] ^ words[second]) <= _DISTANCE
-        first, second = first[close], second[close]
-        same = np.einsum("ij,ij->i", kept[first], kept[second], dtype=np.float32) >= _CORRELATION
-        found.append(np.sort(np.stack([first[same], second[same]], axis=1), axis=1))
-    unique: Pairs = np.unique(np.concatenate(found), axis=0)
-    return shown[unique]
+    for most in (1, len(kept)):  # the next of each image first, which joins most of what looks alike
+        for band in range(_BANDS):
+            for first, second in _candidates(words, band, group_of, most):
+                apart = group_of[first] != group_of[second]  # some were joined meanwhile
+                first, second = first[apart], second[apart]
+                close = np.bitwise_count(words[first] ^ words[second]) <= _DISTANCE
+                first, second = first[close], second[close]
+                same = np.einsum("ij,ij->i", kept[first], kept[second], dtype=np.float32) >= _CORRELATION
+                joining, group_of = _join(np.stack([first[same], second[same]], axis=1), group_of)
+                found.append(joining)
+    ordered: Pairs = np.sort(np.concatenate(found), axis=1)
+    return shown[ordered[np.lexsort((ordered[:, 1], ordered[:, 0]))]]
 
 
 def groups(pairs: Pairs, images: int) -> list[tuple[int, ...]]:
@@ -104,23 +112,43 @@ def _cosines(length: int) -> npt.NDArray[np.float32]:
     return lowest
 
 
-def _candidates(words: npt.NDArray[np.uint64]) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Pairs of hashes that have the same bits in one of the bands, some of them several times."""
+def _candidates(
+    words: npt.NDArray[np.uint64], band: int, group_of: Indices, most: int
+) -> Iterator[tuple[Indices, Indices]]:
+    """Pairs of hashes that have the same bits in a band and are of different groups, at most so many of each hash."""
     width = 63 // _BANDS
-    for band in range(_BANDS):
-        part = (words >> np.uint64(1 + band * width)) & np.uint64((1 << width) - 1)
-        order = np.argsort(part, kind="stable")
-        part = part[order]
-        end = np.searchsorted(part, part, side="right")  # where the bucket of each hash ends
-        place = np.arange(len(part))
-        others = end - place - 1
-        total = np.cumsum(others)
-        start = 0
-        while start < len(part):
-            done = total[start - 1] if start else 0
-            stop = max(start + 1, int(np.searchsorted(total, done + _CANDIDATES, side="right")))
-            count = others[start:stop]
-            first = np.repeat(place[start:stop], count)
-            offset = np.arange(len(first)) - np.repeat(np.cumsum(count) - count, count)
-            yield order[first], order[first + 1 + offset]
-            start = stop
+    part = (words >> np.uint64(1 + band * width)) & np.uint64((1 << width) - 1)
+    order = np.lexsort((group_of, part))
+    bucket = part[order].astype(np.intp) * (len(part) + 1)
+    end = np.searchsorted(bucket, bucket, side="right")  # where the bucket of each hash ends
+    of_group = bucket + group_of[order]
+    next_group = np.searchsorted(of_group, of_group, side="right")
+    others = np.minimum(end - next_group, most)
+    total = np.cumsum(others)
+    start = 0
+    while start < len(part):
+        done = total[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(total, done + _CANDIDATES, side="right")))
+        count = others[start:stop]
+        first = np.repeat(np.arange(start, stop), count)
+        offset = np.arange(len(first)) - np.repeat(np.cumsum(count) - count, count)
+        yield order[first], order[next_group[first] + offset]
+        start = stop
+
+
+def _join(pairs: Pairs, group_of: Indices) -> tuple[Pairs, Indices]:
+    """Join the groups of pairs.
+
+    Returns:
+        The pairs that are enough for it, and the new group of each image.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+
+    images = len(group_of)
+    lower, higher = np.sort(group_of[pairs], axis=1).T
+    _, which = np.unique(lower * images + higher, return_index=True)
+    number = which + 1  # a stored 0 is no edge
+    tree = minimum_spanning_tree(coo_matrix((number, (lower[which], higher[which])), (images, images)))
+    _, joined = connected_components(tree, directed=False)
+    return pairs[tree.data.astype(np.intp) - 1], joined[group_of]

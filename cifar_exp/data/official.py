@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 import platformdirs
 
+from cifar_exp.data.schema import user_path
 from cifar_exp.errors import UserError, reason
 
 log = logging.getLogger(__name__)
@@ -59,9 +60,13 @@ class Release(Protocol):
 
 
 def data_folder(directory: str | None) -> Path:
-    """The data folder: `data.dir`, else $CIFAR_EXP_DATA, else the user's cache folder."""
+    """The data folder: `data.dir`, else $CIFAR_EXP_DATA, else the user's cache folder.
+
+    Raises:
+        UserError: if `data.dir` begins with `~` and there is no such home folder.
+    """
     if directory:
-        return Path(directory).expanduser()
+        return user_path(directory, "dir")
     return Path(os.environ.get("CIFAR_EXP_DATA") or platformdirs.user_cache_path("cifar_exp"))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from cifar_exp.errors import UserError
 from cifar_exp.setting import MISSING, setting
 
 FILES = ("csv", "folder", "parquet")  # the data sets that are a user's own image files
@@ -20,6 +22,18 @@ USED_BY: Mapping[str, tuple[str, ...]] = {
 }
 
 ImageShape = tuple[int, int, int]  # height, width, channels
+
+
+def user_path(value: str, setting: str) -> Path:
+    """The path that a setting of the data names; `~` is a home folder.
+
+    Raises:
+        UserError: if there is no such home folder.
+    """
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise UserError(f"data.{setting}={value}: there is no home folder of this name") from None
 
 
 @dataclass(frozen=True)
@@ -91,14 +105,18 @@ class DataConfig:
         None, "Column of labels. Default: the first with a usual name, such as `label` or `class`."
     )
     split_column: str | None = setting(None, "Column of `train`, `validation` and `test`.")
-    group: str | None = setting(None, "Column of groups, such as `patient`. No group is in two splits.")
+    group: str | None = setting(
+        None,
+        "Column of groups, such as `patient`. No group is in two splits. A share is then the nearest of 1/2, 1/3, 1/4 "
+        "and so on.",
+    )
     test_share: float = setting(
         0.2, "Share of the image files that is the test set, if none is given.", above=0, below=1
     )
     folds: int | None = setting(
         None,
         "Number of parts for cross-validation. The part `data.fold` validates if there are test images, else it is the "
-        "test set.",
+        "test set. Refused if there are test images and others validate.",
         at_least=2,
     )
     fold: int = setting(0, "Number of the part, from 0.", at_least=0)

@@ -13,7 +13,9 @@ import numpy.typing as npt
 from cifar_exp.data.listing import Listing, first_of
 from cifar_exp.data.mapped import MappedImages, StoredImages
 from cifar_exp.data.schema import ImageShape
-from cifar_exp.errors import did_you_mean
+from cifar_exp.errors import UserError, did_you_mean
+
+UNASSIGNED = "unassigned"  # in place of a split: images that could not be split
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint8 | np.uint16]
@@ -103,3 +105,26 @@ def label_type(classes: int) -> type[np.uint8 | np.uint16]:
 def no_class(name: str, classes: Sequence[str]) -> str:
     """Say that a data set has no class of this name, and which it has."""
     return f"no class {name!r}{did_you_mean(name, classes)} (classes: {first_of(classes)})"
+
+
+def check_arrays(splits: Splits, description: Description, name: str) -> None:
+    """Refuse what is not as described: arrays of an installed package may be anything, and files may have changed.
+
+    Raises:
+        UserError: naming the split, what it holds and what is expected.
+    """
+    labels = description.class_names
+    if tuple(splits.classes) != tuple(labels):
+        said = f"got the classes {first_of(splits.classes)}, expected those of its description"
+        raise UserError(f"data={name}: {said}: {first_of(labels)}")
+    for part in ("training", "validation", "test"):
+        split: Split = getattr(splits, part)
+        shape = split.images.shape[1:]
+        if shape != description.image_shape or split.images.dtype != np.uint8 or not len(split):
+            said = f"got {split.images.shape} {split.images.dtype}, expected (N, *{description.image_shape}) uint8"
+            raise UserError(f"data={name}: images of {part}: {said}")
+        if split.labels.shape != (len(split.images),) or split.labels.dtype != label_type(len(labels)):
+            said = f"got {split.labels.shape} {split.labels.dtype}, expected ({len(split.images)},)"
+            raise UserError(f"data={name}: labels of {part}: {said} {np.dtype(label_type(len(labels)))}")
+        if split.labels.max() >= len(labels):
+            raise UserError(f"data={name}: labels of {part}: got {split.labels.max()}, expected 0 to {len(labels) - 1}")

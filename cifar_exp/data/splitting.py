@@ -32,22 +32,22 @@ def assign(labels: Names, given: Sequence[str], groups: Sequence[str], config: D
         (N,) of `"training"`, `"validation"` and `"test"`.
 
     Raises:
-        UserError: if a class has too few images, or a group would be in two splits.
+        UserError: if a class has too few images, a group would be in two splits, or folds would not be used.
     """
     splits = np.array(given, dtype="<U10") if given else np.full(len(labels), "training", "<U10")
     group_of = np.array(groups) if groups else None
     validation_is_given = config.validation == "given" and "validation" in splits
     if not validation_is_given:
         splits[splits == "validation"] = "training"
-    folds_left = config.folds is not None and not validation_is_given  # a fold is used once: it tests, or it validates
-    if "test" not in splits:
-        if folds_left:
-            test = _fold(labels, splits, group_of, config)
-            folds_left = False
-        else:
-            test = _share(labels, splits, group_of, config.test_share, config.split_seed, "test_share")
+    tests_are_given = "test" in splits
+    if tests_are_given:
+        check_folds(config, validation_is_given)
+    elif config.folds is not None:
+        splits[_fold(labels, splits, group_of, config)] = "test"
+    else:
+        test = _share(labels, splits, group_of, config.test_share, config.split_seed, "test_share")
         splits[test] = "test"
-    if folds_left:
+    if tests_are_given and config.folds is not None:
         splits[_fold(labels, splits, group_of, config)] = "validation"
     elif not validation_is_given and config.validation != "test":
         rest = np.flatnonzero(splits == "training")
@@ -59,6 +59,20 @@ def assign(labels: Names, given: Sequence[str], groups: Sequence[str], config: D
     if group_of is not None:
         _check_groups(splits, group_of)
     return splits
+
+
+def check_folds(config: DataConfig, validation_is_given: bool = False) -> None:
+    """Refuse folds of a data set that has test images if others than those of the fold would validate.
+
+    Raises:
+        UserError: naming the settings.
+    """
+    if config.folds is not None and (validation_is_given or config.validation == "test"):
+        which = "validation images are given" if validation_is_given else "the test images validate"
+        raise UserError(
+            f"data.folds={config.folds}: {which} (data.validation={config.validation}), so no fold is used; leave it "
+            "out, or set data.validation=stratified"
+        )
 
 
 def stratified(labels: npt.NDArray[np.generic], share: float, seed: int, setting: str) -> tuple[Indices, Indices]:
@@ -101,7 +115,12 @@ def last(images: int, share: float) -> int:
 
 
 def folds(
-    labels: npt.NDArray[np.generic], groups: npt.NDArray[np.generic] | None, count: int, fold: int, seed: int
+    labels: npt.NDArray[np.generic],
+    groups: npt.NDArray[np.generic] | None,
+    count: int,
+    fold: int,
+    seed: int,
+    setting: str = "",
 ) -> Indices:
     """The images of one of `count` parts of about equal size, which have the same share of each class.
 
@@ -111,6 +130,7 @@ def folds(
         count: number of parts.
         fold: number of the part, from 0.
         seed: decides which images a part has.
+        setting: that asks for the parts, with its value, for the message of a refusal; `data.folds` by default.
 
     Returns:
         Indices of the images of the part, ascending.
@@ -121,14 +141,17 @@ def folds(
     with importing("sklearn"):
         from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    if groups is not None and (distinct := len(set(groups.tolist()))) < count:
-        raise UserError(f"{count} parts of {distinct} groups, expected at least as many groups as parts")
-    rarest, fewest = min(Counter(labels.tolist()).items(), key=lambda item: item[1])
-    if groups is None and fewest < count:
-        raise UserError(
-            f"data.folds={count}: class {rarest} has {fewest} images, expected at least as many as there are folds"
-        )
+    of_class = Counter(labels.tolist())
+    if groups is None:
+        kind, enough = StratifiedKFold, {f"images of class {label}": images for label, images in of_class.items()}
+    else:  # scikit-learn takes rare classes, but not only such
+        kind = StratifiedGroupKFold
+        most = max(of_class.values(), default=0)
+        enough = {"groups": len(set(groups.tolist())), "images of the largest class": most}
+    what, fewest = min(enough.items(), key=lambda item: item[1], default=("images that are not test images", 0))
+    if fewest < count:
+        where = setting or f"data.folds={count}"
+        raise UserError(f"{where}: {count} parts of {fewest} {what}, expected at least as many as parts")
     parts = kind(count, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, groups)
     for number, (_, held_out) in enumerate(parts):
         if number == fold:
@@ -141,8 +164,9 @@ def _share(labels: Names, splits: Names, groups: Names | None, share: float, see
     rest = np.flatnonzero(splits == "training")
     if groups is None:
         return rest[stratified(labels[rest], share, seed, setting)[1]]
-    parts = max(2, round(1 / share))
-    return rest[folds(labels[rest], groups[rest], parts, 0, seed)]
+    if share > 0.5:
+        raise UserError(f"data.{setting}={share}: expected at most 0.5 with data.group")
+    return rest[folds(labels[rest], groups[rest], round(1 / share), 0, seed, f"data.{setting}={share}")]
 
 
 def _fold(labels: Names, splits: Names, groups: Names | None, config: DataConfig) -> Indices:

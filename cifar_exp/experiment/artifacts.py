@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from cifar_exp.config.schema import Config
 from cifar_exp.data import analysis
+from cifar_exp.data.schema import user_path
 from cifar_exp.data.splits import Split, Splits
 from cifar_exp.tracking import environment
 from cifar_exp.tracking.run import Run
@@ -35,7 +35,7 @@ def log_inputs(run: Run, config: Config, overrides: Sequence[str], splits: Split
     lists = {"exclude": config.data.exclude, "relabel": config.data.relabel}
     for name, file in lists.items():
         if file:
-            run.write(f"data/{name}.csv", Path(file).expanduser().read_bytes())
+            run.write(f"data/{name}.csv", user_path(file, name).read_bytes())
     if splits.files or any(lists.values()):
         run.upload("data")
     run.upload("config")
@@ -61,7 +61,7 @@ def draw_inputs(run: Run, config: Config, splits: Splits, rows: list[LayerRow]) 
     run.upload("model", "figures")
     parts = analysis.parts_of(splits)
     found = analysis.analyse(config.data.name, parts, splits.classes, splits.source, splits.files)
-    files = analysis.of_files(config.data, found["sha256"])
+    files = analysis.of_files(config.data, splits.files)
     run.write("data/report.json", json.dumps(analysis.report(found, files), indent=2))
     run.write("data/report.html", data_page.render(found, parts, files))
     run.upload("data")

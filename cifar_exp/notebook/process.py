@@ -75,7 +75,8 @@ def _logger() -> Iterator[None]:
 
 def _forget() -> None:
     """Forget what was asked or said for the command before: a server may be back, images may have changed."""
-    for asked in (console.say_once, datasets.load, deleted.check, server.check, server.has_team_page):
+    datasets.forget()
+    for asked in (console.say_once, deleted.check, server.check, server.has_team_page):
         asked.cache_clear()
 
 

@@ -35,8 +35,7 @@ def environment(**variables: str) -> dict[str, str]:
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("CIFAR_EXP_CACHE", str(tmp_path / "cache"))
     yield
-    datasets.load.cache_clear()
-    datasets._describe.cache_clear()
+    datasets.forget()
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        datasets._describe.cache_clear()
+        datasets.forget()
         monkeypatch.setattr(sys, "argv", ["cifar-exp", *arguments])
         code = cli.main()
         said = capsys.readouterr()
@@ -121,6 +120,44 @@ def test_images_of_several_sizes_need_no_size_to_be_shown(answer: Answer, photos
     assert "A run would be refused: the images have several sizes" in out
     code, out, _ = answer(*FOLDER, "data.size=[8,8]")
     assert "41 images of 8 x 8 x 3" in out and "refused" not in out
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("data.exclude=none.csv", "data.exclude=none.csv: No such file"),
+        ("data.train_images=1000", "data.train_images=1000: a class has only"),
+        ("data.class_weights={lynx: 2}", "data.class_weights: no class 'lynx'"),
+        ("data.folds=50", "data.folds=50: 50 parts of 20 images"),
+    ],
+)
+def test_settings_that_a_run_refuses_are_named(answer: Answer, photos: Path, override: str, says: str) -> None:
+    code, out, err = answer(*FOLDER, override)
+    assert (code, err) == (0, "")
+    assert f"A run would be refused: {says}" in out
+
+
+def test_a_remark_is_printed_once(answer: Answer, photos: Path) -> None:
+    for number in range(1, 39, 2):
+        (photos / "dog" / f"{number:02}.png").unlink()
+    assert answer(*FOLDER)[1].count("one image only of class dog: it cannot") == 1
+    (photos / "cat" / "00.png").write_text("no image")
+    assert answer(*FOLDER)[1].count("one image only of class dog: it cannot") == 1
+
+
+def test_formats_are_those_of_the_files_now(answer: Answer, photos: Path) -> None:
+    assert re.search(r"^formats +PNG \(40\)$", answer(*FOLDER)[1], re.M)
+    for path in photos.rglob("*.png"):
+        Image.open(path).save(path, "BMP")
+    assert re.search(r"^formats +BMP \(40\)$", answer(*FOLDER)[1], re.M)
+
+
+def test_a_choice_in_a_folder_of_the_user_is_found(answer: Answer, photos: Path) -> None:
+    choice = photos.parent / "my_conf" / "data" / "my_set.yaml"
+    choice.parent.mkdir(parents=True)
+    choice.write_text("defaults: [folder]\ndir: photos\n")
+    code, out, err = answer("data", "--config-dir", "my_conf", "data=my_set")
+    assert (code, err) == (0, "") and "40 images" in out
 
 
 def test_copies_are_named(answer: Answer, photos: Path) -> None:

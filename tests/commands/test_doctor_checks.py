@@ -102,6 +102,8 @@ def test_the_images_are_looked_at(small_cifar10: Path, compose: Compose) -> None
     assert look().state == OK and "MD5 is the official release's" in look().said
     (small_cifar10 / cifar10.FILES[0]).write_bytes(b"cut")
     assert look().state == PROBLEM and "3 bytes, expected" in look().said
+    unreadable = look(f"data.dir={'x' * 300}")
+    assert unreadable.state == PROBLEM and "File name too long" in unreadable.said
 
 
 def test_journals_that_wait_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

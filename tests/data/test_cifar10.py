@@ -131,6 +131,11 @@ def test_a_label_that_is_no_class_is_refused_by_file_and_record(synthetic_cifar1
         cifar10.read(folder, TRAINING_FILES[:2])
 
 
+def test_damaged_checksums_are_refused_by_their_name(small_cifar10: Path) -> None:
+    (small_cifar10 / CHECKSUMS).write_bytes(b"\xff\n")
+    assert f"{small_cifar10 / CHECKSUMS} is damaged: it does not have the MD5 of" in refusal(small_cifar10.parent)
+
+
 @pytest.mark.parametrize("change", [-1, 1, -20 * RECORD_BYTES])
 def test_a_file_of_another_size_is_refused_by_its_name(small_cifar10: Path, change: int) -> None:
     path = small_cifar10 / "data_batch_4.bin"

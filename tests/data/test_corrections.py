@@ -100,6 +100,11 @@ def test_a_row_that_does_not_fit_the_data_is_refused_by_line(
     assert said in str(refused.value) and "\n" not in str(refused.value)
 
 
+def test_a_list_in_the_folder_of_an_unknown_user_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^data\.exclude=~nobody-of-this-name/x\.csv: there is no home folder"):
+        datasets.load(DataConfig("digits", exclude="~nobody-of-this-name/x.csv"))
+
+
 def test_lists_that_contradict_each_other_or_themselves_are_refused(tmp_path: Path) -> None:
     row = (TRAINED, "", "1", "confirm")
     file = listed(tmp_path / "list.csv", row)

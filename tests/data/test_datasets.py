@@ -113,6 +113,11 @@ def test_validation_on_the_test_set_leaves_all_training_images(digits: Splits) -
     assert len(splits.training) == 1437
 
 
+def test_folds_beside_validation_on_the_test_set_are_refused() -> None:
+    with pytest.raises(UserError, match=r"^data\.folds=5: the test images validate \(data\.validation=test\)"):
+        datasets.load(replace(DIGITS, validation="test", folds=5))
+
+
 def test_fewer_training_images_are_the_first_of_each_class_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = [9, 9, 9, *range(10), *range(9, -1, -1), 0, 1, 2, *range(10)]
     monkeypatch.setattr(datasets, "_digits", digits_with_labels(labels))
@@ -186,6 +191,16 @@ def test_images_that_cannot_be_downloaded_are_refused(tmp_path: Path, monkeypatc
     monkeypatch.setattr(cifar10, "ARCHIVE_URL", "http://127.0.0.1:9/none")
     with pytest.raises(UserError, match="CIFAR-10 is not in"):
         datasets.load(DataConfig("cifar10", dir=str(tmp_path / "new")))
+
+
+@pytest.mark.parametrize("name", ["cifar10", "mnist"])
+@pytest.mark.parametrize(
+    ("folder", "says"), [("x" * 300, "File name too long"), ("~nobody-of-this-name", "home folder")]
+)
+def test_a_folder_that_cannot_be_read_is_refused_in_one_line(name: str, folder: str, says: str) -> None:
+    for load in (datasets.load, datasets.test_images):
+        with pytest.raises(UserError, match=rf"^data.*{says}.*$"):
+            load(DataConfig(name, dir=folder))
 
 
 def test_the_jobs_of_a_sweep_share_their_images() -> None:

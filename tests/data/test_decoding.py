@@ -160,7 +160,7 @@ def test_cmyk_is_as_pillow_converts_it() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", [*range(1, 10), 65535])
 def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
     image = Image.fromarray(np.arange(32 * 48, dtype=np.uint32).astype(np.uint8).reshape(32, 48))
     exif = Image.Exif()

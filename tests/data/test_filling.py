@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,12 @@ ROOT = Path(cifar_exp.__file__).parent.parent
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CIFAR_EXP_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files be remembered that were just written."""
+    monkeypatch.setattr(contents, "_SETTLED_NS", 0)
 
 
 def images(folder: Path, count: int, side: int = 8) -> list[Path]:
@@ -195,7 +202,45 @@ def test_a_cache_folder_that_cannot_be_made_is_refused(tmp_path: Path, monkeypat
         entry(images(tmp_path / "images", 1))
 
 
-def test_only_files_that_have_changed_are_hashed_again(tmp_path: Path) -> None:
+def test_a_damaged_entry_is_made_again(tmp_path: Path, folder: Path) -> None:
+    paths = images(tmp_path / "images", 3)
+    for name, content in (("entry.json", b""), ("entry.json", b"{}"), ("pixels", b""), ("digests", b"0")):
+        entry(paths)
+        (folder / "key" / name).write_bytes(content)
+        assert cache.find("key") is None
+        assert len(cache.entries()) == 1
+        assert np.array_equal(entry(paths).pixels, decoded(paths))
+    (folder / "key" / "entry.json").write_bytes(b"")
+    assert cache.remove(cache.entries()[0])
+    assert cache.entries() == []
+
+
+def test_an_entry_whose_lock_cannot_be_opened_is_refused(tmp_path: Path, folder: Path) -> None:
+    (folder / "key.lock").mkdir(parents=True)
+    with pytest.raises(UserError, match=f"{folder}: Is a directory; name another folder .* with CIFAR_EXP_CACHE"):
+        entry(images(tmp_path / "images", 1))
+
+
+AS_NOBODY = """
+import os, sys
+from cifar_exp.data import cache
+cache.find("key")  # imports what the other user may not read
+os.setgid(65534)
+os.setuid(65534)
+sys.exit(cache.find("key") is None)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_an_entry_of_another_user_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as shared:  # the folder of the test is closed to other users
+        Path(shared).chmod(0o755)
+        monkeypatch.setenv("CIFAR_EXP_CACHE", f"{shared}/cache")
+        entry(images(tmp_path / "images", 1))
+        assert subprocess.run([sys.executable, "-c", AS_NOBODY], cwd=ROOT).returncode == 0
+
+
+def test_only_files_that_have_changed_are_hashed_again(tmp_path: Path, settled: None) -> None:
     paths = images(tmp_path / "images", 3)
     names = [path.name for path in paths]
     for path in paths:
@@ -204,7 +249,7 @@ def test_only_files_that_have_changed_are_hashed_again(tmp_path: Path) -> None:
     first, _ = contents.digests(tmp_path / "images", names, memory)
     (remembered,) = memory.iterdir()
     content = json.loads(remembered.read_text())
-    content[names[0]][2] = "remembered"
+    content[names[0]][-1] = "remembered"
     remembered.write_text(json.dumps(content))
     paths[1].write_bytes(b"changed")
     paths[2].unlink()
@@ -214,6 +259,31 @@ def test_only_files_that_have_changed_are_hashed_again(tmp_path: Path) -> None:
     assert bad == {2: "No such file or directory"}
     remembered.write_text("damaged")
     assert contents.digests(tmp_path / "images", names, memory)[0][0] == first[0]
+    contents.forget(memory)
+    assert list(memory.iterdir()) == []
+
+
+@pytest.mark.parametrize("swap", ["cp -p {new} {old}", "mv {new} {old}"])
+def test_another_file_with_the_same_size_and_time_is_hashed_again(tmp_path: Path, swap: str, settled: None) -> None:
+    old, new = tmp_path / "old.png", tmp_path / "new.png"
+    for path in (old, new):
+        path.write_text(path.stem)
+        os.utime(path, (1, 1))
+    before, _ = contents.digests(tmp_path, ["old.png"], tmp_path / "memory")
+    subprocess.run(swap.format(new=new, old=old).split(), check=True)
+    assert contents.digests(tmp_path, ["old.png"], tmp_path / "memory")[0] != before
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert contents.digests(tmp_path, ["pipe.png"], tmp_path) == ([""], {0: "not a regular file"})
+
+
+def test_a_memory_that_cannot_be_written_is_no_error(tmp_path: Path, settled: None) -> None:
+    path = images(tmp_path / "images", 1)[0]
+    assert contents.digests(path.parent, [path.name], path / "memory") == contents.digests(
+        path.parent, [path.name], tmp_path
+    )
 
 
 def test_a_file_that_was_just_written_is_hashed_again(tmp_path: Path) -> None:

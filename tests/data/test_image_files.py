@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,14 +23,14 @@ from cifar_exp.errors import UserError
 COUNT = 60
 PIXELS = np.random.default_rng(0).integers(0, 256, (COUNT, 6, 8, 3), np.uint8)
 CLASSES = ("cat", "dog", "emu")
+LONG, NOBODY = "x" * 300, "~nobody-of-this-name/x"
 
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("CIFAR_EXP_CACHE", str(tmp_path / "cache"))
     yield
-    datasets.load.cache_clear()
-    datasets._describe.cache_clear()
+    datasets.forget()
 
 
 def label(index: int) -> str:
@@ -51,8 +52,7 @@ def folder(photos: Path) -> DataConfig:
 
 
 def load(config: DataConfig) -> Splits:
-    datasets.load.cache_clear()
-    datasets._describe.cache_clear()
+    datasets.forget()
     return datasets.load(config)
 
 
@@ -121,6 +121,17 @@ def test_a_folder_is_listed_once_for_its_description_and_once_for_its_images(
     assert len(listed) == 2
 
 
+def test_classes_that_change_between_description_and_images_are_refused(folder: DataConfig, photos: Path) -> None:
+    assert datasets.describe(folder).class_names == CLASSES
+    for path in (photos / "emu").iterdir():
+        path.unlink()
+    (photos / "emu").rmdir()
+    with pytest.raises(UserError, match="got the classes cat, dog, expected those of its description: cat, dog, emu"):
+        datasets.load(folder)
+    datasets.forget()
+    assert datasets.load(folder).classes == ("cat", "dog")
+
+
 def test_sizes_are_refused_unless_all_are_the_same_or_one_is_chosen(folder: DataConfig, photos: Path) -> None:
     Image.new("RGB", (20, 10)).save(photos / "dog" / "99.png")
     assert "dog/99.png (20 x 10 pixels, the first image has 8 x 6 pixels); data.size=[HEIGHT,WIDTH]" in refusal(folder)
@@ -147,6 +158,11 @@ def test_bad_images_are_refused_by_name_or_left_out(
     assert "no image of class cat" in refusal(replace(folder, bad_images="skip"))
 
 
+def test_a_pipe_is_a_bad_image(folder: DataConfig, photos: Path) -> None:
+    os.mkfifo(photos / "cat" / "pipe.png")
+    assert "cat/pipe.png (not a regular file)" in refusal(folder)
+
+
 def test_equal_images_in_two_splits_are_refused_by_name(
     folder: DataConfig, photos: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -164,12 +180,43 @@ def test_equal_images_in_two_splits_are_refused_by_name(
 
 
 @pytest.mark.parametrize(
+    ("pixels", "says"),
+    [
+        (PIXELS / 255, "pixels are not whole numbers in 0..255"),
+        (PIXELS.astype(int) * 2, "pixels are not whole numbers in 0..255"),
+        (PIXELS.reshape(COUNT, -1), "pixels of shape [144], expected [height, width] or [height, width, channels]"),
+        (PIXELS.transpose(0, 3, 1, 2), "pixels of shape [3, 6, 8], expected [height, width]"),
+    ],
+)
+def test_numbers_in_a_parquet_file_that_are_no_pixels_are_refused(
+    tmp_path: Path, pixels: np.ndarray, says: str
+) -> None:
+    file = tmp_path / "train.parquet"
+    table = pyarrow.table({"image": pixels.tolist(), "label": [label(i) for i in range(COUNT)]})
+    pyarrow.parquet.write_table(table, file)
+    for size in (None, (6, 8)):
+        assert says in refusal(DataConfig("parquet", file=str(file), size=size))
+
+
+def test_whole_numbers_are_pixels_whatever_their_type(tmp_path: Path) -> None:
+    table = {"image": PIXELS.astype(float).tolist(), "label": [label(i) for i in range(COUNT)]}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "train.parquet")
+    splits = load(DataConfig("parquet", file=str(tmp_path / "train.parquet"), validation="test"))
+    assert splits.files is not None
+    assert np.array_equal(splits.test.images, PIXELS[[split == "test" for split in splits.files.splits]])
+
+
+@pytest.mark.parametrize(
     ("config", "says"),
     [
         (DataConfig("folder"), "data.dir: data=folder needs the folder of the images: data.dir=PATH"),
         (DataConfig("csv"), "data.file: data=csv needs the csv file: data.file=PATH"),
         (DataConfig("folder", dir="/nowhere"), "/nowhere: No such file or directory"),
         (DataConfig("parquet", file="/nowhere"), "data.file=/nowhere"),
+        (DataConfig("folder", dir=LONG), f"data.dir: {LONG}: File name too long"),
+        (DataConfig("csv", file=LONG), f"data.file={LONG}: File name too long: '{LONG}', expected a CSV file"),
+        (DataConfig("folder", dir=NOBODY), f"data.dir={NOBODY}: there is no home folder of this name"),
+        (DataConfig("parquet", file=NOBODY), f"data.file={NOBODY}: there is no home folder of this name"),
     ],
 )
 def test_what_is_missing_is_named(config: DataConfig, says: str) -> None:

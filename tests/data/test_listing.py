@@ -92,6 +92,12 @@ def test_folders_that_hold_no_classes_are_refused(tmp_path: Path) -> None:
     assert "expected one for each split" in refusal(list_folder, twice)
 
 
+def test_a_class_may_have_the_name_of_a_split(tmp_path: Path) -> None:
+    listing = list_folder(make(tmp_path, *(f"{name}/{i}.png" for name in ("bus", "plane", "train") for i in range(2))))
+    assert listing.labels == ("bus", "plane", "train") * 2 and listing.splits == ()
+    assert "holds no folder" in refusal(list_folder, make(tmp_path / "flat", "train/1.png", "test/1.png"))
+
+
 def test_a_link_to_a_parent_folder_is_not_followed_and_a_link_to_a_class_is(tmp_path: Path) -> None:
     root = make(tmp_path / "photos", "a/1.png", "a/2.png")
     (root / "a" / "up").symlink_to(root)
@@ -215,12 +221,61 @@ def test_parquet_is_read_by_row_groups_in_each_form(tmp_path: Path) -> None:
     assert "set data.image_column" in refusal(parquet_table.list_images, file, Columns())
 
 
+HUB = '{"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}'
+
+
+def hub(file: Path, labels: list[int | None]) -> Path:
+    """A Parquet file whose labels have names, as the hub writes it."""
+    table = pyarrow.table({"image": [b"0"] * len(labels), "label": labels})
+    pyarrow.parquet.write_table(table.replace_schema_metadata({"huggingface": HUB}), file)
+    return file
+
+
 def test_names_that_the_hub_keeps_of_its_labels_are_used(tmp_path: Path) -> None:
-    file = tmp_path / "hub.parquet"
-    feature = '{"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}'
-    table = pyarrow.table({"image": [b"0", b"1"], "label": [1, 0]})
-    pyarrow.parquet.write_table(table.replace_schema_metadata({"huggingface": feature}), file)
-    assert parquet_table.list_images(file, Columns()).labels == ("dog", "cat")
+    assert parquet_table.list_images(hub(tmp_path / "hub.parquet", [1, 0]), Columns()).labels == ("dog", "cat")
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ([1, 0, -1, None, 1, -1], "3 images without a label: row 2, row 3, row 5"),
+        ([1, 0, 2], "row 2: label 2, expected 0 to 1, which the file has names for"),
+    ],
+)
+def test_a_number_without_a_name_is_no_label(tmp_path: Path, labels: list[int | None], says: str) -> None:
+    assert says in refusal(parquet_table.list_images, hub(tmp_path / "hub.parquet", labels), Columns())
+
+
+@pytest.mark.parametrize("kind", [pyarrow.binary(), pyarrow.large_binary()])
+def test_labels_that_are_bytes_are_text(tmp_path: Path, kind: pyarrow.DataType) -> None:
+    file = tmp_path / "train.parquet"
+    labels = pyarrow.array([b"cat", b"dog"], kind)
+    pyarrow.parquet.write_table(pyarrow.table({"image": [b""] * 2, "label": labels}), file)
+    assert parquet_table.classes(file, Columns()) == ("cat", "dog")
+
+
+def test_an_image_whose_label_is_nan_is_without_a_label(tmp_path: Path) -> None:
+    file = tmp_path / "train.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"image": [b""] * 3, "label": [0.0, float("nan"), 1.0]}), file)
+    assert "1 image without a label: row 1" in refusal(parquet_table.list_images, file, Columns())
+
+
+@pytest.mark.parametrize("column", ["image", "label"])
+def test_a_damaged_page_is_refused_by_the_name_of_the_file(tmp_path: Path, column: str) -> None:
+    file = tmp_path / "train.parquet"
+    table = pyarrow.table({"image": [bytes([i]) * 50 for i in range(20)], "label": list("ab") * 10})
+    pyarrow.parquet.write_table(table, file, use_dictionary=False)
+    names = table.column_names
+    start = pyarrow.parquet.ParquetFile(file).metadata.row_group(0).column(names.index(column)).data_page_offset
+    content = bytearray(file.read_bytes())
+    content[start : start + 20] = b"\xa5" * 20
+    file.write_bytes(content)
+
+    def everything() -> None:
+        parquet_table.list_images(file, Columns())
+        list(parquet_table.read(file, "image"))
+
+    assert refusal(everything).startswith(f"data.file={file}: ")
 
 
 def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -113,10 +114,42 @@ def test_all_pairs_are_found_whose_hashes_differ_little() -> None:
 
 def test_many_equal_hashes_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     prints = near_duplicates.fingerprints(grey(pictures(1)).repeat(40, axis=0))
-    expected = near_duplicates.pairs(prints)
-    assert len(expected) == 40 * 39 / 2
+    assert len(near_duplicates.pairs(prints)) == 39
     monkeypatch.setattr(near_duplicates, "_CANDIDATES", 10)
-    assert np.array_equal(near_duplicates.pairs(prints), expected)
+    assert near_duplicates.groups(near_duplicates.pairs(prints), 40) == [tuple(range(40))]
+
+
+def noisy(count: int) -> np.ndarray:
+    """Images of three pictures, each with some noise."""
+    noise = np.random.default_rng(0).normal(0, 8, (count, SIDE, SIDE))
+    return np.clip(np.resize(grey(pictures(3)), noise.shape) + noise, 0, 255).astype(np.float32)
+
+
+@pytest.mark.parametrize("candidates", [50, 1 << 20])
+def test_groups_are_those_of_all_pairs(monkeypatch: pytest.MonkeyPatch, candidates: int) -> None:
+    monkeypatch.setattr(near_duplicates, "_CANDIDATES", candidates)
+    prints = near_duplicates.fingerprints(np.concatenate([noisy(90), grey(pictures(100))]))
+    words = np.packbits(prints > 0, axis=1)
+    distance = np.bitwise_count(words[:, np.newaxis] ^ words).sum(axis=2)
+    alike = (prints.astype(np.float32) @ prints.T.astype(np.float32) >= 0.951) & (distance <= 10)
+    expected = near_duplicates.groups(np.argwhere(np.triu(alike, 1)), 190)
+    found = near_duplicates.pairs(prints)
+    assert len(found) < 190
+    assert near_duplicates.groups(found, 190) == expected
+    assert max(map(len, expected)) >= 30
+
+
+def test_memory_does_not_grow_with_the_pairs_of_images_that_look_alike() -> None:
+    prints = near_duplicates.fingerprints(noisy(3000))
+    near_duplicates.pairs(prints[:10])  # imports
+    tracemalloc.start()
+    try:
+        found = near_duplicates.pairs(prints)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(near_duplicates.groups(found, 3000)) == 3
+    assert peak < 1e8  # all pairs took 390 MB
 
 
 def test_pairs_that_share_an_image_are_a_group() -> None:

@@ -62,11 +62,33 @@ def test_folds_are_disjoint_and_cover_all_images(given: tuple[str, ...]) -> None
         splitting.assign(LABELS, given, (), replace(CONFIG, folds=5, fold=5))
 
 
+@pytest.mark.parametrize(
+    ("given", "validation"),
+    [
+        (("training", "validation", "test", "test") * 50, "given"),
+        (("training", "training", "test", "test") * 50, "test"),
+    ],
+)
+def test_folds_that_would_not_be_used_are_refused(given: tuple[str, ...], validation: str) -> None:
+    config = replace(CONFIG, validation=validation, folds=5)
+    with pytest.raises(UserError, match=rf"^data\.folds=5: .* \(data\.validation={validation}\), so no fold is used"):
+        splitting.assign(LABELS, given, (), config)
+    without_test = tuple(split if split != "test" else "training" for split in given)
+    folds = [splitting.assign(LABELS, without_test, (), replace(config, fold=fold)) == "test" for fold in range(5)]
+    divided = [split != "validation" or validation == "test" for split in without_test]
+    assert np.sum(folds, axis=0).tolist() == divided
+
+
 def test_too_few_images_or_groups_are_refused_by_name() -> None:
     labels = np.array(["a"] * 20 + ["lynx"])
     with pytest.raises(UserError, match="one image only of class lynx"):
         splitting.assign(labels, (), (), CONFIG)
-    with pytest.raises(UserError, match=r"data\.folds=3: class lynx has 1 images"):
-        splitting.assign(labels, (), (), replace(CONFIG, folds=3))
-    with pytest.raises(UserError, match="expected at least as many groups"):
-        splitting.assign(LABELS, (), ("one",) * 200, CONFIG)
+    for given, groups, settings, says in (
+        ((), (), {"folds": 3}, r"data\.folds=3: 3 parts of 1 images of class lynx, expected at least as many"),
+        (("test",) * 21, (), {"folds": 5}, r"data\.folds=5: 5 parts of 0 images that are not test images"),
+        ((), ("one",) * 21, {}, r"data\.test_share=0\.2: 5 parts of 1 groups, expected at least as many as parts"),
+        ((), tuple("abcdefghijklmnopqrstu"), {"folds": 21}, r"data\.folds=21: 21 parts of 20 images of the largest"),
+        ((), ("one",) * 21, {"test_share": 0.6}, r"data\.test_share=0\.6: expected at most 0\.5 with data\.group"),
+    ):
+        with pytest.raises(UserError, match=f"^{says}"):
+            splitting.assign(labels, given, groups, replace(CONFIG, **settings))

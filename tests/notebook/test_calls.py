@@ -24,6 +24,7 @@ import cifar_exp
 from cifar_exp import __main__
 from cifar_exp.config.composition import CONF
 from cifar_exp.data import datasets
+from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import Stopped, UserError
 from cifar_exp.notebook import process
 from cifar_exp.notebook.origin import Folder
@@ -256,3 +257,12 @@ def test_what_cannot_run_is_refused_before_anything_is_written(
     with pytest.raises(cifar_exp.UserError, match=message):
         cifar_exp.train("data=digits", *overrides, **keywords)
     assert not list(tmp_path.iterdir())
+
+
+def test_classes_that_were_added_between_two_commands_are_seen(tmp_path: Path) -> None:
+    images = DataConfig("folder", dir=str(tmp_path), size=(4, 4))
+    for names in ("ab", "abc"):
+        for name in names:
+            (tmp_path / name).mkdir(exist_ok=True)
+        with process.command():
+            assert datasets.describe(images).class_names == tuple(names)
