@@ -72,13 +72,13 @@ def confirmed(trials: Trials) -> list[Confirmed]:
 
 
 def luck(trials: Trials) -> Sequence[str]:
-    """What the confirmation says, a sentence each; none without one."""
-    found = confirmed(trials)
-    if not found:
+    """What the confirmation says, a sentence each; none unless the best trial of the search was confirmed."""
+    found, chosen = confirmed(trials), next(iter(ranked(trials)), None)
+    first = next((one for one in found if one.trial is chosen), None)
+    if first is None:
         return ()
     metric = trials.search.metrics[0]
     best = found[0]
-    first = min(found, key=lambda one: [row.trial for row in ranked(trials)].index(one.trial.trial))
     sign = 1 if trials.search.directions[0] == MAXIMIZE else -1
     gap = sign * ((first.trial.value or 0.0) - first.mean)
     seeds = counted(len(first.values), "other seed")

@@ -38,10 +38,12 @@ class Progress:
             log.info("%s", text)
 
     def best(self, trials: Trials) -> Trial | None:
-        """The best trial: by the mean over other seeds if some were confirmed; of several objectives, by the first."""
-        if found := confirming.confirmed(trials):
-            return found[0].trial
-        return next(iter(confirming.ranked(trials)), None)
+        """The best trial: by the mean over other seeds once the best of the search is confirmed.
+
+        Of several objectives, the first decides.
+        """
+        first, found = next(iter(confirming.ranked(trials)), None), confirming.confirmed(trials)
+        return found[0].trial if any(one.trial is first for one in found) else first
 
     def line(self, trials: Trials, space: Space) -> str:
         """Best trial so far with its settings, numbers of trials, epochs used and saved, time left."""

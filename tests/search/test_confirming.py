@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from test_settings import of as settings_of
+
+from cifar_exp.config import composition
 from cifar_exp.search import confirming
-from cifar_exp.search.progress import front
+from cifar_exp.search.driver import Driver
+from cifar_exp.search.progress import Progress, front
 from cifar_exp.search.settings import Confirm
 from cifar_exp.search.trials import Search, Trial, Trials
 
@@ -55,6 +59,25 @@ def test_a_first_choice_may_have_had_no_luck() -> None:
         "Trial 1 had the best val/loss of the search, 0.5000; with 1 other seed its mean is 0.4000: no luck",
         "It remains the best of the 1 that were confirmed",
     )
+
+
+def test_a_better_trial_after_a_confirmation_is_the_best_until_it_is_confirmed_as_well() -> None:
+    rows = (*ROWS, run_of(2, 1, 0.7), *(trial(number, value) for number, value in ((6, 0.91), (7, 0.85), (8, 0.5))))
+    trials = Trials(SEARCH, rows)
+    plan = composition.plan(["hydra/sweeper=search", "model=baseline,bn"], multirun=True)
+    assert plan.space is not None
+    settings = settings_of(patience=3, n_trials=20, pruner="none")
+    progress = Progress(settings, 9, 0.0)
+    best = progress.best(trials)
+    assert best is not None and best.trial == 6
+    assert confirming.luck(trials) == ()
+    (said,) = progress.conclusion(trials, plan.space, ())
+    assert said.startswith("The best is trial 6, val/accuracy 0.9100")
+    driver = Driver(plan, settings)
+    driver.rebuild([replace(row, job=job) for job, row in enumerate(rows, 1) if row.trial > 0])
+    assert not driver.is_finished()  # two trials since the sixth
+    again = progress.best(Trials(SEARCH, (*rows, run_of(6, 1, 0.6))))
+    assert again is not None and again.trial == 2
 
 
 def test_the_front_is_what_no_other_trial_beats_in_everything() -> None:
