@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cifar_exp.errors import counted
-from cifar_exp.search.settings import MAXIMIZE, Confirm
-from cifar_exp.search.trials import COMPLETE, INTERRUPTED, Trial, Trials
+from cifar_exp.search.settings import Confirm
+from cifar_exp.search.trials import COMPLETE, INTERRUPTED, MAXIMIZE, Trial, Trials
 
 BLANK: dict[str, Any] = {
     **{"state": INTERRUPTED, "values": (None,), "history": (), "epochs": 0, "seconds": 0.0, "started": 0, "ended": 0},

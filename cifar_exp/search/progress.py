@@ -11,8 +11,8 @@ from cifar_exp import console
 from cifar_exp.config.space import Space
 from cifar_exp.errors import counted
 from cifar_exp.search import confirming
-from cifar_exp.search.settings import MAXIMIZE, Settings
-from cifar_exp.search.trials import COMPLETE, FAILED, PRUNED, RUNNING, Trial, Trials
+from cifar_exp.search.settings import Settings
+from cifar_exp.search.trials import COMPLETE, FAILED, MAXIMIZE, PRUNED, RUNNING, Trial, Trials
 
 log = logging.getLogger(__name__)
 

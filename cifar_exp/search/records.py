@@ -12,8 +12,8 @@ from typing import Any
 
 from cifar_exp.config.space import Point, Space
 from cifar_exp.errors import UserError
-from cifar_exp.search.settings import MAXIMIZE, OF_EPOCHS, Settings
-from cifar_exp.search.trials import COMPLETE, DIVERGED, FAILED, INTERRUPTED, PRUNED, Trial
+from cifar_exp.search.settings import OF_EPOCHS, Settings
+from cifar_exp.search.trials import COMPLETE, DIVERGED, FAILED, INTERRUPTED, MAXIMIZE, PRUNED, Trial
 from cifar_exp.sweep.result import PRUNED as PRUNED_JOB
 from cifar_exp.sweep.result import JobResult
 from cifar_exp.tracking import job_record

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import made_trials
 import optuna
@@ -124,13 +125,23 @@ def test_a_search_is_found_by_its_name_alone(searched: tuple[Store, Trials], tmp
         finding.by_name(own, "it's", tmp_path)
 
 
-def test_a_file_of_anything_else_is_refused_in_one_line(own_store: Store, tmp_path: Path) -> None:
+def written(folder: Path, **changed: Any) -> bytes:
+    """A file of one trial that is not as a search makes it."""
+    made = made_trials.made(1)
+    replace(made, rows=(replace(made.rows[0], **changed),)).write(folder / "made")
+    return (folder / "made").read_bytes()
+
+
+@pytest.mark.parametrize("changed", [{}, {"params": {"model.filters.0": 999}}, {"started": 10**18}, {"values": ()}])
+def test_a_file_of_anything_else_is_refused_in_one_line(
+    own_store: Store, tmp_path: Path, changed: dict[str, Any]
+) -> None:
     client = own_store.client
     tags = {"cifar_exp.kind": "sweep", "cifar_exp.sweep": "s"}
     run = client.create_run(own_store.experiment_id, tags=tags)
     path = tmp_path / trials.FILE
     path.parent.mkdir()
-    path.write_bytes(b"no Parquet")
+    path.write_bytes(written(tmp_path, **changed) if changed else b"no Parquet")
     client.log_artifact(run.info.run_id, str(path), "search")
     with pytest.raises(UserError, match="cannot be read as the trials of a search"):
         finding.by_name(own_store, "s", tmp_path)
