@@ -48,7 +48,7 @@ def _sections(trials: Trials, drawn: Trials, limited: tuple[str, ...]) -> Iterat
         notes = (_IMPORTANCES.format(metric=search.metrics[0]), *((_FEW_TRIALS,) if few else ()))
         yield Section("search-importances", "Importances", important, after=notes)
     slices = space_charts.slices(drawn, keys[:_MAX_SLICES])
-    rest = len(keys) - len(slices)
+    rest = len(keys[_MAX_SLICES:])
     left_out = (f"Settings of less importance are left out: {rest}.",) if rest else ()
     yield Section("search-slices", "Slices", slices, THREE, after=(_SLICES, *left_out))
     if (parallel := space_charts.parallel(drawn)) is not None:

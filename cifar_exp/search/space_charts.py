@@ -27,7 +27,7 @@ def importances(trials: Trials) -> dict[str, float]:
     nothing of the settings that it left.
 
     Returns:
-        Key -> share, of 1 in total, the largest first; empty with fewer than two trials or one setting.
+        Key -> share, of 1 in total, the largest first; empty with fewer than two trials or settings that they have.
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
     from optuna.trial import TrialState, create_trial
@@ -45,7 +45,8 @@ def importances(trials: Trials) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-    return {key: share for key, share in found.items() if math.isfinite(share)}
+    shares = {key: share for key, share in found.items() if math.isfinite(share)}
+    return shares if len(shares) > 1 else {}
 
 
 def bars(shares: dict[str, float]) -> Chart:

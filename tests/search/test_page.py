@@ -129,6 +129,14 @@ def test_pages_of_hardly_any_trials() -> None:
     assert "With fewer than 20 trials, the shares are mostly chance." in three[2].after
 
 
+def test_of_a_search_in_which_only_one_setting_was_seen_no_importances_are_drawn() -> None:
+    conditional = {key: made_trials.search().distributions[key] for key in ("optimizer", "optimizer.momentum")}
+    rows = tuple(Trial(number, COMPLETE, {"optimizer": "adam"}, (number / 10,)) for number in (1, 2, 3))
+    found = page.sections(Trials(replace(made_trials.search(), distributions=conditional), rows))
+    assert [section.id for section in found] == ["search", "search-slices", "search-parallel"]
+    assert "left out" not in " ".join(found[1].after)
+
+
 def test_of_very_many_trials_the_best_and_the_latest_are_drawn() -> None:
     trials = made_trials.made(700)
     first = page.sections(trials)[0]
