@@ -48,6 +48,10 @@ class Search:
     distributions: Mapping[str, str]
     """Key of a setting -> distribution as JSON of `optuna.distributions.distribution_to_json`."""
 
+    def score(self, value: float, objective: int = 0) -> float:
+        """A value of an objective so that greater is better."""
+        return value if self.directions[objective] == MAXIMIZE else -value
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -152,6 +156,16 @@ def read(path: Path | BinaryIO) -> Trials:
         if types.get(column.name) != column.type:
             raise ValueError(f"its column {column.name!r} is {types.get(column.name)}, expected {column.type}")
     return Trials(search, tuple(_trial(search, row) for row in _rows(file, columns.names)))
+
+
+def undominated(search: Search, rows: Sequence[Trial]) -> list[Trial]:
+    """Those of complete trials that no other beats in every objective: the Pareto front."""
+    scores = [tuple(search.score(value or 0.0, at) for at, value in enumerate(row.values)) for row in rows]
+
+    def is_beaten(own: tuple[float, ...]) -> bool:
+        return any(other != own and all(a >= b for a, b in zip(other, own, strict=True)) for other in scores)
+
+    return [row for row, own in zip(rows, scores, strict=True) if not is_beaten(own)]
 
 
 def to_study(trials: Trials) -> optuna.Study:

@@ -72,8 +72,12 @@ def test_an_export_again_changes_nothing_and_a_longer_search_takes_its_place(url
     assert export.export(replace_rows(made, 12), "s", url)
     assert not export.export(replace_rows(made, 12), "s", url)
     load(url).set_user_attr("note", "kept")
+    storage = optuna.storages.RDBStorage(url)
+    storage.set_study_system_attr(storage.get_study_id_from_name("s"), "dashboard:note:0", "kept as well")
     assert export.export(made, "s", url)
     assert len(load(url).trials) == 20 and load(url).user_attrs["note"] == "kept"
+    of_system = storage.get_study_system_attrs(storage.get_study_id_from_name("s"))
+    assert of_system["dashboard:note:0"] == "kept as well" and load(url).metric_names == ["val/accuracy"]
 
 
 def replace_rows(made: Trials, count: int) -> Trials:
