@@ -146,16 +146,16 @@ def read(path: Path | BinaryIO) -> Trials:
     """
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(path)
-    content = (file.schema_arrow.metadata or {}).get(_METADATA)
-    if content is None:
-        raise ValueError(f"{path} does not hold the trials of a search")
-    search = _search(parse_json(content))
-    columns, types = Trials(search, ())._table().schema, {column.name: column.type for column in file.schema_arrow}
-    for column in columns:
-        if types.get(column.name) != column.type:
-            raise ValueError(f"its column {column.name!r} is {types.get(column.name)}, expected {column.type}")
-    return Trials(search, tuple(_trial(search, row) for row in _rows(file, columns.names)))
+    with pq.ParquetFile(path) as file:
+        content = (file.schema_arrow.metadata or {}).get(_METADATA)
+        if content is None:
+            raise ValueError(f"{path} does not hold the trials of a search")
+        search = _search(parse_json(content))
+        columns, types = Trials(search, ())._table().schema, {column.name: column.type for column in file.schema_arrow}
+        for column in columns:
+            if types.get(column.name) != column.type:
+                raise ValueError(f"its column {column.name!r} is {types.get(column.name)}, expected {column.type}")
+        return Trials(search, tuple(_trial(search, row) for row in _rows(file, columns.names)))
 
 
 def undominated(search: Search, rows: Sequence[Trial]) -> list[Trial]:
