@@ -158,6 +158,8 @@ def run(arguments: argparse.Namespace) -> Launched:
     """
     runtime.check_backend()
     plan = composition.plan(arguments.overrides, arguments.multirun, arguments.config_dir)
+    if arguments.run and plan.folder:
+        raise UserError("hydra.mode=MULTIRUN: got a sweep, expected one run: --run and cifar_exp.train train one")
     from cifar_exp.sweep import launcher
 
     parallel = launcher.chosen(plan.launcher)

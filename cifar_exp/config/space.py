@@ -19,6 +19,7 @@ Point = Mapping[str, Value]
 
 _MOST_TOGETHER = 64  # combinations of choices that are all checked before the first trial
 _DIGITS = 5  # of a float in an override
+_EXACT_DIGITS = 12  # of the ends of a range, without the rounding errors of a sum of steps
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Dimension:
     """Ends of a number's range, both included."""
     log: bool = False
     step: float | None = None
-    when: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    when: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     """Key of another categorical dimension -> choices of it for which this dimension exists."""
 
     @property
@@ -92,11 +93,13 @@ class Space:
     @property
     def size(self) -> float:
         """Number of points; infinite if a dimension is."""
-        if any(math.isinf(dimension.size) for dimension in self.dimensions):
-            return math.inf
-        if not self.is_conditional:
-            return math.prod(dimension.size for dimension in self.dimensions)
-        return len(self.points())
+        named = {key for dimension in self.dimensions for key in dimension.when}
+        named_by_conditions = Space(tuple(dimension for dimension in self.dimensions if dimension.key in named))
+        others = [dimension for dimension in self.dimensions if dimension.key not in named]
+        return sum(
+            math.prod(dimension.size for dimension in others if dimension.exists(point))
+            for point in named_by_conditions.points()
+        )
 
     def points(self) -> list[Point]:
         """All points of a finite space, in the order in which an ordinary sweep has its jobs."""
@@ -269,12 +272,17 @@ def _dimension(override: Override) -> Dimension:
     if isinstance(value, RangeSweep) and len(listed) > 1:
         if log:
             raise UserError(f"{override.input_line}: a range has equal steps: write tag(log,interval(...))")
-        numbers = sorted(map(float, listed))
-        step = abs(float(value.step))
+        numbers = sorted(_rounded(number) for number in listed)
+        step = abs(_rounded(value.step))
         kind = INT if all(number.is_integer() for number in [*numbers, step]) else FLOAT
         low, high = (int(numbers[0]), int(numbers[-1])) if kind == INT else (numbers[0], numbers[-1])
         return Dimension(key, kind, low=low, high=high, step=int(step) if kind == INT else step)
     return Dimension(key, CATEGORICAL, tuple(dict.fromkeys(listed)))
+
+
+def _rounded(number: Any) -> float:
+    """Optuna drops the upper end of a range if it is not a whole number of steps from the lower one: 0.8999999999."""
+    return float(f"{float(number):.{_EXACT_DIGITS}g}")
 
 
 def _checked(override: Override, dimension: Dimension) -> Dimension:

@@ -35,7 +35,7 @@ def train(*overrides: str, config_dir: str | os.PathLike[str] | None = None, **s
     with process.command(arguments):
         from cifar_exp import launch
 
-        result = launch.run(launch.parser().parse_args(arguments)).result
+        result = launch.run(launch.parser().parse_args(["--run", *arguments])).result
         assert result is not None
         return Run.of(Folder(result.folder.resolve()))
 
@@ -115,7 +115,7 @@ def _arguments(
     for override in overrides:
         if not isinstance(override, str):
             raise UserError(f"{override!r}: got {type(override).__name__}, expected 'key=value', each on its own")
-        if override.startswith(("-", "hydra.mode=")):
+        if override.startswith("-"):
             raise UserError(f"{override!r}: got an option, expected 'key=value' (train is one run, sweep several)")
     options = ["--config-dir", os.fspath(config_dir)] if config_dir else []
     return [*options, *overrides, *keywords.to_overrides(settings)]

@@ -29,7 +29,7 @@ def command(arguments: Sequence[str] = ()) -> Iterator[None]:
         Stopped: if it was interrupted; what has been done is logged by then.
     """
     hydra, argv, folder = GlobalHydra.instance().hydra, sys.argv, os.getcwd()
-    with environment(), session.kept(), _logger(), exits.taken_signals(), warnings.catch_warnings():
+    with environment(), session.kept(), _loggers(), exits.taken_signals(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "IProgress not found")  # tqdm, which MLflow imports, asks for ipywidgets
         _forget()
         GlobalHydra.instance().clear()  # of a notebook that uses Hydra itself
@@ -62,15 +62,19 @@ def environment() -> Iterator[None]:
 
 
 @contextmanager
-def _logger() -> Iterator[None]:
-    """Print the log records of the package, and put its logger back at the end."""
-    logger = logging.getLogger("cifar_exp")
-    before = list(logger.handlers), logger.level, logger.propagate
+def _loggers() -> Iterator[None]:
+    """Print the log records of the package, and put its logger and the levels of all others back at the end."""
+    own = logging.getLogger("cifar_exp")
+    before = list(own.handlers), own.propagate
+    known = [logger for logger in own.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    levels = [logger.level for logger in known]
     console.set_up()
     try:
         yield
     finally:
-        logger.handlers[:], logger.level, logger.propagate = before
+        own.handlers[:], own.propagate = before
+        for logger, level in zip(known, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _forget() -> None:

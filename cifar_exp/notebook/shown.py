@@ -49,7 +49,7 @@ def runs(compared: Comparison, pages: Sequence[str | None]) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) and abs(value) > 1 else f"{value:.4f}"
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) > 1 else f"{value:.4f}"
 
 
 def _render(template: str, **values: object) -> str:

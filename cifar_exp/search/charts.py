@@ -8,7 +8,18 @@ from typing import Any
 
 from cifar_exp.evaluation.style import BLUE, GREEN, PURPLE, RED
 from cifar_exp.review.chart_layout import LOG_RATIO, Chart, apply_layout, escape, shorten, to_chart
-from cifar_exp.search.trials import COMPLETE, FAILED, INTERRUPTED, PRUNED, RUNNING, Search, Trial, Trials
+from cifar_exp.search.trials import (
+    COMPLETE,
+    FAILED,
+    INTERRUPTED,
+    MINIMIZE,
+    PRUNED,
+    RUNNING,
+    Search,
+    Trial,
+    Trials,
+    undominated,
+)
 
 # state -> colour and marker
 STYLES = {
@@ -41,11 +52,6 @@ def format_value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def better(search: Search, value: float) -> float:
-    """The first objective so that greater is better."""
-    return value if search.directions[0] == "maximize" else -value
-
-
 def measured(trials: Trials) -> list[Trial]:
     """Trials, without confirming runs, that have a finite first objective, by number."""
     rows = [row for row in trials.rows if not row.confirmed and row.value is not None and math.isfinite(row.value)]
@@ -66,7 +72,7 @@ def history(trials: Trials) -> Chart | None:
         _add_trials(figure, search, [row for row in rows if row.state == state], lambda row: row.trial, state)
     failed = [row for row in trials.rows if row.state == FAILED and row.value is None and not row.confirmed]
     if failed:
-        lowest = (min if search.directions[0] == "maximize" else max)(row.value or 0.0 for row in rows)
+        lowest = min((row.value or 0.0 for row in rows), key=search.score)
         _add_trials(figure, search, failed, lambda row: row.trial, "failed, no value", lambda row: lowest)
     repeated = [row for row in trials.rows if row.confirmed and row.value is not None]
     _add_trials(figure, search, repeated, lambda row: row.trial, CONFIRMED)
@@ -150,10 +156,10 @@ def front(trials: Trials) -> Chart | None:
     import plotly.graph_objects as go
 
     search = trials.search
-    rows = [row for row in trials.rows if not row.confirmed and row.state == COMPLETE and None not in row.values[:2]]
+    rows = [row for row in trials.rows if not row.confirmed and row.state == COMPLETE and None not in row.values]
     if len(search.metrics) < 2 or not rows:
         return None
-    best = [row for row in rows if not any(_dominates(search, other, row) for other in rows)]
+    best = undominated(search, rows)
     figure = go.Figure()
     line = sorted(best, key=lambda row: (row.values[1], row.values[0]))
     figure.add_scatter(
@@ -183,19 +189,9 @@ def front(trials: Trials) -> Chart | None:
     return to_chart(figure)
 
 
-def _dominates(search: Search, one: Trial, other: Trial) -> bool:
-    """Whether one trial is at least as good in all objectives, and better in one."""
-    gains = [
-        (mine - theirs) * (1 if direction == "maximize" else -1)
-        for mine, theirs, direction in zip(one.values, other.values, search.directions, strict=True)
-        if mine is not None and theirs is not None
-    ]
-    return all(gain >= 0 for gain in gains) and any(gain > 0 for gain in gains)
-
-
 def _is_rising(search: Search) -> bool:
     """Whether a worse second objective is to the right, so that a front is reached from its left."""
-    return search.directions[1] == "minimize"
+    return search.directions[1] == MINIMIZE
 
 
 def _counts(search: Search, rows: Sequence[Trial]) -> Chart:
@@ -235,7 +231,7 @@ def _best_so_far(search: Search, rows: Iterable[Trial]) -> list[float]:
     best: list[float] = []
     for row in rows:
         value = row.value or 0.0
-        best.append(value if not best or better(search, value) > better(search, best[-1]) else best[-1])
+        best.append(value if not best or search.score(value) > search.score(best[-1]) else best[-1])
     return best
 
 

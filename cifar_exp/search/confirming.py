@@ -6,11 +6,13 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cifar_exp.errors import counted
-from cifar_exp.search.settings import MAXIMIZE, Confirm
 from cifar_exp.search.trials import COMPLETE, INTERRUPTED, Trial, Trials
+
+if TYPE_CHECKING:
+    from cifar_exp.search.settings import Confirm
 
 BLANK: dict[str, Any] = {
     **{"state": INTERRUPTED, "values": (None,), "history": (), "epochs": 0, "seconds": 0.0, "started": 0, "ended": 0},
@@ -39,12 +41,20 @@ class Confirmed:
             return float("nan")
         return float(statistics.stdev(self.values)) / math.sqrt(len(self.values))
 
+    def __str__(self) -> str:
+        """The mean, with its standard error if there is one."""
+        return f"{self.mean:.4f}" + (f" ± {self.error:.4f} (standard error)" if len(self.values) > 1 else "")
+
+    @property
+    def seeds(self) -> str:
+        """Number of other seeds in words."""
+        return counted(len(self.values), "other seed")
+
 
 def ranked(trials: Trials) -> list[Trial]:
     """Complete trials of the search, the best first; of equals, the earlier."""
-    sign = -1 if trials.search.directions[0] == MAXIMIZE else 1
     complete = [row for row in trials.rows if row.state == COMPLETE and not row.confirmed and row.trial > 0]
-    return sorted(complete, key=lambda row: (sign * (row.value or 0.0), row.trial))
+    return sorted(complete, key=lambda row: (-trials.search.score(row.value or 0.0), row.trial))
 
 
 def missing(trials: Trials, confirm: Confirm, seed: int) -> list[tuple[Trial, int]]:
@@ -64,32 +74,24 @@ def confirmed(trials: Trials) -> list[Confirmed]:
     """The trials that were confirmed, the best mean first."""
     values: dict[int, list[float]] = {}
     for row in trials.rows:
-        if row.confirmed and row.state == COMPLETE and row.value is not None:
+        if row.confirmed and row.state == COMPLETE and row.value is not None and math.isfinite(row.value):
             values.setdefault(row.trial, []).append(row.value)
     found = [Confirmed(row, tuple(values[row.trial])) for row in ranked(trials) if row.trial in values]
-    sign = -1 if trials.search.directions[0] == MAXIMIZE else 1
-    return sorted(found, key=lambda one: (sign * one.mean, one.trial.trial))
+    return sorted(found, key=lambda one: (-trials.search.score(one.mean), one.trial.trial))
 
 
 def luck(trials: Trials) -> Sequence[str]:
-    """What the confirmation says, a sentence each; none without one."""
-    found = confirmed(trials)
-    if not found:
+    """What the confirmation says, a sentence each; none unless the best trial of the search was confirmed."""
+    found, chosen = confirmed(trials), next(iter(ranked(trials)), None)
+    first = next((one for one in found if one.trial is chosen), None)
+    if first is None:
         return ()
-    metric = trials.search.metrics[0]
-    best = found[0]
-    first = min(found, key=lambda one: [row.trial for row in ranked(trials)].index(one.trial.trial))
-    sign = 1 if trials.search.directions[0] == MAXIMIZE else -1
-    gap = sign * ((first.trial.value or 0.0) - first.mean)
-    seeds = counted(len(first.values), "other seed")
-    spread = f" ± {first.error:.4f}" if len(first.values) > 1 else ""
-    said = f"Trial {first.trial.trial} had the best {metric} of the search, {first.trial.value:.4f}; "
-    said += f"with {seeds} its mean is "
-    said += f"{first.mean:.4f}{spread}: {gap:.4f} of it was luck" if gap > 0 else f"{first.mean:.4f}{spread}: no luck"
-    if best.trial.trial == first.trial.trial:
-        return (said, f"It remains the best of the {len(found)} that were confirmed")
-    spread = f" ± {best.error:.4f}" if len(best.values) > 1 else ""
-    return (
-        said,
-        f"Of the {len(found)} that were confirmed, trial {best.trial.trial} is the best: {best.mean:.4f}{spread}",
+    search, best = trials.search, found[0]
+    gap = search.score(first.trial.value or 0.0) - search.score(first.mean)
+    said = (
+        f"Trial {first.trial.trial} had the best {search.metrics[0]} of the search, {first.trial.value:.4f}; with "
+        f"{first.seeds} its mean is {first}: " + (f"{gap:.4f} of it was luck" if gap > 0 else "no luck")
     )
+    if best is first:
+        return (said, f"It remains the best of the {len(found)} that were confirmed")
+    return (said, f"Of the {len(found)} that were confirmed, trial {best.trial.trial} is the best: {best}")

@@ -268,7 +268,7 @@ class Driver:
         if settings.timeout is not None and time.monotonic() - self._began >= settings.timeout:
             return self._say_once(f"hydra.sweeper.timeout={settings.timeout:g}: no further trial is started")
         if settings.patience is not None:
-            best = self.progress.best(self.trials)
+            best = next(iter(confirming.ranked(self.trials)), None)
             since = [row for row in self._trials if row.state in (COMPLETE, PRUNED, FAILED)]
             if best and sum(row.trial > best.trial for row in since) >= settings.patience:
                 return self._say_once(

@@ -38,16 +38,22 @@ def export(trials: Trials, name: str, url: str) -> bool:
     try:
         storage = optuna.storages.RDBStorage(url)
         attributes: dict[str, Any] = {}
+        of_system: dict[str, Any] = {}
         if name in optuna.get_all_study_names(storage):
             present = optuna.load_study(study_name=name, storage=storage)
             if _content(present) == _content(made):
                 return False
             _check_is_earlier(present, made, name, url)
             attributes = present.user_attrs
+            of_system = storage.get_study_system_attrs(
+                storage.get_study_id_from_name(name)
+            )  # notes of optuna-dashboard
             optuna.delete_study(study_name=name, storage=storage)
         study = optuna.create_study(storage=storage, study_name=name, directions=made.directions)
         for key, value in attributes.items():
             study.set_user_attr(key, value)
+        for key, value in of_system.items():
+            storage.set_study_system_attr(storage.get_study_id_from_name(name), key, value)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(list(trials.search.metrics))

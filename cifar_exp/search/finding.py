@@ -70,7 +70,7 @@ def if_search(store: Store, name: str, root: Path = SWEEPS) -> Trials | None:
 def _read(source: Path | io.BytesIO, where: str) -> Trials:
     try:
         found = trials.read(source)
-        trials.distributions(found.search)
-    except (ValueError, KeyError, TypeError, OSError) as error:  # a store holds what anybody has logged
+        trials.to_study(found)  # as the export does; the report draws from the same
+    except Exception as error:  # of Arrow and Optuna, which have no common class; anybody can log such a file
         raise UserError(f"{where} cannot be read as the trials of a search: {reason(error)}") from error
     return found

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Iterator
 
-from cifar_exp.errors import counted
 from cifar_exp.review.section import THREE, WIDE, Section
-from cifar_exp.search import charts, space_charts
-from cifar_exp.search.charts import better, format_value, measured
-from cifar_exp.search.trials import COMPLETE, FAILED, INTERRUPTED, PRUNED, RUNNING, Trial, Trials
+from cifar_exp.search import charts, confirming, space_charts
+from cifar_exp.search.charts import format_value, measured
+from cifar_exp.search.trials import COMPLETE, FAILED, INTERRUPTED, PRUNED, RUNNING, Trials
 
 _MAX_SLICES = 12  # the most important settings
 _FEW = 20  # trials, below which importances are mostly chance
@@ -48,7 +46,7 @@ def _sections(trials: Trials, drawn: Trials, limited: tuple[str, ...]) -> Iterat
         notes = (_IMPORTANCES.format(metric=search.metrics[0]), *((_FEW_TRIALS,) if few else ()))
         yield Section("search-importances", "Importances", important, after=notes)
     slices = space_charts.slices(drawn, keys[:_MAX_SLICES])
-    rest = len(keys) - len(slices)
+    rest = len(keys[_MAX_SLICES:])
     left_out = (f"Settings of less importance are left out: {rest}.",) if rest else ()
     yield Section("search-slices", "Slices", slices, THREE, after=(_SLICES, *left_out))
     if (parallel := space_charts.parallel(drawn)) is not None:
@@ -79,7 +77,7 @@ def _limit(trials: Trials) -> tuple[Trials, tuple[str, ...]]:
     rows = [row for row in trials.rows if not row.confirmed]
     if len(rows) <= _MAX_DRAWN:
         return trials, ()
-    best = sorted(measured(trials), key=lambda row: -better(trials.search, row.value or 0.0))[: _MAX_DRAWN // 2]
+    best = sorted(measured(trials), key=lambda row: -trials.search.score(row.value or 0.0))[: _MAX_DRAWN // 2]
     latest = [row for row in reversed(rows) if row not in best][: _MAX_DRAWN - len(best)]
     chosen = {row.trial for row in (*best, *latest)}
     shown = tuple(row for row in trials.rows if row.trial in chosen)
@@ -101,31 +99,17 @@ def _summary(trials: Trials) -> Iterator[str]:
         f"{search.seed}."
     )
     finite = measured(trials)
-    best = max(finite, key=lambda row: (better(search, row.value or 0.0), -row.trial))
+    best = max(finite, key=lambda row: (search.score(row.value or 0.0), -row.trial))
     settings = ", ".join(f"{key}={format_value(value)}" for key, value in best.params.items())
     yield f"Best {search.metrics[0]}: {best.value:.4f}, of trial {best.trial}, with {settings}."
 
 
 def _confirmations(trials: Trials) -> Iterator[str]:
     """What the confirming runs say, the best mean first."""
-    search = trials.search
-    firsts = {row.trial: row for row in trials.rows if not row.confirmed}
-    repeated: dict[int, list[float]] = {}
-    for row in trials.rows:
-        if row.confirmed and row.value is not None:
-            repeated.setdefault(row.trial, []).append(row.value)
-    means = {trial: statistics.mean(values) for trial, values in repeated.items()}
-    for trial in sorted(means, key=lambda trial: -better(search, means[trial])):
-        values, first = repeated[trial], firsts.get(trial)
-        spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    for one in confirming.confirmed(trials):
+        value = one.trial.value or 0.0
+        gap = f"{abs(value - one.mean):.4f} {'below' if one.mean < value else 'above'}"
         yield (
-            f"Trial {trial} again with {counted(len(values), 'other seed')}: mean "
-            f"{means[trial]:.4f}{spread}{_luck(first, means[trial])}."
+            f"Trial {one.trial.trial} again with {one.seeds}: mean {one}, {gap} its value in the search, "
+            f"{value:.4f}, which was chosen among many."
         )
-
-
-def _luck(first: Trial | None, mean: float) -> str:
-    if first is None or first.value is None:
-        return ""
-    gap = f"{abs(first.value - mean):.4f} {'below' if mean < first.value else 'above'}"
-    return f", {gap} its value in the search, {first.value:.4f}, which was chosen among many"

@@ -11,8 +11,8 @@ from cifar_exp import console
 from cifar_exp.config.space import Space
 from cifar_exp.errors import counted
 from cifar_exp.search import confirming
-from cifar_exp.search.settings import MAXIMIZE, Settings
-from cifar_exp.search.trials import COMPLETE, FAILED, PRUNED, RUNNING, Trial, Trials
+from cifar_exp.search.settings import Settings
+from cifar_exp.search.trials import COMPLETE, FAILED, PRUNED, RUNNING, Trial, Trials, undominated
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +38,12 @@ class Progress:
             log.info("%s", text)
 
     def best(self, trials: Trials) -> Trial | None:
-        """The best trial: by the mean over other seeds if some were confirmed; of several objectives, by the first."""
-        if found := confirming.confirmed(trials):
-            return found[0].trial
-        return next(iter(confirming.ranked(trials)), None)
+        """The best trial: by the mean over other seeds once the best of the search is confirmed.
+
+        Of several objectives, the first decides.
+        """
+        first, found = next(iter(confirming.ranked(trials)), None), confirming.confirmed(trials)
+        return found[0].trial if any(one.trial is first for one in found) else first
 
     def line(self, trials: Trials, space: Space) -> str:
         """Best trial so far with its settings, numbers of trials, epochs used and saved, time left."""
@@ -54,7 +56,8 @@ class Progress:
         for state in (RUNNING, PRUNED, FAILED):
             counts += f", {states.count(state)} {state}" if state in states else ""
         parts.append(counts)
-        used, full = sum(row.epochs for row in ended), self._epochs * len(ended)
+        trained = [row for row in ended if row.state != FAILED]  # a failed trial saves nothing
+        used, full = sum(row.epochs for row in trained), self._epochs * len(trained)
         if full:
             parts.append(counted(used, "epoch") + (f", {1 - used / full:.0%} saved" if used < full else ""))
         if confirming_rows:
@@ -82,7 +85,7 @@ class Progress:
         return lines
 
     def _front(self, trials: Trials, space: Space, fixed: Sequence[str]) -> list[str]:
-        rows = front(trials)
+        rows = undominated(trials.search, confirming.ranked(trials))
         lines = [f"No trial is better in every metric than these {len(rows)}:"]
         for row in rows:
             values = zip(self._settings.metrics, row.values, strict=True)
@@ -109,21 +112,6 @@ class Progress:
         if self._settings.timeout is not None:
             estimates.append(max(0.0, self._settings.timeout - passed))
         return min(estimates, default=None)
-
-
-def front(trials: Trials) -> list[Trial]:
-    """The complete trials that no other beats in every objective, by the first objective, best first."""
-    signs = [1 if direction == MAXIMIZE else -1 for direction in trials.search.directions]
-    rows = confirming.ranked(trials)
-
-    def values(row: Trial) -> list[float]:
-        return [sign * (value or 0.0) for sign, value in zip(signs, row.values, strict=True)]
-
-    def beats(row: Trial, other: Trial) -> bool:
-        pairs = list(zip(values(row), values(other), strict=True))
-        return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
-
-    return [row for row in rows if not any(beats(other, row) for other in rows)]
 
 
 def _command(row: Trial, space: Space, fixed: Sequence[str]) -> str:

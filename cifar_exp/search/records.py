@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,8 +13,8 @@ from typing import Any
 
 from cifar_exp.config.space import Point, Space
 from cifar_exp.errors import UserError
-from cifar_exp.search.settings import MAXIMIZE, OF_EPOCHS, Settings
-from cifar_exp.search.trials import COMPLETE, DIVERGED, FAILED, INTERRUPTED, PRUNED, Trial
+from cifar_exp.search.settings import OF_EPOCHS, Settings
+from cifar_exp.search.trials import COMPLETE, DIVERGED, FAILED, INTERRUPTED, MAXIMIZE, PRUNED, RUNNING, Trial
 from cifar_exp.sweep.result import PRUNED as PRUNED_JOB
 from cifar_exp.sweep.result import JobResult
 from cifar_exp.tracking import job_record
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _TRIAL, _CONFIRMS, _JOB, _OUTCOME = "cifar_exp.trial", "cifar_exp.confirms", "cifar_exp.job", "cifar_exp.outcome"
 _ACCURACY = "val/accuracy"
+_NUMBER = re.compile("[0-9]{1,18}")
 
 
 def read(folder: Path, store: Store, sweep: str, space: Space, settings: Settings) -> list[Trial]:
@@ -96,7 +98,7 @@ def started(trial: Trial, now: int) -> Trial:
         trial: as it was before.
         now: milliseconds since 1970.
     """
-    return replace(trial, state="running", started=trial.started or now, ended=now)
+    return replace(trial, state=RUNNING, started=trial.started or now, ended=now)
 
 
 def reported(trial: Trial, history: Sequence[float], settings: Settings) -> Trial:
@@ -134,14 +136,28 @@ def _in_folder(folder: Path) -> Iterable[JobRecord]:
 
 
 def _is_of_search(record: JobRecord) -> bool:
-    return _JOB in record.tags and (_TRIAL in record.tags or _CONFIRMS in record.tags)
+    """Whether a run is a trial, or confirms one; a store may hold other runs with such tags."""
+    numbers = (record.tags.get(_JOB), record.tags.get(_CONFIRMS) or record.tags.get(_TRIAL))
+    return all(_number(text) is not None for text in numbers) and _overrides(record) is not None
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and _NUMBER.fullmatch(text) else None
+
+
+def _overrides(record: JobRecord) -> list[str] | None:
+    try:
+        return shlex.split(record.tags.get("cifar_exp.overrides", ""))
+    except ValueError:
+        return None
 
 
 def _point(record: JobRecord, space: Space) -> Point | None:
     """The point of a run: from its overrides, or for settings that it was not given, from its parameters."""
     texts = dict(record.params)
     texts |= {key: record.params[f"{key}.name"] for key in space.keys if f"{key}.name" in record.params}
-    overrides = shlex.split(record.tags.get("cifar_exp.overrides", ""))
+    if (overrides := _overrides(record)) is None:
+        return None
     texts |= dict(override.split("=", 1) for override in overrides if "=" in override)
     return space.point(texts)
 
@@ -149,7 +165,7 @@ def _point(record: JobRecord, space: Space) -> Point | None:
 def _trial(record: JobRecord, point: Point, settings: Settings) -> Trial:
     tags = record.tags
     row = Trial(
-        trial=int(tags.get(_CONFIRMS) or tags.get(_TRIAL) or 0),
+        trial=_number(tags.get(_CONFIRMS) or tags.get(_TRIAL)) or 0,
         state=INTERRUPTED,
         params=point,
         values=(None,) * len(settings.metrics),
@@ -157,13 +173,13 @@ def _trial(record: JobRecord, point: Point, settings: Settings) -> Trial:
         ended=record.ended,
         run_id=record.run_id,
         name=record.name,
-        job=int(tags.get(_JOB, 0)),
+        job=_number(tags.get(_JOB)) or 0,
         confirmed=_CONFIRMS in tags,
-        seed=int(record.params.get("seed", 0)),
+        seed=_number(record.params.get("seed")) or 0,
         seconds=sum(record.series("train/epoch_seconds")) or (record.ended - record.began) / 1000,
     )
     outcome = tags.get(_OUTCOME)
-    states = {"FINISHED": PRUNED if outcome == "pruned" else COMPLETE, "FAILED": FAILED}
+    states = {"FINISHED": PRUNED if outcome == PRUNED else COMPLETE, "FAILED": FAILED}
     state = states.get(record.status or "", INTERRUPTED)
     if state == FAILED:
         row = replace(row, diverged=outcome == DIVERGED)

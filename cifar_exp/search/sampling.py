@@ -10,7 +10,9 @@ import math
 import random
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from cifar_exp.config.space import CATEGORICAL, INT, Dimension, Point, Space, Value
@@ -45,30 +47,39 @@ def ask(space: Space, settings: Settings, trials: Trials, number: int) -> tuple[
         The point, and what the sampler stores with the trial. None if every point of the space was tried.
     """
     if settings.sampler == "grid":
-        points = _shuffled(space.points(), settings.seed)
+        points = _shuffled_points(space, settings.seed)
         return (points[number - 1], {}) if number <= len(points) else None
-    if settings.sampler == "quasi_random":
-        return _quasi_random(space, settings.seed, number), {}
-
-    study = data.to_study(trials)
+    known = [row.params for row in trials.rows if not row.confirmed]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # samplers that Optuna calls experimental, and what a sampler falls back to
-        study.sampler = _sampler(settings, space, number)
-        known = [row.params for row in trials.rows if not row.confirmed]
-        for _ in range(_DRAWS):  # the study takes each for a running trial, which samplers avoid
-            trial = study.ask()
-            point: dict[str, Value] = {}
-            for dimension in space.dimensions:
-                if dimension.exists(point):
-                    point[dimension.key] = dimension.fit(_suggest(trial, dimension))
-            if point not in known:
-                break
+        # Optuna warns of experimental samplers and of fallbacks, SciPy of numbers that are no power of two.
+        warnings.simplefilter("ignore")
+        if settings.sampler == "quasi_random":
+            drawn = _quasi_random(space, settings.seed, number)
         else:
-            if math.isfinite(space.size):
-                untried = (one for one in _shuffled(space.points(), settings.seed) if one not in known)
-                return (left, {}) if (left := next(untried, None)) is not None else None
-    stored = study.get_trials(deepcopy=False)[-1].system_attrs if settings.sampler == "cmaes" else {}
-    return point, dict(stored)
+            drawn = _suggested(space, settings, trials, number)
+        for point, attributes in islice(drawn, _DRAWS):
+            if point not in known:
+                return point, attributes
+    if math.isinf(space.size):
+        return point, attributes
+    untried = (one for one in _shuffled_points(space, settings.seed) if one not in known)
+    return (left, {}) if (left := next(untried, None)) is not None else None
+
+
+def _suggested(
+    space: Space, settings: Settings, trials: Trials, number: int
+) -> Iterator[tuple[Point, Mapping[str, Any]]]:
+    """Points of Optuna's sampler; it takes each for that of a running trial, which samplers avoid."""
+    study = data.to_study(trials)
+    study.sampler = _sampler(settings, space, number)
+    while True:
+        trial = study.ask()
+        point: dict[str, Value] = {}
+        for dimension in space.dimensions:
+            if dimension.exists(point):
+                point[dimension.key] = dimension.fit(_suggest(trial, dimension))
+        stored = study.get_trials(deepcopy=False)[-1].system_attrs if settings.sampler == "cmaes" else {}
+        yield point, dict(stored)
 
 
 def _sampler(settings: Settings, space: Space, number: int) -> optuna.samplers.BaseSampler:
@@ -111,28 +122,29 @@ def _distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution
     return FloatDistribution(dimension.low, dimension.high, dimension.log, dimension.step)
 
 
-def _shuffled(points: list[Point], seed: int) -> list[Point]:
-    """Points in random order, so that a grid that is cut short has seen all of its parts."""
+@lru_cache(maxsize=1)  # of the running search, which asks for every trial
+def _shuffled_points(space: Space, seed: int) -> list[Point]:
+    """All points in random order, so that a grid that is cut short has seen all of its parts."""
+    points = space.points()
     random.Random(seed).shuffle(points)
     return points
 
 
-def _quasi_random(space: Space, seed: int, number: int) -> Point:
-    """Point `number` of a scrambled Sobol sequence over all dimensions, each cut into parts of equal size."""
+def _quasi_random(space: Space, seed: int, number: int) -> Iterator[tuple[Point, Mapping[str, Any]]]:
+    """A scrambled Sobol sequence over all dimensions, each cut into parts of equal size, from point `number` on."""
     import numpy as np
     from scipy.stats import qmc
 
     sequence = qmc.Sobol(len(space.dimensions), rng=np.random.default_rng(seed))
     if number > 1:
         sequence.fast_forward(number - 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # one point is not a power of two, over all trials it does not matter
+    while True:
         (shares,) = sequence.random(1)
-    point: dict[str, Value] = {}
-    for dimension, share in zip(space.dimensions, shares, strict=True):
-        if dimension.exists(point):
-            point[dimension.key] = _at(dimension, float(share))
-    return point
+        point: dict[str, Value] = {}
+        for dimension, share in zip(space.dimensions, shares, strict=True):
+            if dimension.exists(point):
+                point[dimension.key] = _at(dimension, float(share))
+        yield point, {}
 
 
 def _at(dimension: Dimension, share: float) -> Value:

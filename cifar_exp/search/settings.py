@@ -11,8 +11,8 @@ from typing import Any
 
 from cifar_exp.config.space import CATEGORICAL, Space
 from cifar_exp.errors import UserError, did_you_mean
+from cifar_exp.search.trials import MAXIMIZE, MINIMIZE
 
-MAXIMIZE, MINIMIZE = "maximize", "minimize"
 SAMPLERS = ("tpe", "gp", "cmaes", "random", "grid", "quasi_random")
 HALVING, HYPERBAND, MEDIAN, NONE = "successive_halving", "hyperband", "median", "none"
 PRUNERS = (HALVING, HYPERBAND, MEDIAN, NONE)

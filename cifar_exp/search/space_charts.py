@@ -11,7 +11,7 @@ from cifar_exp.evaluation.style import BLUE
 from cifar_exp.review import parallel as parallel_coordinates
 from cifar_exp.review.chart_layout import Chart, apply_layout, escape, shorten, to_chart
 from cifar_exp.search import trials as data
-from cifar_exp.search.charts import better, describe, measured
+from cifar_exp.search.charts import describe, measured
 from cifar_exp.search.trials import FAILED, Search, Trial, Trials
 
 _GRID = 40  # points of the contour along each axis
@@ -27,7 +27,7 @@ def importances(trials: Trials) -> dict[str, float]:
     nothing of the settings that it left.
 
     Returns:
-        Key -> share, of 1 in total, the largest first; empty with fewer than two trials or one setting.
+        Key -> share, of 1 in total, the largest first; empty with fewer than two trials or settings that they have.
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
     from optuna.trial import TrialState, create_trial
@@ -45,7 +45,8 @@ def importances(trials: Trials) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-    return {key: share for key, share in found.items() if math.isfinite(share)}
+    shares = {key: share for key, share in found.items() if math.isfinite(share)}
+    return shares if len(shares) > 1 else {}
 
 
 def bars(shares: dict[str, float]) -> Chart:
@@ -166,7 +167,7 @@ def parallel(trials: Trials) -> Chart | None:
         values = [row.values[position] for row in rows]
         if any(value is not None for value in values):
             axes.append(parallel_coordinates.numeric_axis(search.metrics[position], values))
-    results = [better(search, row.value or 0.0) for row in rows]
+    results = [search.score(row.value or 0.0) for row in rows]
     return parallel_coordinates.draw(axes, results, [describe(row, search) for row in rows])
 
 
@@ -246,6 +247,6 @@ def _limits(search: Search, values: Sequence[float]) -> tuple[float, float]:
     """Ends of the colours: a few very bad trials would leave one colour for all others."""
     import numpy as np
 
-    worst = np.quantile([better(search, value) for value in values], 0.25)
-    ends = sorted([better(search, float(worst)), max(values) if search.directions[0] == "maximize" else min(values)])
+    worst = np.quantile([search.score(value) for value in values], 0.25)
+    ends = sorted([search.score(float(worst)), max(values, key=search.score)])
     return (ends[0], ends[1]) if ends[0] < ends[1] else (ends[0] - 1e-9, ends[1] + 1e-9)

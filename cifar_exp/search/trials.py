@@ -5,21 +5,28 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from cifar_exp.tracking.untrusted import parse_json
+
 if TYPE_CHECKING:
     import optuna
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 FILE = "search/trials.parquet"
 COMPLETE, PRUNED, RUNNING, FAILED, INTERRUPTED = "complete", "pruned", "running", "failed", "interrupted"
 DIVERGED = "diverged"
+MAXIMIZE, MINIMIZE = "maximize", "minimize"
 
 _METADATA = b"cifar_exp.search"
 _PARAMS, _VALUES = "params.", "value/"
+_STATES = (COMPLETE, PRUNED, RUNNING, FAILED, INTERRUPTED)
+_MAX_VALUES, _MAX_BYTES = 5_000_000, 1 << 28  # of a file that is read: 10,000 trials of 400 epochs
+_ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,10 @@ class Search:
     """Epochs after which trials are compared and may be pruned."""
     distributions: Mapping[str, str]
     """Key of a setting -> distribution as JSON of `optuna.distributions.distribution_to_json`."""
+
+    def score(self, value: float, objective: int = 0) -> float:
+        """A value of an objective so that greater is better."""
+        return value if self.directions[objective] == MAXIMIZE else -value
 
 
 @dataclass(frozen=True)
@@ -130,19 +141,31 @@ def read(path: Path | BinaryIO) -> Trials:
         path: a file that `Trials.write` has written, by its path or opened.
 
     Raises:
-        ValueError: if it is not such a file.
+        ValueError: if it is not such a file, or holds too much.
         OSError: if it cannot be read.
     """
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
-    content = (table.schema.metadata or {}).get(_METADATA)
-    if content is None:
-        raise ValueError(f"{path} does not hold the trials of a search")
-    known = json.loads(content)
-    listed = {name: tuple(known[name]) for name in ("metrics", "directions", "rungs")}
-    search = Search(**(known | listed))
-    return Trials(search, tuple(_trial(search, row) for row in table.to_pylist()))
+    with pq.ParquetFile(path) as file:
+        content = (file.schema_arrow.metadata or {}).get(_METADATA)
+        if content is None:
+            raise ValueError(f"{path} does not hold the trials of a search")
+        search = _search(parse_json(content))
+        columns, types = Trials(search, ())._table().schema, {column.name: column.type for column in file.schema_arrow}
+        for column in columns:
+            if types.get(column.name) != column.type:
+                raise ValueError(f"its column {column.name!r} is {types.get(column.name)}, expected {column.type}")
+        return Trials(search, tuple(_trial(search, row) for row in _rows(file, columns.names)))
+
+
+def undominated(search: Search, rows: Sequence[Trial]) -> list[Trial]:
+    """Those of complete trials that no other beats in every objective: the Pareto front."""
+    scores = [tuple(search.score(value or 0.0, at) for at, value in enumerate(row.values)) for row in rows]
+
+    def is_beaten(own: tuple[float, ...]) -> bool:
+        return any(other != own and all(a >= b for a, b in zip(other, own, strict=True)) for other in scores)
+
+    return [row for row, own in zip(rows, scores, strict=True) if not is_beaten(own)]
 
 
 def to_study(trials: Trials) -> optuna.Study:
@@ -203,15 +226,44 @@ def _frozen(row: Trial, distributions: Mapping[str, Any]) -> optuna.trial.Frozen
     return frozen
 
 
+def _search(content: Any) -> Search:
+    listed = {name: tuple(content[name]) for name in ("metrics", "directions", "rungs")}
+    search = Search(**(content | listed))
+    texts = (*search.metrics, search.sampler, search.pruner, *search.distributions.values())
+    numbers = (search.seed, search.n_trials, search.epochs, *search.rungs)
+    if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in numbers):
+        raise ValueError("the search in it is not described by texts and whole numbers")
+    if not 0 < len(search.metrics) == len(search.directions) or set(search.directions) - {MAXIMIZE, MINIMIZE}:
+        raise ValueError(f"got the directions {search.directions}, expected {MAXIMIZE} or {MINIMIZE} for each metric")
+    return search
+
+
+def _rows(file: pq.ParquetFile, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a file, within limits: a few kilobytes of repeated values can expand to gigabytes."""
+    parts = [file.metadata.row_group(part) for part in range(file.metadata.num_row_groups)]
+    columns = [part.column(column) for part in parts for column in range(part.num_columns)]
+    if (values := sum(column.num_values for column in columns)) > _MAX_VALUES:
+        raise ValueError(f"it holds {values:,} values; at most {_MAX_VALUES:,} are read")
+    size, largest = 0, sum(column.total_uncompressed_size for column in columns)  # no row is larger
+    at_once = min(_ROWS_AT_ONCE, max(1, _MAX_BYTES // max(1, largest)))
+    for batch in file.iter_batches(at_once, columns=list(names)):
+        size += batch.nbytes
+        if size > _MAX_BYTES:
+            raise ValueError(f"it holds more than {_MAX_BYTES >> 20} MB")
+        yield from batch.to_pylist()
+
+
 def _trial(search: Search, row: Mapping[str, Any]) -> Trial:
     known = {f.name for f in fields(Trial)} - {"params", "values", "history", "attributes"}
+    if row["state"] not in _STATES or None in [row[name] for name in (*known - {"run_id"}, "values", "attributes")]:
+        raise ValueError(f"its row of trial {row['trial']} is not complete, or has no state of a trial")
     params = {key: row[f"{_PARAMS}{key}"] for key in search.distributions}
     values = tuple(row[f"{_VALUES}{metric}"] for metric in search.metrics)
     return Trial(
         params={key: value for key, value in params.items() if value is not None},
         values=tuple(None if math.isnan(value) else value for value in values),
         history=tuple(row["values"]),
-        attributes=json.loads(row["attributes"]),
+        attributes=parse_json(row["attributes"]),
         **{name: row[name] for name in known},
     )
 
@@ -220,7 +272,7 @@ def _arrow_type(distribution: str) -> pa.DataType:
     import pyarrow as pa
 
     kinds = {"FloatDistribution": pa.float64(), "IntDistribution": pa.int64()}
-    return kinds.get(json.loads(distribution)["name"], pa.string())
+    return kinds.get(parse_json(distribution)["name"], pa.string())
 
 
 def _number(value: float | None) -> float:

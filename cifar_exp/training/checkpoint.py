@@ -31,6 +31,12 @@ _NAME = re.compile(r"epoch-(\d{5,})\.checkpoint")
 # Plain little-endian numbers. A file may come from a shared server, so other dtypes, such as objects, are refused.
 _DTYPES = frozenset({"|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8"})
 
+METRICS = frozenset({
+    "train/loss", "train/objective", "train/accuracy", "train/learning_rate", "train/epoch_seconds",
+    "train/images_per_second", "val/loss", "val/objective", "val/accuracy",
+})  # fmt: skip
+"""What `fit` measures in every epoch."""
+
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
@@ -105,7 +111,7 @@ class Checkpoint:
             end = body.index(b"\n") + 1
             header = json.loads(body[:end])
             return cls(_history(header["history"]), _arrays(header["arrays"], body, end), path)
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise DamagedCheckpoint(f"its header is not valid: {reason(error)}") from error
 
 
@@ -181,10 +187,12 @@ def _history(content: Any) -> dict[str, list[float]]:
     """Check the history of a header.
 
     Raises:
-        ValueError: unless every metric has a finite number for every epoch.
+        ValueError: unless every metric of a training has a finite number for every epoch.
     """
+    if content.keys() != METRICS:
+        raise ValueError("its metrics are not those of a training of this version")
     lengths = {len(values) for values in content.values()}
-    if "val/accuracy" not in content or len(lengths) != 1 or lengths == {0}:
+    if len(lengths) != 1 or lengths == {0}:
         raise ValueError("not every metric has a value for every epoch")
     for value in (value for values in content.values() for value in values):
         if not isinstance(value, int | float) or not math.isfinite(value):

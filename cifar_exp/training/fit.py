@@ -93,8 +93,7 @@ def fit(
         epoch += 1
         metrics = _train(trained, images_per_call, program, splits.training, config.seed, epoch) | validate()
         for name, value in metrics.items():
-            # the checkpoint of an earlier version may have fewer metrics
-            history.setdefault(name, [math.nan] * (epoch - 1)).append(value)
+            history.setdefault(name, []).append(value)
         infinite = next((name for name in _FINITE if not math.isfinite(metrics[name])), None)
         if not infinite:
             improved = _best(history, stopping) == epoch

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import lzma
 import math
 import re
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from functools import reduce
 from operator import add
@@ -26,6 +28,10 @@ from cifar_exp.errors import UserError, reason
 from cifar_exp.training.views import weighted_views
 
 _IN_VIEWS = "layers/functional/"  # prefix of the weights in the file of a classifier of several views
+# What zipfile, its decompressors, HDF5 and Keras raise for a file that is incomplete, encrypted or made up.
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
 
 
 def build(config: ModelConfig, image_shape: ImageShape) -> tuple[keras.Model, list[LayerRow]]:
@@ -111,8 +117,8 @@ def load_weights(model: keras.Model, file: Path, where: str) -> None:
     try:
         with zipfile.ZipFile(file) as saved:
             in_file = _shapes(saved.read("model.weights.h5"))
-    except (zipfile.BadZipFile, KeyError, OSError) as error:
-        raise UserError(f"{where} is not a complete .keras file: {error}") from error
+    except _UNREADABLE as error:
+        raise UserError(f"{where} is not a complete .keras file: {_reason(error)}") from error
     if any(weight.startswith(_IN_VIEWS) for weight in in_file):
         model = classifier(model, PredictionConfig(flip=True))
     with tempfile.TemporaryDirectory() as folder:
@@ -127,7 +133,10 @@ def load_weights(model: keras.Model, file: Path, where: str) -> None:
             got, wanted = (_describe(shapes.get(weight)) for shapes in (in_file, in_model))
             what = f"weight {number} of layer {layer!r}"
             raise UserError(f"{where} does not fit: {what} is {got} in the file and {wanted} in the model")
-    model.load_weights(file)
+    try:
+        model.load_weights(file)
+    except _UNREADABLE as error:
+        raise UserError(f"{where} has weights that cannot be loaded: {_reason(error)}") from error
 
 
 def _shapes(content: bytes) -> dict[str, tuple[int, ...]]:
@@ -202,9 +211,9 @@ def _layer_class(kind: str) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Return the line of an error of Keras that tells the reason, without terminal colours and the line before it."""
+    """Return the line of an error of Keras that tells the reason, without terminal colours and the lines before it."""
     lines = [line for line in re.sub("\x1b\\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
-    reasons = [line for line in lines if not line.startswith("Exception encountered when calling")]
+    reasons = [line for line in lines if not line.startswith(("Exception encountered when calling", "A total of"))]
     return (reasons or lines or [type(error).__name__])[0]
 
 

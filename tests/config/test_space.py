@@ -37,6 +37,7 @@ def one(swept: str) -> Dimension:
         ("a=range(1,10,2)", Dimension("a", INT, low=1, high=9, step=2)),
         ("a=range(5,1,-2)", Dimension("a", INT, low=3, high=5, step=2)),
         ("a=range(0.1,0.5,0.1)", Dimension("a", FLOAT, low=0.1, high=0.4, step=0.1)),
+        ("a=range(0,0.95,0.3)", Dimension("a", FLOAT, low=0, high=0.9, step=0.3)),
         ("a=choice(32,64)", Dimension("a", CATEGORICAL, ("32", "64"))),
         ("a=x,null,[3,4],true", Dimension("a", CATEGORICAL, ("x", "null", "[3,4]", "True"))),
         ("+b.0=1,1,2", Dimension("+b.0", CATEGORICAL, ("1", "2"))),
@@ -92,6 +93,19 @@ def test_sizes_and_points() -> None:
     grid = of("a=range(1,4)", "b=x,y")
     assert grid.size == 6
     assert [grid.overrides(point) for point in grid.points()][:3] == [("a=1", "b=x"), ("a=1", "b=y"), ("a=2", "b=x")]
+
+
+def test_a_conditional_space_is_counted_without_listing_it() -> None:
+    conditions = {
+        "optimizer": ["sgd", "adam"],
+        "momentum": {"values": [0, 0.9], "when": {"optimizer": "sgd"}},
+        "nesterov": {"values": ["true", "false"], "when": {"momentum": 0.9}},
+        "beta": {"values": "range(0,5)", "when": {"optimizer": "adam"}},
+    }
+    small = of("a=range(0,3)", section=conditions)
+    assert small.size == len(small.points()) == 3 * (1 + 2 + 5)
+    assert of(*(f"k{number}=int(interval(1,1000))" for number in range(9)), section=conditions).size == 1000**9 * 8
+    assert math.isinf(of(section=conditions | {"rate": {"values": "interval(0,1)", "when": {"momentum": 0.9}}}).size)
 
 
 CONDITIONAL = {

@@ -33,6 +33,7 @@ from cifar_exp.tracking.store import Store
 
 DIGITS = ("data=digits", "data.train_images=100", "model=dense", "model.layers=[Flatten,{Dense:{units:10}}]")
 SMALL = (*DIGITS, "training.device=cpu", "tracking.system_metrics=false")
+LOGGERS = ("alembic", "mlflow", "tensorflow")
 NOTE = "it's a, [note]: x=1"
 SWEEP = (*SMALL, "optimizer=sgd,adam", "sweep.name=first", "hydra.job.chdir=true", "training.precision=mixed_bfloat16")
 
@@ -43,6 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patched:
         patched.delenv("MLFLOW_TRACKING_URI", raising=False)  # which MLflow's own calls in other tests have set
         patched.chdir(made := tmp_path_factory.mktemp("notebook"))
+        for logger in map(logging.getLogger, LOGGERS):
+            patched.setattr(logger, "level", logging.INFO)  # which a run sets
         yield made
 
 
@@ -104,6 +107,7 @@ def state() -> dict[str, Any]:
         "folder": os.getcwd(),
         "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)],
         "logging": (list(logger.handlers), logger.level, logger.propagate, list(logging.getLogger().handlers)),
+        "levels": [logging.getLogger(name).level for name in LOGGERS],
         "hydra": GlobalHydra.instance().hydra,
         "random": random.getstate(),
         "numpy": np.random.get_state()[1].tolist(),
@@ -243,7 +247,8 @@ def test_jobs_of_the_same_call_are_not_run_again(runs: cifar_exp.Runs) -> None:
         (["model=lrge"], {}, "model 'lrge' not found; did you mean 'large'"),
         ([], {"epoch": 3}, "epoch: no such keyword; did you mean 'epochs'"),
         (["-m"], {}, "'-m': got an option, expected 'key=value'"),
-        (["hydra.mode=MULTIRUN"], {}, "'hydra.mode=MULTIRUN': got an option"),
+        (["hydra.mode=MULTIRUN"], {}, "hydra.mode=MULTIRUN: got a sweep, expected one run"),
+        (["++hydra.mode=MULTIRUN"], {}, "hydra.mode=MULTIRUN: got a sweep, expected one run"),
         ([["model=bn"]], {}, "got list, expected 'key=value', each on its own"),
         ([], {"config_dir": Path("nowhere")}, "--config-dir nowhere: no such folder"),
         (["seed=0,1"], {}, "several values are a sweep: add -m, or call cifar_exp.sweep"),

@@ -28,6 +28,13 @@ def test_a_run_without_results_is_shown() -> None:
     assert "<b>bn</b> KILLED, interrupted" in shown.run("bn", "KILLED", "interrupted", {}, None, "")
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(float("nan"), "nan"), (float("-inf"), "-inf"), (1234.0, "1,234"), (0.5, "0.5000")]
+)
+def test_a_loss_that_is_not_finite_is_shown(value: float, text: str) -> None:
+    assert f"<td>{text}</td>" in shown.run("bn", "FAILED", "diverged", {"test/loss": value}, None, "")
+
+
 @pytest.mark.parametrize("kind", [UserError, Diverged, OutOfMemory, Stopped])
 def test_an_error_is_one_line_in_a_notebook(kind: type[BaseException], capsys: pytest.CaptureFixture[str]) -> None:
     interactiveshell = pytest.importorskip("IPython.core.interactiveshell")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import made_trials
 import optuna
@@ -71,8 +72,12 @@ def test_an_export_again_changes_nothing_and_a_longer_search_takes_its_place(url
     assert export.export(replace_rows(made, 12), "s", url)
     assert not export.export(replace_rows(made, 12), "s", url)
     load(url).set_user_attr("note", "kept")
+    storage = optuna.storages.RDBStorage(url)
+    storage.set_study_system_attr(storage.get_study_id_from_name("s"), "dashboard:note:0", "kept as well")
     assert export.export(made, "s", url)
     assert len(load(url).trials) == 20 and load(url).user_attrs["note"] == "kept"
+    of_system = storage.get_study_system_attrs(storage.get_study_id_from_name("s"))
+    assert of_system["dashboard:note:0"] == "kept as well" and load(url).metric_names == ["val/accuracy"]
 
 
 def replace_rows(made: Trials, count: int) -> Trials:
@@ -124,13 +129,23 @@ def test_a_search_is_found_by_its_name_alone(searched: tuple[Store, Trials], tmp
         finding.by_name(own, "it's", tmp_path)
 
 
-def test_a_file_of_anything_else_is_refused_in_one_line(own_store: Store, tmp_path: Path) -> None:
+def written(folder: Path, **changed: Any) -> bytes:
+    """A file of one trial that is not as a search makes it."""
+    made = made_trials.made(1)
+    replace(made, rows=(replace(made.rows[0], **changed),)).write(folder / "made")
+    return (folder / "made").read_bytes()
+
+
+@pytest.mark.parametrize("changed", [{}, {"params": {"model.filters.0": 999}}, {"started": 10**18}, {"values": ()}])
+def test_a_file_of_anything_else_is_refused_in_one_line(
+    own_store: Store, tmp_path: Path, changed: dict[str, Any]
+) -> None:
     client = own_store.client
     tags = {"cifar_exp.kind": "sweep", "cifar_exp.sweep": "s"}
     run = client.create_run(own_store.experiment_id, tags=tags)
     path = tmp_path / trials.FILE
     path.parent.mkdir()
-    path.write_bytes(b"no Parquet")
+    path.write_bytes(written(tmp_path, **changed) if changed else b"no Parquet")
     client.log_artifact(run.info.run_id, str(path), "search")
     with pytest.raises(UserError, match="cannot be read as the trials of a search"):
         finding.by_name(own_store, "s", tmp_path)

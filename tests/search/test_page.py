@@ -16,7 +16,7 @@ from cifar_exp.review import report
 from cifar_exp.review.run_record import RunRecord
 from cifar_exp.review.run_results import RunResults
 from cifar_exp.search import charts, page, space_charts
-from cifar_exp.search.trials import COMPLETE, FAILED, PRUNED, Trial, Trials
+from cifar_exp.search.trials import COMPLETE, FAILED, PRUNED, RUNNING, Trial, Trials
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -56,6 +56,8 @@ def test_history_and_effort_show_every_trial_with_its_value() -> None:
 
 def test_the_summary_counts_epochs_and_says_how_much_of_the_best_was_luck() -> None:
     trials = made_trials.made(40, confirmed=1)
+    running = replace(trials.rows[-1], state=RUNNING, seed=4, values=(0.1,))
+    trials = replace(trials, rows=(*trials.rows, running))
     text = "\n".join(page.sections(trials)[0].before)
     rows = [row for row in trials.rows if not row.confirmed]
     best = max((row for row in rows if row.value is not None), key=lambda row: row.value or 0)
@@ -63,7 +65,10 @@ def test_the_summary_counts_epochs_and_says_how_much_of_the_best_was_luck() -> N
     assert f"40 of 50 trials: {counted[COMPLETE]} complete, {counted[PRUNED]} pruned, 1 running, 2 failed" in text
     assert f"took {sum(row.epochs for row in rows):,} epochs" in text and "would have been 1,080" in text
     assert f"{best.value:.4f}, of trial {best.trial}, with optimizer.learning_rate=" in text
-    assert f"Trial {best.trial} again with 3 other seeds: mean {(best.value or 0) - 0.02:.4f} ± 0.0100" in text
+    assert (
+        f"Trial {best.trial} again with 3 other seeds: mean {(best.value or 0) - 0.02:.4f} ± 0.0058 (standard error), "
+        in text
+    )
     assert f"0.0200 below its value in the search, {best.value:.4f}" in text
 
 
@@ -127,6 +132,14 @@ def test_pages_of_hardly_any_trials() -> None:
     assert [section.id for section in page.sections(one)] == ["search", "search-rungs", "search-slices"]
     three = page.sections(made_trials.made(3))
     assert "With fewer than 20 trials, the shares are mostly chance." in three[2].after
+
+
+def test_of_a_search_in_which_only_one_setting_was_seen_no_importances_are_drawn() -> None:
+    conditional = {key: made_trials.search().distributions[key] for key in ("optimizer", "optimizer.momentum")}
+    rows = tuple(Trial(number, COMPLETE, {"optimizer": "adam"}, (number / 10,)) for number in (1, 2, 3))
+    found = page.sections(Trials(replace(made_trials.search(), distributions=conditional), rows))
+    assert [section.id for section in found] == ["search", "search-slices", "search-parallel"]
+    assert "left out" not in " ".join(found[1].after)
 
 
 def test_of_very_many_trials_the_best_and_the_latest_are_drawn() -> None:

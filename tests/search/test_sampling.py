@@ -70,9 +70,29 @@ def test_a_grid_is_seen_once_and_then_ends() -> None:
     rows = searched(settings, 6, where=grid)
     assert len({tuple(row.params.items()) for row in rows}) == 6
     assert sampling.ask(grid, settings, found(grid, settings, rows), 7) is None
+    other = space_of("a=range(1,4)", "b=x,z")
+    assert {row.params["b"] for row in searched(settings_of(other, sampler="grid"), 6, where=other)} == {"x", "z"}
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_the_points_of_a_grid_are_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed, points = [], Space.points
+    monkeypatch.setattr(Space, "points", lambda space: listed.append(space) or points(space))
+    grid = space_of("a=range(10,14)", a={"values": [1]}, b={"values": [1, 2], "when": {"c": "x"}}, c=["x", "y"])
+    settings = settings_of(grid, sampler="grid")
+    listed.clear()
+    assert len(searched(settings, 12, where=grid)) == 12
+    assert listed == [grid]
+
+
+def test_the_upper_end_of_a_range_of_floats_is_drawn() -> None:
+    where = space_of("a=range(0,0.95,0.3)")
+    settings = settings_of(where, n_trials=2)
+    rows = searched(settings, 4, where=where)
+    assert sorted(row.params["a"] for row in rows) == [0, 0.3, 0.6, 0.9]
+    assert sampling.ask(where, settings, found(where, settings, rows), 5) is None
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "quasi_random"])
 def test_no_point_is_tried_twice(sampler: str) -> None:
     where = space_of("model=baseline,bn,large", "training.batch_size=choice(16,32,64,128)")
     settings = settings_of(sampler=sampler, n_trials=11)

@@ -17,7 +17,7 @@ from cifar_exp.tracking.heartbeat import DEAD_AFTER, HEARTBEAT, PROCESS, REASON
 from cifar_exp.tracking.replay import Replayer
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
-from cifar_exp.training.checkpoint import Checkpoint, Checkpoints
+from cifar_exp.training.checkpoint import METRICS, Checkpoint, Checkpoints
 
 LONG_AGO = datetime.now(UTC) - DEAD_AFTER - timedelta(seconds=60)
 
@@ -136,7 +136,7 @@ def checkpoints(store: Store, run: Run) -> list[str]:
 def saved(run: Run, epoch: int) -> Path:
     path = run.folder / "checkpoints" / f"epoch-{epoch:05}.checkpoint"
     path.parent.mkdir(exist_ok=True)
-    Checkpoint({"val/accuracy": [0.5] * epoch}, {}).write(path)
+    Checkpoint({name: [0.5] * epoch for name in METRICS}, {}).write(path)
     return path
 
 

@@ -20,7 +20,7 @@ import pytest
 from cifar_exp.config.schema import Config
 from cifar_exp.data import datasets
 from cifar_exp.tracking import fingerprint
-from cifar_exp.training.checkpoint import Checkpoint, Checkpoints, DamagedCheckpoint
+from cifar_exp.training.checkpoint import METRICS, Checkpoint, Checkpoints, DamagedCheckpoint
 
 ARRAYS = {
     "weights": np.arange(6, dtype=np.float32).reshape(2, 3) / 7,
@@ -31,8 +31,12 @@ ARRAYS = {
 }
 
 
+def history(*accuracies: float) -> dict[str, list[float]]:
+    return {name: [1 / 3] * len(accuracies) for name in sorted(METRICS)} | {"val/accuracy": [*accuracies]}
+
+
 def checkpoint(*accuracies: float) -> Checkpoint:
-    return Checkpoint({"val/accuracy": [*accuracies], "val/loss": [1 / 3] * len(accuracies)}, ARRAYS)
+    return Checkpoint(history(*accuracies), ARRAYS)
 
 
 def whole(body: bytes) -> bytes:
@@ -50,7 +54,7 @@ def test_what_is_read_is_what_was_written_to_the_last_bit(tmp_path: Path) -> Non
     checkpoint(0.1, 2 / 3).write(path)
     found = Checkpoint.read(path)
     assert found.epoch == 2
-    assert found.history == {"val/accuracy": [0.1, 2 / 3], "val/loss": [1 / 3, 1 / 3]}
+    assert found.history == history(0.1, 2 / 3)
     assert list(found.arrays) == list(ARRAYS)
     for name, array in ARRAYS.items():
         assert found.arrays[name].dtype == array.dtype
@@ -133,7 +137,7 @@ def test_every_single_changed_byte_is_recognised(tmp_path: Path) -> None:
             Checkpoint.read(path)
 
 
-HISTORY = {"val/accuracy": [0.5]}
+HISTORY = history(0.5)
 
 
 @pytest.mark.parametrize(
@@ -143,12 +147,15 @@ HISTORY = {"val/accuracy": [0.5]}
         {},
         {"history": HISTORY},
         {"history": {}, "arrays": []},
-        {"history": {"val/accuracy": []}, "arrays": []},
-        {"history": {"val/loss": [1]}, "arrays": []},
-        {"history": {"val/accuracy": [0.5], "val/loss": []}, "arrays": []},
-        {"history": {"val/accuracy": ["__import__('os')"]}, "arrays": []},
-        {"history": {"val/accuracy": [float("nan")]}, "arrays": []},
-        {"history": {"val/accuracy": 3}, "arrays": []},
+        {"history": [1], "arrays": []},
+        {"history": history(), "arrays": []},
+        {"history": {"val/accuracy": [0.5], "val/loss": [1]}, "arrays": []},
+        {"history": HISTORY | {"val/other": [1]}, "arrays": []},
+        {"history": HISTORY | {"val/loss": []}, "arrays": []},
+        {"history": HISTORY | {"val/loss": ["__import__('os')"]}, "arrays": []},
+        {"history": HISTORY | {"val/loss": [float("nan")]}, "arrays": []},
+        {"history": HISTORY | {"val/loss": [10**400]}, "arrays": []},
+        {"history": HISTORY | {"val/loss": 3}, "arrays": []},
         {"history": HISTORY, "arrays": [["a", "|O", [1]]]},
         {"history": HISTORY, "arrays": [["a", "O", [1]]]},
         {"history": HISTORY, "arrays": [["a", ["<f4"], [1]]]},
@@ -221,13 +228,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_disk_that_is_really_full_leaves_the_one_before_and_its_room_again(small_disk: Path) -> None:
     folder = Checkpoints(small_disk / "checkpoints")
-    history = {"val/accuracy": [0.1]}
-    folder.save(Checkpoint(history, {"a": np.ones(20_000, np.float32)}))
+    folder.save(Checkpoint(history(0.1), {"a": np.ones(20_000, np.float32)}))
     with pytest.raises(OSError, match="No space left on device"):
-        folder.save(Checkpoint({"val/accuracy": [0.1, 0.2]}, {"a": np.ones(60_000, np.float32)}))
+        folder.save(Checkpoint(history(0.1, 0.2), {"a": np.ones(60_000, np.float32)}))
     newest = folder.newest()
     assert newest is not None and newest.epoch == 1 and newest.arrays["a"].sum() == 20_000
-    folder.save(Checkpoint({"val/accuracy": [0.1, 0.2]}, {"a": np.ones(20_000, np.float32)}))
+    folder.save(Checkpoint(history(0.1, 0.2), {"a": np.ones(20_000, np.float32)}))
 
 
 def test_a_process_killed_while_it_writes_leaves_the_one_before(folder: Checkpoints) -> None:

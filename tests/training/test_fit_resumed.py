@@ -117,6 +117,19 @@ def test_how_often_it_is_saved(tmp_path: Path) -> None:
     assert not never.exists()
 
 
+def test_a_checkpoint_without_a_metric_of_a_training_is_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_on(("training.epochs=1",), tmp_path)
+    checkpoint = Checkpoints(tmp_path).newest()
+    assert checkpoint is not None and checkpoint.file is not None
+    del checkpoint.history["val/objective"]
+    checkpoint.write(checkpoint.file)
+    again = go_on(("training.epochs=2",), tmp_path)
+    assert [epoch for epoch, _ in again.told] == [1, 2]
+    assert "is not used: its header is not valid: its metrics are not those of a training" in caplog.text
+
+
 def test_a_checkpoint_of_another_model_or_optimizer_is_refused(tmp_path: Path) -> None:
     go_on(("training.epochs=2",), tmp_path)
     for override, name in (

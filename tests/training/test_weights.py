@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -104,6 +106,50 @@ def test_a_damaged_file_of_weights_is_refused(
     file.write_bytes(saved_small.read_bytes()[:-100] if content is None else content)
     with pytest.raises(UserError, match=r"^here is not a complete \.keras file: "):
         models.load_weights(small, file, "here")
+
+
+def external(vars_of_dense: h5py.Group, shape: tuple[int, ...], folder: Path) -> None:
+    (folder / "secret").write_bytes(bytes(100_000))
+    vars_of_dense.create_dataset("0", shape, "f4", external=[(str(folder / "secret"), 0, 100_000)])
+
+
+def virtual(vars_of_dense: h5py.Group, shape: tuple[int, ...], folder: Path) -> None:
+    layout = h5py.VirtualLayout(shape, "f4")
+    layout[:] = h5py.VirtualSource(str(folder / "other.h5"), "x", shape)
+    vars_of_dense.create_virtual_dataset("0", layout)
+
+
+def text(vars_of_dense: h5py.Group, shape: tuple[int, ...], folder: Path) -> None:
+    vars_of_dense.create_dataset("0", data=np.full(shape, b"abc"))
+
+
+@pytest.mark.parametrize("replaced", [external, virtual, text])
+def test_weights_that_are_not_numbers_in_the_file_are_refused_in_one_line(
+    small: keras.Model, saved_small: Path, tmp_path: Path, replaced: Callable[[h5py.Group, tuple[int, ...], Path], None]
+) -> None:
+    with zipfile.ZipFile(saved_small) as zipped:
+        (tmp_path / "weights.h5").write_bytes(zipped.read("model.weights.h5"))
+    with h5py.File(tmp_path / "weights.h5", "r+") as weights:
+        vars_of_dense = weights["layers/dense/vars"]
+        shape = vars_of_dense["0"].shape
+        del vars_of_dense["0"]
+        replaced(vars_of_dense, shape, tmp_path)
+    with zipfile.ZipFile(file := tmp_path / "forged.keras", "w") as zipped:
+        zipped.write(tmp_path / "weights.h5", "model.weights.h5")
+    with pytest.raises(UserError, match=r"^here has weights that cannot be loaded: ") as refused:
+        models.load_weights(small, file, "here")
+    assert "\n" not in str(refused.value) and "A total of" not in str(refused.value)
+
+
+def test_an_encrypted_file_of_weights_is_refused(small: keras.Model, saved_small: Path, tmp_path: Path) -> None:
+    content = bytearray(saved_small.read_bytes())
+    for start, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        at = -1
+        while (at := content.find(start, at + 1)) != -1:
+            content[at + flags] |= 1
+    (tmp_path / "encrypted.keras").write_bytes(content)
+    with pytest.raises(UserError, match=r"^here is not a complete \.keras file: .* is encrypted"):
+        models.load_weights(small, tmp_path / "encrypted.keras", "here")
 
 
 def test_the_config_in_a_file_of_weights_is_never_read(

@@ -53,6 +53,39 @@ def test_what_it_gives_is_uncorrelated_and_each_filter_has_its_negative(whitened
     assert variance.max() < 1.1
 
 
+def filters(model: keras.Model, images: Images) -> Images:
+    whitening.whiten(model, images)
+    kernel = next(layer for layer in model.layers if layer.weights).kernel
+    return np.asarray(keras.ops.convert_to_numpy(kernel))
+
+
+def convolution(size: int, channels: int) -> keras.Model:
+    inputs = keras.Input((8, 8, channels))
+    return keras.Model(inputs, keras.layers.Conv2D(2, size)(keras.layers.Rescaling(1 / 255)(inputs)))
+
+
+def test_of_large_images_fewer_are_used_so_that_the_patches_fit_in_memory(
+    images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = images[:, :8, :8]
+    of_a_hundred = filters(convolution(3, 3), small[:100])
+    assert not np.array_equal(filters(convolution(3, 3), small), of_a_hundred)
+    monkeypatch.setattr(whitening, "_VALUES", 100 * 3 * 3 * 27)  # 3 x 3 patches of each image
+    assert np.array_equal(filters(convolution(3, 3), small), of_a_hundred)
+
+
+def test_a_filter_of_one_pixel_scales_it(images: Images) -> None:
+    grey = images[:, :8, :8, :1]
+    scale = 1 / np.sqrt((grey[:, ::2, ::2] / 255).var() + 5e-4)
+    assert np.abs(filters(convolution(1, 1), grey)).ravel() == pytest.approx([scale, scale], rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 0])
+def test_a_single_patch_cannot_be_whitened(images: Images, count: int) -> None:
+    with pytest.raises(UserError, match=f"training.whiten: got {count} patches of 8 x 8 in the training images"):
+        whitening.whiten(convolution(8, 3), images[:count, :8, :8])
+
+
 def test_it_is_trained_no_more_and_nothing_else_changes(whitened: keras.Model) -> None:
     first = first_convolution(whitened)
     others = [layer for layer in whitened.layers if isinstance(layer, keras.layers.Conv2D) and layer is not first]
