@@ -194,6 +194,8 @@ def _slices(store: Store, run: Run) -> Section | None:
     except (UserError, ValueError):  # the card says that they were not measured
         return None
     compared = slices.table(found, _LISTED_SLICES)
+    if not found:
+        return Section("Slices", compared.notes)
     headings, rows = tables.cells(compared, ("p_value",))
     head = f"The {len(rows)} least accurate of {len(found)} parts of the test images."
     return Section("Slices", (head, *compared.notes), Table(tuple(headings), tuple(tuple(row) for row in rows)))

@@ -117,27 +117,6 @@ def predictions(labels: Sequence[int], right: Sequence[float], classes: str = "a
     return pd.DataFrame(columns | {f"p_{name}": values[:, at] for at, name in enumerate(classes)})
 
 
-@pytest.fixture
-def log_predicted(own_store: Store, tmp_path: Path) -> LogPredicted:
-    """log_predicted("a", test, validation): log a run with these predictions."""
-
-    def log(name: str, test: pd.DataFrame, validation: pd.DataFrame | None = None, **params: str) -> Run:
-        client = own_store.client
-        run_id = client.create_run(own_store.experiment_id, run_name=name).info.run_id
-        for path, frame in ((run_predictions.PREDICTIONS, test), (run_predictions.VALIDATION_PREDICTIONS, validation)):
-            if frame is not None:
-                file = tmp_path / Path(path).name
-                frame.to_parquet(file, index=False)
-                client.log_artifact(run_id, str(file), "evaluation")
-        for key, value in params.items():
-            client.log_param(run_id, key, value)
-        client.log_metric(run_id, "val/best_accuracy", 0.5)
-        client.set_terminated(run_id)
-        return client.get_run(run_id)
-
-    return log
-
-
 def build(store: Store, runs: Sequence[Run], select: bool | None = None) -> Ensemble:
     return ensemble_result.build(ensemble_members.read(store, runs), PROBABILITIES, select)
 
