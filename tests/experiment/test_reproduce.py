@@ -10,6 +10,7 @@ import program
 import pytest
 import yaml
 
+from cifar_exp.config import overrides
 from cifar_exp.config.schema import Config
 from cifar_exp.errors import UserError
 from cifar_exp.experiment import reproduce
@@ -134,9 +135,16 @@ def test_a_config_that_would_expand_to_gigabytes_is_refused(own: Store, logged: 
 def test_overrides_must_be_settings_without_interpolations(compose: Compose) -> None:
     content = edited(compose)
     assert reproduce.parse_config(content, "here", ["data.verify=size", "seed=7"]).seed == 7
-    for wrong in ("seed", "note=${oc.env:HOME}", "sede=1"):
-        with pytest.raises(UserError):
+    for wrong in ("seed", "note=${oc.env:HOME}", "sede=1", "+note=x", "note=[1", "note={a", "note=a #2", "seed=1,2"):
+        with pytest.raises(UserError) as refused:
             reproduce.parse_config(content, "here", [wrong])
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["my photos #2", "{a", "1_000", "0x10", "~", "on", "null", "it's", "a\\", "日本"])
+def test_a_folder_of_any_name_can_be_given(compose: Compose, name: str) -> None:
+    override = overrides.write("data.dir", name)
+    assert reproduce.parse_config(edited(compose), "here", [override]).data.dir == name
 
 
 def test_a_missing_run_is_refused(own: Store, logged: str) -> None:
