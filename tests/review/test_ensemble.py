@@ -177,7 +177,7 @@ def test_runs_that_do_not_fit_together_are_named(own_store: Store, log_predicted
     others = {
         "tested on different images: their label differs": predictions([1, 1, 0, 1], [0.9] * 4),
         "have different classes": predictions(LABELS, [0.9] * 4, "ac"),
-        "its stored predictions are not probabilities": usual.assign(p_a=np.float32(0.4)),
+        "holds values that are no probabilities": usual.assign(p_a=np.float32(0.4)),
     }
     for message, frame in others.items():
         other = log_predicted("other", frame)
