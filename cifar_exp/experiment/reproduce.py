@@ -23,6 +23,7 @@ from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import YAML_BYTES, parse_json, parse_yaml
 
 CONFIG = "config/config.yaml"
+ENSEMBLE = "ensemble"  # value of the tag cifar_exp.kind
 _COMPARED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy", "test/f1_macro")
 _STANDARD_ERRORS = 3  # a smaller difference between two accuracies is explained by chance
 
@@ -59,9 +60,14 @@ def read(store: Store, run_id: str, overrides: Sequence[str] = ()) -> Logged:
         overrides: changes to the config, for example `data.dir=...` for this machine.
 
     Raises:
-        UserError: if the run does not exist or its config is invalid.
+        UserError: if the run does not exist, is an ensemble, or its config is invalid.
     """
-    run, content = fetch.run_and_artifact(store, run_id, CONFIG, YAML_BYTES)
+    run = fetch.run(store, run_id)
+    if run.data.tags.get("cifar_exp.kind") == ENSEMBLE:
+        raise UserError(
+            f"run {run.info.run_name} ({run_id}) is an ensemble of several networks: name one of its members"
+        )
+    content = fetch.text(store, run, CONFIG, YAML_BYTES)
     _check_packages(run.info.run_id, run.data.tags.get(experiment.PACKAGES_TAG))
     return Logged(
         run.info.run_id,
