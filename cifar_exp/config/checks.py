@@ -214,7 +214,7 @@ def _out_of_range(node: Any, path: str) -> Iterator[str]:
             for name, item in value.items():
                 if is_dataclass(item):
                     yield from _out_of_range(item, f"{key}.{name}.")
-        elif value == MISSING:
+        elif value == MISSING or (isinstance(value, list | tuple) and MISSING in value):
             yield f"{key}: needs a value"
         elif isinstance(value, str) and "\0" in value:
             yield f"{key}: holds a NUL character, which PostgreSQL does not take"

@@ -77,6 +77,7 @@ def _open(file: Path) -> Any:
     import pyarrow
     import pyarrow.parquet
 
+    tables.check_file(file, "file")
     try:
         return pyarrow.parquet.ParquetFile(file)
     except (OSError, pyarrow.ArrowException) as error:

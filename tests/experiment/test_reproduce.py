@@ -115,6 +115,15 @@ def test_an_invalid_config_is_refused_and_executes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("image_shape", ["???", 32, 3]), ("image_shape", [32, 32, "???"]), ("size", [8, "???"])]
+)
+def test_a_list_with_a_missing_value_is_refused(compose: Compose, key: str, value: list[object]) -> None:
+    data = yaml.safe_load(edited(compose))["data"] | {key: value}
+    with pytest.raises(UserError, match=f"^here: data.{key}: needs a value$"):
+        reproduce.parse_config(edited(compose, data=data), "here")
+
+
 @pytest.mark.parametrize("content", ["", "[1]", "a: &a [*a]", "!!python/object/apply:os.system ['touch pwned']", "{"])
 def test_a_file_that_is_not_a_config_is_refused(content: str) -> None:
     with pytest.raises(UserError, match=r"^here: "):
