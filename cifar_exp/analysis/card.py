@@ -126,7 +126,8 @@ def _data(run: Run) -> Section | None:
     for entry in run.inputs.dataset_inputs if run.inputs else []:
         dataset = entry.dataset
         profile, source = _json(dataset.profile), _json(dataset.source)
-        where = source.get("url") or source.get("uri") or (source.get("tags") or {}).get("mlflow.source.name") or ""
+        tags = source["tags"] if isinstance(source.get("tags"), dict) else {}
+        where = source.get("url") or source.get("uri") or tags.get("mlflow.source.name") or ""
         shape = profile.get("shape")
         size = " x ".join(map(str, shape[1:])) if isinstance(shape, list) else ""
         rows.append((dataset.name, str(profile.get("images", "")), size, str(dataset.digest), str(where)))
@@ -194,6 +195,8 @@ def _slices(store: Store, run: Run) -> Section | None:
     except (UserError, ValueError):  # the card says that they were not measured
         return None
     compared = slices.table(found, _LISTED_SLICES)
+    if not found:
+        return Section("Slices", compared.notes)
     headings, rows = tables.cells(compared, ("p_value",))
     head = f"The {len(rows)} least accurate of {len(found)} parts of the test images."
     return Section("Slices", (head, *compared.notes), Table(tuple(headings), tuple(tuple(row) for row in rows)))

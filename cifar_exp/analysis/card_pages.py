@@ -67,8 +67,8 @@ def to_html(card: Card, picture: bytes | None = None) -> str:
 
 def _numeric(section: Section) -> list[bool]:
     """Whether each column of a section's table holds numbers only; the first one names the row."""
-    columns = list(zip(*section.table.rows, strict=True)) if section.table else []
-    return [at > 0 and all(_NUMBER.fullmatch(cell) for cell in column) for at, column in enumerate(columns)]
+    columns = zip(section.table.headings, *section.table.rows, strict=True) if section.table else ()
+    return [at > 0 and all(map(_NUMBER.fullmatch, cells)) for at, (_, *cells) in enumerate(columns)]
 
 
 def picture(store: Store, run: Run) -> bytes | None:

@@ -7,8 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from cifar_exp.errors import UserError
 from cifar_exp.review import run_predictions
 from cifar_exp.review.run_predictions import RunPredictions
@@ -19,10 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import Run
 
-    from cifar_exp.review.ensemble import Floats
-
 _READERS = 8  # requests that are under way at once
-_TOLERANCE = 1e-3  # of the sum of stored probabilities, which may come from half precision
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ class Member:
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the labels."""
-        return tuple(column.removeprefix("p_") for column in _class_columns(self.test))
+        return run_predictions.classes(self.test)
 
     @property
     def val_accuracy(self) -> float | None:
@@ -73,12 +68,11 @@ def read(store: Store, runs: Sequence[Run]) -> list[Member]:
         pass  # the client is made once, before the threads use it
 
     def read_one(run: Run) -> Member:
-        test = _checked(run_predictions.read(store, run), run)
+        test = run_predictions.read(store, run)
         try:
-            validation = run_predictions.read(store, run, run_predictions.VALIDATION_PREDICTIONS)
+            return Member(run, test, run_predictions.read(store, run, run_predictions.VALIDATION_PREDICTIONS))
         except fetch.Missing:  # a run of an earlier version
             return Member(run, test, None)
-        return Member(run, test, _checked(validation, run))
 
     with ThreadPoolExecutor(_READERS) as pool:
         members = list(pool.map(read_one, runs))
@@ -93,12 +87,6 @@ def read(store: Store, runs: Sequence[Run]) -> list[Member]:
         if member.classes != first.classes:
             raise UserError(f"runs {first.run.info.run_id} and {member.run.info.run_id} have different classes")
     return members
-
-
-def probabilities(frame: pd.DataFrame) -> Floats:
-    """Stored class probabilities of predictions, (N, C)."""
-    values: Floats = frame[_class_columns(frame)].to_numpy()
-    return values
 
 
 def why_not_selected(members: Sequence[Member]) -> str:
@@ -122,19 +110,3 @@ def why_not_selected(members: Sequence[Member]) -> str:
 
 def _named(member: Member) -> str:
     return f"run {member.run.info.run_id} ({member.name})"
-
-
-def _class_columns(frame: pd.DataFrame) -> list[str]:
-    return [str(column) for column in frame.columns if str(column).startswith("p_")]
-
-
-def _checked(frame: pd.DataFrame, run: Run) -> pd.DataFrame:
-    """Check that the stored values are probabilities.
-
-    Raises:
-        UserError: if they are not.
-    """
-    values = probabilities(frame)
-    if not (values >= 0).all() or not np.allclose(values.sum(axis=1), 1, atol=_TOLERANCE):
-        raise UserError(f"run {run.info.run_id} ({run.info.run_name}): its stored predictions are not probabilities")
-    return frame

@@ -118,7 +118,7 @@ def build(candidates: Sequence[Member], mean: str, select: bool | None) -> Ensem
     validated = [] if obstacle else [member.validation for member in candidates if member.validation is not None]
     weights = (1,) * len(candidates)
     if validated and select is not False:
-        of_validation = [ensemble_members.probabilities(frame) for frame in validated]
+        of_validation = [run_predictions.probabilities(frame) for frame in validated]
         weights = ensemble.select(of_validation, validated[0]["label"].to_numpy(), mean)
     members = [member for member, weight in zip(candidates, weights, strict=True) if weight]
     test = _evaluation([member.test for member in candidates], weights, mean, candidates[0].classes)
@@ -153,6 +153,6 @@ def _evaluation(
 ) -> Evaluation:
     from cifar_exp.evaluation.scores import Evaluation
 
-    logarithms = ensemble.log_mean([ensemble_members.probabilities(frame) for frame in frames], weights, mean)
+    logarithms = ensemble.log_mean([run_predictions.probabilities(frame) for frame in frames], weights, mean)
     labels: Any = frames[0]["label"].to_numpy()
     return Evaluation(classes, labels, np.exp(logarithms).astype(np.float32), logarithms.astype(np.float32))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cifar_exp.errors import UserError
 from cifar_exp.review import ensemble_model, query, run_record, run_results
 from cifar_exp.review.ensemble_model import Recipe
-from cifar_exp.tracking import environment, fingerprint
+from cifar_exp.tracking import environment, fetch, fingerprint
 from cifar_exp.tracking.delivery import MODEL
 from cifar_exp.tracking.run import Run as LoggedRun
 from cifar_exp.tracking.store import Store
@@ -62,8 +62,7 @@ def log(store: Store, made: Ensemble, folder: Path, name: str) -> str | None:
     """
     runs = [member.run for member in made.members]
     for run in runs:
-        if not run.outputs or not run.outputs.model_outputs:
-            raise UserError(f"run {run.info.run_id} ({run.info.run_name}, {run.info.status}) logged no model")
+        fetch.model_id(run)  # refuses a run without one, before anything is logged
         if run.data.tags.get("cifar_exp.kind") == ensemble_model.KIND:
             raise UserError(f"run {run.info.run_id} ({run.info.run_name}) is an ensemble itself: name its members")
     weights = tuple(weight for weight in made.weights if weight)

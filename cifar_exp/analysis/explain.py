@@ -37,12 +37,10 @@ class Explained:
     """An explanation that was logged.
 
     Attributes:
-        run_id: of the run that holds it; None if it is not in the store yet.
         address: of that run in MLflow's UI; empty if it is not in the store yet.
         lines: what was explained, for the user.
     """
 
-    run_id: str | None
     address: str
     lines: tuple[str, ...]
 
@@ -83,7 +81,7 @@ def explain(
             note = f"{', '.join(maps)} of {len(indices)} of {images.words}, by run {run.info.run_name}."
             follow_up.finish(logged, note)
     lines = (f"{classifier.name} on {images.words}: {', '.join(maps)}", *_lines(evaluation, indices))
-    return Explained(logged.id, logged.store.addresses.run(logged.id) if logged.id else "", lines)
+    return Explained(logged.store.addresses.run(logged.id) if logged.id else "", lines)
 
 
 def parse(wanted: Sequence[str], count: int) -> list[int | str]:

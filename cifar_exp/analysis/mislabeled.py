@@ -31,7 +31,7 @@ class Suspects:
 
     Attributes:
         images: one row per image: number, label, suggested (class names), score (probability of the label),
-            p_suggested, runs (number of predictions), wrong (whether confident learning flags it).
+            runs (number of predictions), wrong (whether confident learning flags it).
         runs: number of runs with predictions.
         split: of the images, `VALIDATION` or `TEST`.
         of: number of images of the data set that there could be predictions for.
@@ -125,7 +125,7 @@ def find(store: Store, runs: Sequence[Run], split: str = VALIDATION, overrides: 
         number = different[different].index[0]
         raise UserError(f"image {number} has different labels in these runs; select runs of one data.relabel")
     means = by_image.mean()
-    probabilities = means.filter(like="p_").to_numpy()
+    probabilities = run_predictions.probabilities(means)
     labels = means["label"].to_numpy(np.int64)
     scores, wrong = label_errors.find(labels, probabilities)
     suggested = probabilities.argmax(axis=1)
@@ -136,7 +136,6 @@ def find(store: Store, runs: Sequence[Run], split: str = VALIDATION, overrides: 
             "label": names[labels],
             "suggested": names[suggested],
             "score": scores,
-            "p_suggested": probabilities.max(axis=1),
             "runs": by_image.size().to_numpy(),
             "wrong": wrong,
         }
@@ -146,14 +145,11 @@ def find(store: Store, runs: Sequence[Run], split: str = VALIDATION, overrides: 
     return Suspects(images, len(frames), split, max(could, len(images)), whole, tuple(remarks))
 
 
-def _check(frame: pd.DataFrame, split: Split, classes: Sequence[str], name: str, digest: str | None) -> None:
+def _check(frame: pd.DataFrame, split: Split, classes: tuple[str, ...], name: str, digest: str | None) -> None:
     """Refuse predictions that are not for these images."""
-    columns = [column for column in frame.columns if column.startswith("p_")]
-    same = columns == [f"p_{name}" for name in classes] and np.array_equal(frame["label"], split.labels)
+    same = run_predictions.classes(frame) == classes and np.array_equal(frame["label"], split.labels)
     if not same or (digest and split.sha256[: len(digest)] != digest):
         raise UserError(f"run {name}: its images are not those on this machine; name their folder with --data-dir")
-    if not np.isfinite(frame[columns].to_numpy()).all():
-        raise UserError(f"run {name}: its predictions are not finite")
 
 
 def _numbers(split: Split) -> Any:

@@ -14,6 +14,7 @@ from cifar_exp.data.mapped import StoredImages
 from cifar_exp.data.splits import Split
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation.intervals import wilson
+from cifar_exp.review import run_predictions
 from cifar_exp.review.comparison import Comparison
 from cifar_exp.review.multiple import holm
 from cifar_exp.review.paired import SIGNIFICANCE_LEVEL
@@ -82,7 +83,7 @@ def measure(predictions: pd.DataFrame, columns: Mapping[str, Names]) -> list[Sli
     from scipy import stats
 
     right = (predictions["label"] == predictions["predicted"]).to_numpy()
-    confidence = predictions.filter(regex="^p_").to_numpy().max(axis=1).astype(np.float64)
+    confidence = run_predictions.probabilities(predictions).max(axis=1).astype(np.float64)
     total, found = len(right), []
     for column, values in columns.items():
         for value in np.unique(values):
@@ -100,13 +101,12 @@ def measure(predictions: pd.DataFrame, columns: Mapping[str, Names]) -> list[Sli
 
 
 def columns_of(
-    predictions: pd.DataFrame, classes: Sequence[str], test: Split | None, properties: Mapping[str, pd.Series[Any]]
+    predictions: pd.DataFrame, test: Split | None, properties: Mapping[str, pd.Series[Any]]
 ) -> dict[str, Names]:
     """Columns by which the test images are divided.
 
     Args:
         predictions: of the test images.
-        classes: class names in the order of the labels.
         test: the test images; `None` if they are not on this machine.
         properties: name -> value of each test image, for example its folder and the columns of its table.
 
@@ -118,7 +118,7 @@ def columns_of(
         UserError: if the test images are not those of the predictions.
     """
     labels = predictions["label"].to_numpy()
-    columns: dict[str, Names] = {"class": np.array(classes)[labels]}
+    columns: dict[str, Names] = {"class": np.array(run_predictions.classes(predictions))[labels]}
     if test is None:
         return columns
     if len(test) != len(labels) or (test.labels != labels).any():

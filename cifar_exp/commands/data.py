@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from cifar_exp.commands.parser import Commands, Parser, file_to_write
+from cifar_exp.commands.parser import Commands, Parser, aside, file_to_write
 from cifar_exp.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,13 +42,11 @@ def run(arguments: argparse.Namespace) -> int:
             raise UserError("--cache lists the images of all data sets: leave OVERRIDE and --output out")
         return _cache(arguments)
     import json
-    import sys
-    from contextlib import nullcontext, redirect_stdout
 
     from cifar_exp import console
     from cifar_exp.data import analysis, summary
 
-    with redirect_stdout(sys.stderr) if arguments.json else nullcontext():  # what is said meanwhile is no JSON
+    with aside(arguments):
         name, parts, found, files, refusals = _analysed(arguments.overrides, arguments.config_dir)
     if arguments.output:
         from cifar_exp.evaluation import data_page

@@ -7,12 +7,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from cifar_exp.commands import selected
-from cifar_exp.commands.parser import Commands, Parser, store_of
+from cifar_exp.commands.parser import Commands, Parser, aside, store_of
 from cifar_exp.errors import UserError, counted
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+    from cifar_exp.analysis.ensemble_result import Ensemble
     from cifar_exp.tracking.store import Store
 
 _MEANS = ("probabilities", "logits")
@@ -48,27 +49,32 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: if the runs cannot be averaged.
     """
-    from datetime import datetime
-    from pathlib import Path
-
     from cifar_exp import console
-    from cifar_exp.analysis import ensemble_members, ensemble_result, ensemble_run
+    from cifar_exp.analysis import ensemble_members, ensemble_result
     from cifar_exp.review import tables
 
     store = store_of(arguments)
     runs = _candidates(arguments, store)
     made = ensemble_result.build(ensemble_members.read(store, runs), arguments.mean, arguments.select)
     sys.stdout.write(tables.to_json(made.table) if arguments.json else tables.to_text(made.table))
-    if arguments.dry_run:
-        return 0
-    if found := ensemble_run.find(store, made):
-        console.say(f"Logged before: {found.info.run_name}, run {found.info.run_id}")
-        return 0
-    name = arguments.name or f"ensemble-of-{len(made.members)}"
-    folder = Path("outputs") / "ensembles" / f"{name}-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
-    run_id = ensemble_run.log(store, made, folder, name)
-    console.say(f"Logged: {name}, run {run_id}" if run_id else f"Logged in {folder}: cifar-exp sync {folder} sends it")
+    if not arguments.dry_run:
+        with aside(arguments):
+            console.say(_log(store, made, arguments.name or f"ensemble-of-{len(made.members)}"))
     return 0
+
+
+def _log(store: Store, made: Ensemble, name: str) -> str:
+    """Log an ensemble, unless the same one is logged already, and say where."""
+    from datetime import datetime
+    from pathlib import Path
+
+    from cifar_exp.analysis import ensemble_run
+
+    if found := ensemble_run.find(store, made):
+        return f"Logged before: {found.info.run_name}, run {found.info.run_id}"
+    folder = Path("outputs") / "ensembles" / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
+    run_id = ensemble_run.log(store, made, folder, name)
+    return f"Logged: {name}, run {run_id}" if run_id else f"Logged in {folder}: cifar-exp sync {folder} sends it"
 
 
 def _candidates(arguments: argparse.Namespace, store: Store) -> list[Run]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from cifar_exp.commands.parser import Commands, Parser, store_of
+from cifar_exp.commands.parser import Commands, Parser, aside, store_of
 from cifar_exp.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,8 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
         Exit code 0.
     """
     import json
-    import sys
-    from contextlib import nullcontext, redirect_stdout
 
     from cifar_exp import console
     from cifar_exp.analysis import evaluate
@@ -70,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         corrupt=arguments.corrupt,
         epsilons=attacks,
     )
-    with redirect_stdout(sys.stderr) if arguments.json else nullcontext():  # what is said meanwhile is no JSON
+    with aside(arguments):
         evaluated = evaluate.evaluate(store, query.get(store, arguments.run), asked)
     if arguments.json:
         print(json.dumps(_data(evaluated), indent=2))

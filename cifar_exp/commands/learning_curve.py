@@ -43,8 +43,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     from cifar_exp import console, program
     from cifar_exp.analysis import learning_curve
+    from cifar_exp.config.composition import plan
+    from cifar_exp.config.overrides import write
     from cifar_exp.evaluation import learning_curve_plot, style
+    from cifar_exp.experiment import resume
     from cifar_exp.review import query
+    from cifar_exp.tracking import fingerprint
     from cifar_exp.tracking.store import Store
 
     config = config_of(arguments, arguments.overrides)
@@ -54,15 +58,18 @@ def run(arguments: argparse.Namespace) -> int:
     name = arguments.sweep or f"learning-curve-{config.name or config.model.name}"
     tracking = {"tracking.uri": arguments.uri, "tracking.experiment": arguments.experiment}
     sweep = [
-        *("-m", *arguments.overrides, f"sweep.name={name}"),
-        *(f"{key}={value}" for key, value in tracking.items() if value),
+        *(*arguments.overrides, f"sweep.name={name}"),
+        *(write(key, value) for key, value in tracking.items() if value),
         f"data.train_images={','.join(map(str, sizes))}",
         f"seed={','.join(map(str, range(arguments.seeds)))}",
     ]
-    if code := program.run(sweep):
+    jobs = plan(sweep, multirun=True).jobs
+    if code := program.run(["-m", *sweep]):
         return code
-    store = Store.of(config.tracking)
-    curve = learning_curve.fit(learning_curve.points_of(query.select(store, [], name, None)))
+    wanted = {resume.fingerprint_of(job) for job in jobs}  # the sweep may also have runs of other settings
+    found = query.select(Store.of(config.tracking), sweep=name)
+    runs = [run for run in found if run.data.tags.get(fingerprint.TAG) in wanted]
+    curve = learning_curve.fit(learning_curve.points_of(runs))
     numbers = np.geomspace(curve.sizes[0], 2 * curve.sizes[-1], 100)
     line = (numbers, curve.predict(numbers), *curve.interval(numbers))
     points = [(point.images, point.error) for point in curve.points]
@@ -85,7 +92,7 @@ def _shares(text: str) -> list[float]:
         shares = sorted({float(part) for part in text.split(",")})
     except ValueError:
         raise UserError(f"--shares {text}: expected numbers, such as 0.1,0.5,1") from None
-    if not shares or shares[0] <= 0 or shares[-1] > 1:
+    if not all(0 < share <= 1 for share in shares):
         raise UserError(f"--shares {text}: expected shares above 0, up to 1")
     if len(shares) < 3:
         raise UserError(f"--shares {text}: a curve needs at least 3 shares")
@@ -94,13 +101,19 @@ def _shares(text: str) -> list[float]:
 
 def _sizes(config: Config, shares: list[float]) -> list[str]:
     """Values of `data.train_images`: multiples of the number of classes; null for all images."""
+    import numpy as np
+
     from cifar_exp.data import datasets
 
     splits = datasets.load(config.data)
     classes, images = len(splits.classes), len(splits.training)
+    fewest = int(np.bincount(splits.training.labels, minlength=classes).min())
     sizes: list[str] = []
     for share in shares:
-        size = "null" if share == 1 else str(max(1, round(share * images / classes)) * classes)
+        of_each = max(1, round(share * images / classes))
+        if share < 1 and of_each > fewest:
+            raise UserError(f"--shares: {share:g} are {of_each:,} images of each class, and one has only {fewest:,}")
+        size = "null" if share == 1 else str(of_each * classes)
         if size in sizes:
             raise UserError(f"--shares: two of them are {size} images of {images:,}, one or more of each class")
         sizes.append(size)

@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from cifar_exp import console
     from cifar_exp.analysis import mislabeled
+    from cifar_exp.config.overrides import write
     from cifar_exp.data import corrections
     from cifar_exp.evaluation import mislabeled_page
 
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.top is not None and arguments.top < 1:
         raise UserError(f"--top: got {arguments.top}, expected at least 1")
     store = store_of(arguments)
-    overrides = [f"data.dir={arguments.data_dir}"] if arguments.data_dir else []
+    overrides = [write("data.dir", arguments.data_dir)] if arguments.data_dir else []
     suspects = mislabeled.find(store, selected.runs(arguments, store), arguments.split, overrides)
     rows = suspects.rows(suspects.wrong if arguments.top is None else arguments.top)
     if arguments.save and rows:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -54,6 +56,11 @@ def _writable(path: Path, entry: Path) -> Path:
     if not os.access(entry, os.W_OK):
         raise argparse.ArgumentTypeError(f"{path}: {entry} may not be written")
     return path
+
+
+def aside(arguments: argparse.Namespace) -> AbstractContextManager[object]:
+    """Context in which a command that prints JSON says everything on stderr, so that stdout holds only the JSON."""
+    return redirect_stdout(sys.stderr) if arguments.json else nullcontext()
 
 
 Commands = argparse._SubParsersAction  # type of Parser.add_subparsers(), which has no public name

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from cifar_exp.commands.parser import Commands, Parser, store_of
+from cifar_exp.commands.parser import Commands, Parser, aside, store_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,20 +41,21 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from cifar_exp import console
     from cifar_exp.analysis import artifacts, slices
-    from cifar_exp.review import query, run_predictions, run_results, tables
+    from cifar_exp.review import query, run_predictions, tables
 
     store = store_of(arguments)
     found = query.get(store, arguments.run)
     predictions = run_predictions.read(store, found)
-    classes = run_results.RunResults({}, predictions).classes
-    test, properties = _test_images(store, found, arguments.overrides)
-    measured = slices.measure(predictions, slices.columns_of(predictions, classes, test, properties))
+    with aside(arguments):
+        test, properties = _test_images(store, found, arguments.overrides)
+    measured = slices.measure(predictions, slices.columns_of(predictions, test, properties))
     sys.stdout.write(
         slices.to_json(measured) + "\n" if arguments.json else tables.to_text(slices.table(measured, _SHOWN))
     )
     if not arguments.dry_run:
         artifacts.log(store, found, {slices.FILE: slices.to_json(measured)})
-        console.say(f"Logged: {slices.FILE} of {found.info.run_name}")
+        with aside(arguments):
+            console.say(f"Logged: {slices.FILE} of {found.info.run_name}")
     return 0
 
 

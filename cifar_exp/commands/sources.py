@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from cifar_exp import console
+    from cifar_exp.config.overrides import write
     from cifar_exp.review import published, published_runner, sources
     from cifar_exp.tracking.store import Store
 
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = {"uri": arguments.uri, "experiment": arguments.experiment}
     options = {key: value for key, value in options.items() if value}
     store = Store.of(replace(wanted[0].config.tracking, **options))
-    tracking = [published_runner.format_override(f"tracking.{key}", value) for key, value in options.items()]
+    tracking = [write(f"tracking.{key}", value) for key, value in options.items()]
     runner = published_runner.Runner(entries, store, tracking, arguments.overrides, arguments.config_dir)
     matched = published.match(entries, published.finished(store))
     if arguments.run:

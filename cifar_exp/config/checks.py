@@ -220,7 +220,7 @@ def _out_of_range(node: Any, path: str) -> Iterator[str]:
             for name, item in value.items():
                 if is_dataclass(item):
                     yield from _out_of_range(item, f"{key}.{name}.")
-        elif value == MISSING:
+        elif value == MISSING or (isinstance(value, list | tuple) and MISSING in value):
             yield f"{key}: needs a value"
         elif isinstance(value, float) and not math.isfinite(value):
             yield f"{key}: got {value}, expected a finite number"

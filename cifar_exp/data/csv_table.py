@@ -103,6 +103,7 @@ def reading(file: Path, setting: str) -> Iterator[csv.DictReader[str]]:
     Raises:
         UserError: if it cannot be read.
     """
+    tables.check_file(file, setting)
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             header = lines.readline(_FIELD_BYTES)

@@ -102,6 +102,7 @@ def _opened(file: Path) -> Iterator[Any]:
     import pyarrow
     import pyarrow.parquet
 
+    tables.check_file(file, "file")
     try:
         with pyarrow.parquet.ParquetFile(file) as opened:
             yield opened

@@ -19,6 +19,16 @@ _IMAGE_COLUMNS = ("image", "img", "id", "filename", "file", "path", "image_id", 
 Row = tuple[str, str, str, str]  # image, label, split, group
 
 
+def check_file(file: Path, setting: str) -> None:
+    """Refuse what is there and is no file. A device has no end, and a pipe keeps its reader waiting.
+
+    Raises:
+        UserError: if it is a folder, a device or a pipe.
+    """
+    if file.exists() and not file.is_file():
+        raise UserError(f"data.{setting}={file}: is not a file, expected a file")
+
+
 @dataclass(frozen=True)
 class Columns:
     """Names of the columns of a table. `None` for image and label: the first column with a usual name.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import zipfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,12 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from cifar_exp.config import architecture, memory
 from cifar_exp.config.schema import Config, PredictionConfig
 from cifar_exp.data.splits import Images
+from cifar_exp.errors import UserError
 from cifar_exp.training import runtime
 
 if TYPE_CHECKING:
     import keras
+
+
+_FLOAT = 4  # bytes
 
 
 def probabilities(config: Config, weights: Path, where: str, images: Images) -> npt.NDArray[np.float32]:
@@ -62,11 +70,32 @@ def load(
         The model, which returns logits (N, C), and its classifier, which returns probabilities (N, C).
 
     Raises:
-        UserError: if the weights do not fit the network that the config describes, or the device is not available.
+        UserError: if the weights do not fit the network that the config describes, the network does not fit in memory,
+            or the device is not available.
     """
+    _check_size(config, weights, where)
     runtime.prepare(config.training, config.seed)
     from cifar_exp.training import models
 
     model, _ = models.build(config.model, config.data.image_shape)
     models.load_weights(model, weights, where)
     return model, models.classifier(model, prediction or config.prediction)
+
+
+def _check_size(config: Config, weights: Path, where: str) -> None:
+    """Refuse a network that its weights or the memory cannot hold before it is built. Its config may be anyone's.
+
+    Layers of unknown shape are not counted, so nothing is refused that could run.
+    """
+    image = config.data.image_shape
+    sizes, _ = architecture.sizes(config.model.layers, f"model {config.model.name!r}", image)
+    needed = _FLOAT * sum(size.parameters for size in sizes)
+    with suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(weights) as saved:  # refused where it is read
+        if needed > (held := sum(item.file_size for item in saved.infolist())):
+            raise UserError(f"{where} does not fit: the model needs {needed:,} bytes of weights, and it holds {held:,}")
+    value = _FLOAT if config.training.precision == "float32" else _FLOAT // 2
+    largest = value * max(math.prod(image), *(size.values for size in sizes))
+    if largest > (available := memory.total()):
+        raise UserError(
+            f"{where}: a layer needs {largest:,} bytes for one image, expected at most the {available:,} here"
+        )

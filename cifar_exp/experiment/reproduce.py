@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cifar_exp import plugins
 from cifar_exp.config import checks, schema
+from cifar_exp.config.overrides import parse
 from cifar_exp.config.schema import Config
 from cifar_exp.data import datasets
 from cifar_exp.errors import UserError
@@ -22,6 +23,7 @@ from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import YAML_BYTES, parse_json, parse_yaml
 
 CONFIG = "config/config.yaml"
+ENSEMBLE = "ensemble"  # value of the tag cifar_exp.kind
 _COMPARED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy", "test/f1_macro")
 _STANDARD_ERRORS = 3  # a smaller difference between two accuracies is explained by chance
 
@@ -58,9 +60,14 @@ def read(store: Store, run_id: str, overrides: Sequence[str] = ()) -> Logged:
         overrides: changes to the config, for example `data.dir=...` for this machine.
 
     Raises:
-        UserError: if the run does not exist or its config is invalid.
+        UserError: if the run does not exist, is an ensemble, or its config is invalid.
     """
-    run, content = fetch.run_and_artifact(store, run_id, CONFIG, YAML_BYTES)
+    run = fetch.run(store, run_id)
+    if run.data.tags.get("cifar_exp.kind") == ENSEMBLE:
+        raise UserError(
+            f"run {run.info.run_name} ({run_id}) is an ensemble of several networks: name one of its members"
+        )
+    content = fetch.text(store, run, CONFIG, YAML_BYTES)
     _check_packages(run.info.run_id, run.data.tags.get(experiment.PACKAGES_TAG))
     return Logged(
         run.info.run_id,
@@ -121,7 +128,7 @@ def parse_config(content: str, where: str, overrides: Sequence[str] = ()) -> Con
         for group in ("notify", "review", "sweep", "tracking"):  # these belong to the machine that logged the run
             values.pop(group, None)
         values["data"]["dir"] = None
-        merged = OmegaConf.merge(schema.schema(), {"tracking": {"experiment": ""}}, values, _dotlist(overrides))
+        merged = OmegaConf.merge(schema.schema(), {"tracking": {"experiment": ""}}, values, _changes(overrides))
         return checks.from_composed(merged)  # type: ignore[arg-type]
     except (ValueError, OmegaConfBaseException) as error:
         raise UserError(f"{where}: {str(error).splitlines()[0]}") from error
@@ -129,11 +136,14 @@ def parse_config(content: str, where: str, overrides: Sequence[str] = ()) -> Con
         raise UserError(f"{where}: {error}") from error
 
 
-def _dotlist(overrides: Sequence[str]) -> Any:
-    for override in overrides:
-        if "=" not in override or "${" in override:
-            raise UserError(f"{override!r} is not of the form key=value")
-    return OmegaConf.from_dotlist(list(overrides))
+def _changes(overrides: Sequence[str]) -> DictConfig:
+    """Read changes to a config, in the grammar of all command lines."""
+    changes = OmegaConf.create()
+    for override in parse(overrides):
+        if override.is_sweep_override() or "${" in str(override.input_line):
+            raise UserError(f"{override.input_line!r} is not of the form key=value, with one value")
+        OmegaConf.update(changes, override.get_key_element(), override.value())
+    return changes
 
 
 def _texts(node: Any) -> Iterator[str]:

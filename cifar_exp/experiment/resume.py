@@ -44,13 +44,22 @@ def find_interrupted(config: Config, wanted: str, folder: Path) -> Path | None:
 
 def is_finished(config: Config, folder: Path) -> bool:
     """Whether a run with this config has finished, in this folder or as part of the same sweep in the store."""
-    store, wanted = Store.of(config.tracking), config.training.start_from
-    start = initial_weights.find(store, wanted) if wanted else None
-    own = fingerprint.fingerprint(config, datasets.load(config.data), start)
+    store, own = Store.of(config.tracking), fingerprint_of(config)
     newest = _newest(store, config.sweep.name, own, LocalRun.read(folder), folder)
     if newest is None or newest.status != local_run.FINISHED or newest.can_resume():
         return False
     return newest.belongs_to(store, **{fingerprint.TAG: own})
+
+
+def fingerprint_of(config: Config) -> str:
+    """Fingerprint that a run with this config has on this machine.
+
+    Raises:
+        UserError: if its images or initial weights cannot be found.
+    """
+    wanted = config.training.start_from
+    start = initial_weights.find(Store.of(config.tracking), wanted) if wanted else None
+    return fingerprint.fingerprint(config, datasets.load(config.data), start)
 
 
 def _newest(store: Store, sweep: str | None, wanted: str, local: LocalRun | None, folder: Path) -> LocalRun | None:

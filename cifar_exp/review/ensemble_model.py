@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     import keras
     from mlflow.entities import Run
 
-KIND = "ensemble"  # value of the tag cifar_exp.kind
+KIND = reproduce.ENSEMBLE
 
 _DATA = "ensemble"  # folder of the data
 _ROOT = f"data/{_DATA}"  # where MLflow puts it
 _RECIPE, _CONFIG, _WEIGHTS = "ensemble.json", "config.yaml", "model.keras"
-_MAX_MEMBERS = 1000
+_MOST = 1000  # members, and weight of one
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Recipe:
 
     Attributes:
         mean: as in `ensemble.log_mean`.
-        weights: of each member, at least 1.
+        weights: of each member, from 1 to 1,000.
         classes: class names in the order of the probabilities.
     """
 
@@ -66,9 +66,9 @@ class Recipe:
         try:
             values = parse_json(content)
             recipe = cls(values["mean"], tuple(values["weights"]), tuple(values["classes"]))
-            weights_fit = all(type(weight) is int and weight > 0 for weight in recipe.weights)
-            if recipe.mean not in ensemble.MEANS or not weights_fit or not 0 < len(recipe.weights) <= _MAX_MEMBERS:
-                raise ValueError("expected a mean and weights from 1")
+            weights_fit = all(type(weight) is int and 0 < weight <= _MOST for weight in recipe.weights)
+            if recipe.mean not in ensemble.MEANS or not weights_fit or not 0 < len(recipe.weights) <= _MOST:
+                raise ValueError(f"expected a mean and up to {_MOST:,} weights from 1 to {_MOST:,}")
             if not recipe.classes or not all(isinstance(name, str) for name in recipe.classes):
                 raise ValueError("expected class names")
         except (KeyError, TypeError, ValueError) as error:
@@ -100,10 +100,8 @@ def save(store: Store, runs: Sequence[Run], recipe: Recipe, folder: Path) -> Non
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary) / _DATA
         for number, run in enumerate(runs):
-            if not run.outputs or not run.outputs.model_outputs:
-                raise UserError(f"run {run.info.run_id} ({run.info.run_name}, {run.info.status}) logged no model")
             target = root / str(number)
-            weights = fetch.keras_file(store, run.outputs.model_outputs[-1].model_id, target)
+            weights = fetch.keras_file(store, fetch.model_id(run), target)
             if weights != target / _WEIGHTS:
                 shutil.move(weights, target / _WEIGHTS)
             config = fetch.file(store, run, reproduce.CONFIG, YAML_BYTES)
@@ -135,8 +133,7 @@ def read(store: Store, model_id: str) -> tuple[Recipe, Config]:
     """
     where = f"model {model_id} of {store.uri}"
     recipe = Recipe.parse(fetch.model_text(store, model_id, f"{_ROOT}/{_RECIPE}", YAML_BYTES), where)
-    config = fetch.model_text(store, model_id, f"{_ROOT}/0/{_CONFIG}", YAML_BYTES)
-    return recipe, reproduce.parse_config(config, f"{where}, member 0")
+    return recipe, _member(store, model_id, recipe, 0)
 
 
 def probabilities(store: Store, model_id: str, recipe: Recipe, images: Images) -> npt.NDArray[np.float32]:
@@ -156,12 +153,21 @@ def probabilities(store: Store, model_id: str, recipe: Recipe, images: Images) -
     """
     predicted = []
     for number in range(len(recipe.weights)):
-        where = f"model {model_id} of {store.uri}, member {number}"
-        config = fetch.model_text(store, model_id, f"{_ROOT}/{number}/{_CONFIG}", YAML_BYTES)
+        where, config = f"model {model_id} of {store.uri}, member {number}", _member(store, model_id, recipe, number)
         with tempfile.TemporaryDirectory() as folder:
             weights = fetch.keras_file(store, model_id, Path(folder), f"{_ROOT}/{number}/{_WEIGHTS}")
-            predicted.append(predict.probabilities(reproduce.parse_config(config, where), weights, where, images))
+            predicted.append(predict.probabilities(config, weights, where, images))
     return recipe.mean_of(predicted)
+
+
+def _member(store: Store, model_id: str, recipe: Recipe, number: int) -> Config:
+    """The config of a member, which classifies what the ensemble does."""
+    where = f"model {model_id} of {store.uri}, member {number}"
+    content = fetch.model_text(store, model_id, f"{_ROOT}/{number}/{_CONFIG}", YAML_BYTES)
+    config = reproduce.parse_config(content, where)
+    if config.data.classes != len(recipe.classes):
+        raise UserError(f"{where} has {config.data.classes} classes, and the ensemble {len(recipe.classes)}")
+    return config
 
 
 class _Served:

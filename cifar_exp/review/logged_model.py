@@ -67,9 +67,7 @@ def from_run(store: Store, run: Run) -> Classifier:
     Raises:
         UserError: if the run logged no model, or if its config is not valid.
     """
-    if not run.outputs or not run.outputs.model_outputs:
-        raise UserError(f"run {run.info.run_id} ({run.info.status}) logged no model")
-    return _classifier(store, run.outputs.model_outputs[-1].model_id, run, "")
+    return _classifier(store, fetch.model_id(run), run, "")
 
 
 def from_uri(store: Store, uri: str) -> Classifier:
@@ -122,21 +120,21 @@ def _classifier(store: Store, model_id: str, run: Run, prefix: str) -> Classifie
         name = f"{prefix}run {run.info.run_name} ({run_id})"
         return Classifier(name, run_id, model_id, config, recipe.classes, recipe)
     logged = reproduce.read(store, run_id)
-    classes = _class_names(store, run_id, logged.config)
+    classes = _class_names(store, run, logged.config)
     return Classifier(f"{prefix}run {logged.name} ({run_id})", run_id, model_id, logged.config, classes)
 
 
-def _class_names(store: Store, run_id: str, config: Config) -> tuple[str, ...]:
+def _class_names(store: Store, run: Run, config: Config) -> tuple[str, ...]:
     """Those of the data set; for image files, which need not be on this machine, those that the run logged."""
     if config.data.name not in FILES:
         return describe(config.data).class_names
-    _, content = fetch.run_and_artifact(store, run_id, _MATRIX, _MATRIX_BYTES)
+    content = fetch.text(store, run, _MATRIX, _MATRIX_BYTES)
     try:
         names = parse_json(content, _MATRIX_BYTES)["classes"]
         if len(names) != config.data.classes or not all(isinstance(name, str) for name in names):
             raise ValueError(f"expected {config.data.classes} class names")
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"run {run_id}, {_MATRIX}: {error}") from error
+        raise UserError(f"run {run.info.run_id}, {_MATRIX}: {error}") from error
     return tuple(names)
 
 

@@ -192,5 +192,5 @@ def compare(correct_a: Correct, correct_b: Correct, a: str = "A", b: str = "B") 
 
 
 def _read(store: Store, run_id: str) -> tuple[Run, pd.DataFrame]:
-    run, content = fetch.run_and_file(store, run_id, run_predictions.PREDICTIONS, run_predictions.MAX_BYTES)
-    return run, run_predictions.parse(content, f"run {run_id} of {store.uri}")
+    run = fetch.run(store, run_id)
+    return run, run_predictions.read(store, run)

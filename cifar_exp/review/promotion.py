@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cifar_exp.errors import UserError
 from cifar_exp.review import paired, promotion_records, texts, verdicts
 from cifar_exp.review.promotion_records import Promotion
-from cifar_exp.review.query import SHORT_ID
+from cifar_exp.tracking import fetch
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
 
@@ -141,8 +141,7 @@ def prepare(
         )
     for text in (note, even_though):
         texts.check(text)
-    if not run.outputs or not run.outputs.model_outputs:
-        raise UserError(f"run {run.info.run_id[:SHORT_ID]} ({run.info.run_name}, {run.info.status}) logged no model")
+    fetch.model_id(run)  # refuses a run without one
     with store.connected() as client:
         before = promotion_records.current_version(client, name, alias)
         first = not any(one.alias == alias for one in promotion_records.records(client, name))
@@ -192,7 +191,7 @@ def _register(client: MlflowClient, run: Run, name: str) -> ModelVersion:
     from mlflow.exceptions import MlflowException
     from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
-    model_id = run.outputs.model_outputs[-1].model_id
+    model_id = fetch.model_id(run)
     try:
         client.create_registered_model(name)
     except MlflowException as error:

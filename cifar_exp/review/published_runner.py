@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -174,13 +173,6 @@ def multiply_adds(models_by_name: Mapping[str, ModelConfig], config: Config) -> 
         layers = models.build(model, config.data.image_shape)[0].layers
         counts[name] = float(sum(layer.count_params() * math.prod(layer.output.shape[1:-1]) for layer in layers))
     return counts
-
-
-def format_override(key: str, value: str) -> str:
-    """Format a Hydra override `key=value`, with quotes if the value needs them."""
-    if not re.fullmatch(r"[\w./:@+-]+", value):
-        value = "'" + value.replace("'", "\\'") + "'"
-    return f"{key}={value}"
 
 
 def _fixed_settings(config: Config) -> dict[str, str]:

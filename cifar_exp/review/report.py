@@ -187,7 +187,7 @@ def _table(compared: Comparison) -> dict[str, Any]:
     return {
         "headings": [tables.in_two_lines(headings[at]).strip() for at in order],
         "rows": [[row[at] for at in order] for row in rows],
-        "numeric": [tables.numeric_columns(rows)[at] for at in order],
+        "numeric": [tables.numeric_columns(headings, rows)[at] for at in order],
         "notes": compared.notes,
     }
 
@@ -221,7 +221,7 @@ def _evaluations(
         rows.append(row + [under.get(attack, "-") for attack in attacks])
     headings = ["on", "run", "accuracy", "95 % interval", *(["mean corruption\nerror"] if corrupted else [])]
     headings += [f"{attack}\n{epsilon}/255" for attack, epsilon in attacks]
-    table = {"headings": headings, "rows": rows, "numeric": tables.numeric_columns(rows), "notes": ()}
+    table = {"headings": headings, "rows": rows, "numeric": tables.numeric_columns(headings, rows), "notes": ()}
     return {"table": table, "links": [links.get(one.run_id) for one in found]}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,12 @@ VALIDATION_PREDICTIONS = "evaluation/predictions_validation.parquet"
 MAX_BYTES, _MAX_VALUES = 1 << 28, 50_000_000  # of a file that is read: a million images of 40 classes
 
 _COLUMNS = ("index", "label", "predicted")
+_PROBABILITY = "p_"  # begins the name of a column, before that of a class
+_COMPRESSIONS = {"SNAPPY", "UNCOMPRESSED"}  # what runs write; with others, a page of bytes can expand to gigabytes
+_TOLERANCE = 1e-3  # of the sum of probabilities, which may come from half precision
 
 Correct = npt.NDArray[np.bool_]
+Probabilities = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,18 @@ def correct(predictions: pd.DataFrame) -> Correct:
     """Whether each image is classified correctly, (N,) bool."""
     mask: Correct = (predictions["label"] == predictions["predicted"]).to_numpy()
     return mask
+
+
+def classes(predictions: pd.DataFrame) -> tuple[str, ...]:
+    """Class names, in the order of the labels."""
+    names = (str(column) for column in predictions.columns)
+    return tuple(name.removeprefix(_PROBABILITY) for name in names if name.startswith(_PROBABILITY))
+
+
+def probabilities(predictions: pd.DataFrame) -> Probabilities:
+    """Stored class probabilities, (N, C)."""
+    values: Probabilities = predictions[[f"{_PROBABILITY}{name}" for name in classes(predictions)]].to_numpy()
+    return values
 
 
 def read(store: Store, run: Run, name: str = PREDICTIONS) -> pd.DataFrame:
@@ -88,25 +104,31 @@ def parse(content: bytes, origin: str, name: str = PREDICTIONS) -> pd.DataFrame:
     try:
         file = pq.ParquetFile(io.BytesIO(content))
         schema, parts = file.schema_arrow, range(file.metadata.num_row_groups)
-        probabilities = [column for column in schema.names if column.startswith("p_")]
-        wanted = [*_COLUMNS, *probabilities]
+        of_classes = [column for column in schema.names if column.startswith(_PROBABILITY)]
+        wanted = [*_COLUMNS, *of_classes]
         if missing := [column for column in _COLUMNS if column not in schema.names]:
             raise UserError(f"{origin}: {name} has no column {missing[0]!r}")
         rows = sum(file.metadata.row_group(part).num_rows for part in parts)
         if rows * len(wanted) > _MAX_VALUES:  # a few kilobytes of repeated values can expand to gigabytes
             raise UserError(f"{origin}: {name} holds {rows:,} rows; at most {_MAX_VALUES:,} values are read")
         numeric = all(pa.types.is_integer(schema.field(column).type) for column in _COLUMNS)
-        numeric = numeric and all(pa.types.is_floating(schema.field(column).type) for column in probabilities)
-        if not numeric or not rows or not probabilities:
+        numeric = numeric and all(pa.types.is_floating(schema.field(column).type) for column in of_classes)
+        if not numeric or not rows or not of_classes:
             raise UserError(f"{origin}: {name} does not have one row of integers and probabilities per image")
+        chunks = (file.metadata.row_group(part).column(at) for part in parts for at in range(file.metadata.num_columns))
+        if unknown := {chunk.compression for chunk in chunks} - _COMPRESSIONS:
+            raise UserError(f"{origin}: {name} is compressed with {min(unknown)}; runs write {min(_COMPRESSIONS)}")
         frame: pd.DataFrame = file.read(columns=wanted).to_pandas(ignore_metadata=True)
     except (pa.ArrowException, ValueError, KeyError, OSError) as error:
         raise UserError(f"{origin}: {name} cannot be read: {reason(error)}") from error
     if not all(pd.api.types.is_integer_dtype(frame[column]) for column in _COLUMNS):
         raise UserError(f"{origin}: {name} has rows without index, label or prediction")
-    in_range = frame[["label", "predicted"]].isin(range(len(probabilities))).all(axis=None)
+    in_range = frame[["label", "predicted"]].isin(range(len(of_classes))).all(axis=None)
     if not in_range:
         raise UserError(f"{origin}: {name} has labels or predictions outside the classes it has probabilities for")
+    values = probabilities(frame)
+    if not ((values >= 0).all() and np.allclose(values.sum(axis=1, dtype=np.float64), 1, atol=_TOLERANCE)):
+        raise UserError(f"{origin}: {name} holds values that are no probabilities")
     return frame[wanted]
 
 

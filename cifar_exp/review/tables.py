@@ -80,7 +80,7 @@ def _aligned_lines(comparison: Comparison, hidden: Sequence[str], cut: bool) -> 
     heads = [in_two_lines(printable(heading)).split("\n") for heading in headings]
     shown = [*([head[at] for head in heads] for at in (0, 1)), *([printable(cell) for cell in row] for row in rows)]
     widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
-    align_right = numeric_columns(rows)
+    align_right = numeric_columns(headings, rows)
     lines = []
     for row in shown:
         padded = []
@@ -101,7 +101,7 @@ def to_markdown(comparison: Comparison) -> str:
     """Format a comparison as a Markdown table, followed by a list of its notes."""
     headings, rows = cells(comparison)
     lines = ["| " + " | ".join(map(escaped, headings)) + " |"]
-    lines.append("| " + " | ".join("---:" if right else "---" for right in numeric_columns(rows)) + " |")
+    lines.append("| " + " | ".join("---:" if right else "---" for right in numeric_columns(headings, rows)) + " |")
     lines += ["| " + " | ".join(map(escaped, row)) + " |" for row in rows]
     if comparison.notes:
         lines += ["", *(f"- {escaped(note)}" for note in comparison.notes)]
@@ -140,9 +140,9 @@ def cells(comparison: Comparison, hidden: Sequence[str] = ()) -> tuple[list[str]
     return headings, rows
 
 
-def numeric_columns(rows: Sequence[Sequence[str]]) -> list[bool]:
-    """Whether each column contains only numbers."""
-    return [all(map(_is_number, column)) for column in zip(*rows, strict=True)]
+def numeric_columns(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[bool]:
+    """Whether each column contains only numbers below its heading."""
+    return [all(map(_is_number, column)) for _, *column in zip(headings, *rows, strict=True)]
 
 
 def _cell(name: str, row: dict[str, Any]) -> str:

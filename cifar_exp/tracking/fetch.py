@@ -23,46 +23,28 @@ class Missing(UserError):
     """Raised when a run has no artifact of this name."""
 
 
-def run_and_artifact(store: Store, run_id: str, name: str, limit: int) -> tuple[Run, str]:
-    """Read a run and the text of one of its artifacts.
-
-    Args:
-        store: contains the run.
-        run_id: id of the run.
-        name: path of the artifact.
-        limit: maximum size of the artifact, in bytes.
+def run(store: Store, run_id: str) -> Run:
+    """Read a run.
 
     Raises:
-        UserError: if the run or the artifact does not exist, or the artifact is larger than `limit` or not UTF-8.
-    """
-    run, content = run_and_file(store, run_id, name, limit)
-    try:
-        return run, content.decode()
-    except UnicodeDecodeError as error:
-        raise UserError(f"run {run_id} of {store.uri}: {name}: {error}") from error
-
-
-def run_and_file(store: Store, run_id: str, name: str, limit: int) -> tuple[Run, bytes]:
-    """Read a run and the content of one of its artifacts.
-
-    Args:
-        store: contains the run.
-        run_id: id of the run.
-        name: path of the artifact.
-        limit: maximum size of the artifact, in bytes.
-
-    Raises:
-        UserError: if the run or the artifact does not exist, or the artifact is larger than `limit`.
+        UserError: if it does not exist.
     """
     store.check()
     import_mlflow()
     from mlflow.exceptions import MlflowException
 
     try:
-        run = store.client.get_run(run_id)
+        return store.client.get_run(run_id)
     except MlflowException as error:
         raise UserError(f"run {run_id} of {store.uri}: {reason(error.__context__ or error)}") from error
-    return run, file(store, run, name, limit)
+
+
+def text(store: Store, run: Run, name: str, limit: int) -> str:
+    """Read an artifact of a run that is text; arguments and errors are those of `file`, and it must be UTF-8."""
+    try:
+        return file(store, run, name, limit).decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"run {run.info.run_id} of {store.uri}: {name}: {error}") from error
 
 
 def file(store: Store, run: Run, name: str, limit: int) -> bytes:
@@ -76,7 +58,7 @@ def file(store: Store, run: Run, name: str, limit: int) -> bytes:
 
     Raises:
         Missing: if the artifact does not exist.
-        UserError: if it is larger than `limit` or cannot be downloaded.
+        UserError: if it is a folder, larger than `limit`, or cannot be downloaded.
     """
     import_mlflow()
     from mlflow.exceptions import MlflowException
@@ -85,9 +67,11 @@ def file(store: Store, run: Run, name: str, limit: int) -> bytes:
     try:
         artifacts = store.artifacts(run)
         listed = artifacts.list_artifacts(str(PurePosixPath(name).parent))
-        size = next((item.file_size or 0 for item in listed if item.path == name), 0)
-        if size > limit:
-            raise UserError(f"{where}: {name} holds {size:,} bytes; at most {limit:,} are read")
+        for item in (item for item in listed if item.path == name):
+            if item.is_dir:
+                raise UserError(f"{where}: {name} is a folder, expected a file")
+            if (size := item.file_size or 0) > limit:
+                raise UserError(f"{where}: {name} holds {size:,} bytes; at most {limit:,} are read")
         with tempfile.TemporaryDirectory() as folder:
             return Path(artifacts.download_artifacts(name, folder)).read_bytes()
     except (MlflowException, OSError) as error:
@@ -115,6 +99,17 @@ def names(store: Store, run: Run, folder: str) -> list[str]:
     except (MlflowException, OSError) as error:
         where = f"run {run.info.run_id} ({run.info.run_name}) of {store.uri}"
         raise UserError(f"{where}: {folder} cannot be listed: {str(error).splitlines()[-1]}") from error
+
+
+def model_id(run: Run) -> str:
+    """Id of the model that a run logged.
+
+    Raises:
+        UserError: if it logged none.
+    """
+    if not run.outputs or not run.outputs.model_outputs:
+        raise UserError(f"run {run.info.run_id} ({run.info.run_name}, {run.info.status}) logged no model")
+    return str(run.outputs.model_outputs[-1].model_id)
 
 
 def keras_file(store: Store, model_id: str, folder: Path, name: str = WEIGHTS) -> Path:

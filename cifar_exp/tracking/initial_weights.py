@@ -58,7 +58,7 @@ class InitialWeights:
         assert self.run
         assert self.store
         try:
-            return fetch.keras_file(self.store, self.run.outputs.model_outputs[-1].model_id, folder)
+            return fetch.keras_file(self.store, fetch.model_id(self.run), folder)
         except UserError as error:
             raise UserError(f"{_SETTING}: the model of {self.name} cannot be downloaded: {error}") from error
 
@@ -86,8 +86,10 @@ def find(store: Store, wanted: str) -> InitialWeights:
             f"{_SETTING}: no finished run {wanted!r} in experiment {store.experiment!r} of {store.uri}; "
             "run it first, or name a run id, a fingerprint or a .keras file"
         )
-    if not run.outputs.model_outputs:
-        raise UserError(f"{_SETTING}: run {wanted} ({run.info.status}) logged no model")
+    try:
+        fetch.model_id(run)
+    except UserError as error:
+        raise UserError(f"{_SETTING}: {error}") from error
     return InitialWeights(run.data.tags.get("cifar_exp.fingerprint", run.info.run_id), run=run, store=store)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -116,6 +117,14 @@ def test_lists_that_contradict_each_other_or_themselves_are_refused(tmp_path: Pa
         datasets.load(DataConfig("digits", exclude=listed(tmp_path / "paths.csv", row, key="path")))
     with pytest.raises(UserError, match="No such file"):
         datasets.load(DataConfig("digits", relabel=str(tmp_path / "gone.csv")))
+
+
+@pytest.mark.parametrize("setting", ["exclude", "relabel"])
+def test_a_pipe_and_a_device_are_no_list(tmp_path: Path, setting: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull), tmp_path):
+        with pytest.raises(UserError, match=f"^data.{setting}={path}: is not a file"):
+            datasets.load(DataConfig("digits", **{setting: str(path)}))
 
 
 def test_a_list_that_may_hold_decisions_is_not_overwritten(tmp_path: Path) -> None:

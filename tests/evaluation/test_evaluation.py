@@ -122,6 +122,14 @@ def test_the_confusion_matrix_has_classes_that_do_not_occur() -> None:
     assert evaluation.confusion_matrix.sum() == 1
 
 
+def test_a_single_image_is_no_reason_to_warn() -> None:
+    predicted = np.eye(10, dtype=np.float32)[[4]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metrics = Evaluation(CLASSES, np.array([4], np.uint8), predicted, np.log(predicted + 1e-9)).metrics()
+    assert metrics["test/balanced_accuracy"] == 1.0
+
+
 def test_metrics_are_named_by_class_and_right(small: Evaluation) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a class that is never predicted is no reason to warn

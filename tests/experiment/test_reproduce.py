@@ -10,6 +10,7 @@ import program
 import pytest
 import yaml
 
+from cifar_exp.config import overrides
 from cifar_exp.config.schema import Config
 from cifar_exp.errors import UserError
 from cifar_exp.experiment import reproduce
@@ -114,6 +115,15 @@ def test_an_invalid_config_is_refused_and_executes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("image_shape", ["???", 32, 3]), ("image_shape", [32, 32, "???"]), ("size", [8, "???"])]
+)
+def test_a_list_with_a_missing_value_is_refused(compose: Compose, key: str, value: list[object]) -> None:
+    data = yaml.safe_load(edited(compose))["data"] | {key: value}
+    with pytest.raises(UserError, match=f"^here: data.{key}: needs a value$"):
+        reproduce.parse_config(edited(compose, data=data), "here")
+
+
 @pytest.mark.parametrize("content", ["", "[1]", "a: &a [*a]", "!!python/object/apply:os.system ['touch pwned']", "{"])
 def test_a_file_that_is_not_a_config_is_refused(content: str) -> None:
     with pytest.raises(UserError, match=r"^here: "):
@@ -134,9 +144,16 @@ def test_a_config_that_would_expand_to_gigabytes_is_refused(own: Store, logged: 
 def test_overrides_must_be_settings_without_interpolations(compose: Compose) -> None:
     content = edited(compose)
     assert reproduce.parse_config(content, "here", ["data.verify=size", "seed=7"]).seed == 7
-    for wrong in ("seed", "note=${oc.env:HOME}", "sede=1"):
-        with pytest.raises(UserError):
+    for wrong in ("seed", "note=${oc.env:HOME}", "sede=1", "+note=x", "note=[1", "note={a", "note=a #2", "seed=1,2"):
+        with pytest.raises(UserError) as refused:
             reproduce.parse_config(content, "here", [wrong])
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["my photos #2", "{a", "1_000", "0x10", "~", "on", "null", "it's", "a\\", "日本"])
+def test_a_folder_of_any_name_can_be_given(compose: Compose, name: str) -> None:
+    override = overrides.write("data.dir", name)
+    assert reproduce.parse_config(edited(compose), "here", [override]).data.dir == name
 
 
 def test_a_missing_run_is_refused(own: Store, logged: str) -> None:

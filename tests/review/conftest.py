@@ -17,7 +17,7 @@ from twelve import Twelve
 from cifar_exp.config.schema import Config, flatten
 from cifar_exp.data import cifar10
 from cifar_exp.experiment import experiment
-from cifar_exp.review import published
+from cifar_exp.review import published, run_predictions
 from cifar_exp.review.published import Entry
 from cifar_exp.tracking import sync
 from cifar_exp.tracking.delivery import KEY_TAG
@@ -25,10 +25,12 @@ from cifar_exp.tracking.progress import SENT
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow.entities import Run
 
 Log = Callable[..., str]
 LogTrained = Callable[..., "Run"]
+LogPredicted = Callable[..., "Run"]
 
 LINEAR = ("data=digits", "model=dense", "model.layers=[Flatten,{Dense:{units:10}}]", "tracking.system_metrics=false")
 TRAINED = {
@@ -142,3 +144,24 @@ def log_trained(trained: Mapping[str, Path], own_store: Store, tmp_path: Path) -
         return store.client.get_run(state.run_id)
 
     return log_run
+
+
+@pytest.fixture
+def log_predicted(own_store: Store, tmp_path: Path) -> LogPredicted:
+    """log_predicted("a", test, validation): log a run with these predictions."""
+
+    def log(name: str, test: pd.DataFrame, validation: pd.DataFrame | None = None, **params: str) -> Run:
+        client = own_store.client
+        run_id = client.create_run(own_store.experiment_id, run_name=name).info.run_id
+        for path, frame in ((run_predictions.PREDICTIONS, test), (run_predictions.VALIDATION_PREDICTIONS, validation)):
+            if frame is not None:
+                file = tmp_path / Path(path).name
+                frame.to_parquet(file, index=False)
+                client.log_artifact(run_id, str(file), "evaluation")
+        for key, value in params.items():
+            client.log_param(run_id, key, value)
+        client.log_metric(run_id, "val/best_accuracy", 0.5)
+        client.set_terminated(run_id)
+        return client.get_run(run_id)
+
+    return log

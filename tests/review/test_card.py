@@ -111,6 +111,18 @@ def test_the_interval_is_wilson_s_for_the_logged_number_of_images(own_store: Sto
     assert found["Data"].table.rows == (("d-test", "60", "8 x 8 x 3", "ab" * 16, ""),)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("source", ['{"tags": ["x"]}', '{"tags": "x"}', '["x"]', "{", ""])
+def test_a_source_of_another_form_is_not_shown(own_store: Store, source: str) -> None:
+    from mlflow.entities import Dataset, DatasetInput
+
+    client = own_store.client
+    run_id = client.create_run(own_store.experiment_id).info.run_id
+    name = f"d{len(source)}-test"  # the store keeps one data set per name and digest
+    client.log_inputs(run_id, [DatasetInput(Dataset(name, "ab" * 16, "code", source))])
+    table = sections(card.read(own_store, client.get_run(run_id), {}))["Data"].table
+    assert table and table.rows == ((name, "", "", "ab" * 16, ""),)
+
+
 def test_text_from_the_store_is_escaped_in_both_pages() -> None:
     table = Table(("a", "b"), ((f"{EVIL}|x", "1.5"),))
     made = Card(EVIL, EVIL, (Section("Intended use", (EVIL, "# x"), table, f"echo {EVIL}\n```\nx"),))

@@ -18,6 +18,7 @@ from cifar_exp.analysis import ensemble_members, ensemble_result, ensemble_run
 from cifar_exp.analysis.ensemble_result import Ensemble
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation.scores import Evaluation
+from cifar_exp.experiment import reproduce
 from cifar_exp.review import ensemble, logged_model, promotion, run_predictions, verdicts
 from cifar_exp.review.ensemble import LOGITS, PROBABILITIES
 from cifar_exp.review.ensemble_model import Recipe
@@ -117,27 +118,6 @@ def predictions(labels: Sequence[int], right: Sequence[float], classes: str = "a
     return pd.DataFrame(columns | {f"p_{name}": values[:, at] for at, name in enumerate(classes)})
 
 
-@pytest.fixture
-def log_predicted(own_store: Store, tmp_path: Path) -> LogPredicted:
-    """log_predicted("a", test, validation): log a run with these predictions."""
-
-    def log(name: str, test: pd.DataFrame, validation: pd.DataFrame | None = None, **params: str) -> Run:
-        client = own_store.client
-        run_id = client.create_run(own_store.experiment_id, run_name=name).info.run_id
-        for path, frame in ((run_predictions.PREDICTIONS, test), (run_predictions.VALIDATION_PREDICTIONS, validation)):
-            if frame is not None:
-                file = tmp_path / Path(path).name
-                frame.to_parquet(file, index=False)
-                client.log_artifact(run_id, str(file), "evaluation")
-        for key, value in params.items():
-            client.log_param(run_id, key, value)
-        client.log_metric(run_id, "val/best_accuracy", 0.5)
-        client.set_terminated(run_id)
-        return client.get_run(run_id)
-
-    return log
-
-
 def build(store: Store, runs: Sequence[Run], select: bool | None = None) -> Ensemble:
     return ensemble_result.build(ensemble_members.read(store, runs), PROBABILITIES, select)
 
@@ -198,7 +178,7 @@ def test_runs_that_do_not_fit_together_are_named(own_store: Store, log_predicted
     others = {
         "tested on different images: their label differs": predictions([1, 1, 0, 1], [0.9] * 4),
         "have different classes": predictions(LABELS, [0.9] * 4, "ac"),
-        "its stored predictions are not probabilities": usual.assign(p_a=np.float32(0.4)),
+        "holds values that are no probabilities": usual.assign(p_a=np.float32(0.4)),
     }
     for message, frame in others.items():
         other = log_predicted("other", frame)
@@ -215,6 +195,7 @@ def test_runs_that_do_not_fit_together_are_named(own_store: Store, log_predicted
         "{}",
         '{"mean": "median", "weights": [1], "classes": ["a"]}',
         '{"mean": "logits", "weights": [0], "classes": ["a"]}',
+        f'{{"mean": "logits", "weights": [{10**400}], "classes": ["a"]}}',
     ],
 )
 def test_a_recipe_that_is_none_is_refused(content: str) -> None:
@@ -263,6 +244,8 @@ def test_a_real_ensemble_is_logged_served_reviewed_and_promoted(
     assert logged_model.from_uri(own_store, "models:/many@champion").recipe is not None
     with pytest.raises(UserError, match=r"run \w{32} \(three\) is an ensemble itself: name its members"):
         ensemble_run.log(own_store, build(own_store, [run, runs[0]], select=False), tmp_path / "other", "nested")
+    with pytest.raises(UserError, match=r"^run three \(\w{32}\) is an ensemble of several networks: name one of its"):
+        reproduce.read(own_store, run_id)
     _no_code_runs(own_store, classifier, mean, tmp_path)
 
 
@@ -278,6 +261,11 @@ def _no_code_runs(store: Store, classifier: logged_model.Classifier, mean: np.nd
     config = (data / "1" / "config.yaml").read_text()
     (data / "1" / "config.yaml").write_text(config.replace("Flatten", "Lambda"))
     with pytest.raises(UserError, match=r"member 1.*Lambda"):
+        logged_model.probabilities(store, classifier, DIGITS.images[:8])
+    (data / "1" / "config.yaml").write_text(
+        config.replace("classes: 10", "classes: 3").replace("units: 10", "units: 3")
+    )
+    with pytest.raises(UserError, match="member 1 has 3 classes, and the ensemble 10"):
         logged_model.probabilities(store, classifier, DIGITS.images[:8])
     assert not list(folder.rglob("pwned"))
 
@@ -298,3 +286,5 @@ def test_a_file_that_a_run_does_not_have_is_told_from_one_that_cannot_be_read(
     with pytest.raises(UserError, match="at most 10 are read") as refused:
         fetch.file(own_store, run, run_predictions.PREDICTIONS, 10)
     assert not isinstance(refused.value, fetch.Missing)
+    with pytest.raises(UserError, match="evaluation is a folder, expected a file"):
+        fetch.file(own_store, run, "evaluation", 10)

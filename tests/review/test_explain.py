@@ -33,9 +33,10 @@ def test_chosen_images_and_the_most_confident_mistakes_are_explained(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run = log_trained("weak")
-    explained = explain.explain(own_store, run, ["7", "wrong", "7"], None, (), "test")
-    logged = own_store.client.get_run(str(explained.run_id))
-    assert logged.data.tags["cifar_exp.explains"] == logged.data.tags["mlflow.parentRunId"] == run.info.run_id
+    explain.explain(own_store, run, ["7", "wrong", "7"], None, (), "test")
+    explains = f"tags.`cifar_exp.explains` = '{run.info.run_id}'"
+    (logged,) = own_store.client.search_runs([own_store.experiment_id], explains)
+    assert logged.data.tags["mlflow.parentRunId"] == run.info.run_id
     assert [one.info.run_id for one in query.select(own_store)] == [run.info.run_id]
 
     frame = pd.read_parquet(artifact(run, "evaluation/predictions.parquet"))

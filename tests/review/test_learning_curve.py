@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
 import program
 import pytest
 
+from cifar_exp import cli, exits
 from cifar_exp.analysis import learning_curve
 from cifar_exp.analysis.learning_curve import LearningCurve, Point, fit
 from cifar_exp.errors import UserError
 
+ODD = "digits (v2), by ann"  # a name that needs quotes for Hydra
 SIZES = (500, 1000, 2000, 5000, 10_000, 20_000)
 
 
@@ -64,14 +67,16 @@ def test_two_sizes_are_no_curve() -> None:
 
 def test_the_command_goes_on_with_a_sweep_and_writes_its_curve(tmp_path: Path) -> None:
     settings = ["data=digits", "model=dense", "training.epochs=1", "tracking.system_metrics=false"]
-    begun = program.run(tmp_path, "-m", *settings, "sweep.name=curve", "data.train_images=30,130", "seed=0")
-    assert begun.returncode == 0, begun.stderr
-    options = ["--shares", "0.02,0.1,0.4", "--seeds", "1", "--sweep", "curve"]
+    for epochs in (2, 1):  # the first sweep is of other settings
+        sweep = (f"training.epochs={epochs}", "sweep.name=curve", "data.train_images=30,130", "seed=0")
+        begun = program.run(tmp_path, "-m", *settings, *sweep, f"tracking.experiment='{ODD}'")
+        assert begun.returncode == 0, begun.stderr
+    options = ["--shares", "0.02,0.1,0.4", "--seeds", "1", "--sweep", "curve", "--experiment", ODD]
     done = program.execute([*program.COMMAND, "learning-curve", *settings, *options], tmp_path)
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "learning_curve.json").read_text())
     assert [images for images, _ in content["points"]] == [30, 130, 520]
-    runs = [run for run in program.runs(program.client(tmp_path)) if "mlflow.parentRunId" in run.data.tags]
+    runs = [run for run in program.runs(program.client(tmp_path)) if run.data.params.get("training.epochs") == "1"]
     assert len(runs) == 3  # the first two were not trained again
     logged = {run.data.params["data.train_images"]: run for run in runs}
     for images, error in content["points"]:
@@ -92,3 +97,21 @@ def test_ctrl_c_ends_the_sweep_and_logs_it_as_killed(tmp_path: Path) -> None:
     stopped = "cifar_exp: stopped"
     assert err.splitlines()[-2:] == [f"{stopped}; a run that had begun is logged as KILLED", stopped]
     assert [run.info.status for run in program.runs(program.client(tmp_path))] == ["KILLED", "KILLED"]
+
+
+@pytest.mark.parametrize(
+    ("shares", "says"),
+    [
+        ("nan,0.5,1", "expected shares above 0, up to 1"),
+        ("0.5,1,2", "expected shares above 0, up to 1"),
+        ("0.1,0.1,1", "at least 3 shares"),
+        ("0.1,0.5,0.9999", "0.9999 are 129 images of each class, and one has only 125"),
+    ],
+)
+def test_shares_that_make_no_curve_are_refused(
+    shares: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(exits, "take_signals", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["cifar-exp", "learning-curve", "data=digits", "model=dense", "--shares", shares])
+    assert cli.main() == 2
+    assert "--shares" in (said := capsys.readouterr().err) and says in said and said.count("\n") == 1

@@ -111,7 +111,11 @@ def test_code_in_a_model_does_not_run(
     [
         ([{"Lambda": {"function": "os.system"}}], "Lambda"),
         (["Flatten", {"os.system": {}}, {"Dense": {"units": 10}}], "os.system"),
-        (["Flatten", {"Dense": {"units": 12}}, {"Dense": {"units": 10}}], "does not fit: weight 0 of layer 'dense'"),
+        (["Flatten", {"Dense": {"units": 8}}, {"Dense": {"units": 10}}], "does not fit: weight 0 of layer 'dense'"),
+        (
+            ["Flatten", {"Dense": {"units": 10**8}}, {"Dense": {"units": 10}}],
+            r"does not fit: the model needs 1,\d{3},\d{3},\d{3},\d{3} bytes of weights",  # refused before it is built
+        ),
     ],
 )
 def test_a_changed_config_is_refused(
@@ -127,6 +131,17 @@ def test_a_changed_config_is_refused(
     assert "\n" not in str(refused.value)
 
 
+def test_images_that_no_memory_holds_are_refused(own_store: Store, log_trained: LogTrained) -> None:
+    run = log_trained("weak")
+    path = artifact(run, "config/config.yaml")
+    content = yaml.safe_load(path.read_text())
+    content["data"]["image_shape"] = [2**20, 2**20, 3]
+    content["model"]["layers"] = ["GlobalAveragePooling2D", {"Dense": {"units": 10}}]
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match="a layer needs 13,194,139,533,312 bytes for one image, expected at most the"):
+        logged_model.probabilities(own_store, logged_model.from_run(own_store, run), DIGITS.images[:1])
+
+
 def test_weights_that_are_cut_short_are_refused(own_store: Store, log_trained: LogTrained) -> None:
     run = log_trained("weak")
     file = model_file(own_store, run)
@@ -136,7 +151,9 @@ def test_weights_that_are_cut_short_are_refused(own_store: Store, log_trained: L
         logged_model.probabilities(own_store, logged_model.from_run(own_store, run), DIGITS.images[:1])
     file.write_bytes(whole)
     rewrite(file, "model.weights.h5", lambda content: content[:2000])
-    with pytest.raises(UserError, match=r"is not a complete \.keras file"):
+    with pytest.raises(
+        UserError, match=r"does not fit: the model needs 122,920 bytes of weights, and it holds \d,\d{3}$"
+    ):
         logged_model.probabilities(own_store, logged_model.from_run(own_store, run), DIGITS.images[:1])
 
 

@@ -189,7 +189,7 @@ def test_the_interval_of_runs_that_never_differ_depends_on_the_number_of_images(
 
 def predictions(labels: list[int], predicted: list[int]) -> pd.DataFrame:
     columns = {"index": range(len(labels)), "label": np.uint8(labels), "predicted": np.uint8(predicted)}
-    return pd.DataFrame(columns | {f"p_{name}": np.float32(0.1) for name in "abc"})
+    return pd.DataFrame(columns | {f"p_{name}": np.float32(1 / 3) for name in "abc"})
 
 
 def file(frame: pd.DataFrame) -> bytes:
@@ -271,8 +271,16 @@ def repeated(rows: int) -> bytes:
         (file(predictions([0, 1], [0, 3])), "has labels or predictions outside"),
         (file(predictions([0, 1], [0, 1]).assign(label=pd.array([0, None], "Int64"))), "has rows without"),
         (repeated(10_000_000), "holds 10,000,000 rows"),
+        (repeated(10), "is compressed with ZSTD"),  # ten rows may be in pages of any number of values
+        *(
+            (file(predictions([0, 1], [0, 1]).assign(p_a=p_a)), "holds values that are no probabilities")
+            for p_a in (np.nan, np.inf, -1 / 3, 1.5)
+        ),
     ],
-    ids=["damaged", "empty", "no labels", "no probabilities", "text", "no rows", "unknown class", "gap", "expanding"],
+    ids=[
+        *("damaged", "empty", "no labels", "no probabilities", "text", "no rows", "unknown class", "gap", "expanding"),
+        *("other compression", "not a number", "infinite", "negative", "above one"),
+    ],
 )
 def test_a_file_that_holds_no_predictions_is_refused(content: bytes, message: str) -> None:
     with pytest.raises(UserError, match=f"run x: evaluation/predictions.parquet {message}"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -69,16 +68,3 @@ def test_overrides_after_which_a_run_would_not_count_are_refused(
     with pytest.raises(UserError, match=f": changes {re.escape(key)} of s0_wide, so the run") as refused:
         Runner(entries, own_store, overrides=overrides).run([by_name["s0_wide"]], {})
     assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("value", "quoted"),
-    [
-        ("sqlite:////data/mlflow.db", "sqlite:////data/mlflow.db"),
-        ("two words", "'two words'"),
-        ("a=b, 'c'", r"'a=b, \'c\''"),
-    ],
-)
-def test_a_value_is_quoted_for_hydra_where_it_has_to_be(compose: Callable[..., Any], value: str, quoted: str) -> None:
-    assert published_runner.format_override("note", value) == f"note={quoted}"
-    assert compose(published_runner.format_override("note", value)).note == value

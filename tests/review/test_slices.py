@@ -114,14 +114,14 @@ def test_dark_images_that_a_run_gets_wrong_are_found() -> None:
     frame = predictions(right)
     test = Split(images, frame["label"].to_numpy())
     folder = pd.Series(["site1" if at < 150 else "site2" for at in range(300)])
-    columns = slices.columns_of(frame, ["a", "b"], test, {"folder": folder, "class": folder, "same": folder[:0]})
+    columns = slices.columns_of(frame, test, {"folder": folder, "class": folder, "same": folder[:0]})
     assert list(columns) == ["class", "brightness", "contrast", "folder", "class (table)"]
     assert set(columns["folder"]) == {"site1", "site2"}
     worse = {(one.column, one.value.split(",")[0]) for one in slices.measure(frame, columns) if one.is_worse}
     assert ("brightness", "low") in worse and not {("folder", "site1"), ("folder", "site2")} & worse
     with pytest.raises(UserError, match="are not those of the run"):
-        slices.columns_of(frame[:-1], ["a", "b"], test, {})
-    assert list(slices.columns_of(frame, ["a", "b"], None, {})) == ["class"]
+        slices.columns_of(frame[:-1], test, {})
+    assert list(slices.columns_of(frame, None, {})) == ["class"]
 
 
 def test_numbers_are_divided_into_thirds_and_other_values_are_parts() -> None:
