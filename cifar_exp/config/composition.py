@@ -18,6 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from cifar_exp import plugins
 from cifar_exp.config import checks, composition_errors, overrides, schema, space
@@ -87,7 +88,8 @@ def list_jobs(arguments: Sequence[str], multirun: bool, config_dir: str | None =
     if base.sweep.name:
         raise UserError(f"sweep.name={base.sweep.name}: only a sweep has a name: add -m")
     job = _of_a_job(fixed)
-    return Plan((), (job,), composed_with=(*search, *(o for o in fixed if o not in job)))
+    folder = _run_folder(_compose([*search, *fixed]))
+    return Plan((), (job,), composed_with=(*search, *(o for o in fixed if o not in job)), run_folder=folder)
 
 
 def _list_sweep(parsed: list[Override], base: DictConfig, search: tuple[str, ...]) -> Plan:
@@ -178,6 +180,13 @@ def _name(base: DictConfig) -> bool:
 
 def _of_the_sweep(parsed: Sequence[Override]) -> tuple[str, ...]:
     return tuple(str(o.input_line) for o in parsed if o.key_or_group.startswith("sweep."))
+
+
+def _run_folder(composed: DictConfig) -> Path:
+    try:
+        return Path(str(composed.hydra.run.dir))
+    except OmegaConfBaseException as error:
+        raise UserError(f"hydra.run.dir: {composition_errors.explain(error)}") from error
 
 
 def _folder(config_dir: str) -> Path:

@@ -138,7 +138,7 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         log.info("%s  %s, %s", title, size, tags["cifar_exp.device"])
         artifacts.log_inputs(logged, config, job.overrides, splits, models.summary(model))
 
-        checkpoints = Checkpoints(folder / "checkpoints")
+        checkpoints = Checkpoints(folder / "checkpoints", tags[fingerprint.TAG])
         # Figures are drawn in a thread while the device computes. The thread must not touch a model's variables: on JAX
         # they have no value during a Keras call.
         with ThreadPoolExecutor(1) as thread:
