@@ -175,6 +175,12 @@ def count_resumes(folder: Path) -> int:
     return sum(isinstance(event, Event) and event.kind == "resume" for event in journal.read(folder))
 
 
+def last_started(folder: Path) -> int:
+    """When the run was started or last resumed, in milliseconds since 1970; 0 if it was never started."""
+    events = (event for event in journal.read(folder) if isinstance(event, Event))
+    return max((event.time for event in events if event.kind in ("start", "resume")), default=0)
+
+
 def rewritten_artifacts(folder: Path) -> dict[str, str]:
     """Find artifacts that have changed since they were last logged, and the log file if it was never logged.
 
