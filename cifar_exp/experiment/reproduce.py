@@ -10,12 +10,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from cifar_exp import plugins
 from cifar_exp.config import checks, schema
 from cifar_exp.config.schema import Config
 from cifar_exp.data import datasets
-from cifar_exp.errors import UserError
+from cifar_exp.errors import UserError, reason
 from cifar_exp.experiment import experiment
 from cifar_exp.tracking import environment, fetch
 from cifar_exp.tracking.store import Store
@@ -133,7 +134,10 @@ def _dotlist(overrides: Sequence[str]) -> Any:
     for override in overrides:
         if "=" not in override or "${" in override:
             raise UserError(f"{override!r} is not of the form key=value")
-    return OmegaConf.from_dotlist(list(overrides))
+    try:
+        return OmegaConf.from_dotlist(list(overrides))
+    except (YAMLError, RecursionError) as error:
+        raise UserError(f"{' '.join(overrides)}: it is not YAML: {reason(error)}") from error
 
 
 def _texts(node: Any) -> Iterator[str]:
@@ -171,7 +175,7 @@ def _compare(logged: Logged, here: Mapping[str, float], fingerprint: str, settin
         return Verdict(False, tuple(lines))
     accuracies = [metrics.get("test/accuracy", math.nan) for metrics in (logged.metrics, here)]
     images = len(datasets.load(settings.data).test)
-    mean = sum(accuracies) / 2
+    mean = min(max(sum(accuracies) / 2, 0), 1)  # anything can be logged as an accuracy
     limit = _STANDARD_ERRORS * math.sqrt(2 * mean * (1 - mean) / images)
     within = abs(accuracies[1] - accuracies[0]) <= limit
     relation = "within" if within else "outside"
