@@ -24,6 +24,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.experiment import experiment
 from cifar_exp.sweep import job
 from cifar_exp.sweep.job import Ask
+from cifar_exp.tracking import local_run
 from cifar_exp.training import runtime, threads
 
 
@@ -179,6 +180,9 @@ def run(arguments: argparse.Namespace) -> Launched:
         if name := parent.find_earlier(plan, search.identity(given) if plan.space else command):
             again = [*arguments.overrides, f"sweep.name={name}"]
             plan = composition.plan(again, arguments.multirun, arguments.config_dir)
+    for setting, folder in (("hydra.run.dir", plan.run_folder), ("hydra.sweep.dir", plan.folder)):
+        if folder is not None:
+            local_run.check_folder(folder, setting)
     sys.argv += plan.hand_over()
     on_cluster = parallel is not None and parallel.address is not None
     plan.check(partial(experiment.check_surroundings, elsewhere=on_cluster))

@@ -45,6 +45,14 @@ def addresses() -> list[str]:
     return text.split()
 
 
+def has_receivers() -> bool:
+    """Whether `send` has something to do, or to warn of: a file of addresses that cannot be read."""
+    try:
+        return bool(addresses())
+    except UserError:
+        return True
+
+
 def mistake() -> str | None:
     """The first mistake in the addresses, as one line that shows none of them; None if there is none.
 

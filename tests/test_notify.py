@@ -14,6 +14,8 @@ from receiver import SECRET, Receiver, receiving
 from cifar_exp import notify
 from cifar_exp.config.schema import Config
 from cifar_exp.experiment import experiment
+from cifar_exp.sweep import messages
+from cifar_exp.sweep.result import JobResult
 
 DEAD = f"json://user:{SECRET}@127.0.0.1:9/"  # nothing listens on the discard port
 
@@ -65,6 +67,19 @@ def test_the_same_event_is_told_once(receiver: Receiver, tmp_path: Path, monkeyp
     notify.send("last")
     until(lambda: len(receiver.messages) == 3)
     assert [body for _, body in receiver.messages] == ["failed", "collapsed", "last"]
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_server_that_is_away_stops_no_message_and_no_run(
+    is_told: bool, receiver: Receiver, compose: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_told:
+        monkeypatch.setenv(notify.ADDRESSES, receiver.address)
+    config = compose("data=digits")
+    config = replace(config, tracking=replace(config.tracking, uri="http://127.0.0.1:9"))
+    messages.about_run(config, JobResult("a run", "FAILED", 1.0, "id", error="it broke"), tmp_path)
+    until(lambda: len(receiver.messages) == is_told)
+    assert receiver.messages == [("Run a run failed", "it broke")] * is_told
 
 
 @pytest.mark.parametrize("address", [f"jsn://user:{SECRET}@host", f"user:{SECRET}@host", "json://"])

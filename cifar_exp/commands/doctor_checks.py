@@ -7,8 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from cifar_exp.data.catalog import OFFICIAL
 from cifar_exp.data.official import Release, data_folder
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError, counted, reason
+from cifar_exp.experiment import experiment
 from cifar_exp.sweep import leftovers
 from cifar_exp.tracking import server, sync
 from cifar_exp.tracking.store import Store
@@ -67,15 +69,17 @@ def findings(config: Config, gpu: bool = True, clean: bool = False) -> Iterator[
     device = _start_device_query() if gpu else None  # a process that runs during the other checks
     store = Store.of(config.tracking)
     try:
-        yield versions()
-        yield backend()
-        yield data(config)
-        yield space(config)
-        yield docker()
-        yield stack()
-        yield journals()
-        yield killed(clean)
-        yield tracking(store)
+        is_sound = True
+        looks: tuple[Callable[[], Finding], ...] = (
+            *(versions, backend, partial(data, config), partial(space, config), docker, stack),
+            *(journals, partial(killed, clean), partial(tracking, store)),
+        )
+        for look in looks:
+            finding = look()
+            is_sound = is_sound and finding.state != PROBLEM
+            yield finding
+        if is_sound:  # else it would say the same
+            yield settings(config)
         if device:
             yield compute(config, device)
     finally:
@@ -211,12 +215,12 @@ def killed(clean: bool = False) -> Finding:
 def tracking(store: Store) -> Finding:
     """Check whether the store accepts runs, and tell the name of the user."""
     if not store.is_server:
-        if not store.exists():
-            return Finding("tracking", OK, f"{store.uri}, made by the first run")
         try:
             store.check()
         except UserError as error:
             return Finding("tracking", PROBLEM, str(error))
+        if not store.exists():
+            return Finding("tracking", OK, f"{store.uri}, made by the first run")
         try:
             with store.connected() as client:
                 count = len(client.search_experiments())
@@ -234,6 +238,15 @@ def tracking(store: Store) -> Finding:
     known = server.current_user(store.uri)
     login = f"logged in as {known}" if known else f"it asks for no login; runs are logged as {store.user}"
     return Finding("tracking", OK, f"{store.uri}: MLflow {server.version(store.uri) or 'of unknown version'}, {login}")
+
+
+def settings(config: Config) -> Finding:
+    """Check whether a run would be refused for its settings: memory, the weights that it starts from, a name."""
+    try:
+        experiment.check_settings(config)
+    except UserError as error:
+        return Finding("settings", PROBLEM, str(error))
+    return Finding("settings", OK, f"{config.run_name({})} can be trained here")
 
 
 def compute(config: Config, query: subprocess.Popen[str]) -> Finding:

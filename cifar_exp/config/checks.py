@@ -26,6 +26,7 @@ from cifar_exp.config.optimizer_schema import (
 from cifar_exp.config.schema import Config, ModelConfig, ReportedConfig
 from cifar_exp.errors import UserError, did_you_mean
 
+_SWEEP_NAME = re.compile(r"\w[\w.-]*")
 _LONGEST_FOLDER = 200  # bytes of the name of a sweep; a file system takes 255
 
 
@@ -202,10 +203,15 @@ def check_sweep(name: str, retries: int) -> None:
     """
     if retries < 0:
         raise UserError(f"sweep.retries: got {retries}, expected at least 0")
-    if not re.fullmatch(r"\w[\w.-]*", name):
+    if not _SWEEP_NAME.fullmatch(name):
         raise UserError(f"sweep.name: got {name!r}, expected letters, digits, '-', '_' and '.' only")
     if len(name.encode()) > _LONGEST_FOLDER:
         raise UserError(f"sweep.name: got {len(name)} characters, more than the name of a folder can have")
+
+
+def is_sweep_name(name: str) -> bool:
+    """Whether a sweep may have this name. One from a store may be anything."""
+    return bool(_SWEEP_NAME.fullmatch(name)) and len(name.encode()) <= _LONGEST_FOLDER
 
 
 def _out_of_range(node: Any, path: str) -> Iterator[str]:

@@ -71,7 +71,8 @@ def list_jobs(arguments: Sequence[str], multirun: bool, config_dir: str | None =
     parsed = _parse(arguments, intervals=True)
     # Without settings of a model: in a sweep, they may exist only in the models of the sweep.
     fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
-    base = _compose([*search, *(o for o in fixed if not o.lstrip("+~").startswith("model."))])
+    of_all = [o for o in fixed if not o.lstrip("+~").startswith("model.")]
+    base = _compose([*search, *of_all])
     is_search = base.hydra.sweeper.get("_target_") == _SEARCH
     if not is_search:
         overrides.refuse_intervals(parsed)
@@ -88,7 +89,8 @@ def list_jobs(arguments: Sequence[str], multirun: bool, config_dir: str | None =
     if base.sweep.name:
         raise UserError(f"sweep.name={base.sweep.name}: only a sweep has a name: add -m")
     job = _of_a_job(fixed)
-    return Plan((), (job,), composed_with=(*search, *(o for o in fixed if o not in job)))
+    folder = _folder_of("run", base if of_all == fixed else _compose([*search, *fixed]))
+    return Plan((), (job,), composed_with=(*search, *(o for o in fixed if o not in job)), run_folder=folder)
 
 
 def _list_sweep(parsed: list[Override], base: DictConfig, search: tuple[str, ...]) -> Plan:
@@ -105,7 +107,7 @@ def _list_sweep(parsed: list[Override], base: DictConfig, search: tuple[str, ...
     return Plan(
         (),
         jobs,
-        _sweep_folder(base),
+        _folder_of("sweep", base),
         base.sweep.name,
         varies,
         is_named,
@@ -143,7 +145,7 @@ def _list_search(parsed: list[Override], base: DictConfig, search: tuple[str, ..
     return Plan(
         (),
         jobs,
-        _sweep_folder(base),
+        _folder_of("sweep", base),
         base.sweep.name,
         found.keys,
         is_named,
@@ -177,10 +179,11 @@ def _name(base: DictConfig) -> bool:
     return is_named
 
 
-def _sweep_folder(base: DictConfig) -> Path:
+def _folder_of(what: str, composed: DictConfig) -> Path:
+    """The folder of a `run` or a `sweep`."""
     try:
-        return Path(base.hydra.sweep.dir)
-    except OmegaConfBaseException as error:  # it refers to what a sweep has not
+        return Path(str(composed.hydra[what].dir))
+    except OmegaConfBaseException as error:  # it refers to something that there is not
         raise UserError(composition_errors.explain(error)) from error
 
 

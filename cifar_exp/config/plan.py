@@ -45,6 +45,7 @@ class Plan:
     space: Space | None = None  # of a search
     fixed: tuple[str, ...] = ()  # overrides of a search that all of its trials have
     sweeper: DictConfig | None = None  # config of Hydra's sweeper
+    run_folder: Path | None = None  # of a single job
 
     @property
     def count(self) -> int:

@@ -138,7 +138,7 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         log.info("%s  %s, %s", title, size, tags["cifar_exp.device"])
         artifacts.log_inputs(logged, config, job.overrides, splits, models.summary(model))
 
-        checkpoints = Checkpoints(folder / "checkpoints")
+        checkpoints = Checkpoints(folder / "checkpoints", tags[fingerprint.TAG])
         # Figures are drawn in a thread while the device computes. The thread must not touch a model's variables: on JAX
         # they have no value during a Keras call.
         with ThreadPoolExecutor(1) as thread:
@@ -239,11 +239,7 @@ def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere:
     Raises:
         UserError: for the first item that is missing.
     """
-    if not config.tracking.experiment.strip():
-        raise UserError("tracking.experiment: got no name, expected that of an MLflow experiment")
-    runtime.check_backend()
-    if not elsewhere:
-        memory.check(config, runtime.may_use_gpu(config.training.device), runtime.backend_name())
+    check_settings(config, earlier, elsewhere)
     splits = datasets.load(config.data)
     if config.data.name not in OFFICIAL and config.data.name != "digits":
         _warn_of_near_duplicates(config.data, splits.sha256)
@@ -254,8 +250,21 @@ def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere:
     store = Store.of(config.tracking)
     if away := store.check(may_be_away=True):
         console.say_once(f"{store.uri} is away ({away}); what is logged waits in the run's folder until it is back")
+
+
+def check_settings(config: Config, earlier: Collection[str] = (), elsewhere: bool = False) -> None:
+    """Check what a run needs, but for images, GPU and tracking store. Nothing is printed. For the arguments see above.
+
+    Raises:
+        UserError: for the first item that is missing.
+    """
+    if not config.tracking.experiment.strip():
+        raise UserError("tracking.experiment: got no name, expected that of an MLflow experiment")
+    runtime.check_backend()
+    if not elsewhere:
+        memory.check(config, runtime.may_use_gpu(config.training.device), runtime.backend_name())
     if config.training.start_from and config.training.start_from not in earlier:
-        initial_weights.find(store, config.training.start_from)
+        initial_weights.find(Store.of(config.tracking), config.training.start_from)
 
 
 @cache

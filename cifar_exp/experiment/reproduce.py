@@ -181,7 +181,7 @@ def _compare(logged: Logged, here: Mapping[str, float], fingerprint: str, settin
         return Verdict(False, tuple(lines))
     accuracies = [metrics.get("test/accuracy", math.nan) for metrics in (logged.metrics, here)]
     images = len(datasets.load(settings.data).test)
-    mean = sum(accuracies) / 2
+    mean = min(max(sum(accuracies) / 2, 0), 1)  # anything can be logged as an accuracy
     limit = _STANDARD_ERRORS * math.sqrt(2 * mean * (1 - mean) / images)
     within = abs(accuracies[1] - accuracies[0]) <= limit
     relation = "within" if within else "outside"

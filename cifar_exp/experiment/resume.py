@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 
 from cifar_exp.config.schema import Config
@@ -35,7 +34,7 @@ def find_interrupted(config: Config, wanted: str, folder: Path) -> Path | None:
         found = _newest(store, config.sweep.name, wanted, found, folder)
         if found and found.belongs_to(store, **tags) and found.can_resume():
             if found.folder != folder:
-                shutil.rmtree(folder, ignore_errors=True)  # Hydra has created it, but it is not needed
+                local_run.remove_unused(folder)
             return found.folder
     if earlier := LocalRun.read(folder):
         log.info("%s: the earlier run %s is kept in %s", folder, earlier.name, local_run.set_aside(folder))

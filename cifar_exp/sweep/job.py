@@ -180,7 +180,7 @@ def finished_before(config: Config, folder: Path, title: str) -> JobResult | Non
     if config.resume != "auto" or not resume.is_finished(config, folder):
         return None
     sync.send(folder)
-    result = replace(JobResult.read(folder) or from_journal(folder), run_id=experiment.run_id(folder))
+    result = replace(from_journal(folder), run_id=experiment.run_id(folder))
     result.write(folder)
     log.info("%s  has finished before", title)
     return result

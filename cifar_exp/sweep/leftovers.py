@@ -20,8 +20,9 @@ from pathlib import Path
 
 import psutil
 
-_LOCK = "driver.lock"
-_PATTERNS = ("cifar-????????", "cifar_exp-????????", f"cifar_exp-{os.getuid()}-*.part")
+_LOCK, _PART = "driver.lock", "driver.lock.part"
+_IMAGES = f"cifar_exp-{os.getuid()}-*.part"  # of a worker, see `worker.Images`
+_PATTERNS = ("cifar-????????", "cifar_exp-????????", _IMAGES)
 _OLD = 3600.0  # seconds after which a folder without a lock counts as a leftover
 _REMOVE_WITHIN = 20.0  # seconds
 _RETRY = 0.2  # seconds between two attempts
@@ -46,7 +47,7 @@ def temporary_folder(prefix: str, root: str) -> Iterator[Path]:
         root: parent folder.
     """
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=Path(root).resolve()))
-    part = folder / f"{_LOCK}.part"
+    part = folder / _PART
     with part.open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         part.rename(folder / _LOCK)  # renamed after locking: a lock file with this name was always locked
@@ -100,14 +101,11 @@ def _is_left(folder: Path) -> bool:
         with (folder / _LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return True
-    except FileNotFoundError:  # not locked yet, or created by an earlier version
-        return folder.exists() and time.time() - state.st_mtime > _OLD and not _raylets(folder)
+    except FileNotFoundError:  # not locked yet, images that were being written, or a folder of somebody else
+        is_ours = folder.match(_IMAGES) or (folder.is_dir() and {path.name for path in folder.iterdir()} <= {_PART})
+        return is_ours and time.time() - state.st_mtime > _OLD
     except OSError:  # the lock is held
         return False
-
-
-def _raylets(folder: Path) -> list[psutil.Process]:
-    return [process for process in _processes(folder) if process.name() == "raylet"]
 
 
 def _processes(folder: Path) -> list[psutil.Process]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifar_exp import notify
 from cifar_exp.config.schema import Config
+from cifar_exp.errors import UserError
 from cifar_exp.sweep.result import JobResult
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 
 def about_run(config: Config, result: JobResult, folder: Path) -> None:
@@ -24,7 +28,8 @@ def about_run(config: Config, result: JobResult, folder: Path) -> None:
         folder: of the run; that of its sweep is the parent folder.
     """
     failed = result.status == "FAILED"
-    if not ((failed and config.notify.failed) or (result.collapsed and config.notify.collapsed)):
+    is_told = (failed and config.notify.failed) or (result.collapsed and config.notify.collapsed)
+    if not is_told or not notify.has_receivers():
         return
     what = "failed" if failed else "collapsed"
     where = f" of sweep {config.sweep.name}" if config.sweep.name else ""
@@ -62,5 +67,10 @@ def about_sweep(
 
 
 def _address(config: Config, result: JobResult) -> str:
+    """Web address of a run; empty if it has none, or the server is away: a message stops no sweep."""
     store = Store.of(config.tracking)
-    return store.addresses.run_page(result.run_id) if result.run_id and store.is_server else ""
+    try:
+        return store.addresses.run_page(result.run_id) if result.run_id and store.is_server else ""
+    except UserError as error:
+        log.debug("run %s has no address to tell: %s", result.run_id, error)
+        return ""

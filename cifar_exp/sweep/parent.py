@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from cifar_exp.config.checks import is_sweep_name
 from cifar_exp.config.plan import Plan
 from cifar_exp.errors import UserError, reason
 from cifar_exp.review.section import Section
 from cifar_exp.sweep.job import varying
-from cifar_exp.sweep.result import JobResult
+from cifar_exp.sweep.result import RESULT, JobResult
 from cifar_exp.tracking import environment, heartbeat, journal, local_run, takeover
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.run import Run
@@ -44,7 +45,8 @@ def find_earlier(plan: Plan, command: str) -> str | None:
     if plan.jobs[0].resume == "never":
         return None
     store = Store.of(plan.jobs[0].tracking)
-    found = [run for run in local_run.runs(plan.folder.parent) if run.belongs_to(store, **{_COMMAND: command})]
+    same = (run for run in local_run.runs(plan.folder.parent) if run.belongs_to(store, **{_COMMAND: command}))
+    found = [run for run in same if is_sweep_name(run.tags.get(_SWEEP, ""))]
     for run in found:
         if journal.is_live(run.folder):
             raise _running(run.folder.name)
@@ -156,6 +158,13 @@ def end_dead_runs(run: Run) -> None:
         log.debug("dead runs could not be looked for: %s", error)
 
 
+def forget_results(plan: Plan) -> None:
+    """Remove the results of earlier commands; a job that has finished before writes its result again."""
+    assert plan.folder is not None
+    for index in range(len(plan.jobs)):
+        (plan.folder / str(index) / RESULT).unlink(missing_ok=True)
+
+
 def results(plan: Plan) -> list[JobResult]:
     """Read the results of all jobs, in order; jobs without a result have the status `NOT_RUN`."""
     assert plan.folder is not None
@@ -215,7 +224,7 @@ def finish(
     histories = {f"{number} {job.name}": job.history for number, job in enumerate(jobs, 1) if job.history}
     if histories:
         run.write("sweep/curves.png", style.to_png(plots.overlaid_curves(histories)))
-    _report(run, len(jobs), sections)
+    _report(run, jobs, sections)
     run.upload("sweep", "search")
     best = frame["test/accuracy"].max()
     if pd.notna(best):
@@ -223,7 +232,7 @@ def finish(
     run.set_tags({"mlflow.note.content": _note(run, frame, command, remarks)})
 
 
-def _report(run: Run, jobs: int, sections: Callable[[], Sequence[Section]]) -> None:
+def _report(run: Run, jobs: Sequence[JobResult], sections: Callable[[], Sequence[Section]]) -> None:
     """Write the HTML report from the folders of the jobs, since the store may not have all of their events yet.
 
     An error is only logged, because all results are logged without the report.
@@ -231,7 +240,7 @@ def _report(run: Run, jobs: int, sections: Callable[[], Sequence[Section]]) -> N
     try:
         from cifar_exp.review import report
 
-        folders = [run.folder / str(number) for number in range(jobs)]
+        folders = [run.folder / str(index) for index, job in enumerate(jobs) if job.status != NOT_RUN]
         page = report.from_folders(folders, f"Sweep {run.folder.name}", sections())
         if page:
             run.write("sweep/report.html", page)

@@ -91,6 +91,6 @@ def _check_address(address: str) -> None:
     if not host or not port.isdecimal():
         raise UserError(f"hydra.launcher.address: got {address!r}, expected HOST:PORT or ray://HOST:PORT")
     try:
-        socket.create_connection((host, int(port)), timeout=_CONNECTS_WITHIN).close()
-    except OSError as error:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECTS_WITHIN).close()
+    except (OSError, UnicodeError, OverflowError) as error:  # the latter: no name of a host, no number of a port
         raise UserError(f"hydra.launcher.address={address}: nobody answers there ({reason(error)})") from None

@@ -51,12 +51,12 @@ class JobResult:
 
 
 def from_journal(folder: Path) -> JobResult:
-    """Read the result of a finished job from its journal, for a process that was killed before it wrote the result."""
+    """Read the result of a finished job from its journal, if it is of an earlier command or its process was killed."""
     run, metrics = LocalRun.read(folder), local_run.metrics(folder)
     assert run is not None
     last = {name: steps[0] for name, steps in metrics.items() if list(steps) == [0]}
     history = {name: list(steps.values()) for name, steps in metrics.items() if 1 in steps and "system/" not in name}
     status = PRUNED if run.is_pruned else local_run.FINISHED
     collapsed = run.tags.get("cifar_exp.outcome") == COLLAPSED
-    seconds = (run.ended - run.began) / 1000
+    seconds = (run.ended - local_run.last_started(folder)) / 1000
     return JobResult(run.name, status, seconds, metrics=last, history=history, collapsed=collapsed)

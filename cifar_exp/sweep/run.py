@@ -74,6 +74,8 @@ def run(plan: Plan, launch: Callable[[], None], command: str, jobs: Jobs | None 
     """
     jobs = jobs or Planned(plan)
     run = parent.start(plan, identity or command)
+    if plan.space is None:
+        parent.forget_results(plan)
     status = "KILLED"
     try:
         where = _page(run, plan) if run.wait_until_started() else f"not yet in {run.store.uri}"

@@ -119,7 +119,8 @@ class Worker:
         Path(place.folder).mkdir(parents=True, exist_ok=True)
         os.chdir(place.folder)
         self._name, self._board, self._place = name, board, place
-        self._busy = False
+        self._busy = self._stop_asked = False
+        self._turn = threading.Lock()  # so that a request to stop is either seen by a job that begins or sent to it
         console.forward(self._tell)
         threading.Thread(target=self._obey, name="board", daemon=True).start()
         if place.memory is not None:
@@ -150,7 +151,10 @@ class Worker:
         began, before = time.monotonic(), signal.getsignal(signal.SIGTERM)
         try:
             exits.take_signals()
-            self._busy = True
+            with self._turn:
+                self._busy = True
+                if self._stop_asked:
+                    raise KeyboardInterrupt
             _bring_images(composed.data, self._place.images)
             ended = run_job(
                 task_function=partial(_run, self._place.threads, self._ask),
@@ -183,13 +187,15 @@ class Worker:
         return False
 
     def _obey(self) -> None:
-        """Wait for the request to stop, then send SIGTERM to the main thread if a job is running."""
+        """Wait for the request to stop, then send SIGTERM to the main thread if a job is running; no other begins."""
         import ray
 
         with suppress(Exception):  # the board has ended, and Ray ends this process too
             ray.get(self._board.stopped.remote())
-            if self._busy:
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+            with self._turn:
+                self._stop_asked = True
+                if self._busy:
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     def _watch(self, gigabytes: float) -> None:
         """Kill this process when it uses more than its share of the memory."""

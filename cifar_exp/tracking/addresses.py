@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
@@ -73,4 +74,4 @@ class Addresses:
         """Command that starts the UI of an SQLite store; None for a server, whose UI is always running."""
         if self._store.is_server:
             return None
-        return f"{deleted.mlflow_program()} ui --backend-store-uri {self._store.uri}"
+        return shlex.join([deleted.mlflow_program(), "ui", "--backend-store-uri", self._store.uri])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from functools import cache
@@ -22,15 +23,19 @@ def mlflow_program() -> str:
     return "mlflow"
 
 
+def _command(uri: str, *arguments: str) -> str:
+    return f"MLFLOW_TRACKING_URI={shlex.quote(uri)} {shlex.join([mlflow_program(), *arguments])}"
+
+
 def experiment_message(uri: str, name: str, experiment_id: str) -> str:
     """Error message for a deleted experiment, with the command that restores it."""
-    restore = f"MLFLOW_TRACKING_URI={uri} {mlflow_program()} experiments restore --experiment-id {experiment_id}"
+    restore = _command(uri, "experiments", "restore", "--experiment-id", experiment_id)
     return f"experiment {name!r} of {uri} was deleted; restore it with `{restore}`, or name another experiment"
 
 
 def run_message(uri: str, run_id: str) -> str:
     """Error message for a deleted run, with the command that restores it."""
-    restore = f"MLFLOW_TRACKING_URI={uri} {mlflow_program()} runs restore --run-id {run_id}"
+    restore = _command(uri, "runs", "restore", "--run-id", run_id)
     return f"run {run_id} of {uri} was deleted; restore it with `{restore}`"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -21,14 +21,15 @@ KEY_TAG = "cifar_exp.journal"
 
 # The server's limits for one request.
 _METRICS, _PARAMS = 1000, 100
+_INVALID = "INVALID_PARAMETER_VALUE"  # MLflow's code for a value that it will never take
 
 
 class StoreAway(Exception):
     """Raised when the store does not accept events now but may do so later."""
 
 
-class UnusableFile(Exception):
-    """Raised when a file that was logged is missing or has changed since."""
+class UnusableEvent(Exception):
+    """Raised when an event cannot be sent: its kind is unknown, or its file is missing or has changed since."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,11 @@ class Delivery:
         """Send one event.
 
         Raises:
-            UnusableFile: if a file of the event is missing or has changed since it was logged.
+            UnusableEvent: if its kind is unknown, or a file of it is missing or has changed since it was logged.
             StoreAway: if the run depends on another one that is not in the store yet.
         """
+        if event.kind not in _CALLS:
+            raise UnusableEvent("this version of cifar_exp does not know such events")
         _CALLS[event.kind](self, event.content, event.time)
 
     def start(self, content: Mapping[str, Any], time: int) -> None:
@@ -74,11 +77,36 @@ class Delivery:
         )
         name = shorten(content["name"], LONGEST_NAME)
         run = existing[0] if existing else store.client.create_run(store.experiment_id, time, tags, name)
-        listed = [Param(key, value) for key, value in content["params"].items()]
-        for first in range(0, len(listed), _PARAMS):
-            store.client.log_batch(run.info.run_id, params=listed[first : first + _PARAMS])
         self.progress.run_id, self.progress.experiment_id = run.info.run_id, store.experiment_id
-        self.progress.uri = store.absolute_uri
+        self.progress.uri = store.absolute_uri  # before the parameters: if one is refused, there is a run nevertheless
+        if content["params"]:
+            self._params([Param(key, value) for key, value in content["params"].items()])
+
+    def _params(self, params: Sequence[Any]) -> None:
+        """Log parameters. If the store refuses one, all others are logged.
+
+        Raises:
+            MlflowException: for the last one that was refused, or because the store is away.
+        """
+        from mlflow.exceptions import MlflowException
+
+        if len(params) <= _PARAMS:
+            try:
+                self.store.client.log_batch(self.progress.run_id, params=params)
+                return
+            except MlflowException as error:
+                if len(params) == 1 or error.error_code != _INVALID:
+                    raise
+        refusal: MlflowException | None = None
+        for half in (params[: len(params) // 2], params[len(params) // 2 :]):
+            try:
+                self._params(half)
+            except MlflowException as error:
+                if error.error_code != _INVALID:
+                    raise
+                refusal = error
+        if refusal:
+            raise refusal
 
     def resume(self, content: Mapping[str, Any], time: int) -> None:
         """Set the run to RUNNING again and update its tags."""
@@ -208,9 +236,9 @@ class Delivery:
     def _spooled(self, folder: str, name: str, sha256: str) -> Path:
         path = self.folder / folder / name
         if not path.is_file():
-            raise UnusableFile(f"{path} is missing")
+            raise UnusableEvent(f"{path} is missing")
         if local_run.sha256_of(path) != sha256:
-            raise UnusableFile(f"{path} is not what was written")
+            raise UnusableEvent(f"{path} is not what was written")
         return path
 
 

@@ -148,13 +148,13 @@ def model_text(store: Store, model_id: str, name: str, limit: int) -> str:
         UserError: if the model does not exist, or the file cannot be downloaded, is larger than `limit` or not UTF-8.
     """
     with tempfile.TemporaryDirectory() as folder:
-        content = _model_file(store, model_id, Path(folder), name).read_bytes()
-    try:
-        if len(content) > limit:
-            raise ValueError(f"it holds {len(content):,} bytes; at most {limit:,} are read")
-        return content.decode()
-    except ValueError as error:
-        raise UserError(f"model {model_id} of {store.uri}: {name}: {error}") from error
+        path = _model_file(store, model_id, Path(folder), name)
+        try:
+            if (size := path.stat().st_size) > limit:
+                raise ValueError(f"it holds {size:,} bytes; at most {limit:,} are read")
+            return path.read_bytes().decode()
+        except ValueError as error:
+            raise UserError(f"model {model_id} of {store.uri}: {name}: {error}") from error
 
 
 def _model_file(store: Store, model_id: str, folder: Path, name: str) -> Path:
@@ -166,6 +166,9 @@ def _model_file(store: Store, model_id: str, folder: Path, name: str) -> Path:
         model = store.client.get_logged_model(model_id)
         folder.mkdir(parents=True, exist_ok=True)
         uri = f"{model.artifact_location}/{name}"
-        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=store.absolute_uri))
+        path = mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=store.absolute_uri)
     except (MlflowException, OSError) as error:
         raise UserError(f"model {model_id} of {store.uri}: {reason(error.__context__ or error)}") from error
+    if not Path(path).is_file():
+        raise UserError(f"model {model_id} of {store.uri}: {name} is a folder, expected a file")
+    return Path(path)

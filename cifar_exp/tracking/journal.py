@@ -23,6 +23,7 @@ from cifar_exp.errors import UserError
 
 FILE = "journal.jsonl"
 _RESERVE, _RESERVED = "journal.reserve", 1 << 18  # bytes
+_ATTEMPTS, _PAUSE = 5, 0.02  # to lock a journal; seconds between two
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,9 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._file = (folder / FILE).open("ab", buffering=0)
-        if not _lock(self._file.fileno()):
+        if not _lock_for_writing(self._file.fileno()):
             self._file.close()
-            raise UserError(f"{folder}: another process is writing this run")
+            raise _is_written(folder)
         self._writing = threading.Lock()
         with (folder / _RESERVE).open("wb") as reserve:
             os.posix_fallocate(reserve.fileno(), 0, _RESERVED)
@@ -133,7 +134,21 @@ def was_closed(folder: Path) -> bool:
 def is_live(folder: Path) -> bool:
     """Whether a process is writing the journal."""
     with (folder / FILE).open("rb") as file:
-        return not _lock(file.fileno())
+        return not _lock(file.fileno(), fcntl.LOCK_SH)  # several processes may ask at once
+
+
+def refuse_live(folder: Path) -> None:
+    """Raise an error if a process is writing the journal of a folder, which may have none.
+
+    Raises:
+        UserError: if one does.
+    """
+    if (folder / FILE).exists() and is_live(folder):
+        raise _is_written(folder)
+
+
+def _is_written(folder: Path) -> UserError:
+    return UserError(f"{folder}: another process is writing this run")
 
 
 def _line(event: Event) -> bytes:
@@ -164,9 +179,18 @@ def _has_partial_line(path: Path) -> bool:
         return file.read(1) != b"\n"
 
 
-def _lock(descriptor: int) -> bool:
+def _lock_for_writing(descriptor: int) -> bool:
+    """Lock a file. Others may hold it for the moment in which they ask whether it is locked."""
+    for _ in range(_ATTEMPTS):
+        if _lock(descriptor, fcntl.LOCK_EX):
+            return True
+        time.sleep(_PAUSE)
+    return False
+
+
+def _lock(descriptor: int, kind: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         return True
     except OSError:
         return False

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cifar_exp.errors import UserError
 from cifar_exp.tracking import journal
 from cifar_exp.tracking.heartbeat import PROCESS
 from cifar_exp.tracking.journal import Event
@@ -14,6 +17,7 @@ from cifar_exp.tracking.progress import SENT
 from cifar_exp.tracking.store import Store
 
 ARTIFACTS = "artifacts"  # folder beside the journal
+HYDRA = ".hydra"  # folder in which Hydra keeps the config of a job
 FINISHED = "FINISHED"
 _LOG = "logs/run.log"
 _OUTCOME = "cifar_exp.outcome"
@@ -83,8 +87,44 @@ def interrupted(root: Path, store: Store, **tags: str) -> LocalRun | None:
     return max(found, key=lambda run: run.began, default=None)
 
 
+def check_folder(folder: Path, setting: str) -> None:
+    """Check that a folder is free or has a run or a sweep of ours, whose files are replaced, renamed and removed.
+
+    Args:
+        folder: for a run or a sweep.
+        setting: that names it, for the error message.
+
+    Raises:
+        UserError: if it has anything else, or is the current folder or a parent of it.
+    """
+    place = folder.resolve()
+    if place in (Path.cwd(), *Path.cwd().parents):
+        raise UserError(f"{setting}: got {folder}, expected a folder of its own, not the current one or a parent of it")
+    if not place.exists():
+        return
+    if not place.is_dir():
+        raise UserError(f"{setting}: got {folder}, which is a file, expected a folder")
+    # Also a journal that was set aside; a node of a cluster has those of some jobs of a sweep, but not the sweep's own.
+    is_ours = any(place.glob(f"{journal.FILE}*")) or any(place.glob(f"[0-9]*/{journal.FILE}"))
+    if not is_ours and {path.name for path in place.iterdir()} - {HYDRA}:
+        raise UserError(f"{setting}: got {folder}, which has files that are no run, expected a new or an empty folder")
+
+
+def remove_unused(folder: Path) -> None:
+    """Remove a folder that Hydra has created and that nothing else was written to."""
+    shutil.rmtree(folder / HYDRA, ignore_errors=True)
+    with suppress(OSError):  # it has other files
+        folder.rmdir()
+
+
 def set_aside(folder: Path) -> Path:
-    """Rename a folder by appending a number and create it again empty, for another run; return its new path."""
+    """Rename a folder by appending a number and create it again empty, for another run; return its new path.
+
+    Raises:
+        UserError: if a process is writing the run of the folder, or a job of its sweep.
+    """
+    for written in (folder, *(path.parent for path in folder.glob(f"*/{journal.FILE}"))):
+        journal.refuse_live(written)
     number = 1
     while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
         number += 1
@@ -94,7 +134,12 @@ def set_aside(folder: Path) -> Path:
 
 
 def set_journal_aside(folder: Path) -> None:
-    """Rename the journal of a folder by appending a number, so that another run can start among the same files."""
+    """Rename the journal of a folder by appending a number, so that another run can start among the same files.
+
+    Raises:
+        UserError: if a process is writing it.
+    """
+    journal.refuse_live(folder)
     number = 1
     while (folder / f"{journal.FILE}.{number}").exists():
         number += 1
@@ -128,6 +173,12 @@ def count_checkpoints(folder: Path) -> int:
 def count_resumes(folder: Path) -> int:
     """Number of times that the run was resumed."""
     return sum(isinstance(event, Event) and event.kind == "resume" for event in journal.read(folder))
+
+
+def last_started(folder: Path) -> int:
+    """When the run was started or last resumed, in milliseconds since 1970; 0 if it was never started."""
+    events = (event for event in journal.read(folder) if isinstance(event, Event))
+    return max((event.time for event in events if event.kind in ("start", "resume")), default=0)
 
 
 def rewritten_artifacts(folder: Path) -> dict[str, str]:

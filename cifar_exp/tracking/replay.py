@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cifar_exp.errors import UserError, reason
 from cifar_exp.tracking import deleted, heartbeat, journal, local_run
-from cifar_exp.tracking.delivery import Delivery, StoreAway, UnusableFile
+from cifar_exp.tracking.delivery import Delivery, StoreAway, UnusableEvent
 from cifar_exp.tracking.journal import Damage, Event
 from cifar_exp.tracking.progress import Progress
 from cifar_exp.tracking.store import Store
@@ -85,7 +85,7 @@ class Replayer:
             elif line > self.known:
                 if (problem := self._send(event)) and not self._is_superseded(event, line):
                     self.progress.refused[str(line)] = f"{event.kind}: {problem}"
-                elif event.kind == "start":
+                if event.kind == "start" and self.run_id:
                     self._try(self._claim)  # an earlier attempt, of which nothing is known here, may have created it
             self.progress.lines += 1
             if self.progress.lines >= self.known:  # otherwise, whoever goes on would not know what the store has
@@ -144,7 +144,7 @@ class Replayer:
         try:
             call()
             return None
-        except UnusableFile as unusable:
+        except UnusableEvent as unusable:
             return str(unusable)
         except UserError as error:  # raised by `Store` if the experiment cannot be looked up
             cause = error.__cause__ or error

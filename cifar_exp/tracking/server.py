@@ -12,6 +12,7 @@ from cifar_exp.errors import UserError, reason
 
 if TYPE_CHECKING:
     import requests
+    from mlflow.utils.rest_utils import MlflowHostCreds
 
 _PATIENCE = 120  # seconds, for what the server computes before it answers
 _TIMEOUT = 10  # seconds; MLflow itself would try for minutes
@@ -38,10 +39,9 @@ def check(uri: str) -> str | None:
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowException
-    from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
-    credentials = get_default_host_creds(uri)
+    credentials = _credentials(uri)
     try:
         answer = http_request(
             credentials, _QUERY, "POST", json={"max_results": 1}, max_retries=0, timeout=_TIMEOUT, raise_on_status=False
@@ -109,10 +109,9 @@ def call(uri: str, method: str, path: str, content: dict[str, str] | None = None
         UserError: if the server refuses it or does not answer.
     """
     from mlflow import MlflowException
-    from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
-    credentials = get_default_host_creds(uri)
+    credentials = _credentials(uri)
     try:
         response = http_request(
             credentials, path, method, json=content, max_retries=0, timeout=_PATIENCE, raise_on_status=False
@@ -125,6 +124,21 @@ def call(uri: str, method: str, path: str, content: dict[str, str] | None = None
     if problem := _problem(response, uri, credentials.username):
         raise refusal(uri, problem)
     return dict(answered)
+
+
+def _credentials(uri: str) -> MlflowHostCreds:
+    """MLflow's credentials and certificates from the environment.
+
+    Raises:
+        UserError: if they contradict each other.
+    """
+    from mlflow import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+
+    try:
+        return get_default_host_creds(uri)
+    except MlflowException as error:
+        raise refusal(uri, reason(error)) from error
 
 
 def _get(uri: str, path: str) -> requests.Response | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import sqlite3
 from contextlib import closing
 from functools import cache
@@ -35,7 +36,7 @@ def problem(path: Path) -> str | None:
     if found <= newest or not known:  # mlflow-skinny has no tables
         return None
     if found <= known:
-        return f"an older MLflow has made it: back it up, then mlflow db upgrade sqlite:///{path}"
+        return f"an older MLflow has made it: back it up, then mlflow db upgrade {shlex.quote(f'sqlite:///{path}')}"
     return "a newer MLflow has made it"
 
 

@@ -88,6 +88,8 @@ class Store:
         return server.check(self.uri) if self.is_server else None
 
     def _check_database(self) -> None:
+        if self.uri.startswith("sqlite") and self.uri.partition(":///")[2] in ("", ":memory:"):
+            raise self._refusal("it names no file, expected sqlite:///PATH")
         if self.file:
             if set("?%") & set(self.absolute_uri):
                 raise UserError(

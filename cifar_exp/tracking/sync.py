@@ -14,6 +14,7 @@ from cifar_exp.tracking.journal import Event, Journal
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.replay import Replayer
 from cifar_exp.tracking.store import Store
+from cifar_exp.tracking.takeover import ADOPTED
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def find(folders: Iterable[Path]) -> list[Path]:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
         for path in folder.rglob(journal.FILE):
+            if path.parent.name == ADOPTED:
+                continue
             began = (event.time for event in journal.read(path.parent) if isinstance(event, Event))
             found[path.parent] = next(began, 0)
     return sorted(found, key=lambda folder: (found[folder], folder))

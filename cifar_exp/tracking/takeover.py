@@ -11,6 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cifar_exp.config.checks import is_sweep_name
 from cifar_exp.errors import UserError
 from cifar_exp.tracking import deleted, local_run
 from cifar_exp.tracking.delivery import ARTIFACTS, CHECKPOINTS, KEY_TAG
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ADOPTED = ".adopted"  # folder of a journal that is being written from a store; a killed process leaves it incomplete
 _LOG = "logs/run.log"
 _SWEEP, _OUTCOME = "cifar_exp.sweep", "cifar_exp.outcome"
 
@@ -57,12 +59,16 @@ def find_jobs(store: Store, sweep: str) -> list[Run]:
 
 
 def find_sweep(store: Store, command: str) -> Run | None:
-    """Find the parent run of the last sweep that this user started with this command; a deleted one if it has jobs."""
+    """Find the parent run of the last sweep that this user started with this command; a deleted one if it has jobs.
+
+    Its name becomes an override and a folder. Anyone can log any name, so one that no sweep can have is left out.
+    """
     found = _search(store, "tags.`cifar_exp.kind` = 'sweep'", also_deleted=True)
     for run in found:
-        if run.data.tags.get("cifar_exp.overrides") != command or not _is_own(store, run):
+        name = run.data.tags.get(_SWEEP, "")
+        if run.data.tags.get("cifar_exp.overrides") != command or not is_sweep_name(name) or not _is_own(store, run):
             continue
-        if run.info.lifecycle_stage != deleted.STAGE or _search(store, f"tags.`{_SWEEP}` = '{run.data.tags[_SWEEP]}'"):
+        if run.info.lifecycle_stage != deleted.STAGE or _search(store, f"tags.`{_SWEEP}` = '{name}'"):
             return run
     return None
 
@@ -137,31 +143,34 @@ def take_over(store: Store, run: Run, folder: Path) -> None:
         folder: local folder for it.
     """
     tags, info = dict(run.data.tags), run.info
-    being_made = folder / ".adopted"
+    being_made = folder / ADOPTED
     shutil.rmtree(being_made, ignore_errors=True)
     is_finished = info.status == "FINISHED" and tags.get(_OUTCOME) != "pruned"
     checkpoint = None if is_finished else _fetch(store, run, folder)
-    with Journal(being_made) as journal:
-        own = {key: value for key, value in tags.items() if not key.startswith("mlflow.")}
-        content = {
-            **{"key": tags[KEY_TAG], "uri": store.absolute_uri, "experiment": store.experiment},
-            **{"name": info.run_name, "tags": own, "params": dict(run.data.params)},
-            "sweep": tags.get(_SWEEP) if tags.get("cifar_exp.kind") != "sweep" else None,
-        }
-        journal.append("start", content, when=info.start_time)
-        lines = 1
-        for (time, step), values in _metrics(store, run).items():
-            journal.append("metrics", {"step": step, "values": values}, when=time)
-            lines += 1
-        if checkpoint:
-            journal.append("checkpoint", {"file": checkpoint.name, "place": 0})
-            lines += 1
-        if info.status != "RUNNING":
-            journal.append("finish", {"status": info.status}, safe=True, when=info.end_time)
-            lines += 1
-    Progress(lines, info.run_id, store.experiment_id, store.absolute_uri).write(folder)
-    (being_made / FILE).rename(folder / FILE)
-    shutil.rmtree(being_made)
+    metrics = _metrics(store, run)  # before the journal is begun: the store may go away
+    try:
+        with Journal(being_made) as journal:
+            own = {key: value for key, value in tags.items() if not key.startswith("mlflow.")}
+            content = {
+                **{"key": tags[KEY_TAG], "uri": store.absolute_uri, "experiment": store.experiment},
+                **{"name": info.run_name, "tags": own, "params": dict(run.data.params)},
+                "sweep": tags.get(_SWEEP) if tags.get("cifar_exp.kind") != "sweep" else None,
+            }
+            journal.append("start", content, when=info.start_time)
+            lines = 1
+            for (time, step), values in metrics.items():
+                journal.append("metrics", {"step": step, "values": values}, when=time)
+                lines += 1
+            if checkpoint:
+                journal.append("checkpoint", {"file": checkpoint.name, "place": 0})
+                lines += 1
+            if info.status != "RUNNING":
+                journal.append("finish", {"status": info.status}, safe=True, when=info.end_time)
+                lines += 1
+        Progress(lines, info.run_id, store.experiment_id, store.absolute_uri).write(folder)
+        (being_made / FILE).rename(folder / FILE)
+    finally:
+        shutil.rmtree(being_made, ignore_errors=True)
     if not is_finished:
         log.info("Run %s (%s) is taken over from %s", info.run_name, info.run_id, tags.get("cifar_exp.process", "?"))
 

@@ -38,12 +38,12 @@ class Uploader:
         self._notified.set()
 
     def wait_for_start(self) -> bool:
-        """Wait until the run is created in the store or the store turns out to be away.
+        """Wait until the run is created in the store, the store refuses it or turns out to be away.
 
         Returns:
             Whether the run is created.
         """
-        while self._replayer.run_id is None and self.away is None:
+        while self._replayer.run_id is None and self.away is None and not self._replayer.progress.lines:
             time.sleep(_POLL)
         return self._replayer.run_id is not None
 

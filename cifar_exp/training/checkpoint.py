@@ -1,7 +1,8 @@
 """Checkpoints: the state of a training after an epoch, in a file format without pickle or Keras.
 
 A file has three parts: a line with the name of the format and the SHA-256 of everything after it; a line of JSON,
-`{"history": {metric: [value, ...]}, "arrays": [[name, dtype, shape], ...]}`; the bytes of the arrays in this order.
+`{"history": {metric: [value, ...]}, "arrays": [[name, dtype, shape], ...], "run": fingerprint}`; the bytes of the
+arrays in this order.
 Files with a wrong checksum are not used.
 """
 
@@ -15,7 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,13 @@ class Checkpoint:
         history: metric name -> value of each epoch, from epoch 1.
         arrays: weights, optimizer and random states by name, as `state.capture` returns them.
         file: the file that it was read from, if any.
+        run: fingerprint of its run; None in a file of an earlier version.
     """
 
     history: dict[str, list[float]]
     arrays: Arrays
     file: Path | None = None
+    run: str | None = None
 
     @property
     def epoch(self) -> int:
@@ -72,7 +75,8 @@ class Checkpoint:
             OSError: if it cannot be written, for example because the disk is full. The message names the file.
         """
         described = [[name, array.dtype.str, array.shape] for name, array in self.arrays.items()]
-        header = json.dumps({"history": self.history, "arrays": described}, allow_nan=False).encode() + b"\n"
+        content = {"history": self.history, "arrays": described, "run": self.run}
+        header = json.dumps(content, allow_nan=False).encode() + b"\n"
         digest = hashlib.sha256(header)
         for array in self.arrays.values():
             digest.update(array.tobytes())
@@ -110,7 +114,7 @@ class Checkpoint:
         try:
             end = body.index(b"\n") + 1
             header = json.loads(body[:end])
-            return cls(_history(header["history"]), _arrays(header["arrays"], body, end), path)
+            return cls(_history(header["history"]), _arrays(header["arrays"], body, end), path, header.get("run"))
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise DamagedCheckpoint(f"its header is not valid: {reason(error)}") from error
 
@@ -120,18 +124,23 @@ class Checkpoints:
 
     Args:
         folder: of the files; it is created when the first checkpoint is saved.
+        run: fingerprint of the training; checkpoints of another one are not used.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, run: str | None = None) -> None:
+        self.folder, self._run = folder, run
 
     def newest(self) -> Checkpoint | None:
-        """Read the newest checkpoint that is not damaged; None if there is none."""
+        """Read the newest checkpoint of this training that is not damaged; None if there is none."""
         for epoch in reversed(self.epochs()):
             try:
-                return Checkpoint.read(self._file(epoch))
+                found = Checkpoint.read(self._file(epoch))
             except DamagedCheckpoint as damage:
                 log.warning("%s is not used: %s", self._file(epoch), damage)
+                continue
+            if self._run is None or found.run in (None, self._run):
+                return found
+            log.warning("%s is not used: it is of another run", self._file(epoch))
         return None
 
     def latest(self) -> Path | None:
@@ -150,7 +159,7 @@ class Checkpoints:
         Raises:
             OSError: if it cannot be written; earlier checkpoints are unchanged.
         """
-        checkpoint.write(self._file(checkpoint.epoch))
+        replace(checkpoint, run=self._run).write(self._file(checkpoint.epoch))
         accuracies = checkpoint.history["val/accuracy"]
         # Files of later epochs are damaged: otherwise the training would have resumed from them.
         earlier = [epoch for epoch in self.epochs() if epoch <= checkpoint.epoch]

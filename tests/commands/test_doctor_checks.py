@@ -44,6 +44,7 @@ def test_a_machine_that_is_ready_says_so_and_nothing_is_made(tmp_path: Path) -> 
         "journals",
         "leftovers",
         "tracking",
+        "settings",
         "device",
     ]
     assert ("mlflow 3." in out and "made by the first run" in out and "CPU: " in out) or "GPU: " in out
@@ -70,6 +71,19 @@ def test_what_keeps_a_run_from_starting_gives_1_and_says_what_to_do(tmp_path: Pa
 def test_a_server_that_is_away_keeps_no_run_from_starting(tmp_path: Path) -> None:
     code, out, _ = cli(tmp_path, "--quick", "data=digits", "--uri", NOBODY, **NO_PATH)
     assert code == 0 and f"--  tracking  {NOBODY} is away: " in out and "cifar-exp sync" in out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("training.start_from=nope", "settings  training.start_from: no finished run 'nope'"),
+        ("tracking.experiment=' '", "settings  tracking.experiment: got no name"),
+        ("tracking.uri=sqlite:///", "tracking  tracking store sqlite:/// "),
+    ],
+)
+def test_what_a_run_would_be_refused_for_is_a_problem(wrong: str, says: str, tmp_path: Path) -> None:
+    code, out, _ = cli(tmp_path, "--quick", "data=digits", wrong, **NO_PATH)
+    assert code == 1 and f"!!  {says}" in out and out.endswith(f"\nA run could not start: {says.split()[0]}.\n")
 
 
 def test_a_wrong_setting_is_refused(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def test_a_layer_that_keras_refuses_fails_the_run_with_a_one_line_reason(tmp_pat
 def test_file_that_cannot_be_written_fails_the_run(tmp_path: Path) -> None:
     folder = tmp_path / "taken"
     (folder / "artifacts").mkdir(parents=True)
+    (folder / "journal.jsonl").touch()  # the folder of a run
     (folder / "artifacts" / "evaluation").write_text("in the way")  # a folder of this name is written after training
     done = program.run(tmp_path, f"hydra.run.dir={folder}", "model=dense", *QUICK)
     assert done.returncode == 1
@@ -75,6 +76,7 @@ def test_file_that_cannot_be_written_fails_the_run(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_packaged_fails_the_run_but_its_metrics_are_logged(tmp_path: Path) -> None:
     folder = tmp_path / "taken"
     folder.mkdir()
+    (folder / "journal.jsonl").touch()  # the folder of a run
     (folder / "model").write_text("in the way")
     done = program.run(tmp_path, f"hydra.run.dir={folder}", "model=dense", *QUICK)
     assert done.returncode == 1
@@ -100,6 +102,7 @@ def in_the_way(folder: Path) -> Path:
     """Create a file that makes the first job of sweep `s` fail after its training."""
     path = folder / "outputs" / "sweeps" / "s" / "0" / "artifacts" / "evaluation"
     path.parent.mkdir(parents=True)
+    (path.parents[2] / "journal.jsonl").touch()  # the folder of a sweep
     path.write_text("in the way")
     return path
 

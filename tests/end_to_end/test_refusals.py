@@ -123,6 +123,17 @@ def test_models_in_the_users_config_folder_are_found_and_checked(tmp_path: Path,
     assert_nothing_was_made(here)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["hydra.run.dir=."], ["-m", "hydra.sweep.dir=own"], ["hydra.run.dir=${model.folder}", "+model.folder=own"]],
+)
+def test_a_folder_of_the_user_is_not_taken_for_a_run(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "thesis.txt").touch()
+    assert_refused(program.run(tmp_path, "data=digits", *arguments), ".dir: got ", ", expected a ")
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["own", "own/thesis.txt"]
+
+
 def test_a_missing_config_folder_is_refused(tmp_path: Path) -> None:
     done = program.run(tmp_path, "--config-dir", "nowhere", "data=digits", "training.epochs=1", "model=dense")
     assert_refused(done, "nowhere")

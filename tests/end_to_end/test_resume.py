@@ -152,6 +152,11 @@ def test_a_running_sweep_is_not_started_twice(tmp_path: Path) -> None:
         second = program.run(tmp_path, *command)
         assert second.returncode == 2
         assert second.stderr.startswith("cifar_exp: this sweep is running, as ") and second.stderr.count("\n") == 1
+        (folder,) = (tmp_path / "outputs" / "sweeps").iterdir()
+        afresh = program.run(tmp_path, *command, f"sweep.name={folder.name}", "resume=never")
+        assert (afresh.returncode, afresh.stderr.count("\n")) == (2, 1)
+        assert "another process is writing this run" in afresh.stderr
+        assert list((tmp_path / "outputs" / "sweeps").iterdir()) == [folder]
     finally:
         first.kill()
         first.wait()

@@ -64,12 +64,15 @@ def test_a_run_with_a_changed_setting_does_not_match(logged: str, own: Store, tm
     assert any(line.startswith("Not the same run: its fingerprint is ") for line in verdict.lines)
 
 
-@pytest.mark.parametrize(("accuracy", "matches", "says"), [(0.60, True, "within 0.1"), (0.90, False, "outside 0.")])
+@pytest.mark.parametrize(
+    ("logged", "accuracy", "matches", "says"),
+    [(0.55, 0.60, True, "within 0.1"), (0.55, 0.90, False, "outside 0."), (95.0, 0.95, False, "outside 0.")],
+)
 def test_without_determinism_small_differences_match(
-    compose: Compose, accuracy: float, matches: bool, says: str
+    compose: Compose, logged: float, accuracy: float, matches: bool, says: str
 ) -> None:
     config = compose(*SMALL)  # tested on 360 images
-    there = Logged("id", "name", config, {"test/accuracy": 0.55, "test/loss": 1.0}, "f", "commit")
+    there = Logged("id", "name", config, {"test/accuracy": logged, "test/loss": 1.0}, "f", "commit")
     verdict = reproduce._compare(there, {"test/accuracy": accuracy, "test/loss": 1.1}, "f", config)
     assert verdict.matches == matches
     assert says in verdict.lines[-1]

@@ -34,8 +34,13 @@ def interrupted(config: Config, folder: Path, wanted: str) -> str:
 
 def test_an_interrupted_run_is_resumed_in_its_folder(config: Config, tmp_path: Path) -> None:
     interrupted(config, tmp_path / "first", "kept")
-    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / ".hydra").mkdir(parents=True)
     assert resume.find_interrupted(config, "kept", tmp_path / "second") == tmp_path / "first"
+    assert not (tmp_path / "second").exists()  # Hydra has created it
+    (tmp_path / "second" / ".hydra").mkdir(parents=True)
+    (tmp_path / "second" / "thesis.txt").write_text("of the user")
+    assert resume.find_interrupted(config, "kept", tmp_path / "second") == tmp_path / "first"
+    assert [path.name for path in (tmp_path / "second").iterdir()] == ["thesis.txt"]
     assert resume.find_interrupted(config, "other", tmp_path / "second") is None
 
 

@@ -81,6 +81,13 @@ def test_invalid_settings_are_refused(wrong: dict[str, object], message: str) ->
     assert str(refused.value).startswith(f"hydra.launcher.{message}")
 
 
+@pytest.mark.parametrize("address", ["..:6379", f"{'a' * 70}:6379", "127.0.0.1:99999", '"ray://[::1]:1"'])
+def test_an_address_that_none_can_have_is_refused(address: str) -> None:
+    with pytest.raises(UserError, match="nobody answers there") as refused:
+        settings(address=address)
+    assert "Name or service not known" not in str(refused.value)
+
+
 def test_a_cluster_that_does_not_answer_is_refused() -> None:
     with socket.socket() as taken:  # bound but not listening
         taken.bind(("127.0.0.1", 0))

@@ -107,10 +107,21 @@ def test_an_old_folder_without_a_lock_is_a_leftover(root: Path) -> None:
     names = ("cifar-abcdefgh", f"cifar_exp-{os.getuid()}-0123.ab.part", f"cifar_exp-{os.getuid()}-0123456789abcdef")
     for name in names:
         (root / name).mkdir()
+    (root / names[1] / "cifar-10-batches-bin").mkdir()
     assert found(root) == {}
     for name in names:
         os.utime(root / name, (0, 0))
     assert found(root) == {root / name: [] for name in names[:2]}  # the others are images, which later sweeps use
+
+
+def test_an_old_folder_of_the_user_with_such_a_name_is_no_leftover(root: Path) -> None:
+    for name in ("cifar-datasets", "cifar-abcdefgh"):
+        (root / name).mkdir()
+    (root / "cifar-datasets" / "mine.zip").touch()
+    (root / "cifar-abcdefgh" / "driver.lock.part").touch()  # of a driver that was killed before it had the lock
+    for name in ("cifar-datasets", "cifar-abcdefgh"):
+        os.utime(root / name, (0, 0))
+    assert found(root) == {root / "cifar-abcdefgh": []}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder to another user")

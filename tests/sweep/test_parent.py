@@ -18,7 +18,7 @@ from cifar_exp.config.composition import plan
 from cifar_exp.config.plan import Plan
 from cifar_exp.errors import UserError
 from cifar_exp.sweep import parent
-from cifar_exp.sweep.result import JobResult
+from cifar_exp.sweep.result import JobResult, from_journal
 from cifar_exp.tracking import sync, takeover
 from cifar_exp.tracking.journal import Journal
 from cifar_exp.tracking.local_run import LocalRun
@@ -290,6 +290,7 @@ def test_the_report_is_drawn_while_the_store_is_away(planned: Plan, tmp_path: Pa
     job = Run.start(Store.of(away), planned.folder / "0", "first", {}, {"seed": 0}, drain_seconds=0)
     job.log_metrics({"test/accuracy": 0.5})
     job.finish("FINISHED")
+    from_journal(planned.folder / "0").write(planned.folder / "0")
     run = parent.start(planned, COMMAND)
     parent.finish(run, parent.results(planned), parent.table(parent.results(planned)), COMMAND)
     run.finish("FINISHED")

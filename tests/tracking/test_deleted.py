@@ -27,6 +27,10 @@ def uri(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue("mlflow_server"))
 
 
+def test_the_command_that_restores_is_one_that_a_shell_takes() -> None:
+    assert "`MLFLOW_TRACKING_URI='sqlite:///of mine/m.db' " in deleted.run_message("sqlite:///of mine/m.db", "id")
+
+
 def test_a_deleted_experiment_is_refused_by_every_check(uri: str) -> None:
     made = Store(uri, "refused?&'").experiment_id
     MlflowClient(uri).delete_experiment(made)

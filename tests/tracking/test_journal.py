@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import random
 import subprocess
@@ -125,6 +126,18 @@ def test_threads_can_write_at_the_same_time(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
     assert sorted(step for step in steps(tmp_path) if step is not None) == list(range(800))
+
+
+def test_who_asks_whether_a_journal_is_written_does_not_stop_its_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path, 1)
+    with (tmp_path / FILE).open("rb") as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        assert not journal.is_live(tmp_path)
+        monkeypatch.setattr(journal.time, "sleep", lambda _: asking.close())  # it has its answer
+        written(tmp_path, 2)
+    assert steps(tmp_path) == [1, 2]
 
 
 def test_space_is_reserved_while_the_journal_is_open(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cifar_exp.errors import UserError
 from cifar_exp.tracking import local_run
 from cifar_exp.tracking.journal import Journal
 from cifar_exp.tracking.local_run import LocalRun
@@ -81,6 +82,50 @@ def test_set_aside_renames_a_folder(tmp_path: Path) -> None:
         local_run.set_aside(tmp_path / "0")
     assert list((tmp_path / "0").iterdir()) == []
     assert [(tmp_path / name / "file").read_text() for name in ("0.1", "0.2")] == ["first", "second"]
+
+
+@pytest.mark.parametrize("name", [".", "job"])
+def test_a_folder_that_is_being_written_is_not_set_aside(tmp_path: Path, name: str) -> None:
+    sweep = tmp_path / "sweep"
+    left(sweep, START)
+    left(sweep / name, START)
+    with Journal(sweep / name):
+        with pytest.raises(UserError, match="another process is writing this run"):
+            local_run.set_aside(sweep)
+        with pytest.raises(UserError, match="another process is writing this run"):
+            local_run.set_journal_aside(sweep / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
+    assert (sweep / name / "journal.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "has", [(), (".hydra",), ("journal.jsonl", "notes"), ("journal.jsonl.1", "0"), ("1/journal.jsonl",)]
+)
+def test_a_new_folder_and_one_with_a_run_can_be_used(tmp_path: Path, has: tuple[str, ...]) -> None:
+    local_run.check_folder(tmp_path / "new", "hydra.run.dir")
+    for name in has:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    local_run.check_folder(tmp_path, "hydra.run.dir")
+
+
+@pytest.mark.parametrize(
+    ("folder", "says"),
+    [
+        (".", "not the current one"),
+        ("..", "not the current one"),
+        ("own", "files that are no run"),
+        ("own/a", "a file"),
+    ],
+)
+def test_a_folder_of_the_user_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, says: str
+) -> None:
+    (tmp_path / "here" / "own").mkdir(parents=True)
+    (tmp_path / "here" / "own" / "a").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UserError, match=rf"^hydra\.run\.dir: got {folder}, .*{says}"):
+        local_run.check_folder(Path(folder), "hydra.run.dir")
 
 
 def test_logged_metrics_are_read_by_name_and_step(tmp_path: Path) -> None:

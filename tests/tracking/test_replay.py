@@ -176,6 +176,31 @@ def test_refused_events_are_reported_and_the_others_are_sent(mlflow_server: str,
     assert MlflowClient(mlflow_server).get_run(run.id).data.metrics == {"train/loss": 1.0}
 
 
+def test_a_refused_parameter_costs_neither_the_run_nor_another_parameter(mlflow_server: str, tmp_path: Path) -> None:
+    params = {f"layer.{number}": number for number in range(120)} | {"a+b": 0}
+    with Run.start(Store(mlflow_server, "replayed"), tmp_path, "a run", {}, params) as run:
+        run.log_metrics({"train/loss": 1.0}, step=1)
+    (problem,) = sync.send(tmp_path).problems
+    assert problem.startswith("line 1: start: ") and "a+b" in problem
+    found = MlflowClient(mlflow_server).get_run(run.id)
+    assert found.data.params == {name: str(value) for name, value in params.items() if name != "a+b"}
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"train/loss": 1.0})
+
+
+def test_a_run_that_the_store_refuses_is_not_waited_for(mlflow_server: str, tmp_path: Path) -> None:
+    with Run.start(Store(mlflow_server, "replayed"), tmp_path, "a run", {}, {}, sweep="no'name") as run:
+        assert not run.wait_until_started()
+    assert sync.send(tmp_path).problems[0].startswith("line 1: start: ")
+
+
+def test_an_event_of_a_later_version_is_reported_and_the_others_are_sent(mlflow_server: str, tmp_path: Path) -> None:
+    with begin(mlflow_server, tmp_path) as run:
+        run._write("hologram", {})
+    state = sync.send(tmp_path)
+    assert state.problems == ["line 2: hologram: this version of cifar_exp does not know such events"]
+    assert MlflowClient(mlflow_server).get_run(run.id).info.status == "FINISHED"
+
+
 def test_only_damaged_events_are_lost_and_they_are_reported(
     shaky: Proxy, mlflow_server: str, classifier: keras.Model, tmp_path: Path
 ) -> None:

@@ -43,6 +43,15 @@ def answering() -> Iterator[Answering]:
         one.server_close()
 
 
+def test_contradictory_certificates_are_refused(answering: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", "cert.pem")
+    uri = answering(200, "{}")
+    for ask in (lambda: server.check(uri), lambda: server.call(uri, "POST", "/api")):
+        with pytest.raises(UserError, match="server_cert_path"):
+            ask()
+
+
 def test_a_server_that_answers_a_query_is_accepted(answering: Answering) -> None:
     assert server.check(answering(200, '{"experiments": []}')) is None
 

@@ -98,6 +98,12 @@ def test_artifacts_of_an_sqlite_store_are_beside_its_file(store: Store) -> None:
     assert location == (folder / "mlartifacts").as_uri()
 
 
+@pytest.mark.parametrize("uri", ["sqlite:", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite+pysqlite:///"])
+def test_a_database_without_a_file_is_refused(uri: str) -> None:
+    with pytest.raises(UserError, match="it names no file, expected sqlite:///PATH"):
+        Store(uri, "e").check(may_be_away=True)
+
+
 @pytest.mark.parametrize("uri", ["ftp://x/y", "mlruns", "sqllite:///x.db", "127.0.0.1:5000"])
 def test_an_unsupported_tracking_uri_is_refused(uri: str, tmp_path: Path) -> None:
     uri = str(tmp_path / uri) if uri == "mlruns" else uri
@@ -130,6 +136,7 @@ def test_instructions_for_an_sqlite_store_contain_the_command_that_starts_the_ui
 
 
 def test_instructions_for_a_server_contain_no_command() -> None:
+    assert Store("sqlite:///of mine/m.db", "e").addresses.ui_command().endswith(" 'sqlite:///of mine/m.db'")
     assert Store("https://host", "e").addresses.ui_command() is None
     assert Store("https://host", "e").is_server
     assert not Store(EMBEDDED, "e").is_server

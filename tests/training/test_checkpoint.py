@@ -186,6 +186,17 @@ def test_no_header_and_an_endless_one_are_refused(tmp_path: Path) -> None:
             Checkpoint.read(path)
 
 
+def test_a_checkpoint_of_another_run_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    own, other = Checkpoints(tmp_path, "own"), Checkpoints(tmp_path, "other")
+    Checkpoints(tmp_path).save(checkpoint(0.1))  # as earlier versions: it does not say whose it is
+    assert (found := own.newest()) is not None and found.epoch == 1
+    own.save(checkpoint(0.1, 0.2))
+    other.save(checkpoint(0.1, 0.2, 0.3))
+    assert (found := own.newest()) is not None and found.epoch == 2
+    assert "epoch-00003.checkpoint is not used: it is of another run" in caplog.text
+    assert (found := other.newest()) is not None and found.epoch == 3
+
+
 def test_other_files_in_the_folder_are_not_touched(folder: Checkpoints) -> None:
     folder.folder.mkdir(parents=True)
     others = ["notes.txt", "epoch-1.checkpoint", "epoch-00001.checkpoint.bak"]
