@@ -144,6 +144,7 @@ def prepare(
     if not run.outputs or not run.outputs.model_outputs:
         raise UserError(f"run {run.info.run_id[:SHORT_ID]} ({run.info.run_name}, {run.info.status}) logged no model")
     with store.connected() as client:
+        _check_models(client, run)
         before = promotion_records.current_version(client, name, alias)
         first = not any(one.alias == alias for one in promotion_records.records(client, name))
     if before and before.run_id == run.info.run_id:
@@ -157,6 +158,18 @@ def prepare(
         )
     why = ". ".join(part for part in (note.rstrip("."), comparison) if part)
     return Plan(run, name, alias, str(before.version) if before else None, why, even_though, objections)
+
+
+def _check_models(client: MlflowClient, run: Run) -> None:
+    """Check that the run itself has logged its models: whoever loads one reads the config of the run that did."""
+    for output in run.outputs.model_outputs:
+        model = client.get_logged_model(output.model_id)
+        if (model.source_run_id, str(model.experiment_id)) != (run.info.run_id, str(run.info.experiment_id)):
+            source = f"run {model.source_run_id[:SHORT_ID]}" if model.source_run_id else "no run"
+            raise UserError(
+                f"{run.info.run_name} cannot be promoted: its model {model.model_id} was logged by {source} in "
+                f"experiment {model.experiment_id}, not by this run"
+            )
 
 
 def _check_rules(store: Store, run: Run, before: ModelVersion | None, first: bool) -> tuple[tuple[str, ...], str]:
