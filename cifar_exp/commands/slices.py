@@ -41,12 +41,12 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from cifar_exp import console
     from cifar_exp.analysis import artifacts, slices
-    from cifar_exp.review import query, run_predictions, run_results, tables
+    from cifar_exp.review import query, run_predictions, tables
 
     store = store_of(arguments)
     found = query.get(store, arguments.run)
     predictions = run_predictions.read(store, found)
-    classes = run_results.RunResults({}, predictions).classes
+    classes = run_predictions.classes(predictions)
     test, properties = _test_images(store, found, arguments.overrides)
     measured = slices.measure(predictions, slices.columns_of(predictions, classes, test, properties))
     sys.stdout.write(

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 PREDICTIONS = "evaluation/predictions.parquet"  # of the test images
 VALIDATION_PREDICTIONS = "evaluation/predictions_validation.parquet"
-MAX_BYTES, _MAX_VALUES = 1 << 28, 50_000_000  # of a file that is read: a million images of 40 classes
+MAX_BYTES, _MAX_VALUES, _MAX_CLASSES = 1 << 27, 20_000_000, 10_000  # of a file that is read
+MATRIX_CLASSES = 200  # of a confusion matrix that is shown
 
 _COLUMNS = ("index", "label", "predicted")
 
 Correct = npt.NDArray[np.bool_]
+Matrix = tuple[list[str], list[list[int]]]
+"""Class names, and counts: a row for each true class, a column for each predicted one."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,21 @@ def correct(predictions: pd.DataFrame) -> Correct:
     """Whether each image is classified correctly, (N,) bool."""
     mask: Correct = (predictions["label"] == predictions["predicted"]).to_numpy()
     return mask
+
+
+def classes(predictions: pd.DataFrame) -> list[str]:
+    """Class names, in the order of the labels."""
+    return [str(name).removeprefix("p_") for name in predictions.columns if str(name).startswith("p_")]
+
+
+def confusion_matrix(predictions: pd.DataFrame) -> Matrix | None:
+    """Confusion matrix of at most `MATRIX_CLASSES` classes; None if there are more."""
+    names = classes(predictions)
+    size = len(names)
+    if size > MATRIX_CLASSES:
+        return None
+    cells = predictions["label"].to_numpy().astype(int) * size + predictions["predicted"].to_numpy().astype(int)
+    return names, np.bincount(cells, minlength=size * size).reshape(size, size).tolist()
 
 
 def read(store: Store, run: Run, name: str = PREDICTIONS) -> pd.DataFrame:
@@ -81,8 +99,8 @@ def parse(content: bytes, origin: str, name: str = PREDICTIONS) -> pd.DataFrame:
     Raises:
         UserError: if the content is not a valid file of predictions.
     """
-    import pandas as pd
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     try:
@@ -95,19 +113,24 @@ def parse(content: bytes, origin: str, name: str = PREDICTIONS) -> pd.DataFrame:
         rows = sum(file.metadata.row_group(part).num_rows for part in parts)
         if rows * len(wanted) > _MAX_VALUES:  # a few kilobytes of repeated values can expand to gigabytes
             raise UserError(f"{origin}: {name} holds {rows:,} rows; at most {_MAX_VALUES:,} values are read")
+        if len(probabilities) > _MAX_CLASSES:
+            raise UserError(f"{origin}: {name} has {len(probabilities):,} classes; at most {_MAX_CLASSES:,} are read")
         numeric = all(pa.types.is_integer(schema.field(column).type) for column in _COLUMNS)
         numeric = numeric and all(pa.types.is_floating(schema.field(column).type) for column in probabilities)
         if not numeric or not rows or not probabilities:
             raise UserError(f"{origin}: {name} does not have one row of integers and probabilities per image")
-        frame: pd.DataFrame = file.read(columns=wanted).to_pandas(ignore_metadata=True)
+        table = file.read(columns=wanted).select(wanted)
     except (pa.ArrowException, ValueError, KeyError, OSError) as error:
         raise UserError(f"{origin}: {name} cannot be read: {reason(error)}") from error
-    if not all(pd.api.types.is_integer_dtype(frame[column]) for column in _COLUMNS):
+    if any(table[column].null_count for column in _COLUMNS):
         raise UserError(f"{origin}: {name} has rows without index, label or prediction")
-    in_range = frame[["label", "predicted"]].isin(range(len(probabilities))).all(axis=None)
-    if not in_range:
+    limits = [pc.min_max(table[column]).as_py() for column in ("label", "predicted")]
+    if any(one["min"] < 0 or one["max"] >= len(probabilities) for one in limits):
         raise UserError(f"{origin}: {name} has labels or predictions outside the classes it has probabilities for")
-    return frame[wanted]
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, split_blocks=True)  # without a copy of the values
+    if not all(np.isfinite(frame[column].to_numpy()).all() for column in probabilities):
+        raise UserError(f"{origin}: {name} has probabilities that are no finite numbers")
+    return frame
 
 
 def check_same_images(runs: Sequence[RunPredictions]) -> None:

@@ -43,8 +43,7 @@ class RunResults:
     @property
     def classes(self) -> list[str]:
         """Class names, in the order of the labels; empty without predictions."""
-        columns = [] if self.predictions is None else list(self.predictions.columns)
-        return [str(name).removeprefix("p_") for name in columns if str(name).startswith("p_")]
+        return [] if self.predictions is None else run_predictions.classes(self.predictions)
 
 
 def from_run(store: Store, run: Run) -> RunResults:
