@@ -126,7 +126,9 @@ def _data(run: Run) -> Section | None:
     for entry in run.inputs.dataset_inputs if run.inputs else []:
         dataset = entry.dataset
         profile, source = _json(dataset.profile), _json(dataset.source)
-        where = source.get("url") or source.get("uri") or (source.get("tags") or {}).get("mlflow.source.name") or ""
+        tags = source.get("tags")
+        script = tags.get("mlflow.source.name") if isinstance(tags, dict) else None
+        where = source.get("url") or source.get("uri") or script or ""
         shape = profile.get("shape")
         size = " x ".join(map(str, shape[1:])) if isinstance(shape, list) else ""
         rows.append((dataset.name, str(profile.get("images", "")), size, str(dataset.digest), str(where)))

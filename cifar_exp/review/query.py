@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -141,9 +142,17 @@ def select(
     runs = [run for run in matching_runs if has_model(run.data.tags)]
     if not runs:
         raise UserError(_no_runs_message(store, sweep, condition))
-    return sorted(
-        runs, key=lambda run: -run.data.metrics.get("test/accuracy", -1.0)
-    )  # stable: of equal runs the newest comes first
+    return by_accuracy(runs)
+
+
+def by_accuracy(runs: Sequence[Run]) -> list[Run]:
+    """Sort runs by their test accuracy, the most accurate first. Equal ones stay in their order."""
+
+    def rank(run: Run) -> float:
+        accuracy = run.data.metrics.get("test/accuracy", math.nan)
+        return -accuracy if math.isfinite(accuracy) else math.inf
+
+    return sorted(runs, key=rank)
 
 
 def _search(store: Store, conditions: str, user_filter: str | None) -> list[Run]:

@@ -7,8 +7,11 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+
+from cifar_exp.tracking import untrusted
 
 if TYPE_CHECKING:
     import optuna
@@ -227,7 +230,5 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _time(milliseconds: int) -> Any:
-    from datetime import datetime
-
-    return datetime.fromtimestamp(milliseconds / 1000)
+def _time(milliseconds: int) -> datetime:
+    return untrusted.moment(milliseconds).astimezone().replace(tzinfo=None)

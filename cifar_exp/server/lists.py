@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 RUNS = 500  # looked at for a list: the newest
 DECIDED = 12
+POINTS = 1000  # of a curve
 EVENT_FIELDS = ("at", "who", "action", "text", "origin")  # of an entry of a history
 
 Points = list[tuple[int, float]]
@@ -43,12 +44,10 @@ def running(experiment_ids: Sequence[str]) -> list[tuple[ShownRun, Progress]]:
 
 
 def histories(run_ids: Sequence[str], metric: str) -> dict[str, Points]:
-    """(epoch, value) of a metric, for several runs at once."""
+    """(epoch, value) of a metric of several runs, of each at most about `POINTS` with the first and the last."""
     found: dict[str, Points] = defaultdict(list)
-    for first in range(0, len(run_ids), 100):
-        part = list(run_ids[first : first + 100])
-        for point in database.tracking().get_metric_history_bulk(part, metric, 25_000):
-            found[point.run_id].append((point.step, point.value))
+    for point in database.tracking().get_metric_history_bulk_interval(run_ids, metric, POINTS, None, None):
+        found[point.run_id].append((point.step, point.value))
     return {run_id: sorted(points) for run_id, points in found.items()}
 
 
@@ -57,7 +56,7 @@ def sweep(experiment_id: str, name: str) -> list[Run]:
     if "'" in name or "\\" in name:  # cannot be written in a condition
         return []
     found = search([experiment_id], f"tags.`{SWEEP}` = '{name}'")
-    return sorted(found, key=lambda run: -run.data.metrics.get(shown.ACCURACY, -1.0))
+    return query.by_accuracy(found)
 
 
 def evaluations_of(run: Run) -> list[LoggedEvaluation]:

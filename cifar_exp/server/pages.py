@@ -110,7 +110,8 @@ def _render(template: str, status: int = 200, **values: Any) -> Response:
             user=user, approver=people.is_approver(user), csrf_token=generate_csrf(), here=request.full_path, **values
         )
     )
-    return Response(html, status, mimetype="text/html")
+    # A class may be named by half of a surrogate pair, which UTF-8 does not have.
+    return Response(html.encode(errors="replace"), status, mimetype="text/html")
 
 
 def _redirect(address: str) -> Response:

@@ -17,7 +17,7 @@ from team import PASSWORD, WRONG, Team
 
 from cifar_exp import cli as program_of_review
 from cifar_exp import exits
-from cifar_exp.review import promotion_records, remarks, verdicts
+from cifar_exp.review import promotion_records, remarks, run_record, verdicts
 from cifar_exp.server import audit
 
 ROOT = "/api/3.0/cifar-exp"
@@ -103,6 +103,7 @@ def test_a_run_that_is_changed_after_its_approval_waits_again(server: Team) -> N
         assert verdicts.state(client.get_run(run)) == "approved"
         client.log_metric(run, "test/accuracy", 0.99, step=9)
         assert verdicts.state(client.get_run(run)) == "unreviewed"
+        assert run_record.from_run(client.get_run(run)).review == "unreviewed"  # what compare and report show
     answer = post(server, "bob", "promote", run_id=run, model="changed")
     assert answer.status_code == 409 and "it is unreviewed, not approved" in answer.json()["message"]
     assert post(server, "bob", "verdict", run_id=run, action="approve").json()["state"] == "approved"
