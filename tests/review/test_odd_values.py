@@ -9,7 +9,7 @@ import pytest
 
 from cifar_exp import review
 from cifar_exp.analysis import card
-from cifar_exp.review import comparison, query, queue, report, run_record, tables
+from cifar_exp.review import comparison, query, queue, repeated, report, run_record, tables
 from cifar_exp.tracking.store import Store
 
 Log = Callable[..., str]
@@ -55,6 +55,28 @@ def test_a_state_that_was_set_by_hand_is_not_compared_as_a_verdict(own_store: St
     by_hand, without = log("s0_wide", tags={"review.state": "approved"}), log("s0_wide")
     records = [run_record.from_run(own_store.client.get_run(run)) for run in (by_hand, without)]
     assert [record.review for record in records] == ["unreviewed", ""]
+
+
+def test_parameters_may_be_named_as_columns_of_the_tables(own_store: Store, log: Log) -> None:
+    foreign = dict.fromkeys(("run_id", "n", "mean", "low", "high", "review", "device", "test/loss"), "first")
+    log("s0_wide", 0.7, params=foreign)
+    log("s0_wide", 0.8, params=dict.fromkeys(foreign, "second"))
+    log("s0_wide", 0.9, params=dict.fromkeys(foreign, "second") | {"seed": 7})
+    runs = query.select(own_store)
+    records = [run_record.from_run(run) for run in runs]
+    for compared in (comparison.compare(records), repeated.grouped(records), repeated.grouped(records, "mean")):
+        text = tables.to_text(compared)
+        assert "first" in text and "second" in text
+        assert {f"params.{name}" for name in foreign} <= set(compared.frame.columns)
+    assert "<td>second</td>" in report.from_store(own_store, runs, "Foreign runs")
+
+
+@pytest.mark.parametrize("name", ["it's", 'say "x"'])
+def test_a_name_with_a_quote_is_found(own_store: Store, name: str) -> None:
+    tags = {"cifar_exp.sweep": name, "cifar_exp.outcome": "completed"}
+    run = own_store.client.create_run(own_store.experiment_id, run_name=name, tags=tags).info.run_id
+    assert query.get(own_store, name).info.run_id == run
+    assert [one.info.run_id for one in query.select(own_store, sweep=name)] == [run]
 
 
 def test_the_card_of_an_odd_run_is_written(odd: Store) -> None:
