@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-_NAME = re.compile(r"[\w .-]+")
-_ALIAS = re.compile(r"(?!v\d+$)[A-Za-z][\w-]*")  # MLflow reads v1 as a version
+_NAME = re.compile(r"[\w .-]{1,255}")
+_ALIAS = re.compile(r"(?!(v\d+|latest)$)[a-z][\w-]{0,254}", re.IGNORECASE)  # MLflow reserves these two
 
 
 def model_name(store: Store, name: str | None) -> str:
@@ -137,8 +137,11 @@ def prepare(
     """
     if not _ALIAS.fullmatch(alias):
         raise UserError(
-            f"--alias {alias}: expected letters, digits, '-' and '_', starting with a letter; v1 means a version"
+            f"--alias {alias}: expected up to 255 letters, digits, '-' and '_', starting with a letter; MLflow gives "
+            "v1 and latest a meaning of their own"
         )
+    if not _NAME.fullmatch(name):
+        raise UserError(f"model {name!r}: expected up to 255 letters, digits, spaces, '.', '-' and '_'")
     for text in (note, even_though):
         texts.check(text)
     if not run.outputs or not run.outputs.model_outputs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,14 +16,12 @@ from cifar_exp.review.evaluations import LoggedEvaluation
 from cifar_exp.review.run_predictions import Matrix
 from cifar_exp.server import database, lists, shown
 from cifar_exp.server.shown import ShownRun
-from cifar_exp.tracking import fetch
+from cifar_exp.tracking import fetch, untrusted
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _LARGEST_PICTURE, _LARGEST_MATRIX = 8_000_000, 2_000_000  # bytes
-_MOST_PIXELS = 50_000_000  # of a picture: a few kilobytes can make a browser use gigabytes
-_PNG, _PNG_SIZE = b"\x89PNG\r\n\x1a\n", slice(16, 24)  # where its header has width and height
 _PICTURES = ("calibration", "predictions", "samples")  # on the page of a run
 _SHADES = 5  # of a cell of a confusion matrix
 
@@ -159,10 +156,7 @@ def picture(run: Run, name: str) -> bytes | None:
         content = fetch.file(database.store_of(run), run, f"figures/{name}.png", _LARGEST_PICTURE)
     except UserError:
         return None
-    if not content.startswith(_PNG) or len(content) < _PNG_SIZE.stop:
-        return None
-    width, height = struct.unpack(">II", content[_PNG_SIZE])
-    return content if width * height <= _MOST_PIXELS else None
+    return content if untrusted.is_picture(content) else None
 
 
 @cache

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FINISHED = "FINISHED"
 
 _RESERVED = ("review.", "promotion.")
+_DIGITS = 18  # of the id of an experiment
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 
@@ -69,6 +70,8 @@ def of_logged_model(model_id: str, done: str) -> str | None:
 
 def of_experiment(experiment_id: str) -> str | None:
     """Why an experiment may not be deleted; None if it may."""
+    if not experiment_id.isdecimal() or len(experiment_id) > _DIGITS:  # MLflow refuses it itself
+        return None
     for run_id, _ in _reviewed_runs(experiment_id):
         if refusal := of_run_id(run_id, "deleted"):
             return refusal

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cifar_exp.evaluation.intervals import wilson
+from cifar_exp.evaluation import intervals
 from cifar_exp.review import remarks, run_predictions, run_record, verdicts
 from cifar_exp.review.run_predictions import Matrix
 from cifar_exp.tracking import heartbeat, untrusted
@@ -97,10 +97,8 @@ def run(logged: Run) -> ShownRun:
 
 def interval(accuracy: float | None, images: int | None) -> str:
     """Wilson's 95 % interval of an accuracy, as text; empty if it cannot be computed."""
-    if accuracy is None or images is None or not 0 <= accuracy <= 1:
-        return ""
-    low, high = wilson(round(accuracy * images), images)
-    return f"{low:.4f} to {high:.4f}"
+    found = intervals.of_accuracy(accuracy, images)
+    return f"{found[0]:.4f} to {found[1]:.4f}" if found else ""
 
 
 def progress(logged: Run, points: Sequence[tuple[int, float]]) -> Progress:

@@ -1,4 +1,4 @@
-"""Read YAML, JSON and times from a store only within limits on size, depth and features.
+"""Read YAML, JSON, times and pictures from a store only within limits on size, depth and features.
 
 Any user can log any content to a store, and a few hundred bytes of YAML aliases can expand to gigabytes.
 """
@@ -6,6 +6,7 @@ Any user can log any content to a store, and a few hundred bytes of YAML aliases
 from __future__ import annotations
 
 import json
+import struct
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,8 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # A day within what a datetime can hold, so that every time zone can show it.
 _EARLIEST = datetime(1, 1, 2, tzinfo=UTC).timestamp()
 _LATEST = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
+_PNG, _PNG_SIZE = b"\x89PNG\r\n\x1a\n", slice(16, 24)  # where its header has width and height
+_MOST_PIXELS = 50_000_000  # of a picture
 _STARTS = (yaml.SequenceStartEvent, yaml.MappingStartEvent)
 _ENDS = (yaml.SequenceEndEvent, yaml.MappingEndEvent)
 
@@ -76,6 +79,14 @@ def parse_json(content: str | bytes, limit: int = _JSON_BYTES) -> Any:
 def moment(milliseconds: int | None) -> datetime:
     """The time of a number of milliseconds since 1970, or the nearest that a datetime can hold, in UTC."""
     return datetime.fromtimestamp(min(max((milliseconds or 0) / 1000, _EARLIEST), _LATEST), UTC)
+
+
+def is_picture(content: bytes) -> bool:
+    """Whether a file is a PNG picture that a browser can show. A few kilobytes can make it use gigabytes."""
+    if not content.startswith(_PNG) or len(content) < _PNG_SIZE.stop:
+        return False
+    width, height = struct.unpack(">II", content[_PNG_SIZE])
+    return bool(width * height <= _MOST_PIXELS)
 
 
 def _children(value: object) -> list[Any]:

@@ -179,8 +179,8 @@ def test_cifar_exp_uses_the_rules_of_the_server(server: Team) -> None:
     assert (code, err) == (0, "") and "approved by eve: I looked" in out
     code, _, err = cli(server, "eve", "promote", "by command", "review.model=command")
     assert code == 2 and "may not promote models" in err and err.count("\n") == 1
-    code, out, err = cli(server, "bob", "promote", "by command", "review.model=command")
-    assert (code, err) == (0, "") and "champion now" in out and "models:/command@champion" in out
+    code, out, err = cli(server, "bob", "promote", "by command", "review.model=by command")
+    assert (code, err) == (0, "") and "champion now" in out and "-m 'models:/by command@champion'\n" in out
     assert [row.who for row in rows(server, f"run {run}")] == ["eve"]
     code, out, _ = cli(server, "bob", "audit")
     assert code == 0 and out.startswith("The audit trail is whole")

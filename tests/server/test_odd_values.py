@@ -12,11 +12,17 @@ from team import Team
 
 from cifar_exp.server import lists
 
+ROOT = "/api/3.0/cifar-exp"
 BASE = "/api/2.0/mlflow/runs"
 SWEEP = "of odd runs"
 EPOCHS, MOST_EPOCHS = "training.epochs", "9" * 400
 FAR = 10**17  # milliseconds: three million years
 MATRIX = {"classes": ["half of a pair \ud800", "b"], "matrix": [[10**3000, 0], [0, 1]]}
+
+
+@pytest.fixture(scope="module")
+def usual(server: Team) -> str:
+    return server.log("ann", "usual", experiment="odd", tags={"cifar_exp.sweep": SWEEP})
 
 
 def log(server: Team, name: str, **more: Any) -> str:
@@ -57,8 +63,7 @@ def metric(key: str, value: float | str) -> dict[str, Any]:
     ],
     ids=["begins late", "ended early", "ended late", "epochs", "epochs and a curve", "heartbeat", "images", "NaN"],
 )
-def test_no_value_of_a_run_breaks_a_page(server: Team, logged: dict[str, Any]) -> None:
-    usual = server.log("ann", "usual", experiment="odd", tags={"cifar_exp.sweep": SWEEP})
+def test_no_value_of_a_run_breaks_a_page(server: Team, usual: str, logged: dict[str, Any]) -> None:
     run = log(server, "odd", **logged)
     with server.client("eve") as client:
         experiment = client.get_run(run).info.experiment_id
@@ -67,6 +72,35 @@ def test_no_value_of_a_run_breaks_a_page(server: Team, logged: dict[str, Any]) -
         f"/team/sweep?experiment={experiment}&name={SWEEP}",
     ):
         assert server.call("bob", "GET", path).status_code == 200, path
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        (f"{ROOT}/promote", {"model": "a/b"}, 409),
+        (f"{ROOT}/promote", {"model": "a'b"}, 409),
+        (f"{ROOT}/promote", {"model": ".."}, 409),
+        (f"{ROOT}/promote", {"model": "odd", "alias": "latest"}, 409),
+        (f"{ROOT}/promote", {"model": "odd", "alias": "a" * 256}, 409),
+        (f"{ROOT}/promote", {"model": "half \ud800"}, 409),
+        (f"{ROOT}/request-review", {"reviewer": "half \ud800"}, 409),
+        (f"{ROOT}/request-review", {"reviewer": "NUL \0"}, 409),
+        (f"{ROOT}/remove-alias", {"model": "half \ud800", "alias": "champion", "why": "odd"}, 409),
+        (f"{ROOT}/verdict", {"run_id": "half \ud800", "action": "reject"}, 409),
+        ("/api/2.0/mlflow/experiments/delete", {"experiment_id": "abc"}, 400),
+    ],
+    ids=str,
+)
+def test_odd_fields_are_refused(server: Team, usual: str, path: str, body: dict[str, str], status: int) -> None:
+    content = json.dumps({"run_id": usual, "even_though": "odd"} | body)
+    answer = server.call("admin", "POST", path, data=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == status, answer.text
+    assert "MLFLOW_TRACKING_URI" not in answer.text
+
+
+@pytest.mark.parametrize("after", ["9" * 30, "9" * 5000, "x"])
+def test_the_audit_trail_is_read_after_a_row(server: Team, after: str) -> None:
+    assert server.call("bob", "GET", f"{ROOT}/audit?after={after}").status_code == 409
 
 
 def test_a_matrix_of_odd_names_or_counts_breaks_no_page(server: Team) -> None:
