@@ -15,6 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from cifar_exp.errors import printable
+
 _console = Console(soft_wrap=True, highlight=False, force_jupyter=False)  # lines as text, in a notebook as well
 _log = logging.getLogger("cifar_exp")
 
@@ -196,9 +198,9 @@ class EpochProgress:
 
 
 def say(text: str) -> None:
-    """Print a line to stdout without logging it."""
+    """Print a text to stdout without logging it. It may hold names from a store, so that only its lines are kept."""
     try:
-        _console.print(text, markup=False)
+        _console.print("\n".join(map(printable, text.split("\n"))), markup=False)
     except BaseException:  # Ctrl-C or a full disk; rich keeps what it was writing and would print it again
         with _console.capture():
             pass
@@ -213,7 +215,7 @@ def say_once(text: str) -> None:
 
 def refuse(reason: object) -> None:
     """Print an error message to stderr as one line."""
-    print(f"cifar_exp: {' '.join(str(reason).split())}", file=sys.stderr)
+    print(f"cifar_exp: {printable(' '.join(str(reason).split()))}", file=sys.stderr)
 
 
 def clock(seconds: float) -> str:

@@ -12,7 +12,7 @@ class _InOneLine(BaseException):
 
     def _render_traceback_(self) -> list[str]:
         """What IPython prints, as a list of lines; `%tb` does not bring the traceback back, `sys.last_value` has it."""
-        return [f"{type(self).__name__}: {' '.join(str(self).split())}"]
+        return [f"{type(self).__name__}: {printable(' '.join(str(self).split()))}"]
 
 
 class UserError(_InOneLine, Exception):
@@ -61,6 +61,11 @@ def reason(error: BaseException) -> str:
 def shorten(text: str, longest: int = 24) -> str:
     """Cut a text to this number of characters."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def printable(text: str) -> str:
+    """Replace unprintable characters, so that text from elsewhere cannot send control sequences to the terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def counted(number: int, noun: str) -> str:

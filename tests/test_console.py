@@ -86,3 +86,13 @@ def test_output_of_one_process_is_shown_by_another(monkeypatch: pytest.MonkeyPat
     for method, *values in sent:
         console.show(method, *values)
     assert "epoch 1/2" in written.getvalue() and "[1/1] run  epoch 1/2  loss 0.5000" in written.getvalue()
+
+
+def test_names_from_elsewhere_do_not_control_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = capture_console(monkeypatch, terminal=True)
+    console.say("first \x1b[2J\x1b]0;x\x07\n  second \x9b1m")
+    console.refuse("third\n\x1b[1;1H fourth")
+    assert written.getvalue() == "first \ufffd[2J\ufffd]0;x\ufffd\n  second \ufffd1m\n"
+    assert capsys.readouterr().err == "cifar_exp: third \ufffd[1;1H fourth\n"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_exp.analysis import ensemble_run, slices
 from cifar_exp.errors import UserError
-from cifar_exp.evaluation.intervals import wilson
+from cifar_exp.evaluation import intervals
 from cifar_exp.review import ensemble_model, evaluations, run_record, tables, verdicts
 from cifar_exp.review.comparison import IGNORED_PREFIXES
 from cifar_exp.review.evaluations import LoggedEvaluation
@@ -157,10 +157,8 @@ def _results(run: Run) -> Section | None:
     metrics, rows = run.data.metrics, []
     images = run_record.images(run, "test")
     if (accuracy := metrics.get("test/accuracy")) is not None:
-        interval = ""
-        if images and 0 <= accuracy <= 1:
-            low, high = wilson(round(accuracy * images), images)
-            interval = f"{low:.4f} to {high:.4f} (Wilson, {images:,} images)"
+        found = intervals.of_accuracy(accuracy, images)
+        interval = f"{found[0]:.4f} to {found[1]:.4f} (Wilson, {images:,} images)" if found else ""
         rows.append(("test", "accuracy", f"{accuracy:.4f}", interval))
     of_epoch = "validation" if ensemble_run.members(run) else "validation, last epoch"
     for split, names in (("test", _RESULTS), ("validation", _BEST), (of_epoch, _VALIDATION)):

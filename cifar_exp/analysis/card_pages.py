@@ -10,7 +10,7 @@ from cifar_exp.analysis.card import Card, Section
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation import html_page
 from cifar_exp.review import tables
-from cifar_exp.tracking import fetch
+from cifar_exp.tracking import fetch, untrusted
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ MARKDOWN, HTML = "card/card.md", "card/card.html"
 
 _PICTURE, _PICTURE_BYTES = "figures/confusion_matrix.png", 4_000_000
 _NUMBER = re.compile(r"[-+<]?[\d,.]+|-|")
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def to_markdown(card: Card) -> str:
@@ -72,9 +71,9 @@ def _numeric(section: Section) -> list[bool]:
 
 
 def picture(store: Store, run: Run) -> bytes | None:
-    """The logged picture of the confusion matrix; None if there is none, or it is something else."""
+    """The logged picture of the confusion matrix; None if there is none that can be shown."""
     try:
         content = fetch.file(store, run, _PICTURE, _PICTURE_BYTES)
     except UserError:
         return None
-    return content if content.startswith(_PNG) else None
+    return content if untrusted.is_picture(content) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from cifar_exp.commands.parser import Commands, Parser, config_of
 
@@ -44,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         promoted = promotion.promote(store, run, name, arguments.alias, store.user, *reasons)
     console.say("\n".join(promoted.lines))
-    serve = f"mlflow models serve --env-manager local --port 5001 -m models:/{name}@{arguments.alias}"
-    console.say(f"Serve it:  MLFLOW_TRACKING_URI={store.uri} {serve}")
+    model = shlex.quote(f"models:/{name}@{arguments.alias}")
+    serve = f"mlflow models serve --env-manager local --port 5001 -m {model}"
+    console.say(f"Serve it:  MLFLOW_TRACKING_URI={shlex.quote(store.uri)} {serve}")
     return 0

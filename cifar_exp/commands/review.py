@@ -7,12 +7,7 @@ import argparse
 from cifar_exp.commands.parser import Commands, Parser, config_of
 from cifar_exp.errors import UserError
 
-_STATES = {
-    "approve": "approved",
-    "reject": "rejected",
-    "request_rerun": "rerun-requested",
-    "withdraw": "unreviewed",
-}
+_ACTIONS = ("approve", "reject", "request-rerun", "withdraw")
 
 
 def add(commands: Commands[Parser], store: Parser) -> None:
@@ -21,8 +16,8 @@ def add(commands: Commands[Parser], store: Parser) -> None:
     review = commands.add_parser("review", parents=[store], help=summary, description=f"{summary.capitalize()}.")
     review.add_argument("run", nargs="?", metavar="RUN", help="run id, first characters of the id, or name")
     action = review.add_mutually_exclusive_group()
-    for name in _STATES:
-        action.add_argument(f"--{name.replace('_', '-')}", action="store_const", const=_STATES[name], dest="state")
+    for name in _ACTIONS:
+        action.add_argument(f"--{name}", action="store_const", const=name, dest="action")
     action.add_argument("--queue", action="store_true", help="list the finished runs that wait for a review")
     review.add_argument("--note", metavar="TEXT", default="", help="comment to record")
     review.add_argument("--even-though", metavar="REASON", default="", help="reason to approve in spite of the rules")
@@ -67,11 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
     (name,) = named
     run = query.get(store, name)
     rules = remote.rule_server(store)
-    if arguments.state and rules:
-        run = rules.give(run, arguments.state, arguments.note, arguments.even_though)
-    elif arguments.state:
+    if arguments.action and rules:
+        run = rules.give(run, arguments.action, arguments.note, arguments.even_though)
+    elif arguments.action:
         run = verdicts.give(
-            *(store, run, arguments.state, store.user, arguments.note, arguments.even_though),
+            *(store, run, verdicts.ACTIONS[arguments.action], store.user, arguments.note, arguments.even_though),
             allow_own=config.review.allow_own,
         )
     history = verdicts.history(run)
@@ -97,7 +92,7 @@ def _check(arguments: argparse.Namespace) -> None:
         return
     if arguments.run is None:
         raise UserError("no run given: use cifar-exp review RUN --approve or cifar-exp review --queue")
-    if arguments.even_though and arguments.state != _STATES["approve"]:
+    if arguments.even_though and arguments.action != "approve":
         raise UserError("--even-though goes with --approve only")
-    if arguments.note and not arguments.state:
+    if arguments.note and not arguments.action:
         raise UserError("--note goes with --approve, --reject, --request-rerun or --withdraw")

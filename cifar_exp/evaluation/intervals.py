@@ -16,3 +16,10 @@ def wilson(correct: int, images: int) -> tuple[float, float]:
 
     found = stats.binomtest(correct, images).proportion_ci(CONFIDENCE, "wilson")
     return float(found.low), float(found.high)
+
+
+def of_accuracy(accuracy: float | None, images: int | None) -> tuple[float, float] | None:
+    """Wilson's interval of a logged accuracy; None if it is no share, or the number of images is unknown."""
+    if accuracy is None or not images or not 0 <= accuracy <= 1:
+        return None
+    return wilson(round(accuracy * images), images)

@@ -36,6 +36,13 @@ _OPTIONAL_COLUMNS: Mapping[str, Callable[[RunRecord], str | None]] = {
     "test images": lambda run: run.test_digest and run.test_digest[:_SHORT_HASH],
     "warning": lambda run: run.tags.get("cifar_exp.warning"),
 }
+MEANS = ("test/loss", "val/best_accuracy", "train/seconds")  # of groups of runs, in addition to the test accuracy
+_OWN_COLUMNS = frozenset(
+    (
+        *("run_id", "run_ids", "name", "n", "mean", "std", "low", "high", "difference", "p_value", "p_holm"),
+        *("outcome", "review", "status", *METRICS, *(f"{metric}, mean" for metric in MEANS), *_OPTIONAL_COLUMNS),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,9 @@ def compare(runs: Sequence[RunRecord]) -> Comparison:
     differ = differing(runs)
     folded = _folded(runs, differ)
     columns: dict[str, list[Any]] = {"run_id": [run.id for run in runs], "name": [run.name for run in runs]}
-    shown = {key: [parse_param(key, run.params.get(key)) for run in runs] for key in differ if key not in folded}
+    shown = {
+        column(key): [parse_param(key, run.params.get(key)) for run in runs] for key in differ if key not in folded
+    }
     for name, read in _OPTIONAL_COLUMNS.items():
         if len(set(values := [read(run) for run in runs])) > 1:
             shown[name] = [parse_param(name, text) if name == "parameters" else text for text in values]
@@ -80,6 +89,11 @@ def compare(runs: Sequence[RunRecord]) -> Comparison:
     frame = pd.DataFrame(columns)
     frame[list(METRICS)] = frame[list(METRICS)].astype(float)
     return Comparison(frame, tuple(shown), tuple(_folded_notes(runs, folded)))
+
+
+def column(key: str) -> str:
+    """Column of a parameter: its name, or `params.KEY` if another column has that name."""
+    return f"params.{key}" if key in _OWN_COLUMNS else key
 
 
 def differing(runs: Sequence[RunRecord]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cifar_exp.evaluation.intervals import wilson
+from cifar_exp.evaluation import intervals
 from cifar_exp.review import query, run_record
 from cifar_exp.tracking.store import Store
 
@@ -104,7 +104,7 @@ def _read(run: Run) -> LoggedEvaluation | None:
         *(run.info.run_id, run.info.experiment_id, run.data.tags.get(EVALUATES, "")),
         f"{number}{'' if part == 'all' else f'{part} '}images of {data}{views}",
         accuracy,
-        wilson(round(accuracy * count), count) if count else None,
+        intervals.of_accuracy(accuracy, count),
         error if error is not None and math.isfinite(error) else None,
         tuple(sorted(attacks)),
     )

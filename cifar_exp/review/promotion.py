@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cifar_exp.errors import UserError
 from cifar_exp.review import paired, promotion_records, texts, verdicts
 from cifar_exp.review.promotion_records import Promotion
+from cifar_exp.review.query import SHORT_ID
 from cifar_exp.tracking import fetch
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-_NAME = re.compile(r"[\w .-]+")
-_ALIAS = re.compile(r"(?!v\d+$)[A-Za-z][\w-]*")  # MLflow reads v1 as a version
+_NAME = re.compile(r"[\w .-]{1,255}")
+_ALIAS = re.compile(r"(?!(v\d+|latest)$)[a-z][\w-]{0,254}", re.IGNORECASE)  # MLflow reserves these two
 
 
 def model_name(store: Store, name: str | None) -> str:
@@ -137,12 +138,16 @@ def prepare(
     """
     if not _ALIAS.fullmatch(alias):
         raise UserError(
-            f"--alias {alias}: expected letters, digits, '-' and '_', starting with a letter; v1 means a version"
+            f"--alias {alias}: expected up to 255 letters, digits, '-' and '_', starting with a letter; MLflow gives "
+            "v1 and latest a meaning of their own"
         )
+    if not _NAME.fullmatch(name):
+        raise UserError(f"model {name!r}: expected up to 255 letters, digits, spaces, '.', '-' and '_'")
     for text in (note, even_though):
         texts.check(text)
     fetch.model_id(run)  # refuses a run without one
     with store.connected() as client:
+        _check_models(client, run)
         before = promotion_records.current_version(client, name, alias)
         first = not any(one.alias == alias for one in promotion_records.records(client, name))
     if before and before.run_id == run.info.run_id:
@@ -156,6 +161,18 @@ def prepare(
         )
     why = ". ".join(part for part in (note.rstrip("."), comparison) if part)
     return Plan(run, name, alias, str(before.version) if before else None, why, even_though, objections)
+
+
+def _check_models(client: MlflowClient, run: Run) -> None:
+    """Check that the run itself has logged its models: whoever loads one reads the config of the run that did."""
+    for output in run.outputs.model_outputs:
+        model = client.get_logged_model(output.model_id)
+        if (model.source_run_id, str(model.experiment_id)) != (run.info.run_id, str(run.info.experiment_id)):
+            source = f"run {model.source_run_id[:SHORT_ID]}" if model.source_run_id else "no run"
+            raise UserError(
+                f"{run.info.run_name} cannot be promoted: its model {model.model_id} was logged by {source} in "
+                f"experiment {model.experiment_id}, not by this run"
+            )
 
 
 def _check_rules(store: Store, run: Run, before: ModelVersion | None, first: bool) -> tuple[tuple[str, ...], str]:

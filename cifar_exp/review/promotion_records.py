@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from cifar_exp.review import verdicts
 from cifar_exp.review.query import SHORT_ID
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
@@ -21,7 +21,6 @@ CHAMPION = "champion"
 ACCURACY = "test/accuracy"
 
 _PREFIX = "promotion."
-_TIME = "%Y-%m-%dT%H-%M-%S.%fZ"
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,8 @@ class Promotion:
 
 def as_tag(promotion: Promotion) -> tuple[str, str]:
     """Name and value of the tag of a model version that records a promotion."""
-    key = f"{_PREFIX}{promotion.at:{_TIME}}.{secrets.token_hex(3)}"
-    return key, json.dumps(promotion.as_data(), ensure_ascii=False)
+    assert promotion.at is not None
+    return verdicts.tag_name(_PREFIX, promotion.at), json.dumps(promotion.as_data(), ensure_ascii=False)
 
 
 def history(store: Store, name: str, alias: str) -> list[Promotion]:

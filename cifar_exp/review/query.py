@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -19,7 +20,6 @@ EVALUATION, EXPLANATION = "evaluation", "explanation"
 
 _SWEEP, _KIND = "cifar_exp.sweep", "cifar_exp.kind"
 _BESIDE = {"sweep", EVALUATION, EXPLANATION}  # kinds of runs that have no model of their own
-_UNQUOTABLE = {"'", "\\"}  # cannot be escaped in a filter
 _ID_LENGTH = 32
 _PAGE_SIZE = 1000  # runs per request
 _MAX_LISTED = 5  # runs named in the message about an ambiguous name
@@ -61,6 +61,11 @@ def search(store: Store, condition: str = "", order_by: Sequence[str] = (), most
     return matching_runs
 
 
+def quoted(text: str) -> str | None:
+    """Quote a text for a condition in MLflow's syntax, which knows no escapes; None if that is not possible."""
+    return next((f"{mark}{text}{mark}" for mark in "'\"" if not {mark, "\\"} & set(text)), None)
+
+
 def get(store: Store, wanted: str) -> Run:
     """Find one run.
 
@@ -77,8 +82,8 @@ def get(store: Store, wanted: str) -> Run:
         matching_runs = search(store, f"attributes.run_id LIKE '{wanted}%'")
         if not matching_runs and len(wanted) == _ID_LENGTH and store.exists():
             matching_runs = _in_another_experiment(store, wanted)
-    if not matching_runs and wanted and not _UNQUOTABLE & set(wanted):
-        matching_runs = search(store, f"attributes.run_name = '{wanted}'", ["attributes.start_time DESC"])
+    if not matching_runs and wanted and (name := quoted(wanted)):
+        matching_runs = search(store, f"attributes.run_name = {name}", ["attributes.start_time DESC"])
     if not matching_runs:
         newest = search(store, order_by=["attributes.start_time DESC"], most=_PAGE_SIZE)  # all may take long to read
         suggestion = did_you_mean(wanted, {str(run.info.run_name) for run in newest})
@@ -135,15 +140,24 @@ def select(
                 raise UserError(f"run {run.info.run_id} is a sweep; select its runs with --sweep {name}")
         return list({run.info.run_id: run for run in named_runs}.values())
     conditions = [condition] if condition else []
+    named = quoted(sweep or "")
     if sweep:
-        conditions.append(f"tags.`{_SWEEP}` = '{sweep}'")
-    matching_runs = [] if sweep and _UNQUOTABLE & set(sweep) else _search(store, " AND ".join(conditions), condition)
+        conditions.append(f"tags.`{_SWEEP}` = {named}")
+    matching_runs = _search(store, " AND ".join(conditions), condition) if named else []
     runs = [run for run in matching_runs if has_model(run.data.tags)]
     if not runs:
         raise UserError(_no_runs_message(store, sweep, condition))
-    return sorted(
-        runs, key=lambda run: -run.data.metrics.get("test/accuracy", -1.0)
-    )  # stable: of equal runs the newest comes first
+    return by_accuracy(runs)
+
+
+def by_accuracy(runs: Sequence[Run]) -> list[Run]:
+    """Sort runs by their test accuracy, the most accurate first. Equal ones stay in their order."""
+
+    def rank(run: Run) -> float:
+        accuracy = run.data.metrics.get("test/accuracy", math.nan)
+        return -accuracy if math.isfinite(accuracy) else math.inf
+
+    return sorted(runs, key=rank)
 
 
 def _search(store: Store, conditions: str, user_filter: str | None) -> list[Run]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from cifar_exp.review import query, verdicts
 from cifar_exp.tracking.store import Store
+from cifar_exp.tracking.untrusted import moment
 from cifar_exp.training.outcome import PRUNED
 
 _WAITING = (verdicts.UNREVIEWED, verdicts.RERUN)
@@ -74,12 +75,12 @@ def waiting_runs(store: Store) -> list[WaitingRun]:
             run.info.run_id,
             run.info.run_name,
             verdicts.owner(run) or "unknown",
-            datetime.fromtimestamp((run.info.end_time or run.info.start_time) / 1000, UTC),
+            moment(run.info.end_time or run.info.start_time),
             run.data.metrics.get("test/accuracy"),
             run.data.tags.get("cifar_exp.outcome", "unknown"),
             verdicts.state(run),
             verdicts.objections(run),
             store.addresses.run(run.info.run_id),
         )
-        for run in sorted(jobs, key=lambda run: (run.info.end_time or run.info.start_time, run.info.run_id))
+        for run in sorted(jobs, key=lambda run: (run.info.end_time or run.info.start_time or 0, run.info.run_id))
     ]

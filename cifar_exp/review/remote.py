@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cifar_exp.review import promotion_records, removal, verdicts
+from cifar_exp.review import promotion_records, removal
 from cifar_exp.review.promotion_records import Promotion
 from cifar_exp.review.removal import Removal
 from cifar_exp.tracking import server
@@ -15,13 +15,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 BEFORE = "made before the server kept the rules"
-
-_ACTIONS = {
-    verdicts.APPROVED: "approve",
-    verdicts.REJECTED: "reject",
-    verdicts.RERUN: "request-rerun",
-    verdicts.UNREVIEWED: "withdraw",
-}
 
 
 @dataclass(frozen=True)
@@ -36,13 +29,13 @@ class RuleServer:
     store: Store
     user: str
 
-    def give(self, run: Run, state: str, note: str = "", even_though: str = "") -> Run:
-        """Record a verdict on a run, and return the run with it.
+    def give(self, run: Run, action: str, note: str = "", even_though: str = "") -> Run:
+        """Record a verdict on a run by an action of `verdicts.ACTIONS`, and return the run with it.
 
         Raises:
             UserError: if the server refuses it.
         """
-        content = {"run_id": run.info.run_id, "action": _ACTIONS[state], "note": note, "even_though": even_though}
+        content = {"run_id": run.info.run_id, "action": action, "note": note, "even_though": even_though}
         server.call(self.store.uri, "POST", f"{server.RULES}/verdict", content)
         with self.store.connected() as client:
             return client.get_run(run.info.run_id)

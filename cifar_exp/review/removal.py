@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from cifar_exp.errors import UserError
-from cifar_exp.review import promotion_records, texts
+from cifar_exp.review import promotion_records, texts, verdicts
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
 
 _PREFIX = "promotion.removed."
-_TIME = "%Y-%m-%dT%H-%M-%S.%fZ"
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,7 @@ def remove(store: Store, name: str, alias: str, by: str, why: str) -> Removal:
 
 def as_tag(removal: Removal) -> tuple[str, str]:
     """Name and value of the tag of a model version that records a removal."""
-    key = f"{_PREFIX}{removal.at:{_TIME}}.{secrets.token_hex(3)}"
-    return key, json.dumps(removal.as_data(), ensure_ascii=False)
+    return verdicts.tag_name(_PREFIX, removal.at), json.dumps(removal.as_data(), ensure_ascii=False)
 
 
 def latest(store: Store, name: str, alias: str) -> Removal | None:

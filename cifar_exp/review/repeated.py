@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_exp.errors import UserError, did_you_mean
 from cifar_exp.evaluation.intervals import CONFIDENCE
-from cifar_exp.review.comparison import IGNORED_PREFIXES, Comparison, compare, logged_param
+from cifar_exp.review.comparison import IGNORED_PREFIXES, MEANS, Comparison, column, compare, logged_param
 
 if TYPE_CHECKING:
     from cifar_exp.review.run_record import RunRecord
 
 # parameters that repeat a training -> what their values are called
 REPETITIONS: Mapping[str, str] = {"data.fold": "folds", "seed": "seeds"}
-_MEANS = ("test/loss", "val/best_accuracy", "train/seconds")  # shown in addition to the test accuracy
 _SENTENCES = 10  # groups that are described in words
 
 
@@ -44,7 +43,7 @@ def grouped(runs: Sequence[RunRecord], key: str = "seed") -> Comparison:
         raise UserError("none of these runs has a test accuracy")
     groups = _groups(measured, key)
     between_groups = compare([group[0] for group in groups])
-    columns = [name for name in between_groups.differing if name != key]
+    columns = [name for name in between_groups.differing if name != column(key)]
     rows = pd.DataFrame([_group_row(group, key) for group in groups])
     frame = pd.concat([rows[["name"]], between_groups.frame[columns], rows.drop(columns="name")], axis=1)
     interval = f"{CONFIDENCE * 100:.0f} % interval from the t distribution"
@@ -107,7 +106,7 @@ def _group_row(group: Sequence[RunRecord], key: str) -> dict[str, Any]:
         half_width = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * std / n**0.5
         low, high = mean - half_width, mean + half_width
     name = group[0].name.replace(f"-{key.rpartition('.')[2]}={group[0].params.get(key)}", "")
-    means = {f"{metric}, mean": _mean(run.metrics.get(metric) for run in group) for metric in _MEANS}
+    means = {f"{metric}, mean": _mean(run.metrics.get(metric) for run in group) for metric in MEANS}
     return {
         "name": name,
         "n": n,
@@ -118,7 +117,7 @@ def _group_row(group: Sequence[RunRecord], key: str) -> dict[str, Any]:
         **means,
         "outcome": _count_values(run.outcome for run in group),
         "review": _count_values(run.review for run in group),
-        key: " ".join(str(run.params.get(key)) for run in group),
+        column(key): " ".join(str(run.params.get(key)) for run in group),
         "run_ids": " ".join(run.id or "-" for run in group),
     }
 

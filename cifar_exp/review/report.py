@@ -252,5 +252,8 @@ def _reproduce(name: str, run: RunRecord) -> dict[str, str | None]:
 
 
 def _json_for_script(content: Any) -> str:
-    """Encode as JSON that can be embedded in a script element."""
-    return json.dumps(content, allow_nan=False).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    """Encode as JSON that can be embedded in a script element. Numbers that are not finite become null."""
+    from plotly.utils import PlotlyJSONEncoder
+
+    encoded = json.dumps(content, cls=PlotlyJSONEncoder)
+    return encoded.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

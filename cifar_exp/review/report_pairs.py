@@ -32,7 +32,7 @@ def pairwise(names: Sequence[str], results: Sequence[RunResults], images: Images
         JSON-compatible data:
 
         - classes: class names;
-        - runs: name, accuracy and confusion matrix of each run;
+        - runs: name, accuracy and confusion matrix of each run, null of too many classes to be shown;
         - pairs: by `"0,1"` (positions of A and B): sentences that compare B with A and A with B, corrected for the
           number of pairs (`words`), how many images only A or only B classifies correctly (`only_a`, `only_b`), and the
           indices of some of them (`a`, `b`), first those on which the other run is most confident;
@@ -58,7 +58,7 @@ def pairwise(names: Sequence[str], results: Sequence[RunResults], images: Images
     return {
         "classes": results[0].classes,
         "runs": [
-            {"name": name, "accuracy": float(correct.mean()), "matrix": answer.matrix.tolist()}
+            {"name": name, "accuracy": float(correct.mean()), "matrix": answer.matrix}
             for name, correct, answer in zip(names, correct_masks, answers, strict=True)
         ],
         "pairs": pairs,
@@ -77,14 +77,12 @@ class _Answers:
     def __init__(self, result: RunResults) -> None:
         frame = result.predictions
         assert frame is not None
-        size = len(result.classes)
         self.labels = frame["label"].to_numpy().astype(int)
         self.predicted = frame["predicted"].to_numpy().astype(int)
         probabilities = frame[[f"p_{name}" for name in result.classes]].to_numpy()
         self.confidence: npt.NDArray[np.float64] = probabilities[np.arange(len(frame)), self.predicted].astype(float)
-        self.matrix: npt.NDArray[np.int64] = np.bincount(
-            self.labels * size + self.predicted, minlength=size * size
-        ).reshape(size, size)
+        matrix = run_predictions.confusion_matrix(frame)
+        self.matrix = matrix and matrix[1]
 
 
 def _instructive_images(correct: Correct, other_correct: Correct, other_answers: _Answers) -> list[int]:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 PREDICTIONS = "evaluation/predictions.parquet"  # of the test images
 VALIDATION_PREDICTIONS = "evaluation/predictions_validation.parquet"
-MAX_BYTES, _MAX_VALUES = 1 << 28, 50_000_000  # of a file that is read: a million images of 40 classes
+MAX_BYTES, _MAX_VALUES, _MAX_CLASSES = 1 << 27, 20_000_000, 10_000  # of a file that is read
+MATRIX_CLASSES = 200  # of a confusion matrix that is shown
 
 _COLUMNS = ("index", "label", "predicted")
 _PROBABILITY = "p_"  # begins the name of a column, before that of a class
@@ -29,6 +30,8 @@ _TOLERANCE = 1e-3  # of the sum of probabilities, which may come from half preci
 
 Correct = npt.NDArray[np.bool_]
 Probabilities = npt.NDArray[np.floating[Any]]
+Matrix = tuple[list[str], list[list[int]]]
+"""Class names, and counts: a row for each true class, a column for each predicted one."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,16 @@ def probabilities(predictions: pd.DataFrame) -> Probabilities:
     return values
 
 
+def confusion_matrix(predictions: pd.DataFrame) -> Matrix | None:
+    """Confusion matrix of at most `MATRIX_CLASSES` classes; None if there are more."""
+    names = classes(predictions)
+    size = len(names)
+    if size > MATRIX_CLASSES:
+        return None
+    cells = predictions["label"].to_numpy().astype(int) * size + predictions["predicted"].to_numpy().astype(int)
+    return [*names], np.bincount(cells, minlength=size * size).reshape(size, size).tolist()
+
+
 def read(store: Store, run: Run, name: str = PREDICTIONS) -> pd.DataFrame:
     """Read the predictions of a run.
 
@@ -97,8 +110,8 @@ def parse(content: bytes, origin: str, name: str = PREDICTIONS) -> pd.DataFrame:
     Raises:
         UserError: if the content is not a valid file of predictions.
     """
-    import pandas as pd
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     try:
@@ -111,6 +124,8 @@ def parse(content: bytes, origin: str, name: str = PREDICTIONS) -> pd.DataFrame:
         rows = sum(file.metadata.row_group(part).num_rows for part in parts)
         if rows * len(wanted) > _MAX_VALUES:  # a few kilobytes of repeated values can expand to gigabytes
             raise UserError(f"{origin}: {name} holds {rows:,} rows; at most {_MAX_VALUES:,} values are read")
+        if len(of_classes) > _MAX_CLASSES:
+            raise UserError(f"{origin}: {name} has {len(of_classes):,} classes; at most {_MAX_CLASSES:,} are read")
         numeric = all(pa.types.is_integer(schema.field(column).type) for column in _COLUMNS)
         numeric = numeric and all(pa.types.is_floating(schema.field(column).type) for column in of_classes)
         if not numeric or not rows or not of_classes:
@@ -118,18 +133,22 @@ def parse(content: bytes, origin: str, name: str = PREDICTIONS) -> pd.DataFrame:
         chunks = (file.metadata.row_group(part).column(at) for part in parts for at in range(file.metadata.num_columns))
         if unknown := {chunk.compression for chunk in chunks} - _COMPRESSIONS:
             raise UserError(f"{origin}: {name} is compressed with {min(unknown)}; runs write {min(_COMPRESSIONS)}")
-        frame: pd.DataFrame = file.read(columns=wanted).to_pandas(ignore_metadata=True)
+        table = file.read(columns=wanted).select(wanted)
     except (pa.ArrowException, ValueError, KeyError, OSError) as error:
         raise UserError(f"{origin}: {name} cannot be read: {reason(error)}") from error
-    if not all(pd.api.types.is_integer_dtype(frame[column]) for column in _COLUMNS):
+    if any(table[column].null_count for column in _COLUMNS):
         raise UserError(f"{origin}: {name} has rows without index, label or prediction")
-    in_range = frame[["label", "predicted"]].isin(range(len(of_classes))).all(axis=None)
-    if not in_range:
+    limits = [pc.min_max(table[column]).as_py() for column in ("label", "predicted")]
+    if any(one["min"] < 0 or one["max"] >= len(of_classes) for one in limits):
         raise UserError(f"{origin}: {name} has labels or predictions outside the classes it has probabilities for")
-    values = probabilities(frame)
-    if not ((values >= 0).all() and np.allclose(values.sum(axis=1, dtype=np.float64), 1, atol=_TOLERANCE)):
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, split_blocks=True)  # without a copy of the values
+    total = np.zeros(rows)
+    for column in of_classes:
+        values = frame[column].to_numpy()
+        total += np.where(values >= 0, values, np.nan)  # so that a negative one fails as well
+    if not np.allclose(total, 1, atol=_TOLERANCE):
         raise UserError(f"{origin}: {name} holds values that are no probabilities")
-    return frame[wanted]
+    return frame
 
 
 def check_same_images(runs: Sequence[RunPredictions]) -> None:

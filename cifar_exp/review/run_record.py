@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cifar_exp.review import verdicts
 from cifar_exp.review.run_predictions import test_digest
 from cifar_exp.tracking import journal, local_run
 from cifar_exp.tracking.journal import Event
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.progress import Progress
-from cifar_exp.tracking.untrusted import parse_json
+from cifar_exp.tracking.untrusted import moment, parse_json
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import Run
 
 _OUTCOME, _REVIEW = "cifar_exp.outcome", "review.state"
+_LONGEST_NUMBER = 40  # characters; longer ones may be larger than a float can hold
 _TEXT_PARAMS = ("name", "note", "data.dir")  # never parsed as numbers
 
 
@@ -36,6 +40,7 @@ class RunRecord:
         metrics: value of each metric at its last step.
         tags: tags as logged.
         test_digest: digest of the test images; `None` if it was not logged.
+        review: state: unreviewed, approved, rejected or rerun-requested; empty if it was not logged.
     """
 
     id: str | None
@@ -47,6 +52,7 @@ class RunRecord:
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     test_digest: str | None
+    review: str = ""
 
     @property
     def outcome(self) -> str:
@@ -54,14 +60,10 @@ class RunRecord:
         return self.tags.get(_OUTCOME, "")
 
     @property
-    def review(self) -> str:
-        """Review state: unreviewed, approved, rejected or rerun-requested; empty if the tag is missing."""
-        return self.tags.get(_REVIEW, "")
-
-    @property
     def accuracy(self) -> float | None:
-        """Test accuracy, or `None` if it was not logged."""
-        return self.metrics.get("test/accuracy")
+        """Test accuracy, or `None` if no finite one was logged."""
+        accuracy = self.metrics.get("test/accuracy", math.nan)
+        return accuracy if math.isfinite(accuracy) else None
 
 
 def command(tags: Mapping[str, str]) -> str:
@@ -81,6 +83,7 @@ def from_run(run: Run) -> RunRecord:
         run.data.metrics,
         run.data.tags,
         test_digest(run),
+        verdicts.state(run) if _REVIEW in run.data.tags else "",
     )
 
 
@@ -98,7 +101,8 @@ def from_folder(folder: Path) -> RunRecord | None:
             digest = event.content["test"]["digest"]
     metrics = {name: steps[max(steps)] for name, steps in local_run.metrics(folder).items()}
     run_id, status = Progress.read(folder).run_id, run.status or "KILLED"
-    return RunRecord(run_id, run.name, status, run.began, run.ended, params, metrics, run.tags, digest)
+    review = run.tags.get(_REVIEW, "")
+    return RunRecord(run_id, run.name, status, run.began, run.ended, params, metrics, run.tags, digest, review)
 
 
 def images(run: Run, split: str) -> int | None:
@@ -109,23 +113,28 @@ def images(run: Run, split: str) -> int | None:
                 count = parse_json(entry.dataset.profile or "{}")["images"]
             except (KeyError, TypeError, ValueError):
                 return None
-            return count if isinstance(count, int) and count > 0 else None
+            return count if is_count(count) and count > 0 else None
     return None
 
 
+def is_count(value: object) -> bool:
+    """Whether a logged value can be a number of images. Any user can log any number."""
+    return isinstance(value, int) and 0 <= value < 1 << 31
+
+
 def parse_param(key: str, text: str | None) -> Any:
-    """Convert a logged parameter back to its value: `None`, a bool, an int, a float, or the text itself."""
+    """Convert a logged parameter back to its value: `None`, a bool, a finite int or float, or the text itself."""
     if text is None or text == "None":
         return None
     if key in _TEXT_PARAMS:
         return text
     if text in ("True", "False"):
         return text == "True"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
+    if len(text) <= _LONGEST_NUMBER:
+        for kind in (int, float):
+            with suppress(ValueError):
+                number = kind(text)
+                return number if math.isfinite(number) else text
     return text
 
 
@@ -143,7 +152,7 @@ def to_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
             "status": record.status,
             "outcome": record.outcome,
             "review": record.review,
-            "started": pd.Timestamp(record.start_time, unit="ms", tz="UTC"),
+            "started": pd.Timestamp(moment(record.start_time)),
             "seconds": (record.end_time - record.start_time) / 1000 if record.end_time else None,
         }
         for record in records

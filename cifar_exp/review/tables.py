@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 
-from cifar_exp.errors import shorten
+from cifar_exp.errors import printable, shorten
 from cifar_exp.review.comparison import Comparison
 from cifar_exp.review.paired import SMALLEST_P
 from cifar_exp.review.query import SHORT_ID
@@ -175,12 +175,7 @@ def _is_number(cell: str) -> bool:
     return cell == "-" or cell.lstrip("+-<").replace(".", "", 1).replace(",", "").isdigit() or " to " in cell
 
 
-def printable(text: str) -> str:
-    """Replace unprintable characters, so that text from a store cannot send control sequences to the terminal."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
 def escaped(text: str) -> str:
     """Escape text for Markdown, also for a cell of a table; it becomes one line."""
-    one_line = " ".join(text.split())
+    one_line = printable(" ".join(text.split()))
     return "".join(f"\\{c}" if c in r"\`*_[]<>|#" else c for c in one_line)

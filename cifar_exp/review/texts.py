@@ -19,5 +19,14 @@ def check(text: str, kind: str = "note") -> None:
     """
     if len(text) > LONGEST:
         raise UserError(f"a {kind} has at most {LONGEST:,} characters, this one {len(text):,}")
+    check_characters(text, kind)
+
+
+def check_characters(text: str, kind: str) -> None:
+    """Check that a database takes the characters of a text.
+
+    Raises:
+        UserError: if it does not.
+    """
     if "\0" in text or text.encode(errors="ignore").decode() != text:
         raise UserError(f"the {kind} holds a character that is none: NUL, or half of a surrogate pair")

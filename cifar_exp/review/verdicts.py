@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 UNREVIEWED, APPROVED, REJECTED, RERUN = "unreviewed", "approved", "rejected", "rerun-requested"
+ACTIONS = {"approve": APPROVED, "reject": REJECTED, "request-rerun": RERUN, "withdraw": UNREVIEWED}
 WITHDRAWN = "withdrawn"  # name of a verdict that makes a run unreviewed again
 DESCRIPTION_TAG = "mlflow.note.content"
 
@@ -267,10 +268,10 @@ def as_tag(verdict: Verdict) -> tuple[str, str]:
     return tag_name(_PREFIX, verdict.at, verdict.by), value
 
 
-def tag_name(prefix: str, at: datetime, by: str) -> str:
-    """Name of a tag that no other writer uses: the prefix, the time, the author and something random."""
+def tag_name(prefix: str, at: datetime, by: str = "") -> str:
+    """Name of a tag that no other writer uses: the prefix, the time, the author if given, and something random."""
     author = re.sub(r"[^A-Za-z0-9_-]", "_", by)[:100]
-    return f"{prefix}{at:{_TIME}}.{author}.{secrets.token_hex(3)}"
+    return f"{prefix}{at:{_TIME}}.{f'{author}.' if author else ''}{secrets.token_hex(3)}"
 
 
 def _parse(value: str) -> Verdict | None:

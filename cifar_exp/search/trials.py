@@ -7,10 +7,11 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from cifar_exp.tracking.untrusted import parse_json
+from cifar_exp.tracking.untrusted import moment, parse_json
 
 if TYPE_CHECKING:
     import optuna
@@ -279,7 +280,5 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _time(milliseconds: int) -> Any:
-    from datetime import datetime
-
-    return datetime.fromtimestamp(milliseconds / 1000)
+def _time(milliseconds: int) -> datetime:
+    return moment(milliseconds).astimezone().replace(tzinfo=None)

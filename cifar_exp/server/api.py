@@ -10,13 +10,14 @@ from typing import Any
 from flask import Flask, Response, request
 
 from cifar_exp.errors import UserError
-from cifar_exp.review import verdicts
+from cifar_exp.review import texts, verdicts
 from cifar_exp.review.promotion_records import CHAMPION
 from cifar_exp.server import audit, database, decisions, guard, people
 from cifar_exp.server.decisions import Author
 
 ROOT = "/api/3.0/cifar-exp"
 PAGE = 1000  # rows of the audit trail in one answer
+_DIGITS = 9  # of the number of a row
 
 _STATUS: Mapping[type[UserError], tuple[int, str]] = {
     decisions.Missing: (404, "RESOURCE_DOES_NOT_EXIST"),
@@ -81,6 +82,8 @@ def _body(*required: str) -> dict[str, str]:
     body = request.get_json(silent=True)
     if not isinstance(body, dict) or not all(isinstance(value, str) for value in body.values()):
         raise UserError("expected a JSON object of strings")
+    for name, value in body.items():
+        texts.check_characters(value, repr(name))
     if missing := [name for name in required if not body.get(name)]:
         raise UserError(f"{missing[0]} is missing")
     return body
@@ -134,7 +137,9 @@ def _audit() -> Mapping[str, Any]:
     if not people.is_approver(people.user()):
         raise decisions.Forbidden("only approvers read the audit trail")
     after = request.args.get("after", "0")
+    if not after.isdecimal() or len(after) > _DIGITS:
+        raise UserError(f"after={after[:20]!r}: expected the number of a row")
     with database.tracking().engine.connect() as connection:
-        rows = audit.read(connection, after=int(after) if after.isdecimal() else 0)[:PAGE]
+        rows = audit.read(connection, after=int(after), most=PAGE)
         number, last = audit.head(connection)
     return {"rows": [asdict(row) for row in rows], "head": [number, last]}

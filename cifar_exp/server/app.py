@@ -42,6 +42,7 @@ def create_app() -> Any:
     guard.protect_flask(flask_app)
     if app is not flask_app:
         app.add_middleware(guard.NativeGuard, api=app)
+        throttle.mark_logins(flask_app)
         app.add_middleware(throttle.Throttle)
     gc.collect()
     gc.freeze()  # a list of runs makes many objects, and Python's collector would scan all imported modules each time

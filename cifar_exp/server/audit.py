@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from cifar_exp.errors import UserError, reason
 from cifar_exp.tracking import server
+from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -117,15 +118,18 @@ def append(
     return Row(**content)
 
 
-def read(connection: sa.Connection | Session, subjects: Iterable[str] = (), after: int = 0) -> list[Row]:
+def read(
+    connection: sa.Connection | Session, subjects: Iterable[str] = (), after: int = 0, most: int | None = None
+) -> list[Row]:
     """Rows of the trail, the oldest first.
 
     Args:
         connection: to the database.
         subjects: only the rows about these; all if empty.
         after: only rows with a higher number.
+        most: number of rows; None: all.
     """
-    wanted = sa.select(rows_table).where(rows_table.c.number > after).order_by(rows_table.c.number)
+    wanted = sa.select(rows_table).where(rows_table.c.number > after).order_by(rows_table.c.number).limit(most)
     if chosen := list(subjects):
         wanted = wanted.where(rows_table.c.subject.in_(chosen))
     return [Row(**row._mapping) for row in connection.execute(wanted)]
@@ -143,6 +147,8 @@ def read_database(uri: str) -> tuple[list[Row], tuple[int, str]]:
     Raises:
         UserError: if the database has no trail or cannot be read.
     """
+    if not Store(uri, "").exists():  # SQLite would create it
+        raise UserError(f"--database {uri}: there is no such file")
     try:
         engine = sa.create_engine(uri)
         with engine.connect() as connection:

@@ -64,9 +64,8 @@ class ServerStore(Store):
             uri = posixpath.join(os.environ[ARTIFACTS_DESTINATION_ENV_VAR], folder)
         return get_artifact_repository(uri)
 
-    @property
-    def _address(self) -> str:
-        return ""
+    def _refusal(self, problem: str) -> UserError:
+        return UserError(problem)  # without the settings of a client
 
 
 def tracking() -> Any:

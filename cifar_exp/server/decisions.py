@@ -29,12 +29,6 @@ from cifar_exp.server import audit, database, people
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-ACTIONS = {
-    "approve": verdicts.APPROVED,
-    "reject": verdicts.REJECTED,
-    "request-rerun": verdicts.RERUN,
-    "withdraw": verdicts.UNREVIEWED,
-}
 _DONE = {
     "approve": "approved",
     "reject": "rejected",
@@ -80,10 +74,16 @@ def readable_run(user: str, run_id: str) -> Run:
     return run
 
 
-def _reviewable_run(author: Author, run_id: str) -> Run:
+def reviewable_run(author: Author, run_id: str) -> Run:
+    """A run that a user may review.
+
+    Raises:
+        UserError: if there is none, the user may only read it, or it has no model to review.
+    """
     run = readable_run(author.name, run_id)
     if not people.may_review(author.name, run.info.experiment_id):
         raise Forbidden(f"user {author.name!r} may only read the runs of this experiment")
+    verdicts.check_reviewable(run)
     return run
 
 
@@ -93,21 +93,22 @@ def give_verdict(author: Author, run_id: str, action: str, note: str = "", even_
     Args:
         author: the reviewer.
         run_id: id of the run.
-        action: one of `ACTIONS`.
+        action: one of `verdicts.ACTIONS`.
         note: comment.
         even_though: reason for an approval in spite of the objections.
 
     Raises:
         UserError: if the rules forbid it.
     """
-    if action not in ACTIONS:
-        raise UserError(f"action {action!r}: expected {', '.join(ACTIONS)}")
-    _reviewable_run(author, run_id)
+    if action not in verdicts.ACTIONS:
+        raise UserError(f"action {action!r}: expected {', '.join(verdicts.ACTIONS)}")
+    reviewable_run(author, run_id)
     with database.transaction() as session:
         run = readable_run(author.name, run_id)  # again: nobody else decides from here on
         if action == "withdraw":
             _check_withdrawal(author, run)
-        verdict = verdicts.prepare(run, ACTIONS[action], author.name, note, even_though, "", digest.of_run(run))
+        state = verdicts.ACTIONS[action]
+        verdict = verdicts.prepare(run, state, author.name, note, even_though, "", digest.of_run(run))
         key, value = verdicts.as_tag(verdict)
         _write_tags(session, run, {key: value})
         content: dict[str, Any] = {"state": verdict.name, "note": note, "even_though": verdict.even_though, "tag": key}
@@ -137,7 +138,7 @@ def request_review(author: Author, run_id: str, reviewer: str, text: str = "") -
     Raises:
         UserError: if there is no such user, or they may not review the run.
     """
-    run = _reviewable_run(author, run_id)
+    run = reviewable_run(author, run_id)
     if not people.exists(reviewer) or not people.may_review(reviewer, run.info.experiment_id):
         raise UserError(f"there is no user {reviewer!r} who may review this run")
     if verdicts.owner(run) == reviewer:
@@ -149,8 +150,7 @@ def _remark(author: Author, run_id: str, action: str, text: str, reviewer: str) 
     if not text and not reviewer:
         raise UserError("the comment is empty")
     texts.check(text, "comment")
-    run = _reviewable_run(author, run_id)
-    verdicts.check_reviewable(run)
+    run = reviewable_run(author, run_id)
     with database.transaction() as session:
         key, value = remarks.as_tag(Remark(author.name, datetime.now(UTC), text, reviewer))
         _write_tags(session, run, {key: value})
@@ -255,7 +255,7 @@ def is_kept(run: Run, verdict: verdicts.Verdict) -> bool:
     with database.tracking().engine.connect() as connection:
         rows = audit.read(connection, [f"run {run.info.run_id}"])
     key, _ = next((pair for pair in run.data.tags.items() if verdicts.in_tags(dict([pair])) == [verdict]), ("", ""))
-    return key in {json.loads(row.after).get("tag") for row in rows if row.action in ACTIONS}
+    return key in {json.loads(row.after).get("tag") for row in rows if row.action in verdicts.ACTIONS}
 
 
 def _write_tags(session: Session, run: Run, new: Mapping[str, str]) -> None:

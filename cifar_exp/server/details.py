@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,20 +13,17 @@ from markupsafe import Markup
 from cifar_exp.errors import UserError
 from cifar_exp.review import comparison, remarks, run_predictions, run_record
 from cifar_exp.review.evaluations import LoggedEvaluation
+from cifar_exp.review.run_predictions import Matrix
 from cifar_exp.server import database, lists, shown
 from cifar_exp.server.shown import ShownRun
-from cifar_exp.tracking import fetch
+from cifar_exp.tracking import fetch, untrusted
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _LARGEST_PICTURE, _LARGEST_MATRIX = 8_000_000, 2_000_000  # bytes
-_MOST_PIXELS = 50_000_000  # of a picture: a few kilobytes can make a browser use gigabytes
-_PNG, _PNG_SIZE = b"\x89PNG\r\n\x1a\n", slice(16, 24)  # where its header has width and height
 _PICTURES = ("calibration", "predictions", "samples")  # on the page of a run
 _SHADES = 5  # of a cell of a confusion matrix
-
-Matrix = tuple[list[str], list[list[int]]]
 
 
 @dataclass(frozen=True)
@@ -144,23 +140,13 @@ def matrix(store: database.ServerStore, run: Run) -> Matrix | None:
     except (ValueError, RecursionError):
         return None
     try:  # a run of another program may have predictions only
-        return _matrix_of(run_predictions.read(store, run))
+        return run_predictions.confusion_matrix(run_predictions.read(store, run))
     except UserError:
         return None
 
 
-def _matrix_of(frame: Any) -> Matrix:
-    import numpy as np
-
-    classes = [str(name).removeprefix("p_") for name in frame.columns if str(name).startswith("p_")]
-    size = len(classes)
-    cells = frame["label"].to_numpy().astype(int) * size + frame["predicted"].to_numpy().astype(int)
-    return classes, np.bincount(cells, minlength=size * size).reshape(size, size).tolist()
-
-
-def shade(count: int, row: Sequence[int]) -> int:
-    """Shade of a cell of a confusion matrix, 0 to 5, by its share of the images of its class."""
-    total = sum(abs(one) for one in row)
+def shade(count: int, total: int) -> int:
+    """Shade of a cell of a confusion matrix, 0 to 5, by its share of the images of its class, `total`."""
     return min(_SHADES, round(_SHADES * abs(count) / total + 0.49)) if total and count else 0
 
 
@@ -170,10 +156,7 @@ def picture(run: Run, name: str) -> bytes | None:
         content = fetch.file(database.store_of(run), run, f"figures/{name}.png", _LARGEST_PICTURE)
     except UserError:
         return None
-    if not content.startswith(_PNG) or len(content) < _PNG_SIZE.stop:
-        return None
-    width, height = struct.unpack(">II", content[_PNG_SIZE])
-    return content if width * height <= _MOST_PIXELS else None
+    return content if untrusted.is_picture(content) else None
 
 
 @cache

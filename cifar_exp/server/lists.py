@@ -11,7 +11,7 @@ from urllib.parse import quote
 from mlflow.entities import ViewType
 from mlflow.server import handlers
 
-from cifar_exp.review import evaluations, promotion_records, query, verdicts
+from cifar_exp.review import evaluations, promotion_records, query, remote, verdicts
 from cifar_exp.review.evaluations import LoggedEvaluation
 from cifar_exp.review.promotion_records import Promotion
 from cifar_exp.server import audit, database, people, shown
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 RUNS = 500  # looked at for a list: the newest
 DECIDED = 12
+POINTS = 1000  # of a curve
 EVENT_FIELDS = ("at", "who", "action", "text", "origin")  # of an entry of a history
 
 Points = list[tuple[int, float]]
@@ -43,21 +44,17 @@ def running(experiment_ids: Sequence[str]) -> list[tuple[ShownRun, Progress]]:
 
 
 def histories(run_ids: Sequence[str], metric: str) -> dict[str, Points]:
-    """(epoch, value) of a metric, for several runs at once."""
+    """(epoch, value) of a metric of several runs, of each at most about `POINTS` with the first and the last."""
     found: dict[str, Points] = defaultdict(list)
-    for first in range(0, len(run_ids), 100):
-        part = list(run_ids[first : first + 100])
-        for point in database.tracking().get_metric_history_bulk(part, metric, 25_000):
-            found[point.run_id].append((point.step, point.value))
+    for point in database.tracking().get_metric_history_bulk_interval(run_ids, metric, POINTS, None, None):
+        found[point.run_id].append((point.step, point.value))
     return {run_id: sorted(points) for run_id, points in found.items()}
 
 
 def sweep(experiment_id: str, name: str) -> list[Run]:
     """The jobs of a sweep, the most accurate first."""
-    if "'" in name or "\\" in name:  # cannot be written in a condition
-        return []
-    found = search([experiment_id], f"tags.`{SWEEP}` = '{name}'")
-    return sorted(found, key=lambda run: -run.data.metrics.get(shown.ACCURACY, -1.0))
+    value = query.quoted(name)
+    return query.by_accuracy(search([experiment_id], f"tags.`{SWEEP}` = {value}")) if value else []
 
 
 def evaluations_of(run: Run) -> list[LoggedEvaluation]:
@@ -123,8 +120,7 @@ def events(subject: str) -> list[dict[str, str]]:
         for verdict in verdicts.in_tags({key: value}) if key not in kept else ():
             text = "; ".join(part for part in (verdict.note, verdict.even_though) if part)
             at = verdict.at.isoformat(timespec="milliseconds")
-            origin = "made before the server kept the rules"
-            found.append({"at": at, "who": verdict.by, "action": verdict.name, "text": text, "origin": origin})
+            found.append({"at": at, "who": verdict.by, "action": verdict.name, "text": text, "origin": remote.BEFORE})
     return sorted(found, key=lambda event: event["at"])
 
 

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from wtforms.validators import ValidationError
 
 from cifar_exp.errors import UserError
+from cifar_exp.review import texts
 from cifar_exp.review.promotion_records import CHAMPION
 from cifar_exp.server import api, database, decisions, details, guard, lists, people, shown, side_by_side, waiting
 
@@ -110,7 +111,8 @@ def _render(template: str, status: int = 200, **values: Any) -> Response:
             user=user, approver=people.is_approver(user), csrf_token=generate_csrf(), here=request.full_path, **values
         )
     )
-    return Response(html, status, mimetype="text/html")
+    # A class may be named by half of a surrogate pair, which UTF-8 does not have.
+    return Response(html.encode(errors="replace"), status, mimetype="text/html")
 
 
 def _redirect(address: str) -> Response:
@@ -128,11 +130,9 @@ def _file(name: str, kind: str) -> Response:
 
 def _team() -> Response:
     user = people.user()
-    experiments = {one.experiment_id: one.name for one in people.experiments(user)}
-    ids = list(experiments)
+    ids = [one.experiment_id for one in people.experiments(user)]
     return _render(
         "team.html",
-        experiments=experiments,
         queue=waiting.queue(user, ids),
         running=lists.running(ids),
         decided=lists.decided(user),
@@ -176,7 +176,6 @@ def _run() -> Response:
         events=lists.events(subject),
         experiment=experiment.name,
         may_review=people.may_review(user, run.info.experiment_id),
-        message=request.args.get("message", ""),
     )
 
 
@@ -249,6 +248,8 @@ def _decide() -> Response:
     except ValidationError as error:
         raise decisions.Forbidden("this form is too old: go back, load the page again, and repeat it") from error
     form, author = request.form, api.author()
+    for name, value in form.items(multi=True):
+        texts.check_characters(value, name)
     action, chosen = form.get("action", ""), form.getlist("run")
     note, reason = form.get("note", ""), form.get("even_though", "")
     if action == "remove-alias":
@@ -261,6 +262,9 @@ def _decide() -> Response:
         return _redirect(f"/team/compare?{urlencode([('run', one) for one in chosen])}")
     if len(chosen) > 1 and action != "reject":
         raise UserError("several runs can only be rejected at once: look at each of them to decide otherwise")
+    if len(chosen) > 1:
+        for run_id in chosen:  # so that none is rejected unless all can be
+            decisions.reviewable_run(author, run_id)
     for run_id in chosen:
         if action == "comment":
             decisions.comment(author, run_id, note)

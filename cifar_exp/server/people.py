@@ -13,13 +13,13 @@ MEMBER, APPROVER = "member", "approver"
 _WORKSPACE = "default"
 # What each role permits for experiments and models of others, in addition to reading: members log to any experiment,
 # approvers register versions of existing models.
-_ROLES = {MEMBER: ("experiment", "EDIT"), APPROVER: ("registered_model", "EDIT")}
+ROLES = {MEMBER: ("experiment", "EDIT"), APPROVER: ("registered_model", "EDIT")}
 
 
 def make_roles() -> None:
     """Create the roles that are missing."""
     present = {role.name for role in auth.store.list_roles([_WORKSPACE])}
-    for name, (what, permission) in _ROLES.items():
+    for name, (what, permission) in ROLES.items():
         if name not in present:
             role = auth.store.create_role(name, _WORKSPACE)
             auth.store.add_role_permission(role.id, what, "*", permission)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from mlflow.exceptions import MlflowException
 from mlflow.server import handlers
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion, SqlRegisteredModelAlias
-from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTag
+from mlflow.store.tracking.dbmodels.models import SqlInput, SqlLoggedModel, SqlRun, SqlTag
 from mlflow.utils.uri import validate_path_is_safe
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, Select, or_, select, union
 
 from cifar_exp.review import verdicts
 from cifar_exp.review.query import SHORT_ID
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FINISHED = "FINISHED"
 
 _RESERVED = ("review.", "promotion.")
+_DIGITS = 18  # of the id of an experiment
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 
@@ -57,16 +58,20 @@ def of_run_id(run_id: str, done: str) -> str | None:
 
 
 def of_logged_model(model_id: str, done: str) -> str | None:
-    """Why a logged model may not be deleted or changed; None if it may."""
-    try:
-        model = handlers._get_tracking_store().get_logged_model(model_id)
-    except MlflowException:
-        return None
-    return of_run_id(model.source_run_id, done) if model.source_run_id else None
+    """Why a logged model may not be deleted or changed; None if it may.
+
+    The run that a model names as its source was chosen by who logged it, so the runs that name the model count as well.
+    """
+    source = select(SqlLoggedModel.source_run_id).where(SqlLoggedModel.model_id == model_id)
+    with handlers._get_tracking_store().ManagedSessionMaker() as session:
+        runs = session.scalars(source.union(_outputs(SqlInput.source_id).where(SqlInput.destination_id == model_id)))
+        return next((refusal for run_id in runs.all() if run_id and (refusal := of_run_id(run_id, done))), None)
 
 
 def of_experiment(experiment_id: str) -> str | None:
     """Why an experiment may not be deleted; None if it may."""
+    if not experiment_id.isdecimal() or len(experiment_id) > _DIGITS:  # MLflow refuses it itself
+        return None
     for run_id, _ in _reviewed_runs(experiment_id):
         if refusal := of_run_id(run_id, "deleted"):
             return refusal
@@ -115,12 +120,10 @@ def of_artifact(path: str, recursive: bool) -> str | None:
             return refusal
     if not recursive:
         return None
-    # Models stand beside the runs of their experiment, so the folder above the runs is what counts.
-    for run_id, uri in _reviewed_runs():
+    for run_id, uri in (*_reviewed_runs(), *_reviewed_models()):
         folder = posixpath.dirname(posixpath.dirname(urlparse(uri).path.strip("/")))
         contains = canonical == "." or f"{folder}/".startswith(f"{canonical.strip('/')}/")
-        beside = canonical.strip("/") == f"{folder}/models"
-        if (contains or beside) and (refusal := of_run_id(run_id, done)):
+        if contains and (refusal := of_run_id(run_id, done)):
             return refusal
     return None
 
@@ -141,16 +144,37 @@ def _aliases_of_run(run_id: str) -> list[str]:
 
 def _reviewed_runs(experiment_id: str | None = None) -> list[tuple[str, str]]:
     """Ids and artifact URIs of the runs that are approved or have an alias, of one experiment or of all."""
+    wanted = select(SqlRun.run_uuid, SqlRun.artifact_uri).where(_is_reviewed(SqlRun.run_uuid))
+    if experiment_id is not None:
+        wanted = wanted.where(SqlRun.experiment_id == int(experiment_id))
+    with handlers._get_tracking_store().ManagedSessionMaker() as session:
+        return [(run_id, uri) for run_id, uri in session.execute(wanted)]
+
+
+def _reviewed_models() -> list[tuple[str, str]]:
+    """As `_reviewed_runs`, with the artifact URI of each model of these runs."""
+    named = _outputs(SqlInput.source_id, SqlLoggedModel.artifact_location).where(
+        SqlLoggedModel.model_id == SqlInput.destination_id, _is_reviewed(SqlInput.source_id)
+    )
+    logged = select(SqlLoggedModel.source_run_id, SqlLoggedModel.artifact_location).where(
+        _is_reviewed(SqlLoggedModel.source_run_id)
+    )
+    wanted = union(named, logged)
+    with handlers._get_tracking_store().ManagedSessionMaker() as session:
+        return [(run_id, uri) for run_id, uri in session.execute(wanted)]
+
+
+def _outputs(*columns: Any) -> Select[Any]:
+    """Selection of columns for the models that runs name as their outputs."""
+    return select(*columns).where(SqlInput.source_type == "RUN_OUTPUT", SqlInput.destination_type == "MODEL_OUTPUT")
+
+
+def _is_reviewed(run_id: Any) -> ColumnElement[bool]:
+    """Condition that the run in a column is approved or has an alias."""
     approved = select(SqlTag.run_uuid).where(SqlTag.key == "review.state", SqlTag.value == verdicts.APPROVED)
     registered = select(SqlModelVersion.run_id).join(
         SqlRegisteredModelAlias,
         (SqlRegisteredModelAlias.name == SqlModelVersion.name)
         & (SqlRegisteredModelAlias.version == SqlModelVersion.version),
     )
-    wanted = select(SqlRun.run_uuid, SqlRun.artifact_uri).where(
-        or_(SqlRun.run_uuid.in_(approved), SqlRun.run_uuid.in_(registered))
-    )
-    if experiment_id is not None:
-        wanted = wanted.where(SqlRun.experiment_id == int(experiment_id))
-    with handlers._get_tracking_store().ManagedSessionMaker() as session:
-        return [(run_id, uri) for run_id, uri in session.execute(wanted)]
+    return or_(run_id.in_(approved), run_id.in_(registered))

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cifar_exp.evaluation.intervals import wilson
-from cifar_exp.review import remarks, run_record, verdicts
-from cifar_exp.tracking import heartbeat
+from cifar_exp.evaluation import intervals
+from cifar_exp.review import remarks, run_predictions, run_record, verdicts
+from cifar_exp.review.run_predictions import Matrix
+from cifar_exp.tracking import heartbeat, untrusted
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 ACCURACY, CURVE = "test/accuracy", "val/accuracy"
+_DIGITS = 9  # of a number of epochs
 SWEEP, KIND, OUTCOME = "cifar_exp.sweep", "cifar_exp.kind", "cifar_exp.outcome"
 
 
@@ -86,7 +88,7 @@ def run(logged: Run) -> ShownRun:
     given = verdicts.history(logged)
     return ShownRun(
         *(info.run_id, info.experiment_id, info.run_name or info.run_id, verdicts.owner(logged) or "unknown"),
-        *(tags.get(SWEEP, ""), info.status, tags.get(OUTCOME, ""), _time(info.end_time or info.start_time)),
+        *(tags.get(SWEEP, ""), info.status, tags.get(OUTCOME, ""), untrusted.moment(info.end_time or info.start_time)),
         *(accuracy, interval(accuracy, run_record.images(logged, "test")), verdicts.state(logged)),
         *(bool(given) and verdicts.changed_since(logged, given[-1]), verdicts.objections(logged)),
         tuple(remarks.asked(tags)),
@@ -95,10 +97,8 @@ def run(logged: Run) -> ShownRun:
 
 def interval(accuracy: float | None, images: int | None) -> str:
     """Wilson's 95 % interval of an accuracy, as text; empty if it cannot be computed."""
-    if accuracy is None or images is None or not 0 <= accuracy <= 1:
-        return ""
-    low, high = wilson(round(accuracy * images), images)
-    return f"{low:.4f} to {high:.4f}"
+    found = intervals.of_accuracy(accuracy, images)
+    return f"{found[0]:.4f} to {found[1]:.4f}" if found else ""
 
 
 def progress(logged: Run, points: Sequence[tuple[int, float]]) -> Progress:
@@ -110,10 +110,10 @@ def progress(logged: Run, points: Sequence[tuple[int, float]]) -> Progress:
     """
     epoch = max((step for step, _ in points), default=0)
     planned = logged.data.params.get("training.epochs", "")
-    epochs = int(planned) if planned.isdecimal() else 0
+    epochs = int(planned) if planned.isdecimal() and len(planned) <= _DIGITS else 0
     left = ""
     if epoch and epochs > epoch:
-        elapsed = datetime.now(UTC) - _time(logged.info.start_time)
+        elapsed = datetime.now(UTC) - untrusted.moment(logged.info.start_time)
         minutes = math.ceil(elapsed.total_seconds() / epoch * (epochs - epoch) / 60)
         left = f"about {minutes} min" if minutes < 120 else f"about {minutes // 60} h"
     return Progress(epoch, epochs, left, heartbeat.is_dead(logged))
@@ -154,7 +154,7 @@ def range_of(curves: Mapping[str, Sequence[tuple[int, float]]]) -> tuple[float, 
     return (min(values), max(values)) if values else (0.0, 1.0)
 
 
-def matrix(content: Any) -> tuple[list[str], list[list[int]]] | None:
+def matrix(content: Any) -> Matrix | None:
     """Class names and counts of a logged confusion matrix; None if it is not one."""
     try:
         classes, counts = content["classes"], content["matrix"]
@@ -162,10 +162,6 @@ def matrix(content: Any) -> tuple[list[str], list[list[int]]] | None:
         return None
     size = len(classes) if isinstance(classes, list) else 0
     square = isinstance(counts, list) and len(counts) == size and all(isinstance(row, list) for row in counts)
-    if not square or not all(len(row) == size and all(isinstance(n, int) for n in row) for row in counts):
+    if not square or not all(len(row) == size and all(map(run_record.is_count, row)) for row in counts):
         return None
-    return ([str(name) for name in classes], counts) if 0 < size <= 200 else None
-
-
-def _time(milliseconds: int | None) -> datetime:
-    return datetime.fromtimestamp((milliseconds or 0) / 1000, UTC)
+    return ([str(name) for name in classes], counts) if 0 < size <= run_predictions.MATRIX_CLASSES else None

@@ -10,8 +10,8 @@ from cifar_exp.errors import UserError
 from cifar_exp.evaluation import mistakes
 from cifar_exp.review import comparison, paired, run_predictions, run_record
 from cifar_exp.review.paired import Paired
+from cifar_exp.review.run_predictions import Matrix
 from cifar_exp.server import database, details, shown
-from cifar_exp.server.details import Matrix
 from cifar_exp.server.shown import ShownRun
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _alone(logged: Sequence[Run], frames: Sequence[Any], with_sheet: Sequence[bo
     first = frames[0]
     if any(len(one) != len(first) or (one["label"].to_numpy() != first["label"].to_numpy()).any() for one in frames):
         return None
-    classes = [str(name).removeprefix("p_") for name in first.columns if str(name).startswith("p_")]
+    classes = run_predictions.classes(first)
     right = sum((one["predicted"] == one["label"]).to_numpy().astype(int) for one in frames)
     sheets = [
         _sheet(run.info.run_id, frame) if has else {}

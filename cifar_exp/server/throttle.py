@@ -11,8 +11,8 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from mlflow.server import auth
-from starlette.datastructures import Headers
+from flask import Flask, Response, g
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 FAILURES, WITHIN = 10, 300.0  # failed logins of a user from an address within this many seconds
@@ -20,8 +20,21 @@ _REMEMBERED = 1800.0  # seconds after a login in which the same password is neve
 _MOST = 10_000  # users and passwords that are kept in memory
 _TOO_MANY, _UNAUTHORIZED = 429, 401
 _CHALLENGE = (b"www-authenticate", b'Basic realm="mlflow"')
-# Flask answers these after it has checked the login, so that an answer proves the password. Others may be public.
-_WITH_LOGIN = ("/team", "/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
+PROOF = "X-Cifar-Exp-Login"  # in answers to a right login, on their way to `Throttle`, which takes it out
+
+
+def mark_logins(app: Flask) -> None:
+    """Put `PROOF` into what MLflow's Flask app answers to a right login.
+
+    A status proves nothing: a foreign Host header or a preflight is answered before the login is checked, and the page
+    that logs out answers 401 to the right password.
+    """
+
+    @app.after_request
+    def mark(response: Response) -> Response:
+        if "mlflow_authenticated_user" in g:
+            response.headers[PROOF] = "right"
+        return response
 
 
 class Throttle:
@@ -61,7 +74,9 @@ class Throttle:
 
         async def watch(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._note(digest, who, scope["path"], message["status"])
+                headers = MutableHeaders(scope=message)
+                self._note(digest, who, PROOF in headers, message["status"])
+                del headers[PROOF]
             await send(message)
 
         await self.app(scope, receive, watch)
@@ -76,15 +91,15 @@ class Throttle:
             failed.popleft()
         return WITHIN - (now - failed[0]) if len(failed) >= FAILURES else 0.0
 
-    def _note(self, digest: bytes, who: tuple[str, str], path: str, status: int) -> None:
+    def _note(self, digest: bytes, who: tuple[str, str], right: bool, status: int) -> None:
         """Remember how a login ended."""
-        if status == _UNAUTHORIZED and path != "/team/logout":
+        if right:
+            self._known[digest] = self._clock()
+            self._known.move_to_end(digest)
+        elif status == _UNAUTHORIZED:
             self._known.pop(digest, None)
             self._failed.setdefault(who, deque(maxlen=FAILURES)).append(self._clock())
             self._failed.move_to_end(who)
-        elif status != _UNAUTHORIZED and path.startswith(_WITH_LOGIN) and not auth.is_unprotected_route(path):
-            self._known[digest] = self._clock()
-            self._known.move_to_end(digest)
         for kept in (self._failed, self._known):
             while len(kept) > _MOST:
                 kept.popitem(last=False)

@@ -38,14 +38,12 @@ class Waiting:
         experiment_id: of the runs.
         runs: the best ones.
         others: how many more wait.
-        asked: whether the reader was asked to review one of them.
     """
 
     sweep: str
     experiment_id: str
     runs: tuple[ShownRun, ...]
     others: int
-    asked: bool
 
 
 @dataclass(frozen=True)
@@ -98,8 +96,7 @@ def queue(user: str, experiment_ids: Sequence[str]) -> Queue:
     listed = []
     for group, chosen in zip(ordered, best, strict=False):
         found = tuple(shown.run(runs[one.run_id]) for one in chosen if one.run_id in runs)
-        others, asked = len(group) - len(chosen), any(map(is_asked, group))
-        listed.append(Waiting(group[0].tags.get(SWEEP, ""), group[0].experiment_id, found, others, asked))
+        listed.append(Waiting(group[0].tags.get(SWEEP, ""), group[0].experiment_id, found, len(group) - len(chosen)))
     return Queue(tuple(listed), len(ordered) - len(listed))
 
 

@@ -76,7 +76,8 @@ def end_dead_runs(store: Store) -> list[str]:
 
 def _time(heartbeat: str) -> datetime:
     try:
-        return datetime.fromisoformat(heartbeat)
+        last = datetime.fromisoformat(heartbeat)
+        return last if last.tzinfo else last.replace(tzinfo=UTC)
     except ValueError:  # users can edit tags
         return datetime.now(UTC)
 

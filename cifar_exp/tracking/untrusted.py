@@ -1,4 +1,4 @@
-"""Parse YAML and JSON from a store only within limits on size, depth and features.
+"""Read YAML, JSON, times and pictures from a store only within limits on size, depth and features.
 
 Any user can log any content to a store, and a few hundred bytes of YAML aliases can expand to gigabytes.
 """
@@ -6,6 +6,8 @@ Any user can log any content to a store, and a few hundred bytes of YAML aliases
 from __future__ import annotations
 
 import json
+import struct
+from datetime import UTC, datetime
 from typing import Any
 
 import yaml
@@ -14,6 +16,11 @@ YAML_BYTES, _JSON_BYTES = 1 << 18, 1 << 20
 _NODES, _DEPTH = 20_000, 40
 _SCALAR = 10_000  # characters; parsing longer numbers takes too long
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# A day within what a datetime can hold, so that every time zone can show it.
+_EARLIEST = datetime(1, 1, 2, tzinfo=UTC).timestamp()
+_LATEST = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
+_PNG, _PNG_SIZE = b"\x89PNG\r\n\x1a\n", slice(16, 24)  # where its header has width and height
+_MOST_PIXELS = 50_000_000  # of a picture
 _STARTS = (yaml.SequenceStartEvent, yaml.MappingStartEvent)
 _ENDS = (yaml.SequenceEndEvent, yaml.MappingEndEvent)
 
@@ -67,6 +74,19 @@ def parse_json(content: str | bytes, limit: int = _JSON_BYTES) -> Any:
         if not level:
             return value
     raise ValueError(f"it has more than {_DEPTH} levels")
+
+
+def moment(milliseconds: int | None) -> datetime:
+    """The time of a number of milliseconds since 1970, or the nearest that a datetime can hold, in UTC."""
+    return datetime.fromtimestamp(min(max((milliseconds or 0) / 1000, _EARLIEST), _LATEST), UTC)
+
+
+def is_picture(content: bytes) -> bool:
+    """Whether a file is a PNG picture that a browser can show. A few kilobytes can make it use gigabytes."""
+    if not content.startswith(_PNG) or len(content) < _PNG_SIZE.stop:
+        return False
+    width, height = struct.unpack(">II", content[_PNG_SIZE])
+    return bool(width * height <= _MOST_PIXELS)
 
 
 def _children(value: object) -> list[Any]:

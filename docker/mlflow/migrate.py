@@ -9,10 +9,9 @@ from mlflow.server.auth.config import read_auth_config
 from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.db import utils
 
+from cifar_exp.server.people import ROLES
+
 WORKSPACE = "default"
-# Permissions of each role for experiments and models of others, in addition to reading. Members log to any experiment
-# and tag and review any run. Only approvers register versions of existing models or move their aliases.
-ROLES = {"member": ("experiment", "EDIT"), "approver": ("registered_model", "EDIT")}
 
 
 def give_roles(users: SqlAlchemyStore) -> None:

@@ -179,7 +179,7 @@ def test_long_names_are_cut_in_a_terminal_alone(twelve: Twelve) -> None:
 
 
 def test_text_from_the_store_is_escaped(twelve: Twelve) -> None:
-    run = replace(records_of(twelve)[0], name="\x1b[31m|<script>\n*x*", tags={"review.state": "[bold]a[/bold]"})
+    run = replace(records_of(twelve)[0], name="\x1b[31m|<script>\n*x*", review="[bold]a[/bold]")
     shown = comparison.compare([run])
     text = tables.to_text(shown)
     assert "\x1b" not in text and len(text.splitlines()) == 3

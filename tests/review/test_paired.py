@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Callable
@@ -11,13 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
 from cifar_exp.errors import UserError
-from cifar_exp.review import paired, run_predictions
+from cifar_exp.review import paired
 from cifar_exp.review.multiple import holm
 from cifar_exp.tracking.store import Store
 
@@ -247,41 +244,3 @@ def test_a_run_without_predictions_or_no_run_is_named(own_store: Store, logged: 
         paired.compare_runs(own_store, first, none)
     with pytest.raises(UserError, match=f"Run with id={'0' * 32} not found"):
         paired.compare_runs(own_store, first, "0" * 32)
-
-
-def repeated(rows: int) -> bytes:
-    """A file of a few kilobytes that repeats the same row."""
-    one = pa.table(predictions([0], [0]))
-    columns = [pa.chunked_array([pa.repeat(one[name][0], rows)]) for name in one.column_names]
-    written = io.BytesIO()
-    pq.write_table(pa.table(columns, one.column_names), written, compression="zstd")
-    assert len(written.getvalue()) < 1_000_000
-    return written.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"PAR1 and nothing more", "cannot be read"),
-        (b"", "cannot be read"),
-        (file(predictions([0, 1], [0, 1]).drop(columns="label")), "has no column 'label'"),
-        (file(predictions([0, 1], [0, 1])[["index", "label", "predicted"]]), "does not have one row"),
-        (file(predictions([0, 1], [0, 1]).assign(label=["x", "y"])), "does not have one row"),
-        (file(predictions([0, 1], [0, 1])[:0]), "does not have one row"),
-        (file(predictions([0, 1], [0, 3])), "has labels or predictions outside"),
-        (file(predictions([0, 1], [0, 1]).assign(label=pd.array([0, None], "Int64"))), "has rows without"),
-        (repeated(10_000_000), "holds 10,000,000 rows"),
-        (repeated(10), "is compressed with ZSTD"),  # ten rows may be in pages of any number of values
-        *(
-            (file(predictions([0, 1], [0, 1]).assign(p_a=p_a)), "holds values that are no probabilities")
-            for p_a in (np.nan, np.inf, -1 / 3, 1.5)
-        ),
-    ],
-    ids=[
-        *("damaged", "empty", "no labels", "no probabilities", "text", "no rows", "unknown class", "gap", "expanding"),
-        *("other compression", "not a number", "infinite", "negative", "above one"),
-    ],
-)
-def test_a_file_that_holds_no_predictions_is_refused(content: bytes, message: str) -> None:
-    with pytest.raises(UserError, match=f"run x: evaluation/predictions.parquet {message}"):
-        run_predictions.parse(content, "run x")

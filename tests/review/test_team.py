@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pty
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -71,6 +73,18 @@ def team(folder: Path) -> Iterator[str]:
             script("user.py", "add", name, typed=f"{PASSWORD}\n", **as_admin)
         assert script("user.py", "approver", "bob", **as_admin) == "bob may promote models\n"
         yield uri
+
+
+def test_a_password_arrives_as_it_was_typed(tmp_path: Path) -> None:
+    shutil.copy(SCRIPTS.parent / "user", tmp_path)
+    (tmp_path / "compose").write_text('#!/bin/sh\ncat > "$(dirname "$0")/arrived"\n')
+    (tmp_path / "compose").chmod(0o755)
+    password = r"  back\\slash \t\n and \c spaces "
+    ours, typed = pty.openpty()
+    with subprocess.Popen([tmp_path / "user", "add", "ann"], stdin=typed, stdout=subprocess.DEVNULL) as running:
+        os.write(ours, f"{password}\n".encode())
+        assert running.wait(60) == 0
+    assert (tmp_path / "arrived").read_text() == f"{password}\n"
 
 
 @pytest.fixture(scope="module")

@@ -47,3 +47,4 @@ def test_a_database_without_a_trail_is_named_in_one_line(tmp_path: Path) -> None
     for arguments in (("--database", f"sqlite:///{tmp_path}/none.db"), ()):
         done = program.execute([*program.COMMAND, "audit", *arguments], tmp_path)
         assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert not (tmp_path / "none.db").exists()

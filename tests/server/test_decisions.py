@@ -17,7 +17,7 @@ from team import PASSWORD, WRONG, Team
 
 from cifar_exp import cli as program_of_review
 from cifar_exp import exits
-from cifar_exp.review import promotion_records, remarks, verdicts
+from cifar_exp.review import promotion_records, remarks, run_record, verdicts
 from cifar_exp.server import audit
 
 ROOT = "/api/3.0/cifar-exp"
@@ -103,6 +103,7 @@ def test_a_run_that_is_changed_after_its_approval_waits_again(server: Team) -> N
         assert verdicts.state(client.get_run(run)) == "approved"
         client.log_metric(run, "test/accuracy", 0.99, step=9)
         assert verdicts.state(client.get_run(run)) == "unreviewed"
+        assert run_record.from_run(client.get_run(run)).review == "unreviewed"  # what compare and report show
     answer = post(server, "bob", "promote", run_id=run, model="changed")
     assert answer.status_code == 409 and "it is unreviewed, not approved" in answer.json()["message"]
     assert post(server, "bob", "verdict", run_id=run, action="approve").json()["state"] == "approved"
@@ -178,8 +179,8 @@ def test_cifar_exp_uses_the_rules_of_the_server(server: Team) -> None:
     assert (code, err) == (0, "") and "approved by eve: I looked" in out
     code, _, err = cli(server, "eve", "promote", "by command", "review.model=command")
     assert code == 2 and "may not promote models" in err and err.count("\n") == 1
-    code, out, err = cli(server, "bob", "promote", "by command", "review.model=command")
-    assert (code, err) == (0, "") and "champion now" in out and "models:/command@champion" in out
+    code, out, err = cli(server, "bob", "promote", "by command", "review.model=by command")
+    assert (code, err) == (0, "") and "champion now" in out and "-m 'models:/by command@champion'\n" in out
     assert [row.who for row in rows(server, f"run {run}")] == ["eve"]
     code, out, _ = cli(server, "bob", "audit")
     assert code == 0 and out.startswith("The audit trail is whole")

@@ -10,7 +10,7 @@ import pytest
 import requests
 from team import ADMIN, PASSWORD, Team
 
-from cifar_exp.server.throttle import FAILURES, WITHIN, Throttle
+from cifar_exp.server.throttle import FAILURES, PROOF, WITHIN, Throttle
 
 SEARCH = "/api/2.0/mlflow/experiments/search"
 
@@ -26,8 +26,9 @@ class Server:
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         self.reached += 1
         right = dict(scope["headers"]).get(b"authorization") == header("ann", PASSWORD)
-        public = scope["path"] == "/health"
-        await send({"type": "http.response.start", "status": 200 if right or public else 401, "headers": []})
+        status = {"/health": 200, "/foreign host": 403, "/team/logout": 401}.get(scope["path"], 200 if right else 401)
+        headers = [(PROOF.lower().encode(), b"right")] if right and scope["path"] != "/health" else []
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
     def ask(self, password: str | None, user: str = "ann", address: str = "10.0.0.1", path: str = SEARCH) -> int:
@@ -39,6 +40,7 @@ class Server:
 
         scope = {"type": "http", "path": path, "headers": headers, "client": (address, 1)}
         asyncio.run(self._throttle(scope, None, send))  # type: ignore[arg-type]
+        assert sent[0]["status"] == 429 or sent[0]["headers"] == []  # the proof stays inside
         return int(sent[0]["status"])
 
 
@@ -66,16 +68,22 @@ def test_who_has_logged_in_goes_on_while_others_guess() -> None:
     assert server.ask(PASSWORD) == 200
 
 
-def test_an_answer_that_needs_no_login_proves_no_password() -> None:
+@pytest.mark.parametrize(("path", "status"), [("/health", 200), ("/foreign host", 403)])
+def test_an_answer_that_needs_no_login_proves_no_password(path: str, status: int) -> None:
     server = Server()
     for number in range(FAILURES):
+        assert server.ask(f"guess {number}", path=path) == status
         server.ask(f"guess {number}")
-    assert server.ask("one more", path="/health") == 429
-    server.now = WITHIN
-    assert server.ask("one more", path="/health") == 200
-    for number in range(FAILURES):
-        server.ask(f"guess {number}")
-    assert server.ask("one more") == 429
+    assert server.ask("one more", path=path) == 429
+    assert server.ask("guess 0") == 429
+
+
+def test_guesses_on_the_page_that_logs_out_count() -> None:
+    server = Server()
+    assert [server.ask(PASSWORD, path="/team/logout") for _ in range(FAILURES + 1)] == [401] * (FAILURES + 1)
+    guesses = [server.ask(f"guess {number}", path="/team/logout") for number in range(FAILURES + 1)]
+    assert guesses == [401] * FAILURES + [429]
+    assert server.ask(PASSWORD) == 200
 
 
 def test_a_server_makes_who_guesses_wait(server: Team) -> None:
@@ -91,6 +99,29 @@ def test_a_server_makes_who_guesses_wait(server: Team) -> None:
     )
     assert server.call("gus", "GET", "/team").status_code == 429
     assert server.call("ann", "GET", "/team").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("user", "before"),
+    [
+        ("hal", ("GET", "/team", {"Host": "elsewhere.example"})),
+        ("ida", ("OPTIONS", "/team", {"Origin": "http://localhost", "Access-Control-Request-Method": "GET"})),
+        ("jon", ("GET", "/team/logout", {})),
+    ],
+    ids=["foreign host", "preflight", "logout"],
+)
+def test_no_request_before_a_guess_makes_it_free(
+    server: Team, user: str, before: tuple[str, str, dict[str, str]]
+) -> None:
+    made = server.call(ADMIN, "POST", "/api/2.0/mlflow/users/create", json={"username": user, "password": PASSWORD})
+    assert made.ok
+    method, path, headers = before
+    for number in range(FAILURES):
+        login = (user, f"wrong {number}")
+        first = requests.request(method, f"{server.uri}{path}", auth=login, headers=headers, timeout=60)
+        assert PROOF not in first.headers
+        requests.get(f"{server.uri}/team", auth=login, timeout=60)
+    assert requests.get(f"{server.uri}/team", auth=(user, "wrong 0"), timeout=60).status_code == 429
 
 
 @pytest.mark.parametrize("header", ["Basic", "Basic %%%", "Basic /w==", "Bearer x" * 1000, "Digest username=ann"])

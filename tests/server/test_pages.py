@@ -140,6 +140,10 @@ def test_several_runs_are_rejected_at_once(server: Team) -> None:
     form = {"run": runs, "note": "too weak", "csrf_token": csrf}
     address = f"{server.uri}/team/decide"
     assert session.post(address, data=form | {"action": "approve"}, timeout=60).status_code == 409
+    one_is_none = form | {"run": [*runs, "0" * 32], "action": "reject"}
+    assert session.post(address, data=one_is_none, timeout=60).status_code == 404
+    with server.client("bob") as client:
+        assert [verdicts.state(client.get_run(run)) for run in runs] == ["unreviewed", "unreviewed"]
     assert session.post(address, data=form | {"action": "reject"}, timeout=60).url == f"{server.uri}/team"
     with server.client("bob") as client:
         assert [verdicts.state(client.get_run(run)) for run in runs] == ["rejected", "rejected"]

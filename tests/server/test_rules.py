@@ -204,6 +204,32 @@ def test_the_artifacts_of_an_approved_run_stand(server: Team, approved: str) -> 
     assert server.call("eve", "PUT", f"/api/2.0/mlflow-artifacts/artifacts/{path}", data=b"mine").ok
 
 
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["its experiment", "another experiment"])
+@pytest.mark.parametrize("source", ["another run", "no run"])
+def test_a_model_that_an_approved_run_names_stands_whoever_logged_it(
+    server: Team, source: str, elsewhere: bool
+) -> None:
+    from mlflow.entities import LoggedModelOutput
+
+    run_id, other = (server.log("ann", name, experiment="foreign") for name in ("borrower", "lender"))
+    server.log("ann", "neighbour", experiment="foreign models")
+    approve(server, run_id)
+    with server.client("ann") as client:
+        home = "foreign models" if elsewhere else "foreign"
+        experiment = client.get_experiment_by_name(home).experiment_id
+        model = client.create_logged_model(experiment, "model", other if source == "another run" else None).model_id
+        files = f"/api/2.0/mlflow-artifacts/artifacts/{experiment}/models"
+        file = f"{files}/{model}/artifacts/MLmodel"
+        assert server.call("ann", "PUT", file, data=b"first").ok
+        client.log_outputs(run_id, [LoggedModelOutput(model, 0)])
+    for method, path in (("PUT", file), ("DELETE", files), ("DELETE", f"/api/2.0/mlflow/logged-models/{model}")):
+        refused(server.call("ann", method, path, data=b"later" if method == "PUT" else None))
+    approve(server, run_id)
+    body = {"run_id": run_id, "model": "borrowed", "even_though": "a test"}
+    answer = server.call("bob", "POST", "/api/3.0/cifar-exp/promote", json=body)
+    assert answer.status_code == 409 and f"its model {model} was logged by" in answer.json()["message"]
+
+
 @pytest.mark.parametrize("user", ["ann", "bob", "admin"])
 def test_the_champion_moves_by_promotion_only(server: Team, champion: tuple[str, str], user: str) -> None:
     model, run = champion

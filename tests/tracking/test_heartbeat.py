@@ -35,6 +35,20 @@ def direct(mlflow_server: str, request: pytest.FixtureRequest) -> Store:
     return Store(mlflow_server, request.node.name)
 
 
+@pytest.mark.parametrize(
+    ("last", "dead"),
+    [
+        ("2026-01-01T00:00:00", True),
+        ("2026-01-01T00:00:00Z", True),
+        ("9999-12-31T23:59:59.999999", False),
+        ("no time", False),
+    ],
+)
+def test_any_text_may_stand_for_a_heartbeat(store: Store, last: str, dead: bool) -> None:
+    run = store.client.create_run(store.experiment_id, tags={HEARTBEAT: last})
+    assert heartbeat.is_dead(run) == dead
+
+
 def begin(store: Store, folder: Path, **how: Any) -> Run:
     return Run.start(store, folder, "a run", {"cifar_exp.outcome": "running"}, {}, **how)
 

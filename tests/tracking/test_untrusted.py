@@ -9,7 +9,7 @@ import yaml
 
 from cifar_exp.config import composition
 from cifar_exp.experiment.artifacts import _composable
-from cifar_exp.tracking.untrusted import parse_json, parse_yaml
+from cifar_exp.tracking.untrusted import moment, parse_json, parse_yaml
 
 LAUGHS = "a0: &a0 [lol, lol]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 40))
 
@@ -65,3 +65,12 @@ def test_json_beyond_the_limits_is_refused(content: str | bytes, says: str) -> N
 
 def test_json_within_the_limits_is_parsed() -> None:
     assert parse_json('{"classes": ["a"], "matrix": [[1]]}') == {"classes": ["a"], "matrix": [[1]]}
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "shown"),
+    [(None, "1970-01-01"), (1_800_000_000_000, "2027-01-15"), (10**17, "9999-12-30"), (-(10**17), "0001-01-02")],
+)
+def test_every_number_of_milliseconds_is_a_time(milliseconds: int | None, shown: str) -> None:
+    assert moment(milliseconds).date().isoformat() == shown
+    assert moment(milliseconds).astimezone().tzinfo

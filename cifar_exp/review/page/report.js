@@ -32,12 +32,7 @@
     const turned = a > b;
     const pair = a === b ? null : pairs[turned ? `${b},${a}` : `${a},${b}`];
     $("words").textContent = pair ? pair.words[turned ? 1 : 0] : "Choose two different runs.";
-    const most = Math.max(...[a, b].flatMap((run) => runs[run].matrix.flat()));
-    matrix("matrix-a", "A", runs[a].matrix, classes, [[0, "var(--panel)"], [1, "#0072B2"]], 0, most);
-    matrix("matrix-b", "B", runs[b].matrix, classes, [[0, "var(--panel)"], [1, "#0072B2"]], 0, most);
-    const difference = runs[b].matrix.map((row, i) => row.map((count, j) => count - runs[a].matrix[i][j]));
-    const widest = Math.max(1, ...difference.flat().map(Math.abs));
-    matrix("matrix-difference", "B − A", difference, classes, [[0, "#0072B2"], [0.5, "var(--panel)"], [1, "#D55E00"]], -widest, widest);
+    if (runs[a].matrix) drawMatrices(runs[a].matrix, runs[b].matrix, classes);
     const sides = pair ? { a: turned ? "b" : "a", b: turned ? "a" : "b" } : null;
     for (const [side, right, wrong] of [["b", b, a], ["a", a, b]]) {
       const list = $(`only-${side}`), count = pair ? pair[`only_${sides[side]}`] : 0;
@@ -46,6 +41,14 @@
       $(`only-${side}-title`).textContent = pair ? `Only ${letter} is right: ${count.toLocaleString("en")} image${count === 1 ? "" : "s"}${count > shown.length ? `; shown are those on which ${other} is most confident` : ""}` : "";
       list.replaceChildren(...shown.map((index) => picture(index, classes[labels[index]], answers[index][right], answers[index][wrong], letter, other, classes, images[index])));
     }
+  };
+  const drawMatrices = (a, b, classes) => {
+    const most = Math.max(...a.flat(), ...b.flat());
+    matrix("matrix-a", "A", a, classes, [[0, "var(--panel)"], [1, "#0072B2"]], 0, most);
+    matrix("matrix-b", "B", b, classes, [[0, "var(--panel)"], [1, "#0072B2"]], 0, most);
+    const difference = b.map((row, i) => row.map((count, j) => count - a[i][j]));
+    const widest = Math.max(1, ...difference.flat().map(Math.abs));
+    matrix("matrix-difference", "B − A", difference, classes, [[0, "#0072B2"], [0.5, "var(--panel)"], [1, "#D55E00"]], -widest, widest);
   };
   const picture = (index, label, right, wrong, letter, other, classes, source) => {
     const figure = document.createElement("figure"), caption = document.createElement("figcaption");
