@@ -88,7 +88,8 @@ def _random_epochs(landscape: Landscape, target: float, seed: int) -> float:
 
 def times(runs: int) -> None:
     """Print seconds of asking, telling and rebuilding with so many known trials."""
-    from cifar_exp.config.space import CATEGORICAL, FLOAT, Dimension, Space
+    from cifar_exp.config.dimension import CATEGORICAL, FLOAT, Dimension
+    from cifar_exp.config.space import Space
     from cifar_exp.search import records, sampling, trials
     from cifar_exp.search.pruning import Pruner
     from cifar_exp.search.trials import COMPLETE, PRUNED

@@ -82,7 +82,8 @@ def our_settings(**changed: Any) -> Settings:
 
 def ours(training: Training, seed: int, pruner: str = "successive_halving", factor: int = 2, **changed: Any) -> None:
     """The sampler, the pruner and the promotions of hydra/sweeper=search, by the functions that it calls."""
-    from cifar_exp.config.space import CATEGORICAL, FLOAT, Dimension, Space
+    from cifar_exp.config.dimension import CATEGORICAL, FLOAT, Dimension
+    from cifar_exp.config.space import Space
     from cifar_exp.search import sampling
     from cifar_exp.search.pruning import Pruner
     from cifar_exp.search.trials import COMPLETE, PRUNED, Search, Trial, Trials

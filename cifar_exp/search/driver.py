@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from omegaconf.errors import OmegaConfBaseException
 
+from cifar_exp.config.dimension import Point
 from cifar_exp.config.plan import Plan
 from cifar_exp.config.schema import Config
-from cifar_exp.config.space import Point
 from cifar_exp.errors import UserError
 from cifar_exp.search import confirming, records, sampling
 from cifar_exp.search.progress import Progress

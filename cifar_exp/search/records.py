@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.config.space import Point, Space
+from cifar_exp.config.dimension import Point
+from cifar_exp.config.space import Space
 from cifar_exp.errors import UserError
 from cifar_exp.search.settings import OF_EPOCHS, Settings
 from cifar_exp.search.trials import COMPLETE, DIVERGED, FAILED, INTERRUPTED, MAXIMIZE, PRUNED, RUNNING, Trial

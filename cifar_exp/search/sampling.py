@@ -15,7 +15,8 @@ from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from cifar_exp.config.space import CATEGORICAL, INT, Dimension, Point, Space, Value
+from cifar_exp.config.dimension import CATEGORICAL, INT, Dimension, Point, Value
+from cifar_exp.config.space import Space
 from cifar_exp.search import trials as data
 from cifar_exp.search.settings import Settings
 from cifar_exp.search.trials import Trials

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cifar_exp.config.space import CATEGORICAL, Space
+from cifar_exp.config.dimension import CATEGORICAL
+from cifar_exp.config.space import Space
 from cifar_exp.errors import UserError, did_you_mean
 from cifar_exp.search.trials import MAXIMIZE, MINIMIZE
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from cifar_exp.config import composition, overrides, space
+from cifar_exp.config.dimension import CATEGORICAL, FLOAT, INT, Dimension
 from cifar_exp.config.plan import Plan
-from cifar_exp.config.space import CATEGORICAL, FLOAT, INT, Dimension, Space
+from cifar_exp.config.space import Space
 from cifar_exp.errors import UserError
 
 RATE = "optimizer.learning_rate"
