@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ def check_file(file: Path, setting: str) -> None:
     Raises:
         UserError: if it is a folder, a device or a pipe.
     """
-    if file.exists() and not file.is_file():
+    if os.path.exists(file) and not os.path.isfile(file):
         raise UserError(f"data.{setting}={file}: is not a file, expected a file")
 
 

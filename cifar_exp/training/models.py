@@ -226,9 +226,8 @@ def _resolve(layer: Layer, where: str, inputs: Shape) -> dict[str, Any]:
     resolved = dict(layer.arguments)
     for name, value in resolved.items():
         if isinstance(value, dict):
-            namespace, (kind, arguments) = str(namespace_of(name)), next(iter(value.items()))
-            is_function = namespace == "activations"  # which takes no arguments
-            resolved[name] = kind if is_function else getattr(getattr(keras, namespace), kind)(**(arguments or {}))
+            kind, arguments = next(iter(value.items()))
+            resolved[name] = getattr(getattr(keras, str(namespace_of(name))), kind)(**(arguments or {}))
     if layer.kind == "EinsumDense" and (outputs := output_shape(layer.kind, resolved, where, inputs)):
         resolved["output_shape"] = outputs
     return resolved

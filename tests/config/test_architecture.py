@@ -165,14 +165,12 @@ def test_objects_are_accepted_by_name_with_and_without_arguments() -> None:
         "kernel_constraint": {"MaxNorm": {"max_value": 3}},
         "kernel_regularizer": "l2",
         "bias_regularizer": None,
-        "activation": {"linear": None},
     }
     layers = parse(["Flatten", {"Dense": dense}], "m")
     check(layers, "m", IMAGE_SHAPE, CLASSES)
     made = models.build(ModelConfig("m", layers, {}), IMAGE_SHAPE)[0].layers[3]
     assert made.kernel_initializer.get_config()["mode"] == "fan_out"
     assert made.kernel_constraint.max_value == 3
-    assert made.activation is keras.activations.linear
     assert isinstance(made.kernel_regularizer, keras.regularizers.L2)
 
 

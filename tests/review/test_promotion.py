@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -162,7 +163,9 @@ def test_the_commands_promote_and_show_and_mlflow_serves_the_champion(
     images = datasets.load(DataConfig(name="digits")).test.images[:4]
     variables, command = serve.removeprefix("Serve it:  ").split(" ", 1)
     key, _, value = variables.partition("=")
-    port = "5" + str(os.getpid())[-4:].zfill(4)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     with (tmp_path / "log").open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", *command.replace("--port 5001", f"--port {port}").split()],
