@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import pty
 import shutil
+import signal
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,6 +88,20 @@ def test_a_password_arrives_as_it_was_typed(tmp_path: Path) -> None:
         os.write(ours, f"{password}\n".encode())
         assert running.wait(60) == 0
     assert (tmp_path / "arrived").read_text() == f"{password}\n"
+
+
+def test_the_terminal_shows_what_is_typed_again_after_a_stop_at_the_password() -> None:
+    def echoes() -> bool:
+        return bool(termios.tcgetattr(typed)[3] & termios.ECHO)
+
+    _, typed = pty.openpty()
+    with subprocess.Popen([SCRIPTS.parent / "user", "add", "ann"], stdin=typed, stdout=subprocess.DEVNULL) as running:
+        while echoes():
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 130
+    assert echoes()
 
 
 @pytest.fixture(scope="module")
