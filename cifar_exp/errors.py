@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -65,7 +66,14 @@ def shorten(text: str, longest: int = 24) -> str:
 
 def printable(text: str) -> str:
     """Replace unprintable characters, so that text from elsewhere cannot send control sequences to the terminal."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    """A character, unless it is a control, half of a surrogate pair, or turns the direction of a line."""
+    is_control = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+    turns = unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    return "\N{REPLACEMENT CHARACTER}" if is_control or turns else character
 
 
 def counted(number: int, noun: str) -> str:

@@ -171,7 +171,7 @@ def _scales(factors: Shape, shape: Shape) -> bool:
 
 def _size(layer: Layer, where: str, inputs: Shape, outputs: Shape) -> LayerSize:
     parameters = shapes.count_parameters(layer.kind, layer.arguments, inputs, outputs)
-    untrained = 2 * inputs[-1] if keras_names.defined_as("layers", layer.kind) == "BatchNormalization" else 0
+    untrained = shapes.count_statistics(layer.kind, layer.arguments, inputs)
     trainable = parameters - untrained if layer.arguments.get("trainable", True) else 0
     values = shapes.count_values(layer.kind, layer.arguments, inputs, outputs)
     scores = shapes.count_scores(layer.kind, layer.arguments, inputs)

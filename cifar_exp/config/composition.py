@@ -15,6 +15,7 @@ from uuid import uuid4
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -181,6 +182,7 @@ def _name(base: DictConfig) -> bool:
 
 def _folder_of(what: str, composed: DictConfig) -> Path:
     """The folder of a `run` or a `sweep`."""
+    HydraConfig.instance().set_config(composed)  # to which ${hydra:...} refers, as when Hydra runs it
     try:
         return Path(str(composed.hydra[what].dir))
     except OmegaConfBaseException as error:  # it refers to something that there is not

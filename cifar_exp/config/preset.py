@@ -36,19 +36,17 @@ def write(given: Sequence[str], name: str, folder: Path, about: str) -> Path:
     Raises:
         UserError: if the name is taken, or the overrides cannot be written as an experiment.
     """
-    if (
-        not re.fullmatch(r"[A-Za-z_][\w-]*", name, re.ASCII)
-        or overrides.parse([f"experiment={name}"])[0].value() != name
-    ):
+    if not re.fullmatch(r"\w[\w-]*", name, re.ASCII) or overrides.parse([f"experiment={name}"])[0].value() != name:
         raise UserError(f"the name of a preset: got {name!r}, expected letters, digits, '-' and '_' only, no number")
     path = folder / "experiment" / f"{name}.yaml"
     if taken := next((file for file in (path, CONF / "experiment" / path.name) if file.exists()), None):
         raise UserError(f"{taken} exists: choose another name")
-    if refers := next((override for override in given if "${" in override), None):
-        raise UserError(f"{refers}: refers to another value, which may be a secret; a preset holds plain values")
     choices = str(folder) if folder.is_dir() else None
     own = [override for override in given if not override.lstrip("+~").startswith(_OF_A_MACHINE)]
     images = own_images(given)
+    for override in overrides.parse([*own, *images]):
+        if overrides.refers(override):
+            raise UserError(f"{override.input_line}: refers to another value, maybe a secret")
     (wanted,) = composition.plan([*own, *images], multirun=False, config_dir=choices).jobs
     content = _content(overrides.parse(own), wanted, name, [CONF, *([Path(choices)] if choices else [])])
     path.parent.mkdir(parents=True, exist_ok=True)

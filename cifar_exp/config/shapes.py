@@ -14,6 +14,7 @@ Shape = tuple[int, ...]
 Arguments = Mapping[str, Any]
 
 _MAX_SIZE = 2**31 - 1  # largest size that all backends support
+_MAX_COUNTED = 10**18  # of up to here, parameters and bytes are counted, which tells more
 _WINDOWS = {"Conv2D", "SeparableConv2D", "DepthwiseConv2D", "MaxPooling2D", "AveragePooling2D"}
 _GLOBAL = {  # global pooling, and the axes that it pools
     **{"GlobalAveragePooling1D": 1, "GlobalMaxPooling1D": 1},
@@ -106,12 +107,31 @@ def count_parameters(name: str, arguments: Arguments, inputs: Shape, outputs: Sh
         biases = projected + outputs[-1] if arguments.get("use_bias", True) else 0
         return inputs[-1] * projected + value * outputs[-1] + biases
     if kind == "PReLU":
-        axes = _listed(arguments.get("shared_axes") or [])
-        return math.prod(size for axis, size in enumerate(inputs, 1) if axis not in axes)
+        shared = {(axis - 1) % len(inputs) for axis in _listed(arguments.get("shared_axes") or [])}  # so Keras reads -1
+        return math.prod(size for axis, size in enumerate(inputs) if axis not in shared)
     if kind in ("BatchNormalization", "GroupNormalization", "LayerNormalization"):
         trained = sum(arguments.get(name, True) is not False for name in ("center", "scale"))
-        return inputs[-1] * (trained + 2 * (kind == "BatchNormalization"))
-    return inputs[-1] if kind == "RMSNormalization" else 0
+        return _normalized(arguments, inputs) * (trained + 2 * (kind == "BatchNormalization"))
+    return _normalized(arguments, inputs) if kind == "RMSNormalization" else 0
+
+
+def count_statistics(name: str, arguments: Arguments, inputs: Shape) -> int:
+    """Return the number of parameters of a layer that no gradient trains: means and variances of a BatchNormalization.
+
+    Args:
+        name: of the layer in keras.layers.
+        arguments: of its constructor.
+        inputs: shape of its input, without the batch axis.
+    """
+    is_batch = keras_names.defined_as("layers", name) == "BatchNormalization"
+    return 2 * _normalized(arguments, inputs) if is_batch else 0
+
+
+def _normalized(arguments: Arguments, inputs: Shape) -> int:
+    """Return the number of scales of a normalization: the size of its axis, or of all its axes."""
+    axes = _listed(arguments.get("axis", -1))
+    known = all(isinstance(axis, int) and -len(inputs) <= axis <= len(inputs) for axis in axes)
+    return math.prod((0, *inputs)[axis] for axis in axes) if known else inputs[-1]
 
 
 def count_values(name: str, arguments: Arguments, inputs: Shape, outputs: Shape) -> int:
@@ -246,13 +266,20 @@ def _window_output(kind: str, arguments: Arguments, where: str, inputs: Shape) -
 def _check_size(value: Any, name: str, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UserError(f"{where}: {name}: got {value!r}, expected a whole number of at least 1")
-    if value > _MAX_SIZE:
-        raise UserError(f"{where}: {name}: got {shorten(str(value), 30)}, expected at most {_MAX_SIZE}")
+    if value > _MAX_COUNTED:
+        raise _too_large(value, name, where)
     return value
+
+
+def _too_large(value: int, name: str, where: str) -> UserError:
+    return UserError(f"{where}: {name}: got {shorten(str(value), 30)}, expected at most {_MAX_SIZE}")
 
 
 def _check_pair(value: Any, name: str, where: str) -> tuple[int, int]:
     sizes = pair(value)
     if len(sizes) != 2:
         raise UserError(f"{where}: {name}: got {value!r}, expected one whole number or two")
-    return _check_size(sizes[0], name, where), _check_size(sizes[1], name, where)
+    height, width = (_check_size(size, name, where) for size in sizes)
+    if max(height, width) > _MAX_SIZE:
+        raise _too_large(max(height, width), name, where)
+    return height, width

@@ -208,4 +208,7 @@ def _read(dimension: Dimension, text: str) -> Value | None:
         return None
     if not dimension.low <= number <= dimension.high or (dimension.kind == INT and not number.is_integer()):
         return None
+    steps = (number - dimension.low) / (dimension.step or 1)
+    if dimension.step and not math.isclose(steps, round(steps), abs_tol=1e-6):  # Optuna takes no value between two
+        return None
     return int(number) if dimension.kind == INT else number

@@ -73,7 +73,7 @@ def find(key: str) -> Entry | None:
     try:  # it may be evicted at any time
         content = _content(path)
         pixels = np.memmap(path / PIXELS, np.uint8, "r", shape=tuple(content["shape"]))
-        digests = np.fromfile(path / DIGESTS, np.uint8).reshape(-1, _DIGEST_BYTES)
+        digests = np.fromfile(path / DIGESTS, np.uint8).reshape(len(pixels), _DIGEST_BYTES)
         bad = {int(index): reason for index, reason in content["bad"].items()}
     except (OSError, ValueError, KeyError):
         return None

@@ -57,6 +57,8 @@ def load(config: DataConfig) -> Splits:
 def _adjusted(splits: Splits, config: DataConfig) -> Splits:
     """The splits with the lists of wrong labels, and as many training images as the config says."""
     splits = corrections.apply(splits, config)
+    if empty := next((name for name in ("training", "validation", "test") if not len(getattr(splits, name))), None):
+        raise UserError(f"data.exclude: got all {empty} images, expected some to be left")
     if config.train_images is not None:
         training = _first_of_each_class(splits.training, config.train_images, len(splits.classes))
         splits = replace(splits, training=training)
@@ -264,7 +266,6 @@ def _own() -> ModuleType:
 
 
 def _split(train: Split, test: Split, config: DataConfig) -> tuple[Split, Split]:
-    splitting.check_folds(config)
     if config.folds is not None:
         held_out = splitting.folds(train.labels, None, config.folds, config.fold, config.split_seed)
         return train.take(np.setdiff1d(np.arange(len(train)), held_out)), train.take(held_out)

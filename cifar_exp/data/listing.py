@@ -189,9 +189,11 @@ def is_image(name: str) -> bool:
 
 
 def _are_splits(root: Path, names: Sequence[str]) -> bool:
-    """Whether the folders are those of splits. Beside other classes, one without folders may be a class `train`."""
-    training = [name for name in names if split_of(name) == "training"]
-    return bool(training) and (all(map(split_of, names)) or any(_folders(root / name) for name in training))
+    """Whether the folders are those of splits. One of them alone beside others may be a class `train` of vehicles."""
+    splits = [name for name in names if split_of(name)]
+    if "training" not in map(split_of, splits):
+        return False
+    return len(splits) > 1 or len(splits) == len(names) or bool(_folders(root / splits[0]))
 
 
 def _images(root: Path, prefix: str, classes: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:

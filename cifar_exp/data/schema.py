@@ -116,7 +116,7 @@ class DataConfig:
     folds: int | None = setting(
         None,
         "Number of parts for cross-validation. The part `data.fold` validates if there are test images, else it is the "
-        "test set. Refused if there are test images and others validate.",
+        "test set. Of your own images: refused if there are test images and others validate.",
         at_least=2,
     )
     fold: int = setting(0, "Number of the part, from 0.", at_least=0)

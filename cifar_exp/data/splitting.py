@@ -41,7 +41,7 @@ def assign(labels: Names, given: Sequence[str], groups: Sequence[str], config: D
         splits[splits == "validation"] = "training"
     tests_are_given = "test" in splits
     if tests_are_given:
-        check_folds(config, validation_is_given)
+        _check_folds(config, validation_is_given)
     elif config.folds is not None:
         splits[_fold(labels, splits, group_of, config)] = "test"
     else:
@@ -61,7 +61,7 @@ def assign(labels: Names, given: Sequence[str], groups: Sequence[str], config: D
     return splits
 
 
-def check_folds(config: DataConfig, validation_is_given: bool = False) -> None:
+def _check_folds(config: DataConfig, validation_is_given: bool) -> None:
     """Refuse folds of a data set that has test images if others than those of the fold would validate.
 
     Raises:

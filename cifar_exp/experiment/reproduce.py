@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cifar_exp import plugins
 from cifar_exp.config import checks, schema
-from cifar_exp.config.overrides import parse
+from cifar_exp.config.overrides import parse, refers
 from cifar_exp.config.schema import Config
 from cifar_exp.data import datasets
 from cifar_exp.errors import UserError
@@ -140,7 +140,7 @@ def _changes(overrides: Sequence[str]) -> DictConfig:
     """Read changes to a config, in the grammar of all command lines."""
     changes = OmegaConf.create()
     for override in parse(overrides):
-        if override.is_sweep_override() or "${" in str(override.input_line):
+        if override.is_sweep_override() or refers(override):
             raise UserError(f"{override.input_line!r} is not of the form key=value, with one value")
         OmegaConf.update(changes, override.get_key_element(), override.value())
     return changes

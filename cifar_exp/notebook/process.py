@@ -74,7 +74,8 @@ def _loggers() -> Iterator[None]:
     finally:
         own.handlers[:], own.propagate = before
         for logger, level in zip(known, levels, strict=True):
-            logger.setLevel(level)
+            if logger.level != level:
+                logger.setLevel(level)
 
 
 def _forget() -> None:

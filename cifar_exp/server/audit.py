@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,7 +19,6 @@ import sqlalchemy as sa
 
 from cifar_exp.errors import UserError, reason
 from cifar_exp.tracking import server
-from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -147,10 +147,11 @@ def read_database(uri: str) -> tuple[list[Row], tuple[int, str]]:
     Raises:
         UserError: if the database has no trail or cannot be read.
     """
-    if not Store(uri, "").exists():  # SQLite would create it
-        raise UserError(f"--database {uri}: there is no such file")
     try:
         engine = sa.create_engine(uri)
+        file = engine.url.database or ""
+        if engine.dialect.name == "sqlite" and not file.startswith("file:") and not os.path.isfile(file):
+            raise UserError(f"--database {uri}: there is no such file")  # SQLite would create it
         with engine.connect() as connection:
             return read(connection), head(connection)
     except (sa.exc.SQLAlchemyError, ImportError) as error:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 RUNS = 500  # looked at for a list: the newest
 DECIDED = 12
 POINTS = 1000  # of a curve
+_TOGETHER, _MOST_POINTS = 100, 25_000  # runs whose curves are read at once, and points of them all
 EVENT_FIELDS = ("at", "who", "action", "text", "origin")  # of an entry of a history
 
 Points = list[tuple[int, float]]
@@ -44,10 +45,16 @@ def running(experiment_ids: Sequence[str]) -> list[tuple[ShownRun, Progress]]:
 
 
 def histories(run_ids: Sequence[str], metric: str) -> dict[str, Points]:
-    """(epoch, value) of a metric of several runs, of each at most about `POINTS` with the first and the last."""
+    """(epoch, value) of a metric of several runs; of long curves about `POINTS`, with the first and the last."""
     found: dict[str, Points] = defaultdict(list)
-    for point in database.tracking().get_metric_history_bulk_interval(run_ids, metric, POINTS, None, None):
-        found[point.run_id].append((point.step, point.value))
+    store = database.tracking()
+    for first in range(0, len(run_ids), _TOGETHER):
+        part = run_ids[first : first + _TOGETHER]
+        points = store.get_metric_history_bulk(part, metric, _MOST_POINTS)
+        if len(points) == _MOST_POINTS:  # some may be missing; a query for each run takes longer
+            points = store.get_metric_history_bulk_interval(part, metric, POINTS, None, None)
+        for point in points:
+            found[point.run_id].append((point.step, point.value))
     return {run_id: sorted(points) for run_id, points in found.items()}
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FINISHED = "FINISHED"
 
 _RESERVED = ("review.", "promotion.")
-_DIGITS = 18  # of the id of an experiment
+_MOST = 2**63  # the ids of experiments are below
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 
@@ -70,9 +70,11 @@ def of_logged_model(model_id: str, done: str) -> str | None:
 
 def of_experiment(experiment_id: str) -> str | None:
     """Why an experiment may not be deleted; None if it may."""
-    if not experiment_id.isdecimal() or len(experiment_id) > _DIGITS:  # MLflow refuses it itself
+    try:
+        number = int(experiment_id)  # as MLflow reads it: " 1" and "+1" are experiment 1
+    except ValueError:  # MLflow refuses it itself
         return None
-    for run_id, _ in _reviewed_runs(experiment_id):
+    for run_id, _ in _reviewed_runs(number) if abs(number) < _MOST else ():
         if refusal := of_run_id(run_id, "deleted"):
             return refusal
     return None
@@ -142,11 +144,11 @@ def _aliases_of_run(run_id: str) -> list[str]:
         return [f"{name}@{alias}" for name, alias in session.execute(wanted)]
 
 
-def _reviewed_runs(experiment_id: str | None = None) -> list[tuple[str, str]]:
+def _reviewed_runs(experiment_id: int | None = None) -> list[tuple[str, str]]:
     """Ids and artifact URIs of the runs that are approved or have an alias, of one experiment or of all."""
     wanted = select(SqlRun.run_uuid, SqlRun.artifact_uri).where(_is_reviewed(SqlRun.run_uuid))
     if experiment_id is not None:
-        wanted = wanted.where(SqlRun.experiment_id == int(experiment_id))
+        wanted = wanted.where(SqlRun.experiment_id == experiment_id)
     with handlers._get_tracking_store().ManagedSessionMaker() as session:
         return [(run_id, uri) for run_id, uri in session.execute(wanted)]
 

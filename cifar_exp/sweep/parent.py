@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -159,10 +160,14 @@ def end_dead_runs(run: Run) -> None:
 
 
 def forget_results(plan: Plan) -> None:
-    """Remove the results of earlier commands; a job that has finished before writes its result again."""
+    """Remove the results of earlier commands, but those of the same jobs: this command may be stopped before them."""
     assert plan.folder is not None
-    for index in range(len(plan.jobs)):
-        (plan.folder / str(index) / RESULT).unlink(missing_ok=True)
+    for index, overrides in enumerate(plan.overrides):
+        folder = plan.folder / str(index)
+        if (folder / RESULT).exists():
+            run = LocalRun.read(folder)
+            if run is None or run.tags.get(_COMMAND) != shlex.join(overrides):
+                (folder / RESULT).unlink()
 
 
 def results(plan: Plan) -> list[JobResult]:

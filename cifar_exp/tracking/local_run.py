@@ -17,6 +17,7 @@ from cifar_exp.tracking.progress import SENT
 from cifar_exp.tracking.store import Store
 
 ARTIFACTS = "artifacts"  # folder beside the journal
+ADOPTED = ".adopted"  # folder of the journal of a run that is being taken over from a store
 HYDRA = ".hydra"  # folder in which Hydra keeps the config of a job
 FINISHED = "FINISHED"
 _LOG = "logs/run.log"
@@ -104,8 +105,9 @@ def check_folder(folder: Path, setting: str) -> None:
         return
     if not place.is_dir():
         raise UserError(f"{setting}: got {folder}, which is a file, expected a folder")
-    # Also a journal that was set aside; a node of a cluster has those of some jobs of a sweep, but not the sweep's own.
-    is_ours = any(place.glob(f"{journal.FILE}*")) or any(place.glob(f"[0-9]*/{journal.FILE}"))
+    is_ours = any(place.glob(f"{journal.FILE}*")) or (place / ADOPTED).is_dir()  # also a journal that was set aside
+    if setting == "hydra.sweep.dir":  # a node of a cluster has journals of some jobs, but not the sweep's own
+        is_ours = is_ours or any(path.parent.name.isdecimal() for path in place.glob(f"*/{journal.FILE}"))
     if not is_ours and {path.name for path in place.iterdir()} - {HYDRA}:
         raise UserError(f"{setting}: got {folder}, which has files that are no run, expected a new or an empty folder")
 

@@ -14,7 +14,6 @@ from cifar_exp.tracking.journal import Event, Journal
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.replay import Replayer
 from cifar_exp.tracking.store import Store
-from cifar_exp.tracking.takeover import ADOPTED
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def find(folders: Iterable[Path]) -> list[Path]:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
         for path in folder.rglob(journal.FILE):
-            if path.parent.name == ADOPTED:
+            if path.parent.name == local_run.ADOPTED:
                 continue
             began = (event.time for event in journal.read(path.parent) if isinstance(event, Event))
             found[path.parent] = next(began, 0)

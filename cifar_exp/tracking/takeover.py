@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ADOPTED = ".adopted"  # folder of a journal that is being written from a store; a killed process leaves it incomplete
 _LOG = "logs/run.log"
 _SWEEP, _OUTCOME = "cifar_exp.sweep", "cifar_exp.outcome"
 
@@ -143,34 +142,33 @@ def take_over(store: Store, run: Run, folder: Path) -> None:
         folder: local folder for it.
     """
     tags, info = dict(run.data.tags), run.info
-    being_made = folder / ADOPTED
+    being_made = folder / local_run.ADOPTED  # it stays if this is stopped, and marks what is there as ours
     shutil.rmtree(being_made, ignore_errors=True)
+    being_made.mkdir(parents=True)
     is_finished = info.status == "FINISHED" and tags.get(_OUTCOME) != "pruned"
     checkpoint = None if is_finished else _fetch(store, run, folder)
     metrics = _metrics(store, run)  # before the journal is begun: the store may go away
-    try:
-        with Journal(being_made) as journal:
-            own = {key: value for key, value in tags.items() if not key.startswith("mlflow.")}
-            content = {
-                **{"key": tags[KEY_TAG], "uri": store.absolute_uri, "experiment": store.experiment},
-                **{"name": info.run_name, "tags": own, "params": dict(run.data.params)},
-                "sweep": tags.get(_SWEEP) if tags.get("cifar_exp.kind") != "sweep" else None,
-            }
-            journal.append("start", content, when=info.start_time)
-            lines = 1
-            for (time, step), values in metrics.items():
-                journal.append("metrics", {"step": step, "values": values}, when=time)
-                lines += 1
-            if checkpoint:
-                journal.append("checkpoint", {"file": checkpoint.name, "place": 0})
-                lines += 1
-            if info.status != "RUNNING":
-                journal.append("finish", {"status": info.status}, safe=True, when=info.end_time)
-                lines += 1
-        Progress(lines, info.run_id, store.experiment_id, store.absolute_uri).write(folder)
-        (being_made / FILE).rename(folder / FILE)
-    finally:
-        shutil.rmtree(being_made, ignore_errors=True)
+    with Journal(being_made) as journal:
+        own = {key: value for key, value in tags.items() if not key.startswith("mlflow.")}
+        content = {
+            **{"key": tags[KEY_TAG], "uri": store.absolute_uri, "experiment": store.experiment},
+            **{"name": info.run_name, "tags": own, "params": dict(run.data.params)},
+            "sweep": tags.get(_SWEEP) if tags.get("cifar_exp.kind") != "sweep" else None,
+        }
+        journal.append("start", content, when=info.start_time)
+        lines = 1
+        for (time, step), values in metrics.items():
+            journal.append("metrics", {"step": step, "values": values}, when=time)
+            lines += 1
+        if checkpoint:
+            journal.append("checkpoint", {"file": checkpoint.name, "place": 0})
+            lines += 1
+        if info.status != "RUNNING":
+            journal.append("finish", {"status": info.status}, safe=True, when=info.end_time)
+            lines += 1
+    Progress(lines, info.run_id, store.experiment_id, store.absolute_uri).write(folder)
+    (being_made / FILE).rename(folder / FILE)
+    shutil.rmtree(being_made)
     if not is_finished:
         log.info("Run %s (%s) is taken over from %s", info.run_name, info.run_id, tags.get("cifar_exp.process", "?"))
 

@@ -129,6 +129,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, run: str | None = None) -> None:
         self.folder, self._run = folder, run
+        self._foreign = set[int]()  # epochs of files of another training, which are removed when this one saves its own
 
     def newest(self) -> Checkpoint | None:
         """Read the newest checkpoint of this training that is not damaged; None if there is none."""
@@ -141,11 +142,12 @@ class Checkpoints:
             if self._run is None or found.run in (None, self._run):
                 return found
             log.warning("%s is not used: it is of another run", self._file(epoch))
+            self._foreign.add(epoch)
         return None
 
     def latest(self) -> Path | None:
-        """Return the file of the newest checkpoint, which may be damaged; None if there is none."""
-        epochs = self.epochs()
+        """Return the file of the newest checkpoint of this training, which may be damaged; None if there is none."""
+        epochs = [epoch for epoch in self.epochs() if epoch not in self._foreign]
         return self._file(epochs[-1]) if epochs else None
 
     def epochs(self) -> list[int]:
@@ -160,9 +162,10 @@ class Checkpoints:
             OSError: if it cannot be written; earlier checkpoints are unchanged.
         """
         replace(checkpoint, run=self._run).write(self._file(checkpoint.epoch))
+        self._foreign.discard(checkpoint.epoch)
         accuracies = checkpoint.history["val/accuracy"]
-        # Files of later epochs are damaged: otherwise the training would have resumed from them.
-        earlier = [epoch for epoch in self.epochs() if epoch <= checkpoint.epoch]
+        # Files of later epochs are damaged or foreign: otherwise the training would have resumed from them.
+        earlier = [epoch for epoch in self.epochs() if epoch <= checkpoint.epoch and epoch not in self._foreign]
         best = max(earlier, key=lambda epoch: (accuracies[epoch - 1], -epoch))
         for epoch in set(self.epochs()) - {*earlier[-2:], best}:
             self._file(epoch).unlink(missing_ok=True)

@@ -106,6 +106,12 @@ def test_a_folder_that_a_sweep_cannot_have_is_refused_by_its_setting() -> None:
         plan(["seed=1,2", "hydra.sweep.dir=out/${hydra.job.num}"], multirun=True)
 
 
+def test_the_folder_of_a_run_or_a_sweep_may_refer_to_hydra() -> None:
+    folder = "${hydra:runtime.choices.model}-${hydra:job.name}"
+    assert plan(["model=bn", f"hydra.run.dir={folder}"], multirun=False).run_folder == Path("bn-launch")
+    assert plan(["model=bn", "seed=1,2", f"hydra.sweep.dir={folder}"], multirun=True).folder == Path("bn-launch")
+
+
 def test_sweeps_started_at_once_have_different_names() -> None:
     first, second = (plan(["seed=1,2"], multirun=True) for _ in range(2))
     assert first.sweep_name != second.sweep_name

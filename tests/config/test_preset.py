@@ -68,10 +68,15 @@ def test_what_cannot_be_written_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_a_secret_of_the_environment_is_not_read(tmp_path: Path) -> None:
-    given = ["optimizer=adamw", "optimizer.no_weight_decay=['${oc.env:PASSWORD}']"]
-    with pytest.raises(UserError, match="refers to another value, which may be a secret"):
-        preset.write(given, "mine", tmp_path, "")
+    for hidden in (
+        "optimizer.no_weight_decay=['${oc.env:PASSWORD}']",
+        r"training.start_from=$\{oc.env\:PASSWORD\}",
+        r"+model.knob={a: [$\{oc.env\:PASSWORD\}]}",
+    ):
+        with pytest.raises(UserError, match="refers to another value, maybe a secret"):
+            preset.write(["optimizer=adamw", hidden], "mine", tmp_path, "")
     assert not list(tmp_path.iterdir())
+    written(tmp_path, "seed=1", "note=${oc.env:HOME}", "tracking.uri=${oc.env:HOME}")  # of the machine, not kept
 
 
 def test_a_run_on_images_of_ones_own_is_kept_without_their_folder(tmp_path: Path) -> None:

@@ -85,6 +85,8 @@ def test_values_fit_into_overrides_and_can_be_read_back() -> None:
     texts = dict(override.split("=") for override in found.overrides(point))
     assert found.point(texts) == point
     assert found.point(texts | {"c": "z"}) is None
+    assert of("a=range(0,0.95,0.3)").point({"a": "0.8999999999999999"}) == {"a": 0.8999999999999999}
+    assert of("a=range(0,0.95,0.3)").point({"a": "0.5"}) is None
     assert found.point(texts | {"b": "20"}) is None
     assert found.dimensions[0].fit(0.09999999) == 0.1 == found.dimensions[0].high
 

@@ -74,6 +74,13 @@ def test_confirmed_images_are_left_out_or_relabelled_and_nothing_else_changes(
     assert "confirmed test images, which stay as they are: 1" in caplog.text
 
 
+def test_a_list_that_leaves_no_image_of_a_split_is_refused(tmp_path: Path) -> None:
+    assert WHOLE.validation.numbers is not None
+    everything = [(number, "", "", "confirm") for number in WHOLE.validation.numbers]
+    with pytest.raises(UserError, match=r"^data\.exclude: got all validation images, expected some to be left"):
+        datasets.load(DataConfig("digits", exclude=listed(tmp_path / "all.csv", *everything)))
+
+
 def test_a_list_that_a_spreadsheet_saved_with_semicolons_is_the_same_list(tmp_path: Path) -> None:
     saved = Path(listed(tmp_path / "exclude.csv", (VALIDATED, "", "", "confirm"), (TRAINED, "", "", "confirm")))
     saved.write_text(saved.read_text().replace(",", ";"))

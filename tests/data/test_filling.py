@@ -204,7 +204,13 @@ def test_a_cache_folder_that_cannot_be_made_is_refused(tmp_path: Path, monkeypat
 
 def test_a_damaged_entry_is_made_again(tmp_path: Path, folder: Path) -> None:
     paths = images(tmp_path / "images", 3)
-    for name, content in (("entry.json", b""), ("entry.json", b"{}"), ("pixels", b""), ("digests", b"0")):
+    for name, content in (
+        ("entry.json", b""),
+        ("entry.json", b"{}"),
+        ("pixels", b""),
+        ("digests", b"0"),
+        ("digests", b""),
+    ):
         entry(paths)
         (folder / "key" / name).write_bytes(content)
         assert cache.find("key") is None

@@ -95,7 +95,8 @@ def test_folders_that_hold_no_classes_are_refused(tmp_path: Path) -> None:
 def test_a_class_may_have_the_name_of_a_split(tmp_path: Path) -> None:
     listing = list_folder(make(tmp_path, *(f"{name}/{i}.png" for name in ("bus", "plane", "train") for i in range(2))))
     assert listing.labels == ("bus", "plane", "train") * 2 and listing.splits == ()
-    assert "holds no folder" in refusal(list_folder, make(tmp_path / "flat", "train/1.png", "test/1.png"))
+    for name, others in (("flat", ()), ("more", ("unlabeled/1.png",))):
+        assert "holds no folder" in refusal(list_folder, make(tmp_path / name, "train/1.png", "test/1.png", *others))
 
 
 def test_a_link_to_a_parent_folder_is_not_followed_and_a_link_to_a_class_is(tmp_path: Path) -> None:

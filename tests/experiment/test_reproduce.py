@@ -147,7 +147,17 @@ def test_a_config_that_would_expand_to_gigabytes_is_refused(own: Store, logged: 
 def test_overrides_must_be_settings_without_interpolations(compose: Compose) -> None:
     content = edited(compose)
     assert reproduce.parse_config(content, "here", ["data.verify=size", "seed=7"]).seed == 7
-    for wrong in ("seed", "note=${oc.env:HOME}", "sede=1", "+note=x", "note=[1", "note={a", "note=a #2", "seed=1,2"):
+    for wrong in (
+        "seed",
+        "note=${oc.env:HOME}",
+        r"note=$\{oc.env\:HOME\}",
+        "sede=1",
+        "+note=x",
+        "note=[1",
+        "note={a",
+        "note=a #2",
+        "seed=1,2",
+    ):
         with pytest.raises(UserError) as refused:
             reproduce.parse_config(content, "here", [wrong])
         assert "\n" not in str(refused.value)

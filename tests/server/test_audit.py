@@ -34,7 +34,8 @@ def test_a_changed_or_deleted_row_of_the_audit_trail_is_found(tmp_path: Path, da
             audit.lock(session)
             audit.append(session, "bob", "here", "approve", f"run {number}", {}, {"note": "ü"})
             session.commit()
-    kept, head = audit.read_database(uri)
+    kept, head = audit.read_database(f"{uri}?timeout=9")
+    assert audit.read_database(f"sqlite:///file:{tmp_path}/m.db?mode=ro&uri=true") == (kept, head)
     assert len(kept) == 4 and not list(audit.problems(kept, head))
     with closing(sqlite3.connect(tmp_path / "m.db")) as database:
         database.execute(damage)
@@ -44,7 +45,8 @@ def test_a_changed_or_deleted_row_of_the_audit_trail_is_found(tmp_path: Path, da
 
 
 def test_a_database_without_a_trail_is_named_in_one_line(tmp_path: Path) -> None:
-    for arguments in (("--database", f"sqlite:///{tmp_path}/none.db"), ()):
+    addresses = (f"sqlite:///{tmp_path}/none.db", f"sqlite+pysqlite:///{tmp_path}/none.db?timeout=9")
+    for arguments in (*(("--database", address) for address in addresses), ()):
         done = program.execute([*program.COMMAND, "audit", *arguments], tmp_path)
         assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert not (tmp_path / "none.db").exists()

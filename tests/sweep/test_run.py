@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,11 +25,11 @@ def planned(store: Store, tmp_path: Path) -> Plan:
     return replace(plan(overrides, multirun=True), folder=tmp_path / "sweep")
 
 
-def left(planned: Plan, job: int, name: str) -> None:
+def left(planned: Plan, job: int, name: str, overrides: Sequence[str] = ()) -> None:
     """Leave a finished run and its result in the folder of a job."""
     assert planned.folder is not None
-    folder = planned.folder / str(job)
-    with Run.start(Store.of(planned.jobs[0].tracking), folder, name, {}, {"seed": job}) as run:
+    folder, tags = planned.folder / str(job), {"cifar_exp.overrides": shlex.join(overrides)}
+    with Run.start(Store.of(planned.jobs[0].tracking), folder, name, tags, {"seed": job}) as run:
         run.log_metrics({"test/accuracy": 0.5})
     JobResult(name, "FINISHED", 1.0, run.id, {"test/accuracy": 0.5}, {}).write(folder)
 
@@ -45,6 +47,17 @@ def test_results_of_an_earlier_sweep_of_the_same_name_are_not_those_of_the_new_o
     assert [job.status for job in parent.results(planned)] == ["FINISHED", parent.NOT_RUN]
     report = (planned.folder / "artifacts" / "sweep" / "report.html").read_text()
     assert "run of now" in report and "run of before" not in report
+
+
+def test_a_sweep_that_goes_on_and_is_stopped_at_once_keeps_what_has_finished(planned: Plan) -> None:
+    left(planned, 1, "finished before", planned.overrides[1])
+
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run(planned, stopped, "-m seed=1,2")
+    assert [job.status for job in parent.results(planned)] == [parent.NOT_RUN, "FINISHED"]
 
 
 def test_a_sweep_is_not_continued_by_a_name_that_none_can_have(planned: Plan, store: Store) -> None:

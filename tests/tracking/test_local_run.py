@@ -99,14 +99,31 @@ def test_a_folder_that_is_being_written_is_not_set_aside(tmp_path: Path, name: s
 
 
 @pytest.mark.parametrize(
-    "has", [(), (".hydra",), ("journal.jsonl", "notes"), ("journal.jsonl.1", "0"), ("1/journal.jsonl",)]
+    ("setting", "has"),
+    [
+        ("run", ()),
+        ("run", (".hydra",)),
+        ("run", ("journal.jsonl", "notes")),
+        ("run", ("journal.jsonl.1", "0")),
+        ("sweep", ("1/journal.jsonl",)),
+    ],
 )
-def test_a_new_folder_and_one_with_a_run_can_be_used(tmp_path: Path, has: tuple[str, ...]) -> None:
-    local_run.check_folder(tmp_path / "new", "hydra.run.dir")
+def test_a_new_folder_and_one_with_a_run_can_be_used(tmp_path: Path, setting: str, has: tuple[str, ...]) -> None:
+    local_run.check_folder(tmp_path / "new", f"hydra.{setting}.dir")
     for name in has:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    local_run.check_folder(tmp_path, "hydra.run.dir")
+    local_run.check_folder(tmp_path, f"hydra.{setting}.dir")
+
+
+def test_a_folder_with_runs_in_it_is_not_that_of_a_run(tmp_path: Path) -> None:
+    left(tmp_path / "1", START)
+    left(tmp_path / "2026-11-30_10-00-00", START)
+    with pytest.raises(UserError, match=r"^hydra\.run\.dir: .*files that are no run"):
+        local_run.check_folder(tmp_path, "hydra.run.dir")
+    (tmp_path / "1" / "journal.jsonl").unlink()
+    with pytest.raises(UserError, match=r"^hydra\.sweep\.dir: .*files that are no run"):
+        local_run.check_folder(tmp_path, "hydra.sweep.dir")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from cifar_exp.tracking import sync, takeover
+from cifar_exp.tracking import local_run, sync, takeover
 from cifar_exp.tracking.delivery import KEY_TAG
 from cifar_exp.tracking.journal import Journal
 from cifar_exp.tracking.run import Run
@@ -46,13 +46,14 @@ def test_a_store_that_goes_away_leaves_nothing_of_a_run_that_was_being_taken_ove
     monkeypatch.setattr(MlflowClient, "get_metric_history", away)
     with pytest.raises(MlflowException):
         takeover.take_over(store, logged, folder)
-    assert list(folder.iterdir()) == []
+    assert [path.name for path in folder.iterdir()] == [local_run.ADOPTED] and sync.find([folder]) == []
+    local_run.check_folder(folder, "hydra.run.dir")  # the same command can go on
     monkeypatch.undo()
     takeover.take_over(store, logged, folder)
     assert sorted(path.name for path in folder.iterdir()) == ["journal.jsonl", "sent.json"]
 
 
 def test_what_a_process_killed_while_it_took_over_a_run_has_left_is_not_sent(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / takeover.ADOPTED):
+    for folder in (tmp_path, tmp_path / local_run.ADOPTED):
         Journal(folder).close()
     assert sync.find([tmp_path]) == [tmp_path]

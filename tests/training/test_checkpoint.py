@@ -194,6 +194,7 @@ def test_a_checkpoint_of_another_run_is_not_used(tmp_path: Path, caplog: pytest.
     other.save(checkpoint(0.1, 0.2, 0.3))
     assert (found := own.newest()) is not None and found.epoch == 2
     assert "epoch-00003.checkpoint is not used: it is of another run" in caplog.text
+    assert (newest := own.latest()) is not None and newest.name == "epoch-00002.checkpoint"
     assert (found := other.newest()) is not None and found.epoch == 3
 
 
