@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import PurePath
 
@@ -122,21 +122,11 @@ def values(override: Override) -> list[str]:
     return listed
 
 
-def refers(override: Override) -> bool:
-    """Whether the value refers to another one, with `${...}`, also where Hydra's escapes hide it."""
-
-    def texts(value: object) -> Iterator[str]:
-        if isinstance(value, QuotedString):
-            yield value.text
-        elif isinstance(value, dict):
-            yield from texts([*value, *value.values()])
-        elif isinstance(value, list):
-            for item in value:
-                yield from texts(item)
-        else:
-            yield str(value)
-
-    return any("${" in text for text in (str(override.input_line), *texts(override.value())))
+def refers(value: object) -> bool:
+    """Whether a value, a key or a value in it refers to another one, with `${...}`."""
+    if isinstance(value, dict):
+        return refers([*value, *value.values()])
+    return any(map(refers, value)) if isinstance(value, list) else "${" in str(value)
 
 
 def names_choices(override: Override) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.override_parser.types import Override
 
 from cifar_exp.config import composition, overrides
 from cifar_exp.config.composition import CONF
@@ -45,7 +45,7 @@ def write(given: Sequence[str], name: str, folder: Path, about: str) -> Path:
     own = [override for override in given if not override.lstrip("+~").startswith(_OF_A_MACHINE)]
     images = own_images(given)
     for override in overrides.parse([*own, *images]):
-        if overrides.refers(override):
+        if overrides.refers(override.value()):  # as it is parsed: escapes of Hydra hide it in the text
             raise UserError(f"{override.input_line}: refers to another value, maybe a secret")
     (wanted,) = composition.plan([*own, *images], multirun=False, config_dir=choices).jobs
     content = _content(overrides.parse(own), wanted, name, [CONF, *([Path(choices)] if choices else [])])
@@ -75,7 +75,7 @@ def _content(given: Sequence[Override], config: Config, name: str, folders: Sequ
     for override in given:
         if override.is_delete():
             raise UserError(f"{override.input_line}: an experiment cannot take a setting away")
-        key, value = override.key_or_group, _plain(override.value())
+        key, value = override.key_or_group, override.value()
         if isinstance(value, str) and any((folder / key).is_dir() for folder in folders):
             defaults.append(value if key == "experiment" else {f"override /{key}": value})
         else:
@@ -102,17 +102,6 @@ def _of_config(config: Config, path: Sequence[str]) -> Any:
             raise UserError(f"{'.'.join(path)}: a part of it was set; only whole lists can be written")
         node = node[part]
     return list(node) if isinstance(node, tuple) else node
-
-
-def _plain(value: Any) -> Any:
-    """A value of Hydra's grammar as YAML has it."""
-    if isinstance(value, QuotedString):
-        return value.text
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    return value
 
 
 def _differing(wanted: Config, written: Config) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -122,9 +121,8 @@ def parse_config(content: str, where: str, overrides: Sequence[str] = ()) -> Con
         values = parse_yaml(content)
         if not isinstance(values, dict) or not isinstance(values.get("data"), dict):
             raise UserError("it is not a config")
-        for text in _texts(values):
-            if "${" in text:
-                raise UserError(f"{text!r}: a logged config is resolved, it refers to nothing")
+        if refers(values):
+            raise UserError("a logged config is resolved, it refers to nothing")
         for group in ("notify", "review", "sweep", "tracking"):  # these belong to the machine that logged the run
             values.pop(group, None)
         values["data"]["dir"] = None
@@ -140,23 +138,10 @@ def _changes(overrides: Sequence[str]) -> DictConfig:
     """Read changes to a config, in the grammar of all command lines."""
     changes = OmegaConf.create()
     for override in parse(overrides):
-        if override.is_sweep_override() or refers(override):
+        if override.is_sweep_override() or refers(override.value()):
             raise UserError(f"{override.input_line!r} is not of the form key=value, with one value")
         OmegaConf.update(changes, override.get_key_element(), override.value())
     return changes
-
-
-def _texts(node: Any) -> Iterator[str]:
-    """Yield all strings in nested containers, including keys."""
-    if isinstance(node, str):
-        yield node
-    elif isinstance(node, dict):
-        for key, value in node.items():
-            yield from _texts(key)
-            yield from _texts(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _texts(value)
 
 
 def _compare(logged: Logged, here: Mapping[str, float], fingerprint: str, settings: Config) -> Verdict:
