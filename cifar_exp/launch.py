@@ -21,7 +21,7 @@ from cifar_exp.commands.parser import Parser
 from cifar_exp.config import composition, composition_errors
 from cifar_exp.config.plan import Plan
 from cifar_exp.errors import UserError
-from cifar_exp.experiment import experiment
+from cifar_exp.experiment import experiment, requirements
 from cifar_exp.sweep import job
 from cifar_exp.sweep.job import Ask
 from cifar_exp.tracking import local_run
@@ -185,7 +185,7 @@ def run(arguments: argparse.Namespace) -> Launched:
             local_run.check_folder(folder, setting)
     sys.argv += plan.hand_over()
     on_cluster = parallel is not None and parallel.address is not None
-    plan.check(partial(experiment.check_surroundings, elsewhere=on_cluster))
+    plan.check(partial(requirements.check, elsewhere=on_cluster))
     if launcher.is_basic(plan.launcher) and not threads.threads_are_set():
         threads.share_cores(plan.jobs, runtime.cores())
 

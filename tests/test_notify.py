@@ -13,7 +13,7 @@ from receiver import SECRET, Receiver, receiving
 
 from cifar_exp import notify
 from cifar_exp.config.schema import Config
-from cifar_exp.experiment import experiment
+from cifar_exp.experiment import requirements
 from cifar_exp.sweep import messages
 from cifar_exp.sweep.result import JobResult
 
@@ -99,7 +99,7 @@ def test_a_mistake_is_told_once_before_anything_trains_and_stops_nothing(
     for seed in (0, 1):
         config = compose("data=digits", f"seed={seed}")
         tracking = replace(config.tracking, uri=f"sqlite:///{tmp_path}/m.db")
-        experiment.check_surroundings(replace(config, tracking=tracking))
+        requirements.check(replace(config, tracking=tracking))
     told = f"CIFAR_EXP_NOTIFY_FILE: {tmp_path / 'none'} cannot be read: no messages are sent"
     assert capsys.readouterr().out.count(told) == 1
 

@@ -20,7 +20,7 @@ from cifar_exp.data.catalog import OFFICIAL
 from cifar_exp.data.official import Release, data_folder
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError, counted, reason
-from cifar_exp.experiment import experiment
+from cifar_exp.experiment import requirements
 from cifar_exp.sweep import leftovers
 from cifar_exp.tracking import server, sync
 from cifar_exp.tracking.store import Store
@@ -243,7 +243,7 @@ def tracking(store: Store) -> Finding:
 def settings(config: Config) -> Finding:
     """Check whether a run would be refused for its settings: memory, the weights that it starts from, a name."""
     try:
-        experiment.check_settings(config)
+        requirements.check_settings(config)
     except UserError as error:
         return Finding("settings", PROBLEM, str(error))
     return Finding("settings", OK, f"{config.run_name({})} can be trained here")

@@ -6,23 +6,20 @@ import json
 import logging
 import shlex
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar_exp import console, notify, plugins
+from cifar_exp import console, plugins
 from cifar_exp.config import memory
 from cifar_exp.config.architecture import sizes
 from cifar_exp.config.layers import kinds
 from cifar_exp.config.schema import Config, flatten, reported
-from cifar_exp.data import analysis, datasets, summary
-from cifar_exp.data.catalog import OFFICIAL
-from cifar_exp.data.schema import DataConfig
+from cifar_exp.data import datasets
 from cifar_exp.data.splits import Splits
-from cifar_exp.errors import Pruned, UserError
+from cifar_exp.errors import Pruned
 from cifar_exp.experiment import artifacts, resume
 from cifar_exp.tracking import environment, fingerprint, initial_weights, package
 from cifar_exp.tracking.delivery import ARTIFACTS, MODEL
@@ -224,56 +221,6 @@ def _end_pruned(logged: Run, config: Config, job: Job, tags: Mapping[str, str], 
     logged.upload("figures")
     note = describe_pruned(config, job.overrides, tags, newest.history["val/accuracy"])
     logged.set_tags({"mlflow.note.content": note})
-
-
-def check_surroundings(config: Config, earlier: Collection[str] = (), elsewhere: bool = False) -> None:
-    """Check what a run needs: backend, memory, images, GPU, tracking store, initial weights.
-
-    Receivers of messages with a mistake and a store that is away are named in a line; nothing is refused for them.
-
-    Args:
-        config: settings of the run.
-        earlier: names of runs that will have ended when this one starts.
-        elsewhere: whether the run uses other machines, whose memory and GPUs cannot be checked from here.
-
-    Raises:
-        UserError: for the first item that is missing.
-    """
-    check_settings(config, earlier, elsewhere)
-    splits = datasets.load(config.data)
-    if config.data.name not in OFFICIAL and config.data.name != "digits":
-        _warn_of_near_duplicates(config.data, splits.sha256)
-    if config.training.device == "gpu" and not elsewhere:
-        runtime.require_gpu()
-    if mistake := notify.mistake():
-        console.say_once(mistake)
-    store = Store.of(config.tracking)
-    if away := store.check(may_be_away=True):
-        console.say_once(f"{store.uri} is away ({away}); what is logged waits in the run's folder until it is back")
-
-
-def check_settings(config: Config, earlier: Collection[str] = (), elsewhere: bool = False) -> None:
-    """Check what a run needs, but for images, GPU and tracking store. Nothing is printed. For the arguments see above.
-
-    Raises:
-        UserError: for the first item that is missing.
-    """
-    if not config.tracking.experiment.strip():
-        raise UserError("tracking.experiment: got no name, expected that of an MLflow experiment")
-    runtime.check_backend()
-    if not elsewhere:
-        memory.check(config, runtime.may_use_gpu(config.training.device), runtime.backend_name())
-    if config.training.start_from and config.training.start_from not in earlier:
-        initial_weights.find(Store.of(config.tracking), config.training.start_from)
-
-
-@cache
-def _warn_of_near_duplicates(config: DataConfig, sha256: str) -> None:
-    """Log which images of a user's own look the same in several splits, once for the same images."""
-    splits = datasets.load(config)
-    found = analysis.analyse(config.name, analysis.parts_of(splits), splits.classes, splits.source, splits.files)
-    if line := summary.near_duplicates(found):
-        log.warning("%s: %s; cifar-exp data shows them", splits.source, line)
 
 
 def run_id(folder: Path) -> str | None:

@@ -16,7 +16,7 @@ from cifar_exp.config.overrides import parse, refers
 from cifar_exp.config.schema import Config
 from cifar_exp.data import datasets
 from cifar_exp.errors import UserError
-from cifar_exp.experiment import experiment
+from cifar_exp.experiment import experiment, requirements
 from cifar_exp.tracking import environment, fetch
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import YAML_BYTES, parse_json, parse_yaml
@@ -88,7 +88,7 @@ def again(logged: Logged, store: Store, folder: Path) -> Verdict:
     """
     tracking = replace(logged.config.tracking, uri=store.uri, experiment=store.experiment)
     settings = replace(logged.config, tracking=tracking, resume="never")
-    experiment.check_surroundings(settings)
+    requirements.check(settings)
     job = experiment.Job((f"cifar-exp reproduce {logged.id}",), tags={"cifar_exp.reproduces": logged.id})
     result = experiment.run(settings, job, folder)
     last = {name: values[-1] for name, values in result.history.items()}

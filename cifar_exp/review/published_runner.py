@@ -13,7 +13,7 @@ from cifar_exp.config import composition
 from cifar_exp.config.schema import Config, ModelConfig
 from cifar_exp.data import datasets
 from cifar_exp.errors import UserError
-from cifar_exp.experiment import experiment
+from cifar_exp.experiment import requirements
 from cifar_exp.review.published import Entry, FinishedRun, decisive_settings, finished, match
 from cifar_exp.tracking.store import Store
 
@@ -112,7 +112,7 @@ class Runner:
         names = [entry.name for entry in self.entries]
         images = {}
         for config in {config.data: config for config in configs.values()}.values():
-            experiment.check_surroundings(config, names)
+            requirements.check(config, names)
             images[config.data] = len(datasets.load(config.data).training)
         per_image = multiply_adds({name: config.model for name, config in configs.items()}, configs[missing[0].name])
         return {name: per_image[name] * images[c.data] * c.training.epochs for name, c in configs.items()}

@@ -204,13 +204,8 @@ def test_a_cache_folder_that_cannot_be_made_is_refused(tmp_path: Path, monkeypat
 
 def test_a_damaged_entry_is_made_again(tmp_path: Path, folder: Path) -> None:
     paths = images(tmp_path / "images", 3)
-    for name, content in (
-        ("entry.json", b""),
-        ("entry.json", b"{}"),
-        ("pixels", b""),
-        ("digests", b"0"),
-        ("digests", b""),
-    ):
+    emptied = [(name, b"") for name in ("entry.json", "pixels", "digests")]
+    for name, content in (*emptied, ("entry.json", b"{}"), ("digests", b"0")):
         entry(paths)
         (folder / "key" / name).write_bytes(content)
         assert cache.find("key") is None
