@@ -144,14 +144,14 @@ def _log(store: Store, rows: Sequence[Trial]) -> None:
     """Log trials as their runs do, as far as a search reads it."""
     from mlflow.entities import Metric
 
-    from cifar_exp.tracking.delivery import KEY_TAG
+    from cifar_exp.tracking.run_tags import JOURNAL
 
     client = store.client
     for row in rows:
         tags = {
             **{"cifar_exp.sweep": "s", "cifar_exp.job": str(row.trial), "cifar_exp.trial": str(row.trial)},
             "cifar_exp.overrides": " ".join(f"{key}={value}" for key, value in row.params.items()),
-            KEY_TAG: str(row.trial),
+            JOURNAL: str(row.trial),
             "cifar_exp.outcome": "completed" if row.state == "complete" else row.state,
         }
         run = client.create_run(store.experiment_id, run_name=f"trial-{row.trial}", tags=tags)

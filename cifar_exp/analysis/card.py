@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from cifar_exp.analysis import ensemble_run, slices
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation import intervals
-from cifar_exp.review import ensemble_model, evaluations, run_record, tables, verdicts
+from cifar_exp.review import evaluations, run_record, tables, verdicts
 from cifar_exp.review.comparison import IGNORED_PREFIXES
 from cifar_exp.review.evaluations import LoggedEvaluation
-from cifar_exp.tracking import fetch
+from cifar_exp.tracking import fetch, run_tags
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
 
@@ -108,7 +108,7 @@ def read(store: Store, run: Run, defaults: Mapping[str, Any]) -> Card:
         _reproduce(run),
     ]
     known = [part for part in parts if part]
-    outcome = tags.get("cifar_exp.outcome", "outcome unknown")
+    outcome = tags.get(run_tags.OUTCOME, "outcome unknown")
     subtitle = f"run {info.run_id}, by {verdicts.owner(run) or 'unknown'}; {outcome}, {verdicts.state(run)}"
     return Card(str(info.run_name), subtitle, (*known, _limits(run, {part.title for part in known})))
 
@@ -138,7 +138,7 @@ def _data(run: Run) -> Section | None:
 
 def _recipe(run: Run, defaults: Mapping[str, Any]) -> Section:
     params = run.data.params
-    if run.data.tags.get("cifar_exp.kind") == ensemble_model.KIND:
+    if run.data.tags.get(run_tags.KIND) == run_tags.ENSEMBLE_KIND:
         rows = tuple((str(member), str(weight)) for member, weight in ensemble_run.members(run).items())
         how = f"An ensemble: mean of the {params.get('ensemble.mean', '')} of its members."
         return Section("Recipe", (how,), Table(("member", "weight"), rows))
@@ -234,16 +234,16 @@ def _split(line: str) -> tuple[str, str]:
 
 def _reproduce(run: Run) -> Section:
     tags = run.data.tags
-    commit = tags.get("cifar_exp.git_commit", "unknown")
-    dirty = " with uncommitted changes" if tags.get("cifar_exp.git_dirty") == "true" else ""
-    again = "" if tags.get("cifar_exp.command") else f"\ncifar-exp reproduce {run.info.run_id}"
+    commit = tags.get(run_tags.GIT_COMMIT, "unknown")
+    dirty = " with uncommitted changes" if tags.get(run_tags.GIT_DIRTY) == "true" else ""
+    again = "" if tags.get(run_tags.COMMAND) else f"\ncifar-exp reproduce {run.info.run_id}"
     return Section("How to reproduce", (f"Commit {commit}{dirty}.",), None, f"{run_record.command(tags)}{again}")
 
 
 def _limits(run: Run, measured: set[str]) -> Section:
     """What speaks against the run, what its figures do not show, and what was not measured."""
     limits = [f"An approval needs a reason: {objection}." for objection in verdicts.objections(run)]
-    if warning := run.data.tags.get("cifar_exp.warning"):
+    if warning := run.data.tags.get(run_tags.WARNING):
         limits.append(f"Warning: {warning}.")
     if "seed" in run.data.params:
         limits.append(

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 from cifar_exp.errors import UserError
 from cifar_exp.review import ensemble_model, query, run_record, run_results
 from cifar_exp.review.ensemble_model import Recipe
-from cifar_exp.tracking import environment, fetch, fingerprint
+from cifar_exp.tracking import environment, fetch, run_tags
 from cifar_exp.tracking.delivery import MODEL
 from cifar_exp.tracking.run import Run as LoggedRun
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
-from cifar_exp.training import outcome
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -26,20 +25,19 @@ if TYPE_CHECKING:
     from cifar_exp.analysis.ensemble_result import Ensemble
     from cifar_exp.evaluation.scores import Results
 
-_MEMBERS_TAG = "cifar_exp.ensemble"  # JSON: run id -> weight
 _SETTINGS = "data."  # parameters that an ensemble has in common with its members, if they agree
 
 
 def find(store: Store, made: Ensemble) -> Run | None:
     """Find the finished run of the same ensemble, if it was logged before."""
-    condition = f"tags.`{fingerprint.TAG}` = '{_fingerprint(made)}' AND attributes.status = 'FINISHED'"
+    condition = f"tags.`{run_tags.FINGERPRINT}` = '{_fingerprint(made)}' AND attributes.status = 'FINISHED'"
     return next(iter(query.search(store, condition)), None)
 
 
 def members(run: Run) -> dict[str, int]:
     """Run id -> weight of each member of a logged ensemble; empty for any other run."""
     try:
-        weights = parse_json(run.data.tags.get(_MEMBERS_TAG) or "{}")
+        weights = parse_json(run.data.tags.get(run_tags.MEMBERS) or "{}")
     except ValueError:  # whoever logs can write anything there
         return {}
     return weights if isinstance(weights, dict) else {}
@@ -63,7 +61,7 @@ def log(store: Store, made: Ensemble, folder: Path, name: str) -> str | None:
     runs = [member.run for member in made.members]
     for run in runs:
         fetch.model_id(run)  # refuses a run without one, before anything is logged
-        if run.data.tags.get("cifar_exp.kind") == ensemble_model.KIND:
+        if run.data.tags.get(run_tags.KIND) == run_tags.ENSEMBLE_KIND:
             raise UserError(f"run {run.info.run_id} ({run.info.run_name}) is an ensemble itself: name its members")
     weights = tuple(weight for weight in made.weights if weight)
     with LoggedRun.start(store, folder, name, _tags(made), _params(made)) as logged:
@@ -71,8 +69,8 @@ def log(store: Store, made: Ensemble, folder: Path, name: str) -> str | None:
         logged.log_metrics(_metrics(made))
         _write(logged, made, name)
         ensemble_model.save(store, runs, Recipe(made.mean, weights, made.test.classes), folder / MODEL)
-        logged.log_model({fingerprint.TAG: _fingerprint(made)}, kind=ensemble_model.KIND)
-        logged.set_tags({"cifar_exp.outcome": _outcome(made), "mlflow.note.content": _note(made)})
+        logged.log_model({run_tags.FINGERPRINT: _fingerprint(made)}, kind=run_tags.ENSEMBLE_KIND)
+        logged.set_tags({run_tags.OUTCOME: _outcome(made), "mlflow.note.content": _note(made)})
     return logged.id
 
 
@@ -88,11 +86,11 @@ def _weighted(made: Ensemble) -> list[tuple[Any, int]]:
 
 def _tags(made: Ensemble) -> dict[str, str]:
     tags = {
-        fingerprint.TAG: _fingerprint(made),
-        "cifar_exp.kind": ensemble_model.KIND,
-        _MEMBERS_TAG: json.dumps({member.run.info.run_id: weight for member, weight in _weighted(made)}),
-        "cifar_exp.command": _command(made),
-        "cifar_exp.outcome": "running",
+        run_tags.FINGERPRINT: _fingerprint(made),
+        run_tags.KIND: run_tags.ENSEMBLE_KIND,
+        run_tags.MEMBERS: json.dumps({member.run.info.run_id: weight for member, weight in _weighted(made)}),
+        run_tags.COMMAND: _command(made),
+        run_tags.OUTCOME: run_tags.RUNNING,
         "review.state": "unreviewed",
         "review.by": "",
         "review.note": "",
@@ -100,13 +98,13 @@ def _tags(made: Ensemble) -> dict[str, str]:
         "mlflow.source.name": "cifar-exp ensemble",
     }
     members = [member.run.data.tags for member in made.members]
-    if any(of_member.get("cifar_exp.git_dirty") == "true" for of_member in members):
-        tags["cifar_exp.git_dirty"] = "true"
-    for tag in ("cifar_exp.backend", "cifar_exp.device"):
+    if any(of_member.get(run_tags.GIT_DIRTY) == "true" for of_member in members):
+        tags[run_tags.GIT_DIRTY] = "true"
+    for tag in (run_tags.BACKEND, run_tags.DEVICE):
         if shared := _shared(members, tag):
             tags[tag] = shared
-    if warnings := sorted({one["cifar_exp.warning"] for one in members if "cifar_exp.warning" in one}):
-        tags["cifar_exp.warning"] = f"of members: {'; '.join(warnings)}"
+    if warnings := sorted({one[run_tags.WARNING] for one in members if run_tags.WARNING in one}):
+        tags[run_tags.WARNING] = f"of members: {'; '.join(warnings)}"
     return tags
 
 
@@ -222,8 +220,8 @@ def _diversity(made: Ensemble) -> dict[str, Any]:
 
 def _outcome(made: Ensemble) -> str:
     """Collapsed if all of its members are, otherwise completed."""
-    collapsed = all(member.run.data.tags.get("cifar_exp.outcome") == outcome.COLLAPSED for member in made.members)
-    return outcome.COLLAPSED if collapsed else outcome.COMPLETED
+    collapsed = all(member.run.data.tags.get(run_tags.OUTCOME) == run_tags.COLLAPSED for member in made.members)
+    return run_tags.COLLAPSED if collapsed else run_tags.COMPLETED
 
 
 def _note(made: Ensemble) -> str:

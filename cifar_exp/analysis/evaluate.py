@@ -17,7 +17,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.experiment import artifacts
 from cifar_exp.review import logged_model
 from cifar_exp.review.logged_model import Classifier
-from cifar_exp.review.query import EVALUATION
+from cifar_exp.tracking import addresses, run_tags
 from cifar_exp.tracking.store import Store
 from cifar_exp.training import out_of_memory
 
@@ -107,7 +107,7 @@ def evaluate(store: Store, run: Run, request: Request) -> Evaluated:
         from cifar_exp.evaluation.evaluation import evaluate_splits
 
         params = {"data": images.data, "part": images.part, "source": images.source, "tta": prediction != ONE_VIEW}
-        with follow_up.start(store, run, EVALUATION, params, images.words) as logged:
+        with follow_up.start(store, run, run_tags.EVALUATION_KIND, params, images.words) as logged:
             logged.log_datasets(images.data, images.source, {"test": images.split})
             (evaluation,) = evaluate_splits(model, predictor, [images.split], classifier.classes)
             title = f"{run.info.run_name} on {images.words}"
@@ -119,7 +119,7 @@ def evaluate(store: Store, run: Run, request: Request) -> Evaluated:
                 attacks = _attack(logged, (model, predictor, prediction), images, evaluation, request.epsilons, title)
                 metrics |= attacks.metrics()
             follow_up.finish(logged, _note(run, images, evaluation, prediction, robustness, attacks))
-    address = logged.store.addresses.run(logged.id) if logged.id else ""
+    address = addresses.run(logged.store, logged.id) if logged.id else ""
     return Evaluated(logged.id, address, classifier.name, images, evaluation, metrics, robustness, attacks)
 
 

@@ -16,7 +16,7 @@ from cifar_exp.analysis.chosen_images import ChosenImages
 from cifar_exp.config.schema import ONE_VIEW
 from cifar_exp.errors import UserError
 from cifar_exp.review import logged_model
-from cifar_exp.review.query import EXPLANATION
+from cifar_exp.tracking import addresses, run_tags
 from cifar_exp.tracking.store import Store
 from cifar_exp.training import out_of_memory
 
@@ -75,13 +75,14 @@ def explain(
         shown = np.asarray(images.split.images[indices])
         maps = saliency.maps(model, shown, evaluation.predicted[indices].astype(np.intp))
         params = {"data": images.data, "part": images.part, "source": images.source, "images": ",".join(wanted)}
-        with follow_up.start(store, run, EXPLANATION, params, f"{len(indices)} of {images.words}") as logged:
+        explained = f"{len(indices)} of {images.words}"
+        with follow_up.start(store, run, run_tags.EXPLANATION_KIND, params, explained) as logged:
             logged.log_datasets(images.data, images.source, {"test": images.split})
             _log(logged, images, evaluation, indices, maps)
-            note = f"{', '.join(maps)} of {len(indices)} of {images.words}, by run {run.info.run_name}."
+            note = f"{', '.join(maps)} of {explained}, by run {run.info.run_name}."
             follow_up.finish(logged, note)
     lines = (f"{classifier.name} on {images.words}: {', '.join(maps)}", *_lines(evaluation, indices))
-    return Explained(logged.store.addresses.run(logged.id) if logged.id else "", lines)
+    return Explained(addresses.run(logged.store, logged.id) if logged.id else "", lines)
 
 
 def parse(wanted: Sequence[str], count: int) -> list[int | str]:

@@ -11,9 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar_exp.review.evaluations import EVALUATES
-from cifar_exp.review.query import EVALUATION, SHORT_ID
-from cifar_exp.tracking import environment
+from cifar_exp.review.query import SHORT_ID
+from cifar_exp.tracking import environment, run_tags
 from cifar_exp.tracking.run import Run as LoggedRun
 from cifar_exp.tracking.store import Store
 from cifar_exp.training import runtime
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PARENT = "mlflow.parentRunId"
-EXPLAINS = "cifar_exp.explains"
 
 
 def start(store: Store, run: Run, kind: str, params: Mapping[str, Any], subject: str) -> LoggedRun:
@@ -33,7 +31,7 @@ def start(store: Store, run: Run, kind: str, params: Mapping[str, Any], subject:
     Args:
         store: contains the run.
         run: the run that it is about.
-        kind: `query.EVALUATION` or `query.EXPLANATION`.
+        kind: `run_tags.EVALUATION_KIND` or `run_tags.EXPLANATION_KIND`.
         params: what was asked for.
         subject: what it is about beside the run, for its name.
     """
@@ -41,12 +39,12 @@ def start(store: Store, run: Run, kind: str, params: Mapping[str, Any], subject:
         experiment = client.get_experiment(run.info.experiment_id).name
     run_id = run.info.run_id
     tags = {
-        "cifar_exp.kind": kind,
-        EVALUATES if kind == EVALUATION else EXPLAINS: run_id,
+        run_tags.KIND: kind,
+        run_tags.EVALUATES if kind == run_tags.EVALUATION_KIND else run_tags.EXPLAINS: run_id,
         PARENT: run_id,
-        "cifar_exp.outcome": "running",
-        "cifar_exp.backend": runtime.backend(),
-        "cifar_exp.device": runtime.device(),
+        run_tags.OUTCOME: run_tags.RUNNING,
+        run_tags.BACKEND: runtime.backend(),
+        run_tags.DEVICE: runtime.device(),
         **environment.source_tags(),
     }
     folder = Path("outputs") / f"{kind}s" / f"{run_id[:SHORT_ID]}-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
@@ -61,4 +59,4 @@ def finish(logged: LoggedRun, note: str) -> None:
         logged: from `start`.
         note: its description, in Markdown.
     """
-    logged.set_tags({"cifar_exp.outcome": "completed", "mlflow.note.content": note})
+    logged.set_tags({run_tags.OUTCOME: run_tags.COMPLETED, "mlflow.note.content": note})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cifar_exp.commands import selected
 from cifar_exp.commands.parser import Commands, Parser, aside, store_of
 from cifar_exp.errors import UserError, counted
+from cifar_exp.tracking import run_tags
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -90,8 +91,8 @@ def _candidates(arguments: argparse.Namespace, store: Store) -> list[Run]:
         if arguments.top is not None:
             raise UserError("--top chooses among the runs of --sweep or --filter, not among runs that are named")
     else:
-        runs = [run for run in runs if run.data.tags.get("cifar_exp.outcome") in ("completed", "collapsed")]
-        runs = [run for run in runs if run.data.tags.get("cifar_exp.kind") != "ensemble"]
+        runs = [run for run in runs if run.data.tags.get(run_tags.OUTCOME) in (run_tags.COMPLETED, run_tags.COLLAPSED)]
+        runs = [run for run in runs if run.data.tags.get(run_tags.KIND) != run_tags.ENSEMBLE_KIND]
         if arguments.top is not None:
             if arguments.top < 2:
                 raise UserError(f"--top {arguments.top}: an ensemble has at least 2 candidates")

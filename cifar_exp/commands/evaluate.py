@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     from cifar_exp import console
     from cifar_exp.analysis import evaluate
     from cifar_exp.review import query
+    from cifar_exp.tracking import addresses
     from cifar_exp.training import runtime
 
     attacked = arguments.attack or arguments.epsilons is not None
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     console.say("\n".join(evaluate.lines(evaluated)))
     if evaluated.address:
-        console.say(f"\n{store.addresses.how_to_open(evaluated.address)}")
+        console.say(f"\n{addresses.how_to_open(store, evaluated.address)}")
     return 0
 
 

@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from cifar_exp import console
     from cifar_exp.analysis import explain
     from cifar_exp.review import query
+    from cifar_exp.tracking import addresses
     from cifar_exp.training import runtime
 
     runtime.check_backend()
@@ -41,5 +42,5 @@ def run(arguments: argparse.Namespace) -> int:
     explained = explain.explain(store, found, wanted, arguments.data, arguments.overrides, arguments.part)
     console.say("\n".join(explained.lines))
     if explained.address:
-        console.say(f"\n{store.addresses.how_to_open(explained.address)}")
+        console.say(f"\n{addresses.how_to_open(store, explained.address)}")
     return 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cifar_exp.commands.parser import Commands, Parser, config_of, folder_to_write
 from cifar_exp.errors import UserError
+from cifar_exp.tracking import run_tags
 
 if TYPE_CHECKING:
     from cifar_exp.config.schema import Config
@@ -48,7 +49,6 @@ def run(arguments: argparse.Namespace) -> int:
     from cifar_exp.evaluation import learning_curve_plot, style
     from cifar_exp.experiment import resume
     from cifar_exp.review import query
-    from cifar_exp.tracking import fingerprint
     from cifar_exp.tracking.store import Store
 
     config = config_of(arguments, arguments.overrides)
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         return code
     wanted = {resume.fingerprint_of(job) for job in jobs}  # the sweep may also have runs of other settings
     found = query.select(Store.of(config.tracking), sweep=name)
-    runs = [run for run in found if run.data.tags.get(fingerprint.TAG) in wanted]
+    runs = [run for run in found if run.data.tags.get(run_tags.FINGERPRINT) in wanted]
     curve = learning_curve.fit(learning_curve.points_of(runs))
     numbers = np.geomspace(curve.sizes[0], 2 * curve.sizes[-1], 100)
     line = (numbers, curve.predict(numbers), *curve.interval(numbers))

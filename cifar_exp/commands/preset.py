@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cifar_exp.commands.parser import Commands, Parser, folder_to_write, store_of
+from cifar_exp.tracking import run_tags
 
 _SHOWN = ("val/best_accuracy", "test/accuracy", "model/parameters")
 
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     found = query.get(store_of(arguments), arguments.run)
     tags, metrics = found.data.tags, found.data.metrics
-    if "cifar_exp.overrides" not in tags or tags.get("cifar_exp.kind") == "sweep":
+    if run_tags.OVERRIDES not in tags or tags.get(run_tags.KIND) == run_tags.SWEEP_KIND:
         raise UserError(
             f"run {found.info.run_id[:8]} ({found.info.run_name}) has no settings to keep: name one of its jobs"
         )
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     about = f"The settings of run {found.info.run_name} ({found.info.run_id[:8]}): {shown}." if shown else "From a run."
     folder = arguments.config_dir
     try:
-        given = shlex.split(tags["cifar_exp.overrides"])
+        given = shlex.split(tags[run_tags.OVERRIDES])
     except ValueError as error:
         raise UserError(
             f"run {found.info.run_id[:8]} ({found.info.run_name}): its overrides cannot be read: {error}"

@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from cifar_exp import console
     from cifar_exp.review import query, queue, remote, verdicts
+    from cifar_exp.tracking import addresses
     from cifar_exp.tracking.store import Store
 
     _check(arguments)
@@ -79,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         console.say("\n".join([*verdict.lines, *unkept]))
     if not history and (objections := verdicts.objections(run)):
         console.say(f"  an approval needs a reason: {'; '.join(objections)}")
-    console.say(store.addresses.run(run.info.run_id))
+    console.say(addresses.run(store, run.info.run_id))
     return 0
 
 

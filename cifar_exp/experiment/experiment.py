@@ -21,7 +21,7 @@ from cifar_exp.data import datasets
 from cifar_exp.data.splits import Splits
 from cifar_exp.errors import Pruned
 from cifar_exp.experiment import artifacts, resume
-from cifar_exp.tracking import environment, fingerprint, initial_weights, package
+from cifar_exp.tracking import environment, fingerprint, initial_weights, package, run_tags
 from cifar_exp.tracking.delivery import ARTIFACTS, MODEL
 from cifar_exp.tracking.initial_weights import InitialWeights
 from cifar_exp.tracking.note import describe, describe_pruned
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PACKAGES_TAG = "cifar_exp.packages"  # JSON: what the run uses of installed packages
 
 _REFERENCE_TAGS = ("accuracy", "loss", "parameters", "seconds", "source")
 
@@ -71,7 +70,7 @@ class Result:
     """Metric name -> one value per epoch."""
     seconds: float
     fingerprint: str
-    outcome: str
+    collapsed: bool
     folder: Path
     """Of its journal and files."""
 
@@ -103,7 +102,7 @@ def run(config: Config, job: Job, folder: Path) -> Result:
     store = Store.of(config.tracking)
     start = initial_weights.find(store, config.training.start_from) if config.training.start_from else None
     tags = _tags(config, job, splits, start)
-    interrupted = resume.find_interrupted(config, tags[fingerprint.TAG], folder)
+    interrupted = resume.find_interrupted(config, tags[run_tags.FINGERPRINT], folder)
     folder = interrupted or folder
     logging_options: dict[str, Any] = {
         "system_metrics": config.tracking.system_metrics,
@@ -132,10 +131,10 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         if unused := runtime.unused_gpu(config.training.device):
             log.warning("%s  %s", title, unused)
         size = f"{model.count_params():,} parameters, {len(splits.training):,} training images"
-        log.info("%s  %s, %s", title, size, tags["cifar_exp.device"])
+        log.info("%s  %s, %s", title, size, tags[run_tags.DEVICE])
         artifacts.log_inputs(logged, config, job.overrides, splits, models.summary(model))
 
-        checkpoints = Checkpoints(folder / "checkpoints", tags[fingerprint.TAG])
+        checkpoints = Checkpoints(folder / "checkpoints", tags[run_tags.FINGERPRINT])
         # Figures are drawn in a thread while the device computes. The thread must not touch a model's variables: on JAX
         # they have no value during a Keras call.
         with ThreadPoolExecutor(1) as thread:
@@ -164,22 +163,23 @@ def run(config: Config, job: Job, folder: Path) -> Result:
         for future in (drawing, curves):  # an error in the thread fails the run, but only after the metrics are logged
             future.result()
         package.save(classifier, runtime.backend_package(), splits.classes, results.temperature, folder / MODEL)
-        logged.log_model({fingerprint.TAG: tags[fingerprint.TAG]})
+        logged.log_model({run_tags.FINGERPRINT: tags[run_tags.FINGERPRINT]})
         chance = outcome.chance(splits.test.labels, len(splits.classes))
-        run_outcome = outcome.outcome(history, splits, metrics["test/accuracy"], metrics["test/balanced_accuracy"])
-        remarks = outcome.remarks(history, run_outcome, chance)
+        collapsed = outcome.collapsed(history, splits, metrics["test/accuracy"], metrics["test/balanced_accuracy"])
+        remarks = outcome.remarks(history, collapsed, chance)
         origins = [f"It went on from {start.link}"] if start else []
         seconds = time.monotonic() - began
         epochs = len(history["val/accuracy"])
         note = describe(config, job.overrides, tags, metrics, chance, epochs, seconds, [*origins, *remarks])
-        logged.set_tags({"cifar_exp.outcome": run_outcome, "mlflow.note.content": note})
+        run_outcome = run_tags.COLLAPSED if collapsed else run_tags.COMPLETED
+        logged.set_tags({run_tags.OUTCOME: run_outcome, "mlflow.note.content": note})
         accuracy = f"test accuracy {metrics['test/accuracy']:.4f} (chance {chance:.4f})"
         scores = f"{accuracy}, loss {metrics['test/loss']:.4f}"
         log.info("%s  %s, %.0f s", title, scores, seconds)
-        if run_outcome == outcome.COLLAPSED:
+        if collapsed:
             log.warning("%s  %s", title, remarks[0])
     checkpoints.remove()  # the run has finished and its model is logged
-    return Result(logged.id, name, metrics, history, seconds, tags[fingerprint.TAG], run_outcome, folder)
+    return Result(logged.id, name, metrics, history, seconds, tags[run_tags.FINGERPRINT], collapsed, folder)
 
 
 def _train(
@@ -230,11 +230,11 @@ def run_id(folder: Path) -> str | None:
 
 def _tags(config: Config, job: Job, splits: Splits, start: InitialWeights | None = None) -> dict[str, str]:
     tags = {
-        fingerprint.TAG: fingerprint.fingerprint(config, splits, start),
-        "cifar_exp.overrides": shlex.join(job.overrides),
-        "cifar_exp.backend": runtime.backend(),
-        "cifar_exp.device": runtime.device(),
-        "cifar_exp.outcome": "running",
+        run_tags.FINGERPRINT: fingerprint.fingerprint(config, splits, start),
+        run_tags.OVERRIDES: shlex.join(job.overrides),
+        run_tags.BACKEND: runtime.backend(),
+        run_tags.DEVICE: runtime.device(),
+        run_tags.OUTCOME: run_tags.RUNNING,
         "review.state": "unreviewed",
         "review.by": "",
         "review.note": "",
@@ -242,15 +242,15 @@ def _tags(config: Config, job: Job, splits: Splits, start: InitialWeights | None
         **environment.source_tags(),
     }
     if config.sweep.name:
-        tags |= {"cifar_exp.sweep": config.sweep.name, "cifar_exp.job": str(job.number)}
-        of_search = {"cifar_exp.trial": config.sweep.trial.number, "cifar_exp.confirms": config.sweep.trial.confirms}
+        tags |= {run_tags.SWEEP: config.sweep.name, run_tags.JOB: str(job.number)}
+        of_search = {run_tags.TRIAL: config.sweep.trial.number, run_tags.CONFIRMS: config.sweep.trial.confirms}
         tags |= {tag: str(number) for tag, number in of_search.items() if number is not None}
     published = {name: getattr(reported(config), name) for name in _REFERENCE_TAGS}
     tags |= {f"reference.{name}": str(value) for name, value in published.items() if value is not None}
     if used := plugins.used(config.data.name, kinds(config.model.layers)):
-        tags[PACKAGES_TAG] = json.dumps(used)
+        tags[run_tags.PACKAGES] = json.dumps(used)
     if start:
         tags |= start.tags()
     if config.data.validation == "test":
-        tags["cifar_exp.warning"] = "validation on the test images: the best epoch was chosen on them"
+        tags[run_tags.WARNING] = "validation on the test images: the best epoch was chosen on them"
     return tags

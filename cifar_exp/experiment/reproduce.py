@@ -17,12 +17,11 @@ from cifar_exp.config.schema import Config
 from cifar_exp.data import datasets
 from cifar_exp.errors import UserError
 from cifar_exp.experiment import experiment, requirements
-from cifar_exp.tracking import environment, fetch
+from cifar_exp.tracking import environment, fetch, run_tags
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import YAML_BYTES, parse_json, parse_yaml
 
 CONFIG = "config/config.yaml"
-ENSEMBLE = "ensemble"  # value of the tag cifar_exp.kind
 _COMPARED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy", "test/f1_macro")
 _STANDARD_ERRORS = 3  # a smaller difference between two accuracies is explained by chance
 
@@ -62,19 +61,19 @@ def read(store: Store, run_id: str, overrides: Sequence[str] = ()) -> Logged:
         UserError: if the run does not exist, is an ensemble, or its config is invalid.
     """
     run = fetch.run(store, run_id)
-    if run.data.tags.get("cifar_exp.kind") == ENSEMBLE:
+    if run.data.tags.get(run_tags.KIND) == run_tags.ENSEMBLE_KIND:
         raise UserError(
             f"run {run.info.run_name} ({run_id}) is an ensemble of several networks: name one of its members"
         )
     content = fetch.text(store, run, CONFIG, YAML_BYTES)
-    _check_packages(run.info.run_id, run.data.tags.get(experiment.PACKAGES_TAG))
+    _check_packages(run.info.run_id, run.data.tags.get(run_tags.PACKAGES))
     return Logged(
         run.info.run_id,
         run.info.run_name,
         parse_config(content, f"run {run_id}, {CONFIG}", overrides),
         dict(run.data.metrics),
-        run.data.tags.get("cifar_exp.fingerprint", ""),
-        run.data.tags.get("cifar_exp.git_commit", "unknown"),
+        run.data.tags.get(run_tags.FINGERPRINT, ""),
+        run.data.tags.get(run_tags.GIT_COMMIT, "unknown"),
     )
 
 
@@ -89,7 +88,7 @@ def again(logged: Logged, store: Store, folder: Path) -> Verdict:
     tracking = replace(logged.config.tracking, uri=store.uri, experiment=store.experiment)
     settings = replace(logged.config, tracking=tracking, resume="never")
     requirements.check(settings)
-    job = experiment.Job((f"cifar-exp reproduce {logged.id}",), tags={"cifar_exp.reproduces": logged.id})
+    job = experiment.Job((f"cifar-exp reproduce {logged.id}",), tags={run_tags.REPRODUCES: logged.id})
     result = experiment.run(settings, job, folder)
     last = {name: values[-1] for name, values in result.history.items()}
     return _compare(logged, last | result.metrics, result.fingerprint, settings)

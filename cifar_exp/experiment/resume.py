@@ -8,7 +8,7 @@ from pathlib import Path
 from cifar_exp.config.schema import Config
 from cifar_exp.data import datasets
 from cifar_exp.errors import UserError
-from cifar_exp.tracking import fingerprint, initial_weights, local_run, takeover
+from cifar_exp.tracking import fingerprint, initial_weights, local_run, run_tags, takeover
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.store import Store
 
@@ -27,7 +27,7 @@ def find_interrupted(config: Config, wanted: str, folder: Path) -> Path | None:
         The folder of the interrupted run. None if there is none; then another run in `folder` has been set aside.
     """
     if config.resume == "auto":
-        store, tags = Store.of(config.tracking), {fingerprint.TAG: wanted}
+        store, tags = Store.of(config.tracking), {run_tags.FINGERPRINT: wanted}
         found = LocalRun.read(folder)
         if found is None and config.sweep.name is None:
             found = local_run.interrupted(folder.parent, store, **tags)
@@ -47,7 +47,7 @@ def is_finished(config: Config, folder: Path) -> bool:
     newest = _newest(store, config.sweep.name, own, LocalRun.read(folder), folder)
     if newest is None or newest.status != local_run.FINISHED or newest.can_resume():
         return False
-    return newest.belongs_to(store, **{fingerprint.TAG: own})
+    return newest.belongs_to(store, **{run_tags.FINGERPRINT: own})
 
 
 def fingerprint_of(config: Config) -> str:

@@ -16,6 +16,7 @@ from cifar_exp.notebook import process, shown
 from cifar_exp.notebook.origin import Origin
 from cifar_exp.review import comparison, repeated, run_predictions
 from cifar_exp.review.comparison import Comparison
+from cifar_exp.tracking import addresses
 
 if TYPE_CHECKING:
     import keras
@@ -83,7 +84,7 @@ class Run:
         if self.run_id is None:
             return None
         with process.environment():
-            return self._origin.store().addresses.run_page(self.run_id)
+            return addresses.run_page(self._origin.store(), self.run_id)
 
     def model(self) -> keras.Model:
         """Rebuild the trained network from its config and load its weights; nothing in the saved file is run.

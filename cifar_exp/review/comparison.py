@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_exp.review.paired import Paired
 from cifar_exp.review.run_record import RunRecord, parse_param
+from cifar_exp.tracking import run_tags
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,11 +31,11 @@ _SHORT_HASH = 12  # characters of a commit or digest that are shown
 # Columns that are shown if they differ between the runs.
 _OPTIONAL_COLUMNS: Mapping[str, Callable[[RunRecord], str | None]] = {
     "parameters": lambda run: f"{run.metrics['model/parameters']:.0f}" if "model/parameters" in run.metrics else None,
-    "device": lambda run: run.tags.get("cifar_exp.device"),
-    "backend": lambda run: run.tags.get("cifar_exp.backend"),
+    "device": lambda run: run.tags.get(run_tags.DEVICE),
+    "backend": lambda run: run.tags.get(run_tags.BACKEND),
     "commit": lambda run: _commit(run),
     "test images": lambda run: run.test_digest and run.test_digest[:_SHORT_HASH],
-    "warning": lambda run: run.tags.get("cifar_exp.warning"),
+    "warning": lambda run: run.tags.get(run_tags.WARNING),
 }
 MEANS = ("test/loss", "val/best_accuracy", "train/seconds")  # of groups of runs, in addition to the test accuracy
 _OWN_COLUMNS = frozenset(
@@ -181,5 +182,5 @@ def logged_param(run: RunRecord, key: str) -> str:
 
 
 def _commit(run: RunRecord) -> str | None:
-    dirty = "+" if run.tags.get("cifar_exp.git_dirty") == "true" else ""
-    return run.tags.get("cifar_exp.git_commit", "")[:_SHORT_HASH] + dirty or None
+    dirty = "+" if run.tags.get(run_tags.GIT_DIRTY) == "true" else ""
+    return run.tags.get(run_tags.GIT_COMMIT, "")[:_SHORT_HASH] + dirty or None

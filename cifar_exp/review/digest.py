@@ -6,16 +6,16 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+from cifar_exp.tracking import run_tags
+
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 # Tags that decide what a review needs. The server does not let them change once the run has finished.
-FACTS = tuple(
-    f"cifar_exp.{name}"
-    for name in (
-        *("outcome", "warning", "git_commit", "git_dirty", "kind", "fingerprint", "overrides", "sweep", "job"),
-        *("backend", "device", "start_from", "ensemble", "command"),
-    )
+FACTS = (
+    *(run_tags.OUTCOME, run_tags.WARNING, run_tags.GIT_COMMIT, run_tags.GIT_DIRTY, run_tags.KIND, run_tags.FINGERPRINT),
+    *(run_tags.OVERRIDES, run_tags.SWEEP, run_tags.JOB, run_tags.BACKEND, run_tags.DEVICE, run_tags.START_FROM),
+    *(run_tags.MEMBERS, run_tags.COMMAND),
 )
 
 _SYSTEM = "system/"  # use of the machine: it says nothing about the result, and its last values may arrive late

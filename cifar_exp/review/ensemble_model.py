@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     import keras
     from mlflow.entities import Run
 
-KIND = reproduce.ENSEMBLE
 
 _DATA = "ensemble"  # folder of the data
 _ROOT = f"data/{_DATA}"  # where MLflow puts it

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from cifar_exp.evaluation import intervals
 from cifar_exp.review import query, run_record
+from cifar_exp.tracking import run_tags
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-EVALUATES = "cifar_exp.evaluates"  # tag: id of the run that was evaluated
-CONDITION = f"tags.`cifar_exp.kind` = '{query.EVALUATION}'"
+CONDITION = f"tags.`{run_tags.KIND}` = '{run_tags.EVALUATION_KIND}'"
 NEWEST_FIRST = "attributes.start_time DESC"
 
 _ACCURACY, _MCE = "evaluation/accuracy", "robustness/mce"
@@ -88,7 +88,7 @@ def read(logged: Iterable[Run]) -> list[LoggedEvaluation]:
 def _read(run: Run) -> LoggedEvaluation | None:
     metrics, params = run.data.metrics, run.data.params
     accuracy = metrics.get(_ACCURACY)
-    if accuracy is None or not 0 <= accuracy <= 1 or run.data.tags.get("cifar_exp.outcome") != "completed":
+    if accuracy is None or not 0 <= accuracy <= 1 or run.data.tags.get(run_tags.OUTCOME) != run_tags.COMPLETED:
         return None
     count = run_record.images(run, "test")
     part, data = params.get("part", ""), params.get("data", "unknown")
@@ -101,7 +101,7 @@ def _read(run: Run) -> LoggedEvaluation | None:
     ]
     error = metrics.get(_MCE)
     return LoggedEvaluation(
-        *(run.info.run_id, run.info.experiment_id, run.data.tags.get(EVALUATES, "")),
+        *(run.info.run_id, run.info.experiment_id, run.data.tags.get(run_tags.EVALUATES, "")),
         f"{number}{'' if part == 'all' else f'{part} '}images of {data}{views}",
         accuracy,
         intervals.of_accuracy(accuracy, count),

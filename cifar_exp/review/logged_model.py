@@ -27,7 +27,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.evaluation import calibration, predict
 from cifar_exp.experiment import reproduce
 from cifar_exp.review import ensemble_model, promotion_records
-from cifar_exp.tracking import fetch
+from cifar_exp.tracking import fetch, run_tags
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
 
@@ -115,7 +115,7 @@ def _from_model_id(store: Store, model_id: str, prefix: str) -> Classifier:
 
 def _classifier(store: Store, model_id: str, run: Run, prefix: str) -> Classifier:
     run_id = run.info.run_id
-    if run.data.tags.get("cifar_exp.kind") == ensemble_model.KIND:
+    if run.data.tags.get(run_tags.KIND) == run_tags.ENSEMBLE_KIND:
         recipe, config = ensemble_model.read(store, model_id)
         name = f"{prefix}run {run.info.run_name} ({run_id})"
         return Classifier(name, run_id, model_id, config, recipe.classes, recipe)

@@ -13,6 +13,7 @@ from cifar_exp.config import composition
 from cifar_exp.config.schema import Config, ModelConfig, ReferenceConfig, flatten, reported
 from cifar_exp.data import cifar10
 from cifar_exp.review import query
+from cifar_exp.tracking import run_tags
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
 
@@ -142,9 +143,7 @@ def match(entries: Iterable[Entry], runs: Sequence[FinishedRun]) -> dict[str, li
             start = entry.config.training.start_from
             origin = by_name.get(start) if start else None
             origins = {run.id for run in match_entry(origin)} if origin else {None} if start is None else set()
-            matching = [
-                run for run in runs if run.tags.get("cifar_exp.start_from") in origins and _is_run_of(run, entry)
-            ]
+            matching = [run for run in runs if run.tags.get(run_tags.START_FROM) in origins and _is_run_of(run, entry)]
             matched[entry.name] = [run for run in matching if not run.images] or matching
         return matched[entry.name]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cifar_exp.errors import UserError, did_you_mean, reason
-from cifar_exp.tracking import deleted
+from cifar_exp.tracking import deleted, run_tags
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 
 SHORT_ID = 8  # characters of a run's id that are shown
 
-EVALUATION, EXPLANATION = "evaluation", "explanation"
 
-_SWEEP, _KIND = "cifar_exp.sweep", "cifar_exp.kind"
-_BESIDE = {"sweep", EVALUATION, EXPLANATION}  # kinds of runs that have no model of their own
+_WITHOUT_MODEL = {run_tags.SWEEP_KIND, run_tags.EVALUATION_KIND, run_tags.EXPLANATION_KIND}  # kinds of runs
 _ID_LENGTH = 32
 _PAGE_SIZE = 1000  # runs per request
 _MAX_LISTED = 5  # runs named in the message about an ambiguous name
@@ -136,13 +134,13 @@ def select(
         named_runs = [get(store, name) for name in wanted]
         for run in named_runs:
             if _is_sweep(run):
-                name = run.data.tags.get(_SWEEP, "")
+                name = run.data.tags.get(run_tags.SWEEP, "")
                 raise UserError(f"run {run.info.run_id} is a sweep; select its runs with --sweep {name}")
         return list({run.info.run_id: run for run in named_runs}.values())
     conditions = [condition] if condition else []
     named = quoted(sweep or "")
     if sweep:
-        conditions.append(f"tags.`{_SWEEP}` = {named}")
+        conditions.append(f"tags.`{run_tags.SWEEP}` = {named}")
     matching_runs = _search(store, " AND ".join(conditions), condition) if named else []
     runs = [run for run in matching_runs if has_model(run.data.tags)]
     if not runs:
@@ -177,8 +175,8 @@ def _no_runs_message(store: Store, sweep: str | None, condition: str | None) -> 
     if condition:
         return f"no run in {where} meets {condition!r}" + (f" in sweep {sweep!r}" if sweep else "")
     if sweep:
-        parents = search(store, f"tags.`{_KIND}` = 'sweep'", ["attributes.start_time DESC"])
-        names = [run.data.tags[_SWEEP] for run in parents if _SWEEP in run.data.tags]
+        parents = search(store, f"tags.`{run_tags.KIND}` = '{run_tags.SWEEP_KIND}'", ["attributes.start_time DESC"])
+        names = [run.data.tags[run_tags.SWEEP] for run in parents if run_tags.SWEEP in run.data.tags]
         last = f"; the latest sweep is {names[0]!r}" if names else ""
         return f"no runs of sweep {sweep!r} in {where}{did_you_mean(sweep, names) or last}"
     return f"no runs in {where}"
@@ -186,9 +184,9 @@ def _no_runs_message(store: Store, sweep: str | None, condition: str | None) -> 
 
 def has_model(tags: Mapping[str, str]) -> bool:
     """Whether a run with these tags may have a model: not the parent of a sweep, an evaluation or an explanation."""
-    return tags.get(_KIND) not in _BESIDE
+    return tags.get(run_tags.KIND) not in _WITHOUT_MODEL
 
 
 def _is_sweep(run: Run) -> bool:
-    kind: str | None = run.data.tags.get(_KIND)
-    return kind == "sweep"
+    kind: str | None = run.data.tags.get(run_tags.KIND)
+    return kind == run_tags.SWEEP_KIND

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from cifar_exp.review import query, verdicts
+from cifar_exp.tracking import addresses, run_tags
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import moment
-from cifar_exp.training.outcome import PRUNED
 
 _WAITING = (verdicts.UNREVIEWED, verdicts.RERUN)
 
@@ -67,7 +67,7 @@ def waiting_runs(store: Store) -> list[WaitingRun]:
         run
         for run in finished_runs
         if query.has_model(run.data.tags)
-        and run.data.tags.get("cifar_exp.outcome") != PRUNED
+        and run.data.tags.get(run_tags.OUTCOME) != run_tags.PRUNED
         and verdicts.state(run) in _WAITING
     ]
     return [
@@ -77,10 +77,10 @@ def waiting_runs(store: Store) -> list[WaitingRun]:
             verdicts.owner(run) or "unknown",
             moment(run.info.end_time or run.info.start_time),
             run.data.metrics.get("test/accuracy"),
-            run.data.tags.get("cifar_exp.outcome", "unknown"),
+            run.data.tags.get(run_tags.OUTCOME, "unknown"),
             verdicts.state(run),
             verdicts.objections(run),
-            store.addresses.run(run.info.run_id),
+            addresses.run(store, run.info.run_id),
         )
         for run in sorted(jobs, key=lambda run: (run.info.end_time or run.info.start_time or 0, run.info.run_id))
     ]

@@ -28,6 +28,7 @@ from cifar_exp.review.query import SHORT_ID
 from cifar_exp.review.run_record import RunRecord
 from cifar_exp.review.run_results import RunResults
 from cifar_exp.review.section import Section
+from cifar_exp.tracking import addresses, run_tags
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -54,11 +55,11 @@ def from_store(store: Store, runs: Sequence[Run], title: str, sections: Sequence
     records = [run_record.from_run(run) for run in runs]
     chosen = _most_accurate(records)
     results = [run_results.from_run(store, runs[at]) for at in chosen]
-    links = {run.id: store.addresses.run(run.id) for run in records if run.id} if store.is_server else {}
+    links = {run.id: addresses.run(store, run.id) for run in records if run.id} if store.is_server else {}
     where = f"experiment {store.experiment!r} of {store.uri}"
     found = evaluations.of_runs(store, runs)
     if store.is_server:
-        links |= {one.run_id: store.addresses.run(one.run_id) for one in found}
+        links |= {one.run_id: addresses.run(store, one.run_id) for one in found}
     return _render(title, records, chosen, results, where, links, sections, found)
 
 
@@ -134,7 +135,7 @@ def _render(
         evaluations=_evaluations(runs, found, links),
         pairs=pairs,
         notes=comparable.notes,
-        devices=sorted({device for run in runs if (device := run.tags.get("cifar_exp.device"))}),
+        devices=sorted({device for run in runs if (device := run.tags.get(run_tags.DEVICE))}),
         classes=_class_scores(detailed),
         settings=_differing_settings(detailed),
         reproduce=[_reproduce(name, run) for name, run in zip(names, detailed, strict=True)],
@@ -245,8 +246,8 @@ def _reproduce(name: str, run: RunRecord) -> dict[str, str | None]:
     return {
         "name": name,
         "command": run_record.command(tags),
-        "commit": tags.get("cifar_exp.git_commit", "unknown"),
-        "dirty": " with uncommitted changes" if tags.get("cifar_exp.git_dirty") == "true" else "",
+        "commit": tags.get(run_tags.GIT_COMMIT, "unknown"),
+        "dirty": " with uncommitted changes" if tags.get(run_tags.GIT_DIRTY) == "true" else "",
         "id": run.id,
     }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_exp.review import verdicts
 from cifar_exp.review.run_predictions import test_digest
-from cifar_exp.tracking import journal, local_run
+from cifar_exp.tracking import journal, local_run, run_tags
 from cifar_exp.tracking.journal import Event
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.progress import Progress
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import Run
 
-_OUTCOME, _REVIEW = "cifar_exp.outcome", "review.state"
+_REVIEW = "review.state"
 _LONGEST_NUMBER = 40  # characters; longer ones may be larger than a float can hold
 _TEXT_PARAMS = ("name", "note", "data.dir")  # never parsed as numbers
 
@@ -57,7 +57,7 @@ class RunRecord:
     @property
     def outcome(self) -> str:
         """completed, collapsed, pruned, diverged, failed, interrupted or running; empty for runs of other programs."""
-        return self.tags.get(_OUTCOME, "")
+        return self.tags.get(run_tags.OUTCOME, "")
 
     @property
     def accuracy(self) -> float | None:
@@ -68,7 +68,7 @@ class RunRecord:
 
 def command(tags: Mapping[str, str]) -> str:
     """The command line that made a run, from its tags."""
-    return tags.get("cifar_exp.command") or f"python -m cifar_exp {tags.get('cifar_exp.overrides', '')}".rstrip()
+    return tags.get(run_tags.COMMAND) or f"python -m cifar_exp {tags.get(run_tags.OVERRIDES, '')}".rstrip()
 
 
 def from_run(run: Run) -> RunRecord:

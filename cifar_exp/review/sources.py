@@ -12,12 +12,12 @@ from rich.table import Table
 from cifar_exp.review import published
 from cifar_exp.review.published import Entry, FinishedRun
 from cifar_exp.review.query import SHORT_ID
+from cifar_exp.tracking import run_tags
 from cifar_exp.tracking.store import Store
 
 NOT_RUN = "not run"
 EXPECTED = (-0.07, 0.02)  # range of accuracy differences that need no remark
 
-_COLLAPSED = "collapsed"
 _MIN_RANKED = 3
 
 Row = Mapping[str, Any]
@@ -167,8 +167,8 @@ def _row(entry: Entry, runs: Sequence[FinishedRun], store: Store) -> dict[str, o
         "run_ids": [run.id for run in runs],
         "seeds": [run.params.get("seed", "?") for run in runs],
         "accuracies": accuracies,
-        "collapsed": sum(run.tags.get("cifar_exp.outcome") == _COLLAPSED for run in runs),
-        "devices": [run.tags.get("cifar_exp.device", "?") for run in runs],
+        "collapsed": sum(run.tags.get(run_tags.OUTCOME) == run_tags.COLLAPSED for run in runs),
+        "devices": [run.tags.get(run_tags.DEVICE, "?") for run in runs],
         "images": [run.images for run in runs],
         "remark": entry.reference.remark or "",
         "overrides": entry.overrides,
@@ -201,7 +201,7 @@ def _run_cell(row: Row, every: bool = False) -> str:
         return NOT_RUN
     shown = ", ".join(run_id[:SHORT_ID] for run_id in (ids if every else ids[:1]))
     if collapsed:
-        shown += f" {_COLLAPSED}" if collapsed == runs else f" {collapsed} {_COLLAPSED}"
+        shown += f" {run_tags.COLLAPSED}" if collapsed == runs else f" {collapsed} {run_tags.COLLAPSED}"
     return shown
 
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 from cifar_exp.errors import UserError
 from cifar_exp.review import description, digest, texts
 from cifar_exp.review.query import SHORT_ID, has_model
+from cifar_exp.tracking import run_tags
 from cifar_exp.tracking.store import Store
 from cifar_exp.tracking.untrusted import parse_json
-from cifar_exp.training.outcome import COLLAPSED, PRUNED
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -30,7 +30,6 @@ ACTIONS = {"approve": APPROVED, "reject": REJECTED, "request-rerun": RERUN, "wit
 WITHDRAWN = "withdrawn"  # name of a verdict that makes a run unreviewed again
 DESCRIPTION_TAG = "mlflow.note.content"
 
-_DIVERGED = "diverged"
 _UNKNOWN = "unknown"  # MLflow's word
 _PREFIX = "review.verdict."
 _TIME = "%Y-%m-%dT%H-%M-%S.%fZ"
@@ -109,19 +108,19 @@ def changed_since(run: Run, verdict: Verdict) -> bool:
 def objections(run: Run) -> tuple[str, ...]:
     """Reasons why a run should not be approved."""
     tags = run.data.tags
-    outcome = tags.get("cifar_exp.outcome", "unknown")
+    outcome = tags.get(run_tags.OUTCOME, "unknown")
     reasons = []
     if run.info.status != "FINISHED":
         reasons.append(f"it is {run.info.status}, not FINISHED")
-    if outcome == COLLAPSED:
+    if outcome == run_tags.COLLAPSED:
         reasons.append("it collapsed: it ended with the accuracy of chance")
-    if outcome == PRUNED:
+    if outcome == run_tags.PRUNED:
         reasons.append("a search pruned it: it was not trained to its end and has no model")
-    if outcome == _DIVERGED:
+    if outcome == run_tags.DIVERGED:
         reasons.append("it diverged")
-    if "cifar_exp.warning" in tags or run.data.params.get("data.validation") == "test":
+    if run_tags.WARNING in tags or run.data.params.get("data.validation") == "test":
         reasons.append("it was validated on the test images")
-    if tags.get("cifar_exp.git_dirty") == "true":
+    if tags.get(run_tags.GIT_DIRTY) == "true":
         reasons.append("its code had uncommitted changes")
     return tuple(reasons)
 
@@ -132,8 +131,8 @@ def check_reviewable(run: Run) -> None:
     Raises:
         UserError: if it is the parent run of a sweep, an evaluation or an explanation.
     """
-    kind, short = run.data.tags.get("cifar_exp.kind"), run.info.run_id[:SHORT_ID]
-    if kind == "sweep":
+    kind, short = run.data.tags.get(run_tags.KIND), run.info.run_id[:SHORT_ID]
+    if kind == run_tags.SWEEP_KIND:
         raise UserError(f"run {short} is the sweep {run.info.run_name!r}: review its jobs")
     if not has_model(run.data.tags):
         raise UserError(f"run {short} is an {kind}, which has no model: review the run that it is of")

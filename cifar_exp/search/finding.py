@@ -9,7 +9,7 @@ from cifar_exp.errors import UserError, did_you_mean, reason
 from cifar_exp.review import query
 from cifar_exp.search import trials
 from cifar_exp.search.trials import Trials
-from cifar_exp.tracking import fetch
+from cifar_exp.tracking import fetch, run_tags
 from cifar_exp.tracking.delivery import ARTIFACTS
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.store import Store
@@ -32,8 +32,8 @@ def by_name(store: Store, name: str, root: Path = SWEEPS) -> Trials:
     """
     if found := if_search(store, name, root):
         return found
-    parents = query.search(store, "tags.`cifar_exp.kind` = 'sweep'", ["attributes.start_time DESC"])
-    names = [run.data.tags.get("cifar_exp.sweep", "") for run in parents]
+    parents = query.search(store, f"tags.`{run_tags.KIND}` = '{run_tags.SWEEP_KIND}'", ["attributes.start_time DESC"])
+    names = [run.data.tags.get(run_tags.SWEEP, "") for run in parents]
     where = f"experiment {store.experiment!r} of {store.uri}"
     if name in names:
         raise UserError(f"sweep {name!r} is not a search, or has not logged its trials: {where} has no {trials.FILE}")

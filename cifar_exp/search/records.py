@@ -18,13 +18,12 @@ from cifar_exp.search.settings import OF_EPOCHS, Settings
 from cifar_exp.search.trials import COMPLETE, DIVERGED, FAILED, INTERRUPTED, MAXIMIZE, PRUNED, RUNNING, Trial
 from cifar_exp.sweep.result import PRUNED as PRUNED_JOB
 from cifar_exp.sweep.result import JobResult
-from cifar_exp.tracking import job_record
+from cifar_exp.tracking import job_record, run_tags
 from cifar_exp.tracking.job_record import JobRecord
 from cifar_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)
 
-_TRIAL, _CONFIRMS, _JOB, _OUTCOME = "cifar_exp.trial", "cifar_exp.confirms", "cifar_exp.job", "cifar_exp.outcome"
 _ACCURACY = "val/accuracy"
 _NUMBER = re.compile("[0-9]{1,18}")
 
@@ -42,23 +41,23 @@ def read(folder: Path, store: Store, sweep: str, space: Space, settings: Setting
     Raises:
         UserError: if a trial is not of this space, or the store cannot be read.
     """
-    here = {record.tags.get(_JOB, ""): record for record in _in_folder(folder)}
+    here = {record.tags.get(run_tags.JOB, ""): record for record in _in_folder(folder)}
     if any(not _is_of_search(record) for record in here.values()):
         raise UserError(f"sweep.name={sweep}: this is a sweep, not a search; give the search another name")
     if store.is_server and not store.away():
         wanted = {_ACCURACY, *settings.metrics} & OF_EPOCHS.keys()
         for record in job_record.from_store(store, sweep, wanted):
-            local = here.get(record.tags.get(_JOB, ""))
+            local = here.get(record.tags.get(run_tags.JOB, ""))
             is_newer = local is None or len(local.series(_ACCURACY)) < len(record.series(_ACCURACY))
             if _is_of_search(record) and is_newer:
-                here[record.tags[_JOB]] = record
+                here[record.tags[run_tags.JOB]] = record
     trials = []
     for record in here.values():
         point = _point(record, space)
         if point is None:
             raise UserError(
-                f"sweep.name={sweep}: job {record.tags[_JOB]} of it is not of this space "
-                f"({record.tags.get('cifar_exp.overrides')}); give its ranges, or another name"
+                f"sweep.name={sweep}: job {record.tags[run_tags.JOB]} of it is not of this space "
+                f"({record.tags.get(run_tags.OVERRIDES)}); give its ranges, or another name"
             )
         trials.append(_trial(record, point, settings))
     return sorted(trials, key=lambda trial: (trial.confirmed, trial.trial, trial.seed))
@@ -138,7 +137,7 @@ def _in_folder(folder: Path) -> Iterable[JobRecord]:
 
 def _is_of_search(record: JobRecord) -> bool:
     """Whether a run is a trial, or confirms one; a store may hold other runs with such tags."""
-    numbers = (record.tags.get(_JOB), record.tags.get(_CONFIRMS) or record.tags.get(_TRIAL))
+    numbers = (record.tags.get(run_tags.JOB), record.tags.get(run_tags.CONFIRMS) or record.tags.get(run_tags.TRIAL))
     return all(_number(text) is not None for text in numbers) and _overrides(record) is not None
 
 
@@ -148,7 +147,7 @@ def _number(text: str | None) -> int | None:
 
 def _overrides(record: JobRecord) -> list[str] | None:
     try:
-        return shlex.split(record.tags.get("cifar_exp.overrides", ""))
+        return shlex.split(record.tags.get(run_tags.OVERRIDES, ""))
     except ValueError:
         return None
 
@@ -166,7 +165,7 @@ def _point(record: JobRecord, space: Space) -> Point | None:
 def _trial(record: JobRecord, point: Point, settings: Settings) -> Trial:
     tags = record.tags
     row = Trial(
-        trial=_number(tags.get(_CONFIRMS) or tags.get(_TRIAL)) or 0,
+        trial=_number(tags.get(run_tags.CONFIRMS) or tags.get(run_tags.TRIAL)) or 0,
         state=INTERRUPTED,
         params=point,
         values=(None,) * len(settings.metrics),
@@ -174,13 +173,13 @@ def _trial(record: JobRecord, point: Point, settings: Settings) -> Trial:
         ended=record.ended,
         run_id=record.run_id,
         name=record.name,
-        job=_number(tags.get(_JOB)) or 0,
-        confirmed=_CONFIRMS in tags,
+        job=_number(tags.get(run_tags.JOB)) or 0,
+        confirmed=run_tags.CONFIRMS in tags,
         seed=_number(record.params.get("seed")) or 0,
         seconds=sum(record.series("train/epoch_seconds")) or (record.ended - record.began) / 1000,
     )
-    outcome = tags.get(_OUTCOME)
-    states = {"FINISHED": PRUNED if outcome == PRUNED else COMPLETE, "FAILED": FAILED}
+    outcome = tags.get(run_tags.OUTCOME)
+    states = {"FINISHED": PRUNED if outcome == run_tags.PRUNED else COMPLETE, "FAILED": FAILED}
     state = states.get(record.status or "", INTERRUPTED)
     if state == FAILED:
         row = replace(row, diverged=outcome == DIVERGED)

@@ -16,7 +16,7 @@ from cifar_exp.review.evaluations import LoggedEvaluation
 from cifar_exp.review.run_predictions import Matrix
 from cifar_exp.server import database, lists, shown
 from cifar_exp.server.shown import ShownRun
-from cifar_exp.tracking import fetch, untrusted
+from cifar_exp.tracking import fetch, run_tags, untrusted
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -115,7 +115,7 @@ def of_run(run: Run) -> RunDetails:
         [name for name in _PICTURES if name in logged],
         lists.evaluations_of(run),
         [one for one in remarks.of_run(run) if not one.reviewer],
-        run.data.tags.get("cifar_exp.git_commit", ""),
+        run.data.tags.get(run_tags.GIT_COMMIT, ""),
     )
 
 

@@ -15,7 +15,8 @@ from cifar_exp.review import evaluations, promotion_records, query, remote, verd
 from cifar_exp.review.evaluations import LoggedEvaluation
 from cifar_exp.review.promotion_records import Promotion
 from cifar_exp.server import audit, database, people, shown
-from cifar_exp.server.shown import SWEEP, Progress, ShownRun
+from cifar_exp.server.shown import Progress, ShownRun
+from cifar_exp.tracking import run_tags
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -61,12 +62,12 @@ def histories(run_ids: Sequence[str], metric: str) -> dict[str, Points]:
 def sweep(experiment_id: str, name: str) -> list[Run]:
     """The jobs of a sweep, the most accurate first."""
     value = query.quoted(name)
-    return query.by_accuracy(search([experiment_id], f"tags.`{SWEEP}` = {value}")) if value else []
+    return query.by_accuracy(search([experiment_id], f"tags.`{run_tags.SWEEP}` = {value}")) if value else []
 
 
 def evaluations_of(run: Run) -> list[LoggedEvaluation]:
     """Evaluations of a run, the newest first: those in its own experiment, which whoever may read the run may read."""
-    condition = f"{evaluations.CONDITION} AND tags.`{evaluations.EVALUATES}` = '{run.info.run_id}'"
+    condition = f"{evaluations.CONDITION} AND tags.`{run_tags.EVALUATES}` = '{run.info.run_id}'"
     ids, order = [run.info.experiment_id], [evaluations.NEWEST_FIRST]
     return evaluations.read(database.tracking().search_runs(ids, condition, ViewType.ACTIVE_ONLY, RUNS, order))
 

@@ -17,6 +17,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_USER
 from cifar_exp.review import verdicts
 from cifar_exp.review.digest import FACTS
 from cifar_exp.server import protection
+from cifar_exp.tracking import run_tags
 
 Rule = Callable[[str], str | None]
 """Takes the name of the user; returns the reason of a refusal, or None."""
@@ -106,7 +107,7 @@ def _run_update(user: str) -> str | None:
     if not message.HasField("status") or message.status == tracking.FINISHED:
         return None
     run = handlers._get_tracking_store().get_run(message.run_id or message.run_uuid)
-    if run.info.status != protection.FINISHED or run.data.tags.get("cifar_exp.kind") == "sweep":
+    if run.info.status != protection.FINISHED or run.data.tags.get(run_tags.KIND) == run_tags.SWEEP_KIND:
         return None
     if refusal := protection.of_run(run, "reopened"):
         return refusal

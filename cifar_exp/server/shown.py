@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 from cifar_exp.evaluation import intervals
 from cifar_exp.review import remarks, run_predictions, run_record, verdicts
 from cifar_exp.review.run_predictions import Matrix
-from cifar_exp.tracking import heartbeat, untrusted
+from cifar_exp.tracking import heartbeat, run_tags, untrusted
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 ACCURACY, CURVE = "test/accuracy", "val/accuracy"
 _DIGITS = 9  # of a number of epochs
-SWEEP, KIND, OUTCOME = "cifar_exp.sweep", "cifar_exp.kind", "cifar_exp.outcome"
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class ShownRun:
     @property
     def doubtful(self) -> bool:
         """Whether the training failed to learn."""
-        return self.outcome in ("collapsed", "diverged", "failed", "interrupted")
+        return self.outcome in (run_tags.COLLAPSED, run_tags.DIVERGED, run_tags.FAILED, run_tags.INTERRUPTED)
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,8 @@ def run(logged: Run) -> ShownRun:
     given = verdicts.history(logged)
     return ShownRun(
         *(info.run_id, info.experiment_id, info.run_name or info.run_id, verdicts.owner(logged) or "unknown"),
-        *(tags.get(SWEEP, ""), info.status, tags.get(OUTCOME, ""), untrusted.moment(info.end_time or info.start_time)),
+        *(tags.get(run_tags.SWEEP, ""), info.status, tags.get(run_tags.OUTCOME, "")),
+        untrusted.moment(info.end_time or info.start_time),
         *(accuracy, interval(accuracy, run_record.images(logged, "test")), verdicts.state(logged)),
         *(bool(given) and verdicts.changed_since(logged, given[-1]), verdicts.objections(logged)),
         tuple(remarks.asked(tags)),
@@ -122,7 +122,7 @@ def progress(logged: Run, points: Sequence[tuple[int, float]]) -> Progress:
 def overrides(logged: Run) -> list[str]:
     """What the command of a run has changed from the defaults."""
     try:
-        return shlex.split(logged.data.tags.get("cifar_exp.overrides", ""))
+        return shlex.split(logged.data.tags.get(run_tags.OVERRIDES, ""))
     except ValueError:  # whoever logs can write anything there
         return []
 

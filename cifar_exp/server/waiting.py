@@ -17,8 +17,8 @@ from sqlalchemy import or_, select
 
 from cifar_exp.review import query, remarks, verdicts
 from cifar_exp.server import database, shown
-from cifar_exp.server.shown import KIND, OUTCOME, SWEEP, ShownRun
-from cifar_exp.training.outcome import PRUNED
+from cifar_exp.server.shown import ShownRun
+from cifar_exp.tracking import run_tags
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -85,7 +85,7 @@ def queue(user: str, experiment_ids: Sequence[str]) -> Queue:
     groups: dict[tuple[str, str], list[_Candidate]] = defaultdict(list)
     for one in candidates:
         if one.state in _WAITING or one.run_id in changed:
-            groups[one.experiment_id, one.tags.get(SWEEP) or one.run_id].append(one)
+            groups[one.experiment_id, one.tags.get(run_tags.SWEEP) or one.run_id].append(one)
 
     def is_asked(one: _Candidate) -> bool:
         return user in remarks.asked(one.tags)
@@ -96,7 +96,8 @@ def queue(user: str, experiment_ids: Sequence[str]) -> Queue:
     listed = []
     for group, chosen in zip(ordered, best, strict=False):
         found = tuple(shown.run(runs[one.run_id]) for one in chosen if one.run_id in runs)
-        listed.append(Waiting(group[0].tags.get(SWEEP, ""), group[0].experiment_id, found, len(group) - len(chosen)))
+        sweep = group[0].tags.get(run_tags.SWEEP, "")
+        listed.append(Waiting(sweep, group[0].experiment_id, found, len(group) - len(chosen)))
     return Queue(tuple(listed), len(ordered) - len(listed))
 
 
@@ -115,7 +116,8 @@ def _candidates(experiment_ids: Sequence[str]) -> list[_Candidate]:
     with database.tracking().engine.connect() as connection:
         runs = connection.execute(newest).all()
         ids = [run_id for run_id, _ in runs]
-        needed = or_(SqlTag.key.startswith("review."), SqlTag.key.in_((SWEEP, KIND, OUTCOME)))
+        own = (run_tags.SWEEP, run_tags.KIND, run_tags.OUTCOME)
+        needed = or_(SqlTag.key.startswith("review."), SqlTag.key.in_(own))
         tags: dict[str, dict[str, str]] = defaultdict(dict)
         of_runs = select(SqlTag.run_uuid, SqlTag.key, SqlTag.value).where(SqlTag.run_uuid.in_(ids), needed)
         for run_id, key, value in connection.execute(of_runs):
@@ -127,7 +129,7 @@ def _candidates(experiment_ids: Sequence[str]) -> list[_Candidate]:
     return [
         _Candidate(run_id, str(experiment_id), tags[run_id], accuracies.get(run_id, 0.0))
         for run_id, experiment_id in runs
-        if query.has_model(tags[run_id]) and tags[run_id].get(OUTCOME) != PRUNED
+        if query.has_model(tags[run_id]) and tags[run_id].get(run_tags.OUTCOME) != run_tags.PRUNED
     ]
 
 

@@ -19,10 +19,9 @@ from cifar_exp.errors import Diverged, OutOfMemory, Pruned, UserError
 from cifar_exp.experiment import experiment, resume
 from cifar_exp.sweep import messages, requeue
 from cifar_exp.sweep.result import JobResult, from_journal
-from cifar_exp.tracking import experiment_note, local_run, sync
+from cifar_exp.tracking import addresses, experiment_note, local_run, sync
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.store import Store
-from cifar_exp.training.outcome import COLLAPSED
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +89,7 @@ def _run_alone(config: Config, job: experiment.Job, folder: Path) -> experiment.
         store = Store.of(config.tracking)
         experiment_note.update(store)
         try:
-            console.say(store.addresses.how_to_open(store.addresses.run_page(result.run_id)))
+            console.say(addresses.how_to_open(store, addresses.run_page(store, result.run_id)))
         except UserError as error:  # the server went away meanwhile
             log.warning("Run %s has no address to show: %s", result.run_id, error)
     return result
@@ -98,7 +97,7 @@ def _run_alone(config: Config, job: experiment.Job, folder: Path) -> experiment.
 
 def _finished(result: experiment.Result) -> JobResult:
     measured = (result.seconds, result.run_id, result.metrics, result.history)
-    return JobResult(result.name, "FINISHED", *measured, collapsed=result.outcome == COLLAPSED)
+    return JobResult(result.name, "FINISHED", *measured, collapsed=result.collapsed)
 
 
 def _reason(error: Exception) -> str:

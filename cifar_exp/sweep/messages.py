@@ -11,6 +11,7 @@ from cifar_exp import notify
 from cifar_exp.config.schema import Config
 from cifar_exp.errors import UserError
 from cifar_exp.sweep.result import JobResult
+from cifar_exp.tracking import addresses
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _address(config: Config, result: JobResult) -> str:
     """Web address of a run; empty if it has none, or the server is away: a message stops no sweep."""
     store = Store.of(config.tracking)
     try:
-        return store.addresses.run_page(result.run_id) if result.run_id and store.is_server else ""
+        return addresses.run_page(store, result.run_id) if result.run_id and store.is_server else ""
     except UserError as error:
         log.debug("run %s has no address to tell: %s", result.run_id, error)
         return ""

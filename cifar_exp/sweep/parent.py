@@ -15,7 +15,7 @@ from cifar_exp.errors import UserError, reason
 from cifar_exp.review.section import Section
 from cifar_exp.sweep.job import varying
 from cifar_exp.sweep.result import RESULT, JobResult
-from cifar_exp.tracking import environment, heartbeat, journal, local_run, takeover
+from cifar_exp.tracking import addresses, environment, heartbeat, journal, local_run, run_tags, takeover
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
@@ -23,7 +23,6 @@ from cifar_exp.tracking.store import Store
 log = logging.getLogger(__name__)
 
 NOT_RUN = "not run"
-_COMMAND, _SWEEP = "cifar_exp.overrides", "cifar_exp.sweep"
 _NOTE_CHARACTERS = 8000  # of a tag's value: MLflow cuts off what is beyond
 _LEFT_OUT = "\nThe {:,} of {:,} jobs with the best validation accuracy; `sweep/results.csv` has all.\n"
 _COMPARED = 20  # runs that MLflow's UI is asked to compare: more make a very long address
@@ -46,17 +45,17 @@ def find_earlier(plan: Plan, command: str) -> str | None:
     if plan.jobs[0].resume == "never":
         return None
     store = Store.of(plan.jobs[0].tracking)
-    same = (run for run in local_run.runs(plan.folder.parent) if run.belongs_to(store, **{_COMMAND: command}))
-    found = [run for run in same if is_sweep_name(run.tags.get(_SWEEP, ""))]
+    same = (run for run in local_run.runs(plan.folder.parent) if run.belongs_to(store, **{run_tags.OVERRIDES: command}))
+    found = [run for run in same if is_sweep_name(run.tags.get(run_tags.SWEEP, ""))]
     for run in found:
         if journal.is_live(run.folder):
             raise _running(run.folder.name)
     if found:
-        return max(found, key=lambda run: run.began).tags[_SWEEP]
+        return max(found, key=lambda run: run.began).tags[run_tags.SWEEP]
     if not _is_answering_server(store):
         return None
-    elsewhere = takeover.look_up(store, lambda: takeover.find_sweep(store, command))
-    return elsewhere.data.tags[_SWEEP] if elsewhere else None
+    elsewhere = takeover.look_up(store, lambda: takeover.find_sweep_of_command(store, command))
+    return elsewhere.data.tags[run_tags.SWEEP] if elsewhere else None
 
 
 def start(plan: Plan, command: str) -> Run:
@@ -71,9 +70,9 @@ def start(plan: Plan, command: str) -> Run:
     """
     assert plan.folder is not None
     tags = {
-        "cifar_exp.kind": "sweep",
-        _SWEEP: plan.sweep_name,
-        _COMMAND: command,
+        run_tags.KIND: run_tags.SWEEP_KIND,
+        run_tags.SWEEP: plan.sweep_name,
+        run_tags.OVERRIDES: command,
         **environment.source_tags(),
     }
     varies = ", ".join(plan.varies) or "nothing"
@@ -107,7 +106,7 @@ def _take_over(store: Store, plan: Plan) -> LocalRun | None:
         return None
     with store.translate_errors():
         if run.info.status == "RUNNING" and not heartbeat.is_dead(run):
-            raise _running(f"{plan.sweep_name}, by {run.data.tags.get(heartbeat.PROCESS)}")
+            raise _running(f"{plan.sweep_name}, by {run.data.tags.get(run_tags.PROCESS)}")
         takeover.take_over(store, run, plan.folder)
     return LocalRun.read(plan.folder)
 
@@ -166,7 +165,7 @@ def forget_results(plan: Plan) -> None:
         folder = plan.folder / str(index)
         if (folder / RESULT).exists():
             run = LocalRun.read(folder)
-            if run is None or run.tags.get(_COMMAND) != shlex.join(overrides):
+            if run is None or run.tags.get(run_tags.OVERRIDES) != shlex.join(overrides):
                 (folder / RESULT).unlink()
 
 
@@ -285,7 +284,7 @@ def _note(run: Run, frame: pd.DataFrame, command: str, remarks: Sequence[str]) -
 
 
 def _job_row(run: Run, row: Mapping[Any, Any]) -> str:
-    name = f"[{row['name']}]({run.store.addresses.run(row['run_id'])})" if pd.notna(row["run_id"]) else row["name"]
+    name = f"[{row['name']}]({addresses.run(run.store, row['run_id'])})" if pd.notna(row["run_id"]) else row["name"]
     measured = (row["test/accuracy"], row["test/loss"], row["val/best_accuracy"])
     numbers = " | ".join(f"{value:.4f}" if pd.notna(value) else "-" for value in measured)
     return f"| {row['job']} | {name} | {row['status']} | {numbers} | {row['seconds']:.0f} |"
@@ -294,7 +293,7 @@ def _job_row(run: Run, row: Mapping[Any, Any]) -> str:
 def _links(run: Run, run_ids: list[str]) -> list[str]:
     if not run.id:
         return []
-    page = run.store.addresses.sweep_page(run.folder.name, run.id)
+    page = addresses.sweep_page(run.store, run.folder.name, run.id)
     few = 1 < len(run_ids) <= _COMPARED
-    together = f" · [side by side]({run.store.addresses.compare(run_ids)})" if few else ""
+    together = f" · [side by side]({addresses.compare(run.store, run_ids)})" if few else ""
     return [f"[These runs with their curves, best first]({page}){together}", ""]

@@ -7,9 +7,8 @@ import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cifar_exp.tracking import local_run
+from cifar_exp.tracking import local_run, run_tags
 from cifar_exp.tracking.local_run import LocalRun
-from cifar_exp.training.outcome import COLLAPSED
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +56,6 @@ def from_journal(folder: Path) -> JobResult:
     last = {name: steps[0] for name, steps in metrics.items() if list(steps) == [0]}
     history = {name: list(steps.values()) for name, steps in metrics.items() if 1 in steps and "system/" not in name}
     status = PRUNED if run.is_pruned else local_run.FINISHED
-    collapsed = run.tags.get("cifar_exp.outcome") == COLLAPSED
+    collapsed = run.tags.get(run_tags.OUTCOME) == run_tags.COLLAPSED
     seconds = (run.ended - local_run.last_started(folder)) / 1000
     return JobResult(run.name, status, seconds, metrics=last, history=history, collapsed=collapsed)

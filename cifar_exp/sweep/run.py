@@ -11,7 +11,7 @@ from cifar_exp.config.plan import Plan
 from cifar_exp.review.section import Section
 from cifar_exp.sweep import messages, parent
 from cifar_exp.sweep.result import JobResult
-from cifar_exp.tracking import experiment_note
+from cifar_exp.tracking import addresses, experiment_note
 from cifar_exp.tracking.run import Run
 
 log = logging.getLogger(__name__)
@@ -110,10 +110,10 @@ def _end(run: Run, plan: Plan, jobs: Jobs, status: str, command: str) -> None:
         experiment_note.update(run.store)
     page = _page(run, plan)
     if page:
-        console.say(run.store.addresses.how_to_open(page))
+        console.say(addresses.how_to_open(run.store, page))
     messages.about_sweep(plan.jobs[0], plan.sweep_name, status, frame, remarks, page)
 
 
 def _page(run: Run, plan: Plan) -> str:
     """Web address of the sweep; empty if it is not in the store yet."""
-    return run.store.addresses.sweep_page(plan.sweep_name, run.id) if run.id else ""
+    return addresses.sweep_page(run.store, plan.sweep_name, run.id) if run.id else ""

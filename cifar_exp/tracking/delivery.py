@@ -11,13 +11,12 @@ from typing import Any
 
 from cifar_exp.config.schema import LONGEST_NAME
 from cifar_exp.errors import shorten
-from cifar_exp.tracking import heartbeat, local_run
+from cifar_exp.tracking import heartbeat, local_run, run_tags
 from cifar_exp.tracking.journal import Event
 from cifar_exp.tracking.progress import Progress
 from cifar_exp.tracking.store import Store
 
 ARTIFACTS, MODEL, CHECKPOINTS = local_run.ARTIFACTS, "model", heartbeat.CHECKPOINTS  # folders beside the journal
-KEY_TAG = "cifar_exp.journal"
 
 # The server's limits for one request.
 _METRICS, _PARAMS = 1000, 100
@@ -63,7 +62,7 @@ class Delivery:
         from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_USER
 
         store = self.store
-        tags = dict(content["tags"]) | {MLFLOW_USER: store.user, KEY_TAG: content["key"]}
+        tags = dict(content["tags"]) | {MLFLOW_USER: store.user, run_tags.JOURNAL: content["key"]}
         if content["sweep"]:
             parent = store.find_sweep(content["sweep"])
             if parent is None:
@@ -73,7 +72,7 @@ class Delivery:
                 )
             tags[MLFLOW_PARENT_RUN_ID] = parent.info.run_id
         existing = store.client.search_runs(
-            [store.experiment_id], f"tags.`{KEY_TAG}` = '{content['key']}'", max_results=1
+            [store.experiment_id], f"tags.`{run_tags.JOURNAL}` = '{content['key']}'", max_results=1
         )
         name = shorten(content["name"], LONGEST_NAME)
         run = existing[0] if existing else store.client.create_run(store.experiment_id, time, tags, name)
@@ -128,7 +127,7 @@ class Delivery:
             StoreAway: if another process continues the run.
         """
         run = self.store.client.get_run(self.progress.run_id)
-        if (own := run.data.tags.get(heartbeat.PROCESS)) and own not in processes:
+        if (own := run.data.tags.get(run_tags.PROCESS)) and own not in processes:
             raise StoreAway(f"process {own} continues run {self.progress.run_id}")
         if run.info.status == "KILLED":
             self._run_again()
@@ -136,8 +135,8 @@ class Delivery:
     def _run_again(self) -> None:
         client, run_id = self.store.client, self.progress.run_id
         client.update_run(run_id, "RUNNING")
-        if heartbeat.REASON in client.get_run(run_id).data.tags:  # the reason of the interruption
-            client.delete_tag(run_id, heartbeat.REASON)
+        if run_tags.REASON in client.get_run(run_id).data.tags:  # the reason of the interruption
+            client.delete_tag(run_id, run_tags.REASON)
 
     def metrics(self, content: Mapping[str, Any], time: int) -> None:
         """Log the metrics of one step."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cifar_exp
+from cifar_exp.tracking import run_tags
 
 
 class Commit(NamedTuple):
@@ -48,8 +49,8 @@ def source_tags() -> dict[str, str]:
     """Tags that describe the code of a run, under this package's names and those that MLflow's UI shows."""
     found = commit()
     tags = {
-        "cifar_exp.git_commit": found.sha if found else "unknown",
-        "cifar_exp.git_dirty": str(found.dirty).lower() if found else "unknown",
+        run_tags.GIT_COMMIT: found.sha if found else "unknown",
+        run_tags.GIT_DIRTY: str(found.dirty).lower() if found else "unknown",
         "mlflow.source.name": "python -m cifar_exp",
         "mlflow.source.type": "LOCAL",
     }

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cifar_exp.errors import UserError
+from cifar_exp.tracking import addresses
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _best(store: Store, client: MlflowClient) -> str:
     """A sentence about the best run, chosen by its validation images."""
     order = ["metrics.`val/best_accuracy` DESC"]
     for run in client.search_runs([store.experiment_id], _CANDIDATES, order_by=order, max_results=1):
-        link = f"[{run.info.run_name}]({store.addresses.run(run.info.run_id)})"
+        link = f"[{run.info.run_name}]({addresses.run(store, run.info.run_id)})"
         validation, test = (run.data.metrics[name] for name in ("val/best_accuracy", "test/accuracy"))
         measured = f"validation accuracy {validation:.4f}, test accuracy {test:.4f}"
         return f"**Best run by its validation images: {link}**, {measured}."

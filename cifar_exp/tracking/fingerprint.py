@@ -15,7 +15,6 @@ from cifar_exp.data.splits import Splits
 from cifar_exp.tracking.initial_weights import InitialWeights
 from cifar_exp.training import runtime
 
-TAG = "cifar_exp.fingerprint"
 _DECIDES_NOTHING = ("resume", "name", "note", "notify", "reference", "review", "search", "sweep", "tracking")
 # Of the data: their effect shows in the images of the splits, which are hashed.
 _DATA_DECIDES_NOTHING = ("dir", "file", "exclude", "relabel", "verify", "image_shape", "classes")

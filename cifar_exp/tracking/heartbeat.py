@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from cifar_exp.tracking import deleted
+from cifar_exp.tracking import deleted, run_tags
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT, PROCESS, REASON = "cifar_exp.heartbeat", "cifar_exp.process", "cifar_exp.reason"
 CHECKPOINTS = "checkpoints"  # name of the artifact folder
 DEAD_AFTER = timedelta(minutes=5)  # clocks of machines differ, and a network may be away for a while
 _RUNNING, _KILLED = "RUNNING", "KILLED"
@@ -26,12 +25,12 @@ _RUNNING, _KILLED = "RUNNING", "KILLED"
 
 def heartbeat_tag() -> dict[str, str]:
     """Tag with the current time, which shows that the process of a run is alive."""
-    return {HEARTBEAT: f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+    return {run_tags.HEARTBEAT: f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
 
 
 def process_tags() -> dict[str, str]:
     """Tags that name this process as the writer of a run, with its first heartbeat."""
-    return {PROCESS: _process(os.getpid()), **heartbeat_tag()}
+    return {run_tags.PROCESS: _process(os.getpid()), **heartbeat_tag()}
 
 
 def is_dead(run: Run) -> bool:
@@ -39,7 +38,7 @@ def is_dead(run: Run) -> bool:
 
     False for a run that never had a heartbeat, because the state of its process is unknown.
     """
-    last = run.data.tags.get(HEARTBEAT)
+    last = run.data.tags.get(run_tags.HEARTBEAT)
     return run.info.status == _RUNNING and last is not None and datetime.now(UTC) - _time(last) > DEAD_AFTER
 
 
@@ -63,11 +62,11 @@ def end_dead_runs(store: Store) -> list[str]:
     for run in client.search_runs([experiment.experiment_id], running, max_results=1000):
         if not is_dead(run):
             continue
-        last = run.data.tags[HEARTBEAT]
+        last = run.data.tags[run_tags.HEARTBEAT]
         saved = any(item.file_size for item in store.artifacts(run).list_artifacts(CHECKPOINTS))
         resumable = "the same command goes on from its checkpoint" if saved else "the same command begins it again"
         cause = f"its process has not been heard of since {last}; {resumable}"
-        tags = {"cifar_exp.outcome": "interrupted", REASON: cause}
+        tags = {run_tags.OUTCOME: run_tags.INTERRUPTED, run_tags.REASON: cause}
         client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         client.set_terminated(run.info.run_id, _KILLED, int(_time(last).timestamp() * 1000))
         messages.append(f"run {run.info.run_name} ({run.info.run_id}) is KILLED: {cause}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifar_exp.errors import UserError
-from cifar_exp.tracking import fetch
+from cifar_exp.tracking import addresses, fetch, run_tags
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ class InitialWeights:
     def link(self) -> str:
         """Link to the source in Markdown."""
         if self.run and self.store:
-            return f"[{self.run.info.run_name}]({self.store.addresses.run(self.run.info.run_id)})"
+            return f"[{self.run.info.run_name}]({addresses.run(self.store, self.run.info.run_id)})"
         return f"`{self.file}`"
 
     def tags(self) -> dict[str, str]:
         """Tags for the run that starts from these weights."""
-        return {"cifar_exp.start_from": self.run.info.run_id if self.run else str(self.file)}
+        return {run_tags.START_FROM: self.run.info.run_id if self.run else str(self.file)}
 
     def weights(self, folder: Path) -> Path:
         """Path of the .keras file with the weights.
@@ -90,7 +90,7 @@ def find(store: Store, wanted: str) -> InitialWeights:
         fetch.model_id(run)
     except UserError as error:
         raise UserError(f"{_SETTING}: {error}") from error
-    return InitialWeights(run.data.tags.get("cifar_exp.fingerprint", run.info.run_id), run=run, store=store)
+    return InitialWeights(run.data.tags.get(run_tags.FINGERPRINT, run.info.run_id), run=run, store=store)
 
 
 def _find_run(store: Store, wanted: str) -> Run | None:
@@ -108,7 +108,7 @@ def _find_run(store: Store, wanted: str) -> Run | None:
     if experiment is None:
         return None
     is_fingerprint = re.fullmatch(r"[0-9a-f]{16}", wanted)
-    condition = f"tags.`cifar_exp.fingerprint` = '{wanted}'" if is_fingerprint else f"params.name = '{wanted}'"
+    condition = f"tags.`{run_tags.FINGERPRINT}` = '{wanted}'" if is_fingerprint else f"params.name = '{wanted}'"
     found = client.search_runs(
         [experiment.experiment_id],
         f"{condition} AND attributes.status = 'FINISHED'",

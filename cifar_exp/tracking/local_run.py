@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_exp.errors import UserError
-from cifar_exp.tracking import journal
-from cifar_exp.tracking.heartbeat import PROCESS
+from cifar_exp.tracking import journal, run_tags
 from cifar_exp.tracking.journal import Event
 from cifar_exp.tracking.progress import SENT
 from cifar_exp.tracking.store import Store
@@ -21,9 +20,6 @@ ADOPTED = ".adopted"  # folder of the journal of a run that is being taken over 
 HYDRA = ".hydra"  # folder in which Hydra keeps the config of a job
 FINISHED = "FINISHED"
 _LOG = "logs/run.log"
-_OUTCOME = "cifar_exp.outcome"
-_DIVERGED = "diverged"  # such a run is not resumed: it would diverge again
-_PRUNED = "pruned"  # such a run has finished, but can go on
 
 
 @dataclass(frozen=True)
@@ -74,12 +70,12 @@ class LocalRun:
     @property
     def is_pruned(self) -> bool:
         """Whether a search has paused the run before its last epoch."""
-        return self.status == FINISHED and self.tags.get(_OUTCOME) == _PRUNED
+        return self.status == FINISHED and self.tags.get(run_tags.OUTCOME) == run_tags.PRUNED
 
     def can_resume(self) -> bool:
         """Whether the run did not finish or was pruned, did not diverge, and is not being written by a process."""
         finished = self.status == FINISHED and not self.is_pruned and journal.was_closed(self.folder)
-        return not (finished or self.tags.get(_OUTCOME) == _DIVERGED or journal.is_live(self.folder))
+        return not (finished or self.tags.get(run_tags.OUTCOME) == run_tags.DIVERGED or journal.is_live(self.folder))
 
 
 def interrupted(root: Path, store: Store, **tags: str) -> LocalRun | None:
@@ -163,7 +159,7 @@ def process_names(folder: Path) -> set[str]:
     """Names of the processes that have written the journal of a folder."""
     events = (event for event in journal.read(folder) if isinstance(event, Event))
     tags = [{"start": event.content.get("tags"), "resume": event.content}.get(event.kind) for event in events]
-    return {logged[PROCESS] for logged in tags if logged and PROCESS in logged}
+    return {logged[run_tags.PROCESS] for logged in tags if logged and run_tags.PROCESS in logged}
 
 
 def count_checkpoints(folder: Path) -> int:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from cifar_exp.config.schema import Config
+from cifar_exp.tracking import run_tags
 
 _LONGEST_COMMAND = 4000  # characters; MLflow cuts a description after 8,000
 
@@ -36,8 +37,8 @@ def describe(
     scores = f"{accuracy}, loss {metrics['test/loss']:.4f}, calibration error {metrics['test/ece']:.4f}"
     best = f"best validation accuracy {metrics['val/best_accuracy']:.4f}"
     when = f"at epoch {metrics['val/best_epoch']:.0f} of {epochs}"
-    size = f"{metrics['model/parameters']:,.0f} parameters; {seconds:.0f} s on {tags['cifar_exp.device']}"
-    warning = f"**Warning:** {tags['cifar_exp.warning']}." if "cifar_exp.warning" in tags else None
+    size = f"{metrics['model/parameters']:,.0f} parameters; {seconds:.0f} s on {tags[run_tags.DEVICE]}"
+    warning = f"**Warning:** {tags[run_tags.WARNING]}." if run_tags.WARNING in tags else None
     paragraphs = [
         f"{scores}; {best} {when}; {size}.",
         config.note,
@@ -73,5 +74,5 @@ def _reproduce(overrides: Sequence[str], tags: Mapping[str, str]) -> str:
     command = f"python -m cifar_exp {shlex.join(overrides)}".rstrip()
     if len(command) > _LONGEST_COMMAND:
         command = "cifar-exp reproduce RUN"  # config/overrides.yaml has what was given
-    dirty = ", with uncommitted changes" if tags["cifar_exp.git_dirty"] == "true" else ""
-    return f"Reproduce: `{command}` at commit `{tags['cifar_exp.git_commit'][:12]}`{dirty}."
+    dirty = ", with uncommitted changes" if tags[run_tags.GIT_DIRTY] == "true" else ""
+    return f"Reproduce: `{command}` at commit `{tags[run_tags.GIT_COMMIT][:12]}`{dirty}."

@@ -19,7 +19,7 @@ from uuid import uuid4
 from cifar_exp import exits
 from cifar_exp.data.splits import Split
 from cifar_exp.errors import Diverged, Pruned
-from cifar_exp.tracking import dataset, heartbeat, local_run
+from cifar_exp.tracking import dataset, heartbeat, local_run, run_tags
 from cifar_exp.tracking.delivery import ARTIFACTS, MODEL
 from cifar_exp.tracking.journal import FILE, Journal
 from cifar_exp.tracking.progress import Progress
@@ -264,27 +264,27 @@ class Run:
     def _end(self, error: BaseException | None) -> None:
         status, outcome = "FINISHED", None
         if isinstance(error, Exception) and exits.received():  # other code replaced the KeyboardInterrupt by it
-            status, outcome = "KILLED", "interrupted"
+            status, outcome = "KILLED", run_tags.INTERRUPTED
         elif isinstance(error, Pruned):
-            outcome = "pruned"
+            outcome = run_tags.PRUNED
         elif isinstance(error, Exception):
-            status, outcome = "FAILED", "diverged" if isinstance(error, Diverged) else "failed"
+            status, outcome = "FAILED", run_tags.DIVERGED if isinstance(error, Diverged) else run_tags.FAILED
         elif error is not None:
-            status, outcome = "KILLED", "interrupted"
+            status, outcome = "KILLED", run_tags.INTERRUPTED
         try:
             if isinstance(error, OSError):
                 self._journal.release_reserve()  # the disk may be full
             if outcome:
-                self.set_tags({"cifar_exp.outcome": outcome})
+                self.set_tags({run_tags.OUTCOME: outcome})
             if outcome is None and local_run.count_checkpoints(self.folder):
                 self._write("checkpoint", {"file": None})
             elif (
-                outcome in ("failed", "interrupted", "pruned")
+                outcome in (run_tags.FAILED, run_tags.INTERRUPTED, run_tags.PRUNED)
                 and self._checkpoint
                 and self._checkpoint_seconds is not None
             ):
                 self._log_checkpoint()
-            if isinstance(error, Exception) and outcome != "pruned":
+            if isinstance(error, Exception) and outcome != run_tags.PRUNED:
                 self.write("logs/traceback.txt", "".join(traceback.format_exception(error)))
             self.upload("logs")
             if error is not None:

@@ -19,8 +19,7 @@ from uuid import uuid4
 from cifar_exp.config.schema import TrackingConfig
 from cifar_exp.errors import UserError, reason
 from cifar_exp.importing import importing
-from cifar_exp.tracking import deleted, server, sqlite_file
-from cifar_exp.tracking.addresses import Addresses
+from cifar_exp.tracking import deleted, run_tags, server, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -249,7 +248,7 @@ class Store:
 
     def find_sweep(self, name: str) -> Run | None:
         """Find the parent run of a sweep by the name of the sweep."""
-        condition = f"tags.`cifar_exp.sweep` = '{name}' AND tags.`cifar_exp.kind` = 'sweep'"
+        condition = f"tags.`{run_tags.SWEEP}` = '{name}' AND tags.`{run_tags.KIND}` = '{run_tags.SWEEP_KIND}'"
         found = self.client.search_runs([self.experiment_id], condition, max_results=1)
         return found[0] if found else None
 
@@ -285,11 +284,6 @@ class Store:
     def is_server(self) -> bool:
         """Whether the store is a server with an HTTP address."""
         return self.uri.startswith(("http://", "https://"))
-
-    @property
-    def addresses(self) -> Addresses:
-        """Web addresses of its experiment and of the runs in it."""
-        return Addresses(self)
 
     def _refusal(self, problem: str) -> UserError:
         return UserError(f"tracking store {self.uri} (tracking.uri or MLFLOW_TRACKING_URI): {problem}")

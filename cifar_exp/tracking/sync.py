@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cifar_exp.errors import UserError
-from cifar_exp.tracking import journal, local_run
+from cifar_exp.tracking import journal, local_run, run_tags
 from cifar_exp.tracking.delivery import CHECKPOINTS, StoreAway
-from cifar_exp.tracking.heartbeat import REASON
 from cifar_exp.tracking.journal import Event, Journal
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.replay import Replayer
@@ -114,7 +113,8 @@ def record_kill(locked: Journal) -> bool:
     resumable = f"the same command goes on from {saved[-1]}" if saved else "the same command begins it again"
     for path, sha256 in local_run.rewritten_artifacts(locked.folder).items():
         locked.append("artifact", {"path": path, "sha256": sha256})
-    locked.append("tags", {"cifar_exp.outcome": "interrupted", REASON: f"its process is gone; {resumable}"})
+    reason = f"its process is gone; {resumable}"
+    locked.append("tags", {run_tags.OUTCOME: run_tags.INTERRUPTED, run_tags.REASON: reason})
     locked.append("finish", {"status": "KILLED"}, safe=True)
     return True
 
@@ -127,10 +127,10 @@ def record_lost_job(store: Store, sweep: str, job: int) -> None:
         sweep: name of the sweep.
         job: number of the job, from 1.
     """
-    named = {"cifar_exp.sweep": sweep, "cifar_exp.job": str(job)}
+    named = {run_tags.SWEEP: sweep, run_tags.JOB: str(job)}
     wanted = [f"tags.`{tag}` = '{value}'" for tag, value in named.items()] + ["attributes.status = 'RUNNING'"]
     for run in store.client.search_runs([store.experiment_id], " and ".join(wanted)):
-        for tag, value in {"cifar_exp.outcome": "interrupted", REASON: "its machine is gone"}.items():
+        for tag, value in {run_tags.OUTCOME: run_tags.INTERRUPTED, run_tags.REASON: "its machine is gone"}.items():
             store.client.set_tag(run.info.run_id, tag, value)
         store.client.set_terminated(run.info.run_id, "KILLED")
 

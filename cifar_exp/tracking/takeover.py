@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from cifar_exp.config.checks import is_sweep_name
 from cifar_exp.errors import UserError
-from cifar_exp.tracking import deleted, local_run
-from cifar_exp.tracking.delivery import ARTIFACTS, CHECKPOINTS, KEY_TAG
-from cifar_exp.tracking.heartbeat import PROCESS, is_dead
+from cifar_exp.tracking import deleted, local_run, run_tags
+from cifar_exp.tracking.delivery import ARTIFACTS, CHECKPOINTS
+from cifar_exp.tracking.heartbeat import is_dead
 from cifar_exp.tracking.journal import FILE, Journal
 from cifar_exp.tracking.progress import Progress
 from cifar_exp.tracking.store import Store
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LOG = "logs/run.log"
-_SWEEP, _OUTCOME = "cifar_exp.sweep", "cifar_exp.outcome"
 
 
 def find_job(store: Store, fingerprint: str, sweep: str | None) -> Run | None:
@@ -39,35 +38,35 @@ def find_job(store: Store, fingerprint: str, sweep: str | None) -> Run | None:
         sweep: name of the sweep. With it, finished or interrupted runs of the sweep by any user are considered;
             without it, interrupted runs of this user that are not part of a sweep.
     """
-    condition = f"tags.`cifar_exp.fingerprint` = '{fingerprint}'"
+    condition = f"tags.`{run_tags.FINGERPRINT}` = '{fingerprint}'"
     if sweep:
-        condition += f" AND tags.`{_SWEEP}` = '{sweep}'"
+        condition += f" AND tags.`{run_tags.SWEEP}` = '{sweep}'"
     for run in _search(store, condition):
         interrupted = _is_interrupted(run)
         if sweep and (interrupted or run.info.status == "FINISHED"):
             return run
-        if not sweep and interrupted and _SWEEP not in run.data.tags and _is_own(store, run):
+        if not sweep and interrupted and run_tags.SWEEP not in run.data.tags and _is_own(store, run):
             return run
     return None
 
 
 def find_jobs(store: Store, sweep: str) -> list[Run]:
     """Find all runs of the jobs of a sweep, the latest first."""
-    found = _search(store, f"tags.`{_SWEEP}` = '{sweep}'")
-    return [run for run in found if run.data.tags.get("cifar_exp.kind") != "sweep"]
+    found = _search(store, f"tags.`{run_tags.SWEEP}` = '{sweep}'")
+    return [run for run in found if run.data.tags.get(run_tags.KIND) != run_tags.SWEEP_KIND]
 
 
-def find_sweep(store: Store, command: str) -> Run | None:
+def find_sweep_of_command(store: Store, command: str) -> Run | None:
     """Find the parent run of the last sweep that this user started with this command; a deleted one if it has jobs.
 
     Its name becomes an override and a folder. Anyone can log any name, so one that no sweep can have is left out.
     """
-    found = _search(store, "tags.`cifar_exp.kind` = 'sweep'", also_deleted=True)
+    found = _search(store, f"tags.`{run_tags.KIND}` = '{run_tags.SWEEP_KIND}'", also_deleted=True)
     for run in found:
-        name = run.data.tags.get(_SWEEP, "")
-        if run.data.tags.get("cifar_exp.overrides") != command or not is_sweep_name(name) or not _is_own(store, run):
+        name = run.data.tags.get(run_tags.SWEEP, "")
+        if run.data.tags.get(run_tags.OVERRIDES) != command or not is_sweep_name(name) or not _is_own(store, run):
             continue
-        if run.info.lifecycle_stage != deleted.STAGE or _search(store, f"tags.`{_SWEEP}` = '{name}'"):
+        if run.info.lifecycle_stage != deleted.STAGE or _search(store, f"tags.`{run_tags.SWEEP}` = '{name}'"):
             return run
     return None
 
@@ -92,7 +91,7 @@ def look_up(store: Store, find: Callable[[], Run | None]) -> Run | None:
 def is_continued_elsewhere(store: Store, folder: Path) -> bool:
     """Whether a process in another folder or on another machine has continued the run of this folder."""
     run_id = Progress.read(folder).run_id
-    own = store.client.get_run(run_id).data.tags.get(PROCESS) if run_id else None
+    own = store.client.get_run(run_id).data.tags.get(run_tags.PROCESS) if run_id else None
     return own is not None and own not in local_run.process_names(folder)
 
 
@@ -122,8 +121,8 @@ def nest(store: Store, sweep: str, parent_id: str) -> int:
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
     moved = 0
-    for run in _search(store, f"tags.`{_SWEEP}` = '{sweep}'"):
-        is_job = run.data.tags.get("cifar_exp.kind") != "sweep"
+    for run in _search(store, f"tags.`{run_tags.SWEEP}` = '{sweep}'"):
+        is_job = run.data.tags.get(run_tags.KIND) != run_tags.SWEEP_KIND
         if is_job and run.data.tags.get(MLFLOW_PARENT_RUN_ID) != parent_id:
             store.client.set_tag(run.info.run_id, MLFLOW_PARENT_RUN_ID, parent_id)
             moved += 1
@@ -145,15 +144,15 @@ def take_over(store: Store, run: Run, folder: Path) -> None:
     being_made = folder / local_run.ADOPTED  # it stays if this is stopped, and marks what is there as ours
     shutil.rmtree(being_made, ignore_errors=True)
     being_made.mkdir(parents=True)
-    is_finished = info.status == "FINISHED" and tags.get(_OUTCOME) != "pruned"
+    is_finished = info.status == "FINISHED" and tags.get(run_tags.OUTCOME) != run_tags.PRUNED
     checkpoint = None if is_finished else _fetch(store, run, folder)
     metrics = _metrics(store, run)  # before the journal is begun: the store may go away
     with Journal(being_made) as journal:
         own = {key: value for key, value in tags.items() if not key.startswith("mlflow.")}
         content = {
-            **{"key": tags[KEY_TAG], "uri": store.absolute_uri, "experiment": store.experiment},
+            **{"key": tags[run_tags.JOURNAL], "uri": store.absolute_uri, "experiment": store.experiment},
             **{"name": info.run_name, "tags": own, "params": dict(run.data.params)},
-            "sweep": tags.get(_SWEEP) if tags.get("cifar_exp.kind") != "sweep" else None,
+            "sweep": tags.get(run_tags.SWEEP) if tags.get(run_tags.KIND) != run_tags.SWEEP_KIND else None,
         }
         journal.append("start", content, when=info.start_time)
         lines = 1
@@ -170,7 +169,7 @@ def take_over(store: Store, run: Run, folder: Path) -> None:
     (being_made / FILE).rename(folder / FILE)
     shutil.rmtree(being_made)
     if not is_finished:
-        log.info("Run %s (%s) is taken over from %s", info.run_name, info.run_id, tags.get("cifar_exp.process", "?"))
+        log.info("Run %s (%s) is taken over from %s", info.run_name, info.run_id, tags.get(run_tags.PROCESS, "?"))
 
 
 def _search(store: Store, condition: str, also_deleted: bool = False) -> list[Run]:
@@ -189,7 +188,7 @@ def _search(store: Store, condition: str, also_deleted: bool = False) -> list[Ru
         )
         found += page
         token = page.token or None
-    return [run for run in found if KEY_TAG in run.data.tags]
+    return [run for run in found if run_tags.JOURNAL in run.data.tags]
 
 
 def _is_own(store: Store, run: Run) -> bool:
@@ -200,7 +199,7 @@ def _is_interrupted(run: Run) -> bool:
     """Whether a run was interrupted, did not diverge, and is not being continued by a process."""
     if run.info.status == "RUNNING":
         return is_dead(run)
-    return run.info.status in ("KILLED", "FAILED") and run.data.tags.get(_OUTCOME) != "diverged"
+    return run.info.status in ("KILLED", "FAILED") and run.data.tags.get(run_tags.OUTCOME) != run_tags.DIVERGED
 
 
 def _metrics(store: Store, run: Run) -> dict[tuple[int, int], dict[str, float]]:

@@ -9,9 +9,6 @@ import numpy as np
 
 from cifar_exp.data.splits import Labels, Split, Splits
 
-COMPLETED, COLLAPSED = "completed", "collapsed"
-PRUNED = "pruned"  # paused by a search: neither completed nor collapsed
-
 _STANDARD_ERRORS = 3  # above chance that an accuracy must be to count as learned
 _LOSS_RISE = 1.1  # last validation loss / lowest one, from which it gets a remark
 _GAP_GROWTH = 0.05  # growth of training accuracy - validation accuracy, from which it gets a remark
@@ -27,10 +24,10 @@ def chance(labels: Labels, classes: int) -> float:
     return float(np.bincount(labels, minlength=classes).max() / len(labels))
 
 
-def outcome(
+def collapsed(
     history: Mapping[str, Sequence[float]], splits: Splits, test_accuracy: float, test_balanced_accuracy: float
-) -> str:
-    """Decide whether a training collapsed: whether its accuracy at the end is not significantly better than chance.
+) -> bool:
+    """Whether a training collapsed: whether its accuracy at the end is not significantly better than chance.
 
     It must be so on the validation images and on the test images. On the test images the balanced accuracy must be at
     chance as well: if classes are imbalanced, a model that distinguishes them can have a lower accuracy than always
@@ -41,31 +38,27 @@ def outcome(
         splits: with the validation and test labels.
         test_accuracy: of the trained model, in 0..1.
         test_balanced_accuracy: mean recall of the classes, in 0..1.
-
-    Returns:
-        `COLLAPSED` or `COMPLETED`.
     """
     classes = len(splits.classes)
-    at_chance = (
+    return (
         _is_chance(history["val/accuracy"][-1], splits.validation, classes)
         and _is_chance(test_accuracy, splits.test, classes)
         and _is_balanced_chance(test_balanced_accuracy, splits.test, classes)
     )
-    return COLLAPSED if at_chance else COMPLETED
 
 
-def remarks(history: Mapping[str, Sequence[float]], outcome: str, chance: float) -> list[str]:
+def remarks(history: Mapping[str, Sequence[float]], collapsed: bool, chance: float) -> list[str]:
     """Describe what is notable about the curves of a training.
 
     Args:
         history: metric name -> value of each epoch.
-        outcome: of the training.
+        collapsed: whether the training collapsed.
         chance: accuracy of chance on the test images.
 
     Returns:
         One sentence per remark; may be empty.
     """
-    if outcome == COLLAPSED:
+    if collapsed:
         return [f"Collapsed: it ended with the accuracy of chance, {chance:.4f}"]
     losses = history["val/loss"]
     lowest = min(range(len(losses)), key=losses.__getitem__)

@@ -13,6 +13,7 @@ import run_checks
 from pages import PAGES, ROOT, blocks, text_of
 
 from cifar_exp.config.composition import CONF
+from cifar_exp.tracking import run_tags
 
 LANGUAGES = {"sh", "yaml", "python", "text", "ini"}
 
@@ -67,6 +68,12 @@ def test_every_metric_that_runs_log_is_defined() -> None:
     defined = {name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
     of_class = {f"test/{score}/<class>" for score in run_checks.PER_CLASS}
     assert defined == run_checks.PER_EPOCH | run_checks.AT_THE_END | of_class
+
+
+def test_every_tag_and_outcome_of_a_run_is_defined() -> None:
+    text = (ROOT / "docs" / "tracking.md").read_text().partition("## What each tag says")[2]
+    values = [value for name, value in vars(run_tags).items() if name.isupper()]
+    assert len(values) > 30 and [value for value in values if f"`{value}`" not in text] == []
 
 
 def page_blocks() -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from cifar_exp.tracking.heartbeat import HEARTBEAT
+from cifar_exp.tracking.run_tags import HEARTBEAT
 
 EPOCHS = 6
 RUN = (*program.REPEATABLE, f"training.epochs={EPOCHS}")

@@ -10,7 +10,7 @@ import pytest
 
 from cifar_exp.config.schema import Config
 from cifar_exp.experiment import resume
-from cifar_exp.tracking import fingerprint
+from cifar_exp.tracking import run_tags
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
 
@@ -26,7 +26,7 @@ def config(request: pytest.FixtureRequest, compose: Compose) -> Config:
 
 def interrupted(config: Config, folder: Path, wanted: str) -> str:
     """Start and interrupt a run in a folder; return its id."""
-    run = Run.start(Store.of(config.tracking), folder, "a run", {fingerprint.TAG: wanted}, {})
+    run = Run.start(Store.of(config.tracking), folder, "a run", {run_tags.FINGERPRINT: wanted}, {})
     assert run.wait_until_started() and run.id
     run.finish("KILLED")
     return run.id

@@ -20,8 +20,8 @@ from cifar_exp.experiment import experiment
 from cifar_exp.review import published, run_predictions
 from cifar_exp.review.published import Entry
 from cifar_exp.tracking import sync
-from cifar_exp.tracking.delivery import KEY_TAG
 from cifar_exp.tracking.progress import SENT
+from cifar_exp.tracking.run_tags import JOURNAL
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def log_trained(trained: Mapping[str, Path], own_store: Store, tmp_path: Path) -
         assert state.is_whole and state.run_id
         # Replace the journal's key; otherwise logging the journal again would find this run.
         owner = {} if store.is_server else {"mlflow.user": OWNER}
-        all_tags = owner | {"cifar_exp.git_dirty": "false", KEY_TAG: folder.name} | tags
+        all_tags = owner | {"cifar_exp.git_dirty": "false", JOURNAL: folder.name} | tags
         for key, value in all_tags.items():
             store.client.set_tag(state.run_id, key, value)
         return store.client.get_run(state.run_id)

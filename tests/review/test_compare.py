@@ -22,7 +22,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.review import comparison, paired, query, repeated, run_record, tables
 from cifar_exp.review.multiple import holm
 from cifar_exp.review.run_record import RunRecord
-from cifar_exp.tracking.heartbeat import HEARTBEAT
+from cifar_exp.tracking.run_tags import HEARTBEAT
 
 PARAMETERS = ("model.name", "optimizer.name", "optimizer.learning_rate", "seed")
 

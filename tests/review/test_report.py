@@ -21,6 +21,7 @@ from cifar_exp.data import datasets
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.review import charts, paired, query, report, report_pairs, run_predictions, run_record, run_results
 from cifar_exp.review.run_record import RunRecord
+from cifar_exp.tracking import addresses
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def test_in_the_artifact_viewer_of_mlflow_it_is_the_same_page(
     client = store.client
     run = client.create_run(store.experiment_id, run_name="sweep")
     client.log_artifact(run.info.run_id, str(page_file), "sweep")
-    address = f"{store.addresses.run(run.info.run_id).partition('?')[0]}/artifacts/sweep/report.html"
+    address = f"{addresses.run(store, run.info.run_id).partition('?')[0]}/artifacts/sweep/report.html"
     with opened(browser, 1500) as (page, recorded):
         page.goto(address)
         frame = page.frame_locator("iframe").first

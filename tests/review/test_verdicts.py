@@ -18,6 +18,7 @@ import cifar_exp
 from cifar_exp.errors import UserError
 from cifar_exp.review import description, query, queue, verdicts
 from cifar_exp.review.verdicts import APPROVED, DESCRIPTION_TAG, REJECTED, RERUN, UNREVIEWED
+from cifar_exp.tracking import addresses
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def test_the_queue_lists_waiting_runs_in_order(own_store: Store, log_trained: Lo
     assert waiting[1].objections == ("it was validated on the test images",)
     assert waiting[0].accuracy == runs[2].data.metrics["test/accuracy"]
     assert (waiting[0].outcome, waiting[0].by) == ("completed", "ann")
-    assert waiting[0].address == own_store.addresses.run(runs[2].info.run_id)
+    assert waiting[0].address == addresses.run(own_store, runs[2].info.run_id)
     verdicts.give(own_store, runs[0], APPROVED, "bob")
     verdicts.give(own_store, runs[1], RERUN, "bob")
     assert [(one.name, one.state) for one in queue.waiting_runs(own_store)] == [

@@ -9,7 +9,7 @@ from test_settings import of as settings_of
 from test_settings import space_of
 
 from cifar_exp.search import records
-from cifar_exp.tracking.delivery import KEY_TAG
+from cifar_exp.tracking.run_tags import JOURNAL
 from cifar_exp.tracking.store import Store
 
 SPACE = space_of("model=baseline,bn", "optimizer.learning_rate=interval(0.1,1)")
@@ -29,7 +29,7 @@ def own_store(store: Store, request: pytest.FixtureRequest) -> Store:
         {"cifar_exp.confirms": "9" * 4400},
     ]
     for tags in changed:
-        run = own.client.create_run(own.experiment_id, tags=TRIAL | tags | {"cifar_exp.sweep": "s", KEY_TAG: "a"})
+        run = own.client.create_run(own.experiment_id, tags=TRIAL | tags | {"cifar_exp.sweep": "s", JOURNAL: "a"})
         own.client.log_param(run.info.run_id, "seed", "x" if tags else "3")
         own.client.log_metric(run.info.run_id, "val/accuracy", 0.5, step=1)
         own.client.set_terminated(run.info.run_id)

@@ -11,6 +11,7 @@ import pytest
 from checks import Sweep
 from stack import Stack, User
 
+from cifar_exp.tracking import addresses
 from cifar_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def test_the_runs_are_listed_with_the_chosen_columns(page: Page, store: Store, s
 
 
 def test_the_address_of_a_sweep_shows_its_runs_and_their_curves(page: Page, store: Store, sweep: Sweep) -> None:
-    show(page, store.addresses.sweep(sweep.parent.info.run_id))
+    show(page, addresses.sweep(store, sweep.parent.info.run_id))
     for name in checks.NAMES:
         in_table(page, name).wait_for()
     page.get_by_text("4 matching runs").wait_for()
@@ -105,7 +106,7 @@ def test_the_address_of_a_sweep_shows_its_runs_and_their_curves(page: Page, stor
 
 def test_a_run_shows_its_result_and_draws_its_curves(page: Page, store: Store, sweep: Sweep) -> None:
     run = sweep.children["bn-sgd"]
-    show(page, store.addresses.run(run.info.run_id))
+    show(page, addresses.run(store, run.info.run_id))
     page.get_by_text(f"{run.data.metrics['test/accuracy']:.4f}").first.wait_for()
     page.get_by_text(run.data.tags["cifar_exp.fingerprint"]).first.wait_for()
     keep(page, "run")
@@ -118,7 +119,7 @@ def test_a_run_shows_its_result_and_draws_its_curves(page: Page, store: Store, s
 @pytest.mark.parametrize("picture", ["confusion_matrix", "curves"])
 def test_a_run_shows_its_pictures(page: Page, store: Store, sweep: Sweep, picture: str) -> None:
     run = sweep.children["bn-sgd"]
-    show(page, f"{store.addresses.run(run.info.run_id).partition('?')[0]}/artifacts/figures/{picture}.png")
+    show(page, f"{addresses.run(store, run.info.run_id).partition('?')[0]}/artifacts/figures/{picture}.png")
     shown = page.locator("img[src^='blob:']").first
     shown.wait_for()
     page.wait_for_function("document.querySelector(\"img[src^='blob:']\").naturalWidth > 500")
@@ -128,7 +129,7 @@ def test_a_run_shows_its_pictures(page: Page, store: Store, sweep: Sweep, pictur
 def test_the_sweep_shows_its_report(page: Page, store: Store, sweep: Sweep) -> None:
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    address = store.addresses.run(sweep.parent.info.run_id).partition("?")[0]
+    address = addresses.run(store, sweep.parent.info.run_id).partition("?")[0]
     show(page, f"{address}/artifacts/sweep/report.html")
     report = page.frame_locator("iframe").first
     report.locator("#curves .chart").nth(3).locator(CURVE).nth(3).wait_for(state="attached")
@@ -146,7 +147,7 @@ def test_the_sweep_shows_its_report(page: Page, store: Store, sweep: Sweep) -> N
 def test_compare_shows_parameters_and_curves_side_by_side(
     page: Page, server: Stack, store: Store, sweep: Sweep
 ) -> None:
-    show(page, store.addresses.compare([run.info.run_id for run in sweep.children.values()]))
+    show(page, addresses.compare(store, [run.info.run_id for run in sweep.children.values()]))
     page.get_by_text("Comparing 4 Runs from 1 Experiment").wait_for()
     for column, parameter in enumerate(("model.name", "optimizer.name")):
         row = page.get_by_role("row").filter(has=page.get_by_text(parameter, exact=True)).first

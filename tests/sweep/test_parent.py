@@ -19,7 +19,7 @@ from cifar_exp.config.plan import Plan
 from cifar_exp.errors import UserError
 from cifar_exp.sweep import parent
 from cifar_exp.sweep.result import JobResult, from_journal
-from cifar_exp.tracking import sync, takeover
+from cifar_exp.tracking import addresses, sync, takeover
 from cifar_exp.tracking.journal import Journal
 from cifar_exp.tracking.local_run import LocalRun
 from cifar_exp.tracking.run import Run
@@ -204,12 +204,12 @@ def test_the_finished_parent_run_has_table_curves_best_result_and_description(
     assert found.data.metrics == {"sweep/best_test_accuracy": 0.75}
     note = found.data.tags["mlflow.note.content"]
     assert (
-        f"| 3 | [baseline-adam-seed=1]({store.addresses.run('id2')}) | FINISHED | 0.7500 | 0.2500 | 0.7500 | 10 |"
+        f"| 3 | [baseline-adam-seed=1]({addresses.run(store, 'id2')}) | FINISHED | 0.7500 | 0.2500 | 0.7500 | 10 |"
         in note
     )
     assert "| 4 | baseline-adam-seed=2 | not run | - | - | - | 0 |" in note
-    assert f"]({store.addresses.sweep(run.id)})" in note
-    assert store.addresses.compare(["id0", "id1", "id2"]) in note
+    assert f"]({addresses.sweep(store, run.id)})" in note
+    assert addresses.compare(store, ["id0", "id1", "id2"]) in note
     assert f"`python -m cifar_exp {COMMAND}`" in note
 
 
@@ -226,7 +226,7 @@ def test_the_description_of_a_long_sweep_lists_the_best_jobs_that_it_has_room_fo
     assert min(job % 100 for job in listed) > 80
     assert f"The {len(listed)} of 301 jobs with the best validation accuracy" in note
     assert note.startswith("A remark.\n") and note.endswith(f"`python -m cifar_exp {COMMAND}`")
-    assert f"]({store.addresses.sweep(str(run.id))})" in note and "side by side" not in note
+    assert f"]({addresses.sweep(store, str(run.id))})" in note and "side by side" not in note
 
 
 def test_a_sweep_without_finished_jobs_has_no_curves_and_no_best_result(planned: Plan, store: Store) -> None:
@@ -278,7 +278,7 @@ def test_a_sweep_of_a_user_who_may_not_log_there_is_refused(
         raise MlflowException("Permission denied", PERMISSION_DENIED)
 
     monkeypatch.setattr(parent, "_is_answering_server", lambda store: True)
-    monkeypatch.setattr(takeover, "find_sweep", refuse)
+    monkeypatch.setattr(takeover, "find_sweep_of_command", refuse)
     with pytest.raises(UserError, match="may not do that there"):
         parent.find_earlier(replace(planned, folder=tmp_path / "sweep"), COMMAND)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mlflow.entities import Metric
 
-from cifar_exp.tracking import experiment_note
+from cifar_exp.tracking import addresses, experiment_note
 from cifar_exp.tracking.store import Store
 
 NOTE = "mlflow.note.content"
@@ -50,7 +50,7 @@ def test_it_names_the_best_run_by_validation_images_and_is_kept_current(own: Sto
     log(own, "rejected", 0.95, 0.9, state="rejected")
     log(own, "pruned", 0.99, None)
     experiment_note.update(own)
-    assert f"[first]({own.addresses.run(first)})**, validation accuracy 0.6000, test accuracy 0.5800." in note(own)
+    assert f"[first]({addresses.run(own, first)})**, validation accuracy 0.6000, test accuracy 0.5800." in note(own)
     log(own, "second", 0.7, 0.65)
     experiment_note.update(own)
     assert "[second](" in note(own) and "[first](" not in note(own)

@@ -13,9 +13,10 @@ import pytest
 from proxy import Proxy
 
 from cifar_exp.tracking import heartbeat, sync
-from cifar_exp.tracking.heartbeat import DEAD_AFTER, HEARTBEAT, PROCESS, REASON
+from cifar_exp.tracking.heartbeat import DEAD_AFTER
 from cifar_exp.tracking.replay import Replayer
 from cifar_exp.tracking.run import Run
+from cifar_exp.tracking.run_tags import HEARTBEAT, PROCESS, REASON
 from cifar_exp.tracking.store import Store
 from cifar_exp.training.checkpoint import METRICS, Checkpoint, Checkpoints
 

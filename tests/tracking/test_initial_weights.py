@@ -14,7 +14,7 @@ import pytest
 from cifar_exp.config.layers import parse
 from cifar_exp.config.schema import ModelConfig
 from cifar_exp.errors import UserError
-from cifar_exp.tracking import initial_weights, package
+from cifar_exp.tracking import addresses, initial_weights, package
 from cifar_exp.tracking.run import Run
 from cifar_exp.tracking.store import Store
 from cifar_exp.training import models
@@ -67,7 +67,7 @@ def test_a_run_is_found_by_id_and_fingerprint_and_the_latest_finished_one_by_nam
         assert found.run.info.run_id == run_id, name
         assert found.tags() == {"cifar_exp.start_from": run_id}
     assert initial_weights.find(own, "e").digest == "b" * 16
-    assert own.addresses.run(second) in initial_weights.find(own, "e").link
+    assert addresses.run(own, second) in initial_weights.find(own, "e").link
 
 
 def test_weights_of_a_run_equal_those_of_its_logged_model(own: Store, runs: list[str], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from cifar_exp.config.composition import plan
 from cifar_exp.config.schema import TrackingConfig
 from cifar_exp.errors import UserError
-from cifar_exp.tracking import takeover
+from cifar_exp.tracking import addresses, takeover
 from cifar_exp.tracking.store import EMBEDDED, Store
 
 
@@ -116,28 +116,30 @@ def test_an_unsupported_tracking_uri_is_refused(uri: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("uri", ["http://host:5000", "http://host:5000/"])
 def test_web_addresses_have_the_format_of_the_ui(uri: str) -> None:
     store = known(Store(uri, "e"), "7")
-    assert store.addresses.run("abc") == "http://host:5000/#/experiments/7/runs/abc?workflowType=machine_learning"
-    assert store.addresses.sweep("abc") == (
+    assert addresses.run(store, "abc") == "http://host:5000/#/experiments/7/runs/abc?workflowType=machine_learning"
+    assert addresses.sweep(store, "abc") == (
         "http://host:5000/#/experiments/7/runs?workflowType=machine_learning&compareRunsMode=CHART"
         "&orderByKey=metrics.%60test%2Faccuracy%60&orderByAsc=false"
         "&searchFilter=tags.%60mlflow.parentRunId%60%20%3D%20'abc'"
     )
-    assert store.addresses.compare(["a", "b"]) == (
+    assert addresses.compare(store, ["a", "b"]) == (
         "http://host:5000/#/compare-runs?runs=%5B%22a%22%2C%20%22b%22%5D&experiments=%5B%227%22%5D"
         "&workflowType=machine_learning"
     )
 
 
 def test_instructions_for_an_sqlite_store_contain_the_command_that_starts_the_ui(store: Store) -> None:
-    assert store.addresses.run("abc").startswith(f"http://127.0.0.1:5000/#/experiments/{store.experiment_id}/runs/abc?")
-    command = store.addresses.ui_command()
+    assert addresses.run(store, "abc").startswith(
+        f"http://127.0.0.1:5000/#/experiments/{store.experiment_id}/runs/abc?"
+    )
+    command = addresses.ui_command(store)
     assert command is not None
     assert command.endswith(f"mlflow ui --backend-store-uri {store.uri}")
 
 
 def test_instructions_for_a_server_contain_no_command() -> None:
-    assert Store("sqlite:///of mine/m.db", "e").addresses.ui_command().endswith(" 'sqlite:///of mine/m.db'")
-    assert Store("https://host", "e").addresses.ui_command() is None
+    assert addresses.ui_command(Store("sqlite:///of mine/m.db", "e")).endswith(" 'sqlite:///of mine/m.db'")
+    assert addresses.ui_command(Store("https://host", "e")) is None
     assert Store("https://host", "e").is_server
     assert not Store(EMBEDDED, "e").is_server
 
@@ -160,7 +162,7 @@ def test_a_call_that_the_server_does_not_answer_well_is_not_repeated(mlflow_serv
     with proxy.before(mlflow_server) as shaky:
         shaky.mode = "500"
         with pytest.raises(UserError, match="500"), Store(shaky.uri, "e").translate_errors():
-            takeover.find_sweep(Store(shaky.uri, "e"), "seed=1,2")
+            takeover.find_sweep_of_command(Store(shaky.uri, "e"), "seed=1,2")
         assert shaky.requests == 1
 
 

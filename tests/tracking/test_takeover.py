@@ -10,9 +10,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from cifar_exp.tracking import local_run, sync, takeover
-from cifar_exp.tracking.delivery import KEY_TAG
 from cifar_exp.tracking.journal import Journal
 from cifar_exp.tracking.run import Run
+from cifar_exp.tracking.run_tags import JOURNAL
 from cifar_exp.tracking.store import Store
 
 
@@ -21,14 +21,14 @@ def test_a_run_that_is_named_as_no_sweep_can_be_is_not_taken_for_one(store: Stor
     store = Store(store.uri, f"named {tmp_path.name}")
 
     def log(name: str) -> str:
-        tags = {"cifar_exp.kind": "sweep", "cifar_exp.overrides": "seed=1,2", KEY_TAG: "k", "cifar_exp.sweep": name}
+        tags = {"cifar_exp.kind": "sweep", "cifar_exp.overrides": "seed=1,2", JOURNAL: "k", "cifar_exp.sweep": name}
         run = store.client.create_run(store.experiment_id, tags={**tags, "mlflow.user": getpass.getuser()})
         return str(run.info.run_id)
 
     run_id = log("mine")
     store.client.delete_run(log(name))
     log(name)
-    assert (found := takeover.find_sweep(store, "seed=1,2")) is not None and found.info.run_id == run_id
+    assert (found := takeover.find_sweep_of_command(store, "seed=1,2")) is not None and found.info.run_id == run_id
 
 
 def test_a_store_that_goes_away_leaves_nothing_of_a_run_that_was_being_taken_over(

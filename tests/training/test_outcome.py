@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cifar_exp.data.splits import Split, Splits
-from cifar_exp.training.outcome import outcome, remarks
+from cifar_exp.training.outcome import collapsed, remarks
 
 
 def splits(images: int) -> Splits:
@@ -18,18 +18,18 @@ def splits(images: int) -> Splits:
 @pytest.mark.parametrize(
     ("validation", "test", "images", "expected"),
     [
-        ([0.1, 0.1], 0.1, 10_000, "collapsed"),
-        ([0.5, 0.1], 0.1, 10_000, "collapsed"),  # it had learned, and lost it
-        ([0.5, 0.1], 0.5, 10_000, "completed"),  # its best weights were restored
-        ([0.1, 0.2], 0.1, 10_000, "completed"),
-        ([0.1, 0.11], 0.12, 10_000, "completed"),  # 0.01 is a chance of one in a thousand with so many images
-        ([0.1, 0.11], 0.12, 400, "collapsed"),  # and likely with so few
+        ([0.1, 0.1], 0.1, 10_000, True),
+        ([0.5, 0.1], 0.1, 10_000, True),  # it had learned, and lost it
+        ([0.5, 0.1], 0.5, 10_000, False),  # its best weights were restored
+        ([0.1, 0.2], 0.1, 10_000, False),
+        ([0.1, 0.11], 0.12, 10_000, False),  # 0.01 is a chance of one in a thousand with so many images
+        ([0.1, 0.11], 0.12, 400, True),  # and likely with so few
     ],
 )
 def test_a_run_at_chance_to_its_end_has_collapsed(
-    validation: list[float], test: float, images: int, expected: str
+    validation: list[float], test: float, images: int, expected: bool
 ) -> None:
-    assert outcome({"val/accuracy": validation}, splits(images), test, test) == expected
+    assert collapsed({"val/accuracy": validation}, splits(images), test, test) is expected
 
 
 def history(train: list[float], val: list[float], losses: list[float]) -> dict[str, list[float]]:
@@ -38,7 +38,7 @@ def history(train: list[float], val: list[float], losses: list[float]) -> dict[s
 
 def test_a_growing_gap_is_said_with_its_figures() -> None:
     overfitted = history([0.5, 0.7, 0.95], [0.5, 0.65, 0.66], [1.3, 1.0, 1.5])
-    (said,) = remarks(overfitted, "completed", 0.1)
+    (said,) = remarks(overfitted, False, 0.1)
     assert "after epoch 2 the validation loss rose from 1.000 to 1.500" in said
     assert "lead of training accuracy from 0.050 to 0.290" in said
 
@@ -53,9 +53,9 @@ def test_a_growing_gap_is_said_with_its_figures() -> None:
     ],
 )
 def test_nothing_is_said_of_healthy_curves(healthy: dict[str, list[float]]) -> None:
-    assert remarks(healthy, "completed", 0.1) == []
+    assert remarks(healthy, False, 0.1) == []
 
 
 def test_a_collapse_is_said_and_nothing_else() -> None:
-    (said,) = remarks(history([0.1, 0.9], [0.1, 0.1], [2.3, 9.0]), "collapsed", 0.25)
+    (said,) = remarks(history([0.1, 0.9], [0.1, 0.1], [2.3, 9.0]), True, 0.25)
     assert said == "Collapsed: it ended with the accuracy of chance, 0.2500"
