@@ -76,6 +76,7 @@ def _alone() -> Iterator[Any]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(16),  # keeps out other users; without it Ray writes a token to ~/.ray
         "RAY_enable_metrics_collection": "0",
+        "RAY_worker_niceness": "0",  # added to that of this process. Ray adds 15: beside other work, jobs starve
     }
     before = {name: os.environ.get(name) for name in own}
     os.environ |= own

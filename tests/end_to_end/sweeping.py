@@ -39,6 +39,8 @@ class Sweep:
         self._folders: set[Path] = set()  # its temporary folders
         self.beyond: list[Any] = []
         """Addresses on which it listens and that other machines can reach."""
+        self.priorities = set[int]()
+        """Niceness of its processes."""
 
     def until(self, *patterns: str) -> None:
         """Read the output until each pattern has matched a line, now or earlier."""

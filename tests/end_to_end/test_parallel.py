@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ def listens_beyond_this_machine(process: psutil.Process) -> list[Any]:
     return [c.laddr for c in found if c.status == psutil.CONN_LISTEN and not c.laddr.ip.endswith("127.0.0.1")]
 
 
+def _priority(process: psutil.Process) -> list[int]:
+    return [process.nice()]
+
+
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """A sweep whose driver was killed when the first job had begun and the others waited for its worker."""
@@ -48,6 +53,7 @@ def three(killed: Sweep) -> Sweep:
     with sweeping(killed.folder, *THREE) as sweep:
         sweep.until(r"epoch 3/3")
         sweep.beyond = [address for process in sweep.processes for address in listens_beyond_this_machine(process)]
+        sweep.priorities = {nice for process in sweep.processes for nice in if_alive(partial(_priority, process))}
         assert sweep.end() == 0, "".join(sweep.lines)
     return sweep
 
@@ -75,6 +81,10 @@ def test_two_jobs_ran_at_the_same_time_with_one_thread_each(three: Sweep) -> Non
 
 def test_other_machines_cannot_connect_to_the_sweep(three: Sweep) -> None:
     assert three.beyond == []
+
+
+def test_jobs_have_the_priority_of_their_command(three: Sweep) -> None:
+    assert three.priorities == {os.getpriority(os.PRIO_PROCESS, 0)}
 
 
 def test_terminal_shows_whole_lines_of_every_job_then_one_table(three: Sweep) -> None:
