@@ -10,8 +10,8 @@ BIN := .venv/bin
 demo: .venv/run  ## train four models on handwritten digits, offline, and show their results
 	$(BIN)/python -m cifar_exp -m model=large,bn optimizer=sgd,adam data=digits training.epochs=5 training.batch_size=16
 
-test: .venv/dev  ## run the tests, three at once; those on CIFAR-10 need its folder in CIFAR_EXP_DATA
-	$(BIN)/python -m pytest -n 3 --no-loadscope-reorder
+test: .venv/dev  ## run the tests, four at once; those on CIFAR-10 need its folder in CIFAR_EXP_DATA
+	$(BIN)/python -m pytest -n 4 --no-loadscope-reorder
 
 lint: .venv/dev  ## check style, types and which package imports which
 	$(BIN)/ruff check .

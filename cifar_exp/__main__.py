@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 
 from cifar_exp import console, exits, launch, streams
-from cifar_exp.errors import Diverged, OutOfMemory, UserError
+from cifar_exp.errors import UserError
 
 
 def main() -> int:
@@ -39,29 +38,10 @@ def main() -> int:
             launch.show(arguments)
             return 0
         return launch.run(arguments).exit_code
-    except UserError as error:
-        console.refuse(error)
-        return exits.REFUSED
-    except KeyboardInterrupt:
-        return _stopped()
-    except (Diverged, OutOfMemory) as error:
-        console.refuse(f"failed: {error}")
-        return exits.FAILED
-    except OSError as error:  # for example a full disk or a folder without write permission
-        console.refuse(f"failed: {error}")
-        return exits.FAILED
-    except Exception as error:
-        if exits.received():  # other code replaced the KeyboardInterrupt by this exception
-            return _stopped()
-        traceback.print_exc()
-        console.refuse(f"failed: {type(error).__name__}: {error}")
-        return exits.FAILED
-
-
-def _stopped() -> int:
-    code = exits.stop_code()
-    console.refuse("stopped; a run that had begun is logged as KILLED")
-    return code
+    except (Exception, KeyboardInterrupt) as error:
+        code, reason = exits.explain(error, "stopped; a run that had begun is logged as KILLED")
+        console.refuse(reason)
+        return code
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import traceback
 
 from cifar_exp import __version__, exits, streams
 from cifar_exp.commands import (
@@ -32,7 +31,6 @@ from cifar_exp.commands import (
     sync,
 )
 from cifar_exp.commands.parser import Parser, store_options
-from cifar_exp.errors import Diverged, OutOfMemory, UserError
 
 # In the order of --help.
 _COMMANDS = (
@@ -74,17 +72,12 @@ def main() -> int:
         code: int = arguments.command(arguments)
         sys.stdout.flush()
         return code
-    except UserError as error:
-        return _refuse(error, exits.REFUSED)
-    except KeyboardInterrupt:
-        return _refuse("stopped", exits.stop_code())
-    except (OSError, Diverged, OutOfMemory) as error:
-        return _refuse(f"failed: {error}", exits.FAILED)
-    except Exception as error:
-        if exits.received():  # other code replaced the KeyboardInterrupt by this exception
-            return _refuse("stopped", exits.stop_code())
-        traceback.print_exc()
-        return _refuse(f"failed: {type(error).__name__}: {error}", exits.FAILED)
+    except (Exception, KeyboardInterrupt) as error:
+        code, reason = exits.explain(error)
+        from cifar_exp import console  # not before: --help is to be quick
+
+        console.refuse(reason)
+        return code
 
 
 def _parsed() -> argparse.Namespace:
@@ -106,13 +99,6 @@ def _parser() -> Parser:
     for command in _COMMANDS:
         command.add(commands, store)
     return parser
-
-
-def _refuse(reason: object, code: int) -> int:
-    from cifar_exp import console
-
-    console.refuse(reason)
-    return code
 
 
 if __name__ == "__main__":

@@ -6,9 +6,12 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from cifar_exp.errors import Diverged, OutOfMemory, UserError
 
 FAILED, REFUSED = 1, 2
 SIGNALLED = 128  # plus the number of the signal
@@ -39,6 +42,27 @@ def stop_code() -> int:
         if signal.getsignal(number) is _on_signal:
             signal.signal(number, signal.SIG_IGN)
     return SIGNALLED + (received() or [signal.SIGINT])[0]
+
+
+def explain(error: BaseException, stopped: str = "stopped") -> tuple[int, object]:
+    """Exit code of a command that an exception has ended, and what to say about it in one line.
+
+    Prints the traceback of an exception that nobody expected.
+
+    Args:
+        error: the exception.
+        stopped: what to say if a signal has stopped the command.
+    """
+    if isinstance(error, UserError):
+        return REFUSED, error
+    if isinstance(error, KeyboardInterrupt):
+        return stop_code(), stopped
+    if isinstance(error, OSError | Diverged | OutOfMemory):  # OSError: a full disk, a folder without write permission
+        return FAILED, f"failed: {error}"
+    if received():  # other code replaced the KeyboardInterrupt by this exception
+        return stop_code(), stopped
+    traceback.print_exception(error)
+    return FAILED, f"failed: {type(error).__name__}: {error}"
 
 
 def take_signals() -> None:

@@ -28,6 +28,24 @@ from cifar_exp.tracking import local_run
 from cifar_exp.training import runtime, threads
 
 
+class _Task:
+    """What Hydra calls with the config of each job.
+
+    It keeps an exception, about which Hydra would print further lines.
+    """
+
+    def __init__(self, ask: Ask | None = None) -> None:
+        self._ask = ask
+        self.result: experiment.Result | None = None
+        self.error: Exception | None = None
+
+    def __call__(self, composed: DictConfig) -> None:
+        try:
+            self.result = job.run(composed, ask=self._ask)
+        except Exception as error:
+            self.error = error
+
+
 @dataclass(frozen=True)
 class Launched:
     """What a command line has run."""
@@ -166,14 +184,12 @@ def run(arguments: argparse.Namespace) -> Launched:
     parallel = launcher.chosen(plan.launcher)
     given = sys.argv[1:]
     command = shlex.join(given)
-    raised: list[Exception] = []
-    results: list[experiment.Result | None] = []
-    asks: list[Ask] = []
+    task = _Task()
     if plan.space:
         from cifar_exp.search import run as search
 
         settings = search.check(plan)
-        asks.append(search.ask)
+        task = _Task(search.ask)
     if plan.folder and not plan.is_named:
         from cifar_exp.sweep import parent
 
@@ -189,17 +205,11 @@ def run(arguments: argparse.Namespace) -> Launched:
     if launcher.is_basic(plan.launcher) and not threads.threads_are_set():
         threads.share_cores(plan.jobs, runtime.cores())
 
-    def task(composed: DictConfig) -> None:
-        try:
-            results.append(job.run(composed, ask=next(iter(asks), None)))
-        except Exception as error:  # Hydra would print further lines
-            raised.append(error)
-
     if plan.folder is None:
         app(task)()
-        for error in raised:
-            raise error
-        return Launched(plan, 0, next(iter(results), None))
+        if task.error:
+            raise task.error
+        return Launched(plan, 0, task.result)
     if plan.space:
         return Launched(plan, search.run(plan, settings, app(task), given))
     from cifar_exp.sweep import run as sweep

@@ -32,7 +32,7 @@ SHOW_SHARDS = (sys.executable, "-m", "show_shards")
 TRAIN_TWICE = (sys.executable, "-m", "train_twice")
 TRAIN_MAPPED = (sys.executable, "-m", "train_mapped")
 CACHE = Path(tempfile.gettempdir(), "cifar_exp_tests")
-TIMEOUT = 600  # seconds; of two cores, three tests at once leave a program the share of one
+TIMEOUT = 600  # seconds; four tests at once share the cores
 BACKEND = "KERAS_BACKEND"
 # Variables that a fork would read too late.
 DECIDED_AT_IMPORT = ("CUDA_", "JAX_", "KERAS_", "OMP_", "PYTHON", "TF_", "TMPDIR")
