@@ -94,9 +94,9 @@ class _Page:
         Raises:
             UserError: if there is none.
         """
-        node, path = self._root, tuple(package.split("."))
+        node, path = self._root, key_path(package) or (package,)
         while len(node.path) < len(path):
-            below = list(node.children()) if isinstance(node.raw, dict) else []
+            below = list(node.children()) if isinstance(node.raw, dict | list) else []
             found = next((child for child in below if within(path, child.path)), None)
             if found is None:
                 where, names = ".".join(node.path) or "the config", [child.path[-1] for child in below]
@@ -127,7 +127,8 @@ class _Page:
         elif isinstance(node.raw, list) and not self._is_of_one_line(node):
             yield key, _words(self._traced.settings[node.path])
             for item in node.children():
-                yield from self._item(item, f"{indent}  ")
+                if within(item.path, part) or within(part, item.path):
+                    yield from self._item(item, f"{indent}  ")
         else:
             yield f"{key} {_flow(_value(node))}", self._comment(node)
 

@@ -211,6 +211,14 @@ def test_the_docs_show_what_is_printed() -> None:
     assert explain_config(overrides.split(), package=part).startswith(text)
 
 
+@pytest.mark.parametrize("part", ["model.layers[1]", "model.layers.1", "model.layers[1].MaxPooling2D.pool_size"])
+def test_an_item_of_a_list_is_a_part(part: str) -> None:
+    assert explained(part=part)[-2:] == [
+        "  layers: # conf/model/baseline.yaml:7",
+        "    - MaxPooling2D: {pool_size: 2} # conf/model/baseline.yaml:9: pool_size ${model.pool_size[0]}",
+    ]
+
+
 def test_values_of_the_data_and_what_replaces_them() -> None:
     (_, classes) = explained("data=digits", "data.classes=5", part="data.classes")
     assert classes == "  classes: 5 # command line: data.classes=5; was that of the data by default"
@@ -260,7 +268,9 @@ def test_of_a_sweep_the_first_job_is_explained(my_conf: str) -> None:
             "optimizer.zzz",
             "-p optimizer.zzz: no such part (optimizer has: name, learning_rate, schedule, weight_decay, ",
         ),
-        ("model.layers.0", "-p model.layers.0: no such part (model.layers is a setting)"),
+        ("model.layers[8]", "-p model.layers[8]: no such part (model.layers has: 0, 1, 2, 3, 4, 5, 6, 7)"),
+        ("seed.0", "-p seed.0: no such part (seed is a setting)"),
+        ("[", "-p [: no such part (the config has: model, optimizer, data, "),
     ],
 )
 def test_an_unknown_part_is_refused_with_what_there_is(part: str, says: str) -> None:
