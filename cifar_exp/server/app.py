@@ -33,7 +33,7 @@ def create_app() -> Any:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with _one_at_a_time(auth.auth_config.database_uri):
         app = auth.create_app(flask_app)
-        people.make_roles()
+        people.make_roles(auth.store)
         database.prepare()
     if mistake := notify.mistake():
         log.warning(mistake)

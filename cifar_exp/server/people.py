@@ -7,22 +7,25 @@ from typing import Any
 from flask import g
 from mlflow.exceptions import MlflowException
 from mlflow.server import auth, handlers
+from mlflow.server.auth.entities import Role
+from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 
 MEMBER, APPROVER = "member", "approver"
 
 _WORKSPACE = "default"
 # What each role permits for experiments and models of others, in addition to reading: members log to any experiment,
 # approvers register versions of existing models.
-ROLES = {MEMBER: ("experiment", "EDIT"), APPROVER: ("registered_model", "EDIT")}
+_ROLES = {MEMBER: ("experiment", "EDIT"), APPROVER: ("registered_model", "EDIT")}
 
 
-def make_roles() -> None:
-    """Create the roles that are missing."""
-    present = {role.name for role in auth.store.list_roles([_WORKSPACE])}
-    for name, (what, permission) in ROLES.items():
-        if name not in present:
-            role = auth.store.create_role(name, _WORKSPACE)
-            auth.store.add_role_permission(role.id, what, "*", permission)
+def make_roles(users: SqlAlchemyStore) -> dict[str, Role]:
+    """Create the roles that are missing, and return all of them by name."""
+    roles = {role.name: role for role in users.list_roles([_WORKSPACE])}
+    for name, (what, permission) in _ROLES.items():
+        if name not in roles:
+            roles[name] = users.create_role(name, _WORKSPACE)
+            users.add_role_permission(roles[name].id, what, "*", permission)
+    return roles
 
 
 def user() -> str:

@@ -9,21 +9,15 @@ from mlflow.server.auth.config import read_auth_config
 from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.db import utils
 
-from cifar_exp.server.people import ROLES
-
-WORKSPACE = "default"
+from cifar_exp.server import people
 
 
 def give_roles(users: SqlAlchemyStore) -> None:
     """Create missing roles, and make every user a member."""
-    roles = {role.name: role for role in users.list_roles([WORKSPACE])}
-    for name, (what, permission) in ROLES.items():
-        if name not in roles:
-            roles[name] = users.create_role(name, WORKSPACE)
-            users.add_role_permission(roles[name].id, what, "*", permission)
+    member = people.make_roles(users)[people.MEMBER]
     for user, has in users.list_users_with_roles():
-        if not user.is_admin and roles["member"].id not in [role.id for role in has]:
-            users.assign_role_to_user(user.id, roles["member"].id)
+        if not user.is_admin and member.id not in [role.id for role in has]:
+            users.assign_role_to_user(user.id, member.id)
 
 
 def main() -> None:
