@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from cifar_exp.errors import UserError
 from cifar_exp.sweep.job import Ask
 from cifar_exp.sweep.result import JobResult
 from cifar_exp.sweep.source import Judge
@@ -236,6 +237,8 @@ def _bring_images(data: Any, images: Mapping[tuple[str, str], Images]) -> None:
     local = Path(tempfile.gettempdir()) / f"cifar_exp-{os.getuid()}-{digest}"  # kept for later sweeps
     if not local.exists():
         _write_images(local, OFFICIAL[data.name].release().folder, ray.get(files))
+    if local.lstat().st_uid != os.getuid():  # anybody can make a folder of this name there, with other images
+        raise UserError(f"{local}: it belongs to another user; remove it, or set TMPDIR")
     data.dir = str(local)
 
 
