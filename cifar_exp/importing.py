@@ -1,13 +1,24 @@
-"""Faster imports of large packages."""
+"""Faster imports of large packages, and whether one is installed."""
 
 from __future__ import annotations
 
 import atexit
 import gc
+import importlib.util
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported, found without importing it.
+
+    A folder of its name without an `__init__.py` does not count, though Python would import it: one in the current
+    folder, or what an uninstallation has left behind.
+    """
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None
 
 
 @contextmanager

@@ -7,7 +7,6 @@ never shown in a log line or an error.
 from __future__ import annotations
 
 import atexit
-import importlib.util
 import logging
 import os
 import time
@@ -18,6 +17,7 @@ from threading import Thread
 from types import ModuleType
 
 from cifar_exp.errors import UserError
+from cifar_exp.importing import is_installed
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def mistake() -> str | None:
         found = addresses()
     except UserError as error:
         return f"{error}: no messages are sent"
-    if found and importlib.util.find_spec("apprise") is None:
+    if found and not is_installed("apprise"):
         return f"{ADDRESSES} needs apprise (pip install 'cifar-exp[notify]'): no messages are sent"
     for number, address in enumerate(found, 1):
         if not _apprise().Apprise().add(address):

@@ -1,4 +1,4 @@
-"""Tests of faster imports of large packages."""
+"""Tests of faster imports of large packages, and of what is installed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from cifar_exp.importing import importing
+from cifar_exp.importing import importing, is_installed
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +90,11 @@ def test_large_packages_are_imported_with_the_collector_off(package: str, script
     imported, enabled, frozen = done.stdout.split()
     assert (imported, enabled) == ("True", "True")
     assert int(frozen) > 100_000
+
+
+def test_a_folder_without_a_package_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "some_package").mkdir()
+    assert not is_installed("some_package") and not is_installed("no_such_package")
+    (tmp_path / "some_package" / "__init__.py").touch()
+    assert is_installed("some_package") and is_installed("tensorflow")

@@ -56,10 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _of_search(store: Store, name: str) -> Sequence[Section]:
     """What the page shows of a search; nothing of another sweep, or of one that cannot be read, as is said."""
-    import importlib.util
-
     from cifar_exp import console
     from cifar_exp.errors import UserError
+    from cifar_exp.importing import is_installed
     from cifar_exp.search import finding, page
 
     try:
@@ -67,7 +66,7 @@ def _of_search(store: Store, name: str) -> Sequence[Section]:
     except UserError as error:
         console.say(f"The page does not show the search: {error}")
         return ()
-    if found and importlib.util.find_spec("optuna") is None:
+    if found and not is_installed("optuna"):
         console.say("The page does not show the search, which needs optuna: pip install 'cifar-exp[search]'")
         return ()
     return page.sections(found) if found else ()

@@ -27,13 +27,12 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: if there is no such search, or the storage cannot be used.
     """
-    import importlib.util
-
     from cifar_exp import console
     from cifar_exp.errors import UserError
+    from cifar_exp.importing import is_installed
     from cifar_exp.search import export, finding
 
-    if importlib.util.find_spec("optuna") is None:
+    if not is_installed("optuna"):
         raise UserError("cifar-exp study needs optuna: pip install 'cifar-exp[search]'")
     trials = finding.by_name(store_of(arguments), arguments.name)
     written = export.export(trials, arguments.name, arguments.storage)

@@ -5,7 +5,6 @@ All files take images (N, H, W, C) uint8 and return probabilities (N, classes) f
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from cifar_exp.data.splits import Images
 from cifar_exp.errors import UserError, did_you_mean
+from cifar_exp.importing import is_installed
 
 if TYPE_CHECKING:
     import keras
@@ -59,7 +59,7 @@ def chosen(names: Sequence[str], backend: str) -> dict[str, Format]:
             other = FORMATS[name].backends[0]
             raise UserError(f"--to {name}: not with Keras on {backend}; set KERAS_BACKEND={other}")
         for package in FORMATS[name].packages:
-            if importlib.util.find_spec(package) is None:
+            if not is_installed(package):
                 raise UserError(f"--to {name}: needs {package}: pip install 'cifar-exp[{name}]'")
     return {name: FORMATS[name] for name in dict.fromkeys(names)}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from cifar_exp.config.dimension import CATEGORICAL
 from cifar_exp.config.space import Space
 from cifar_exp.errors import UserError, did_you_mean
+from cifar_exp.importing import is_installed
 from cifar_exp.search.trials import MAXIMIZE, MINIMIZE
 
 SAMPLERS = ("tpe", "gp", "cmaes", "random", "grid", "quasi_random")
@@ -78,7 +78,7 @@ def of(values: Mapping[str, Any], space: Space) -> Settings:
     Raises:
         UserError: for the first that cannot be used.
     """
-    if importlib.util.find_spec("optuna") is None:
+    if not is_installed("optuna"):
         raise UserError("hydra/sweeper=search needs optuna: pip install 'cifar-exp[search]'")
     metrics = _metrics(values["metric"])
     settings = Settings(
@@ -123,9 +123,9 @@ def _check_space(settings: Settings, space: Space) -> None:
             raise UserError("hydra.sweeper.sampler=cmaes: no setting has a range of numbers; take tpe")
         if len(settings.metrics) > 1:
             raise UserError("hydra.sweeper.sampler=cmaes: it takes one metric, got several; take tpe")
-        if importlib.util.find_spec("cmaes") is None:
+        if not is_installed("cmaes"):
             raise UserError("hydra.sweeper.sampler=cmaes needs cmaes: pip install 'cifar-exp[search]'")
-    if sampler == "gp" and importlib.util.find_spec("torch") is None:
+    if sampler == "gp" and not is_installed("torch"):
         raise UserError("hydra.sweeper.sampler=gp needs torch: pip install 'cifar-exp[torch]'")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cifar_exp.config.schema import Config
 from cifar_exp.errors import UserError
+from cifar_exp.importing import is_installed
 from cifar_exp.sweep import cluster, job, task
 from cifar_exp.sweep.resources import Settings
 from cifar_exp.sweep.result import JobResult
@@ -40,7 +40,7 @@ def chosen(launcher: DictConfig | None) -> Settings | None:
         )
     if launcher is None or launcher.get("_target_") != _TARGET:
         return None
-    if importlib.util.find_spec("ray") is None:
+    if not is_installed("ray"):
         raise UserError("hydra/launcher=parallel needs ray: pip install 'cifar-exp[parallel]'")
     values: Any = OmegaConf.to_container(launcher, resolve=True)
     return Settings.of(values)

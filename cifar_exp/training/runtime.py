@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import random
@@ -18,7 +17,7 @@ import platformdirs
 
 from cifar_exp.config.training_schema import TrainingConfig
 from cifar_exp.errors import UserError
-from cifar_exp.importing import importing
+from cifar_exp.importing import importing, is_installed
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -90,7 +89,7 @@ def check_backend() -> None:
     name = backend_name()
     if name not in BACKENDS:
         raise UserError(f"KERAS_BACKEND={name} is not a backend of Keras; set it to one of {', '.join(BACKENDS)}")
-    if importlib.util.find_spec(name) is None:
+    if not is_installed(name):
         extra = "cifar-exp" if name == "tensorflow" else f"'cifar-exp[{name}]'"
         raise UserError(f"KERAS_BACKEND={name}: {name} is not installed; pip install {extra}, or unset KERAS_BACKEND")
     if "keras" in sys.modules and (imported := backend_package()) != name:
