@@ -44,6 +44,12 @@ class Stopped(_InOneLine, KeyboardInterrupt):
     """Raised in a notebook when a training was interrupted; what had begun is logged."""
 
 
+def described(error: BaseException) -> str:
+    """An error in one line, with its type unless the message says all."""
+    text = str(error) if isinstance(error, _InOneLine) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
+
+
 def reason(error: BaseException) -> str:
     """First line of the message of the innermost exception, without what network libraries wrap around it.
 

@@ -34,7 +34,7 @@ class _Task:
     It keeps an exception, about which Hydra would print further lines.
     """
 
-    def __init__(self, ask: Ask | None = None) -> None:
+    def __init__(self, ask: Ask | None) -> None:
         self._ask = ask
         self.result: experiment.Result | None = None
         self.error: Exception | None = None
@@ -184,12 +184,12 @@ def run(arguments: argparse.Namespace) -> Launched:
     parallel = launcher.chosen(plan.launcher)
     given = sys.argv[1:]
     command = shlex.join(given)
-    task = _Task()
+    ask: Ask | None = None
     if plan.space:
         from cifar_exp.search import run as search
 
         settings = search.check(plan)
-        task = _Task(search.ask)
+        ask = search.ask
     if plan.folder and not plan.is_named:
         from cifar_exp.sweep import parent
 
@@ -205,6 +205,7 @@ def run(arguments: argparse.Namespace) -> Launched:
     if launcher.is_basic(plan.launcher) and not threads.threads_are_set():
         threads.share_cores(plan.jobs, runtime.cores())
 
+    task = _Task(ask)
     if plan.folder is None:
         app(task)()
         if task.error:

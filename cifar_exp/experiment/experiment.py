@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-
 _REFERENCE_TAGS = ("accuracy", "loss", "parameters", "seconds", "source")
 
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     import keras
     from mlflow.entities import Run
 
-
 _DATA = "ensemble"  # folder of the data
 _ROOT = f"data/{_DATA}"  # where MLflow puts it
 _RECIPE, _CONFIG, _WEIGHTS = "ensemble.json", "config.yaml", "model.keras"

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 SHORT_ID = 8  # characters of a run's id that are shown
 
-
 _WITHOUT_MODEL = {run_tags.SWEEP_KIND, run_tags.EVALUATION_KIND, run_tags.EXPLANATION_KIND}  # kinds of runs
 _ID_LENGTH = 32
 _PAGE_SIZE = 1000  # runs per request

@@ -15,7 +15,7 @@ from cifar_exp.config.dimension import Point
 from cifar_exp.config.space import Space
 from cifar_exp.errors import UserError
 from cifar_exp.search.settings import OF_EPOCHS, Settings
-from cifar_exp.search.trials import COMPLETE, DIVERGED, FAILED, INTERRUPTED, MAXIMIZE, PRUNED, RUNNING, Trial
+from cifar_exp.search.trials import COMPLETE, FAILED, INTERRUPTED, MAXIMIZE, PRUNED, RUNNING, Trial
 from cifar_exp.sweep.result import PRUNED as PRUNED_JOB
 from cifar_exp.sweep.result import JobResult
 from cifar_exp.tracking import job_record, run_tags
@@ -121,7 +121,7 @@ def ended(trial: Trial, result: JobResult | None, settings: Settings, now: int) 
     run_id, name = result.run_id or trial.run_id, result.name or trial.name
     if result.status not in ("FINISHED", PRUNED_JOB):
         state = FAILED if result.status == "FAILED" else INTERRUPTED
-        diverged = (result.error or "").startswith(DIVERGED)
+        diverged = (result.error or "").startswith(run_tags.DIVERGED)
         return replace(trial, state=state, ended=now, run_id=run_id, name=name, diverged=diverged)
     series, last = result.history or {}, result.metrics or {}
     state = PRUNED if result.status == PRUNED_JOB else COMPLETE
@@ -182,7 +182,7 @@ def _trial(record: JobRecord, point: Point, settings: Settings) -> Trial:
     states = {"FINISHED": PRUNED if outcome == run_tags.PRUNED else COMPLETE, "FAILED": FAILED}
     state = states.get(record.status or "", INTERRUPTED)
     if state == FAILED:
-        row = replace(row, diverged=outcome == DIVERGED)
+        row = replace(row, diverged=outcome == run_tags.DIVERGED)
     series = {metric: record.series(metric) for metric in record.metrics}
     last = {metric: next(iter(steps.values())) for metric, steps in record.metrics.items() if set(steps) == {0}}
     return _measured(row, state, series, last, settings)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 FILE = "search/trials.parquet"
 COMPLETE, PRUNED, RUNNING, FAILED, INTERRUPTED = "complete", "pruned", "running", "failed", "interrupted"
-DIVERGED = "diverged"
 MAXIMIZE, MINIMIZE = "maximize", "minimize"
 
 _METADATA = b"cifar_exp.search"

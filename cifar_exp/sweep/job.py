@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from cifar_exp import console, exits
 from cifar_exp.config.checks import from_composed
 from cifar_exp.config.schema import Config, TrialConfig
-from cifar_exp.errors import Diverged, OutOfMemory, Pruned, UserError
+from cifar_exp.errors import Diverged, Pruned, UserError, described
 from cifar_exp.experiment import experiment, resume
 from cifar_exp.sweep import messages, requeue
 from cifar_exp.sweep.result import JobResult, from_journal
@@ -82,7 +82,7 @@ def _run_alone(config: Config, job: experiment.Job, folder: Path) -> experiment.
     except Exception as error:
         if not exits.received():  # else it was stopped, and other code replaced the KeyboardInterrupt
             seconds, run_id = time.monotonic() - began, experiment.run_id(folder)
-            messages.about_run(config, JobResult(name, "FAILED", seconds, run_id, error=_reason(error)), folder)
+            messages.about_run(config, JobResult(name, "FAILED", seconds, run_id, error=described(error)), folder)
         raise
     messages.about_run(config, _finished(result), folder)
     if result.run_id:
@@ -98,12 +98,6 @@ def _run_alone(config: Config, job: experiment.Job, folder: Path) -> experiment.
 def _finished(result: experiment.Result) -> JobResult:
     measured = (result.seconds, result.run_id, result.metrics, result.history)
     return JobResult(result.name, "FINISHED", *measured, collapsed=result.collapsed)
-
-
-def _reason(error: Exception) -> str:
-    """An error in one line, with its type unless the message says all."""
-    says_all = isinstance(error, UserError | Diverged | OutOfMemory)
-    return " ".join((str(error) if says_all else f"{type(error).__name__}: {error}").split())
 
 
 def _pauses(trial: TrialConfig, job: int, ask: Ask) -> Callable[[int, dict[str, list[float]]], bool] | None:
@@ -149,7 +143,7 @@ def _train(config: Config, job: experiment.Job, folder: Path) -> JobResult:
         except Exception as error:
             if exits.received():  # other code replaced the KeyboardInterrupt by this exception
                 raise KeyboardInterrupt from error
-            permanent, reason = isinstance(error, UserError | Diverged), _reason(error)
+            permanent, reason = isinstance(error, UserError | Diverged), described(error)
             final = permanent or reason == last_reason or not retries_left
             last_reason = reason
             again = "" if final else "; it is tried again"

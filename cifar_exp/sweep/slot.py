@@ -10,7 +10,7 @@ from typing import Any
 import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
-from cifar_exp.errors import reason as first_line
+from cifar_exp.errors import described
 from cifar_exp.sweep.task import Kind, Task
 from cifar_exp.sweep.worker import Place, Worker
 
@@ -65,5 +65,5 @@ def death_reason(error: Exception) -> str:
     if "node has died" in message or "node was terminated" in message:
         return "its node died"
     if isinstance(error, RayTaskError):
-        return f"{type(error.cause).__name__}: {first_line(error.cause)}"
+        return described(error.cause)
     return "its worker died"

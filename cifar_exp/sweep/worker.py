@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from cifar_exp.errors import UserError
+from cifar_exp.errors import UserError, described
 from cifar_exp.sweep.job import Ask
 from cifar_exp.sweep.result import JobResult
 from cifar_exp.sweep.source import Judge
@@ -165,7 +165,7 @@ class Worker:
                 hydra_context=HydraContext(config_loader=None, callbacks=Callbacks(composed)),
             )
             if ended.status == JobStatus.FAILED:  # not in the training; a result in the folder may be an older one
-                reason = " ".join(f"{type(ended._return_value).__name__}: {ended._return_value}".split())
+                reason = described(ended._return_value)
                 return Ended(JobResult("", "FAILED", time.monotonic() - began, error=reason), _memory())
         except KeyboardInterrupt:
             pass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import re
@@ -17,6 +16,7 @@ import program
 import pytest
 from mlflow.entities import Run
 
+from cifar_exp.importing import is_installed
 from cifar_exp.training.runtime import BACKENDS
 
 SMALL = ("data=digits", "data.train_images=200", "training.device=cpu", "tracking.system_metrics=false", "model=dense")
@@ -73,7 +73,7 @@ def execute(folder: Path, backend: str, *command: str) -> program.Done:
 @pytest.fixture(scope="module", params=BACKENDS)
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     backend = str(request.param)
-    if importlib.util.find_spec(backend) is None:
+    if not is_installed(backend):
         pytest.skip(f"{backend} is not installed: pip install 'cifar-exp[{backend}]'")
     folder = tmp_path_factory.mktemp(backend)
     killed = program.run_until(folder, "epoch 2/8", signal.SIGKILL, *STOPPING, KERAS_BACKEND=backend)
@@ -174,7 +174,7 @@ def test_another_backend_reads_the_finished_model(trained: Trained, tmp_path: Pa
     from cifar_exp.data import datasets
 
     another = BACKENDS[BACKENDS.index(trained.backend) - 1]
-    if importlib.util.find_spec(another) is None:
+    if not is_installed(another):
         pytest.skip(f"{another} is not installed: pip install 'cifar-exp[{another}]'")
     images = datasets.load(plan(["data=digits"], multirun=False).jobs[0].data).test.images
     Image.fromarray(images[0]).save(trained.folder / "digit.png")
@@ -190,7 +190,7 @@ def test_another_backend_reads_the_finished_model(trained: Trained, tmp_path: Pa
 
 
 def test_on_jax_an_epoch_is_one_program(tmp_path: Path) -> None:
-    if importlib.util.find_spec("jax") is None:
+    if not is_installed("jax"):
         pytest.skip("jax is not installed: pip install 'cifar-exp[jax]'")
     folder = program.ROOT / "tests" / "training"
     resumed = "test_interrupted_twice_it_comes_to_the_very_same_and_tells_what_is_new"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from PIL import Image
 
 from cifar_exp.data import datasets
 from cifar_exp.data.schema import DataConfig
+from cifar_exp.importing import is_installed
 from cifar_exp.training.runtime import BACKENDS
 
 RUN = (
@@ -33,7 +33,7 @@ def write_photos(folder: Path) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_images_in_a_file_train_to_the_same_bits_as_in_memory(backend: str, tmp_path: Path) -> None:
-    if importlib.util.find_spec(backend) is None:
+    if not is_installed(backend):
         pytest.skip(f"{backend} is not installed: pip install 'cifar-exp[{backend}]'")
     write_photos(tmp_path / "photos")
     runs = [(1 << 28, [*RUN, "name=in_memory"]), (0, [*RUN, "name=in_a_file"])]

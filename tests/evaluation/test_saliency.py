@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -16,6 +15,7 @@ import planted
 import pytest
 
 from cifar_exp.evaluation import gradients, saliency
+from cifar_exp.importing import is_installed
 
 EXPECTED = {
     "HiResCAM peaks in the region": True,
@@ -44,7 +44,7 @@ def test_maps_peak_where_the_answer_is_known() -> None:
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_maps_peak_where_the_answer_is_known_on_other_backends(backend: str, tmp_path: Path) -> None:
-    if importlib.util.find_spec(backend) is None:
+    if not is_installed(backend):
         pytest.skip(f"{backend} is not installed: pip install 'cifar-exp[{backend}]'")
     environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(

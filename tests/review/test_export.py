@@ -18,6 +18,7 @@ from cifar_exp.data import datasets
 from cifar_exp.data.schema import DataConfig
 from cifar_exp.errors import UserError
 from cifar_exp.evaluation import export_formats
+from cifar_exp.importing import is_installed
 from cifar_exp.review import logged_model
 from cifar_exp.tracking.store import Store
 
@@ -28,7 +29,7 @@ LogTrained = Callable[..., "Run"]
 Answer = Callable[..., tuple[int, str, str]]
 
 DIGITS = datasets.load(DataConfig("digits")).test
-ONNX = "onnx" if importlib.util.find_spec("tf2onnx") and importlib.util.find_spec("onnxruntime") else None
+ONNX = "onnx" if is_installed("tf2onnx") and is_installed("onnxruntime") else None
 
 
 @pytest.fixture

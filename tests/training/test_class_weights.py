@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -12,6 +11,8 @@ from typing import Any
 
 import pytest
 import weighted
+
+from cifar_exp.importing import is_installed
 
 
 def check(answer: dict[str, Any]) -> None:
@@ -30,7 +31,7 @@ def test_the_objective_is_weighted_smoothed_and_penalized_and_the_loss_is_not() 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_on_other_backends_it_is_the_same(backend: str, tmp_path: Path) -> None:
-    if importlib.util.find_spec(backend) is None:
+    if not is_installed(backend):
         pytest.skip(f"{backend} is not installed: pip install 'cifar-exp[{backend}]'")
     environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -13,7 +12,9 @@ from typing import NamedTuple
 
 import pytest
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+from cifar_exp.importing import is_installed
+
+pytestmark = pytest.mark.skipif(not is_installed("jax"), reason="JAX is not installed")
 
 # Trains the jobs of each group in a fork of one process that has imported JAX. A group has a folder for caches, the
 # size in bytes from which no file can be written, or 0, and jobs: lists of overrides. Prints, for each job, how often

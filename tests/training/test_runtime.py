@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 
 from cifar_exp.config.training_schema import TrainingConfig
 from cifar_exp.errors import UserError
+from cifar_exp.importing import is_installed
 from cifar_exp.training import runtime
 
 
@@ -42,7 +42,7 @@ def test_names_of_layers_start_anew_with_each_run() -> None:
 
 def test_another_backend_than_that_of_the_process_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     own = keras.backend.backend()
-    other = next((name for name in runtime.BACKENDS if name != own and importlib.util.find_spec(name)), None)
+    other = next((name for name in runtime.BACKENDS if name != own and is_installed(name)), None)
     if other is None:
         pytest.skip("needs a second backend: pip install 'cifar-exp[jax]'")
     monkeypatch.setenv("KERAS_BACKEND", other)
