@@ -31,12 +31,16 @@ collect_ignore = [] if os.environ["KERAS_BACKEND"] == "jax" else ["training/test
 
 Compose = Callable[..., Config]
 
-# Folders and files whose tests share what is costly or there once: the Docker engine, a sweep of twelve runs, Ray,
-# the processes from which programs on JAX and PyTorch are forked.
+# Folders and files whose tests share what is costly or there once: the Docker engine, a sweep of twelve runs, a server,
+# Ray, the processes from which programs on JAX and PyTorch are forked.
 # Elsewhere it is those of a file that share.
 SHARING = {
     "stack": "stack",
     "review": "review",
+    "server": "server",
+    "test_elsewhere.py": "outages",
+    "test_fresh_environment.py": "outages",
+    "test_outages.py": "outages",
     "test_parallel.py": "ray",
     "test_cluster.py": "ray",
     "test_launcher.py": "ray",
@@ -52,6 +56,7 @@ LONGEST = (
     "tests/sweep/test_launcher.py",
     "tests/end_to_end/test_backends.py",
     "tests/review/",
+    "tests/server/",
     "tests/end_to_end/",
     "tests/docs/",
     "tests/test_cli.py",
@@ -77,6 +82,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Prepare what many tests repeat, and exclude all imported modules from Python's garbage collection."""
     prepared.share_tables()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _uncollected() -> Iterator[None]:
+    """Exclude what the tests of a file leave from later garbage collections, of which each run makes one."""
+    yield
+    gc.collect()
     gc.freeze()
 
 
