@@ -44,9 +44,11 @@ def evaluate_splits(
     one_view = classifier.input is model.input
     # A mean over several views of an image has no logits.
     predicting = keras.Model(model.input, [model.output, classifier.output]) if one_view else classifier
+    shards = threads.shards()
+    sharded = split_into_shards(predicting, shards)  # once, for Keras compiles the predictions of each model anew
 
     def evaluated(split: Split) -> Evaluation:
-        predicted = _predict(predicting, split)
+        predicted = _predict(predicting, sharded, shards * SERVED_BATCH, split)
         if one_view:
             logits, probabilities = predicted
             logarithms = log_softmax(logits.astype(np.float64), axis=1)
@@ -58,10 +60,16 @@ def evaluate_splits(
     return [evaluated(split) for split in splits]
 
 
-def _predict(model: keras.Model, split: Split) -> list[npt.NDArray[np.float32]]:
-    """Predict all images in batches of `SERVED_BATCH`, as many of them at once as this process has shards.
+def _predict(model: keras.Model, sharded: keras.Model, at_once: int, split: Split) -> list[npt.NDArray[np.float32]]:
+    """Predict all images in batches of `SERVED_BATCH`, one batch in each shard.
 
     The images that are left at the end are one or several smaller batches, as they are when the model is served.
+
+    Args:
+        model: predicts what is left.
+        sharded: the same model in shards.
+        at_once: images in all of its shards.
+        split: the images.
 
     Returns:
         Each output of the model, (N, classes).
@@ -73,14 +81,12 @@ def _predict(model: keras.Model, split: Split) -> list[npt.NDArray[np.float32]]:
         parts: list[npt.NDArray[np.float32]] = keras.tree.flatten(outputs)
         return parts
 
-    shards = threads.shards()
-    if shards == 1:
+    if sharded is model:
         return predicted(model, SERVED_BATCH, split.images)
-    at_once = shards * SERVED_BATCH
     whole, left = np.split(np.arange(len(split)), [len(split) - len(split) % at_once])
     parts = []
     if whole.size:
-        parts.append(predicted(split_into_shards(model, shards), at_once, split.take(whole).images))
+        parts.append(predicted(sharded, at_once, split.take(whole).images))
     if left.size:
         parts.append(predicted(model, SERVED_BATCH, split.take(left).images))
     return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
