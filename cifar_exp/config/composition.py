@@ -74,6 +74,7 @@ def list_jobs(arguments: Sequence[str], multirun: bool, config_dir: str | None =
     fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
     of_all = [o for o in fixed if not o.lstrip("+~").startswith("model.")]
     base = _compose([*search, *of_all])
+    _refuse_values_of_groups(base)
     is_search = base.hydra.sweeper.get("_target_") == _SEARCH
     if not is_search:
         overrides.refuse_intervals(parsed)
@@ -95,7 +96,7 @@ def list_jobs(arguments: Sequence[str], multirun: bool, config_dir: str | None =
 
 
 def _list_sweep(parsed: list[Override], base: DictConfig, search: tuple[str, ...]) -> Plan:
-    swept = _parse([f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()])
+    swept = _parse(_params(base))
     for override in swept + parsed:
         if override.is_sweep_override() and _is_of_all(override.key_or_group):
             raise UserError(f"{override.input_line}: got several values, expected one: it is set for the whole sweep")
@@ -122,8 +123,7 @@ def _list_sweep(parsed: list[Override], base: DictConfig, search: tuple[str, ...
 def _list_search(parsed: list[Override], base: DictConfig, search: tuple[str, ...]) -> Plan:
     """List jobs with every choice and both ends of every range; the trials are composed when they are asked for."""
     loader = GlobalHydra.instance().config_loader()
-    params = [f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()]
-    parsed = _parse(params, intervals=True) + [o for o in parsed if not o.is_hydra_override()]
+    parsed = _parse(_params(base), intervals=True) + [o for o in parsed if not o.is_hydra_override()]
     for override in parsed:
         if override.is_sweep_override() and _is_of_all(override.key_or_group):
             raise UserError(f"{override.input_line}: got several values, expected one: it is set for the whole search")
@@ -229,6 +229,26 @@ def _compose(job: Sequence[str]) -> DictConfig:
         return composed
     except Exception as error:
         raise UserError(composition_errors.explain(error)) from error
+
+
+def _params(base: DictConfig) -> list[str]:
+    """Return the overrides that a file has for its sweep."""
+    params: Any = base.hydra.sweeper.get("params")
+    if not (params is None or OmegaConf.is_dict(params)):
+        raise UserError(f"hydra.sweeper.params: got {params!r}, expected a mapping")
+    return [f"{key}={value}" for key, value in (params or {}).items()]
+
+
+def _refuse_values_of_groups(base: DictConfig) -> None:
+    """Refuse a choice that is written as a value: hydra.launcher=parallel instead of hydra/launcher=parallel."""
+    for name in ("launcher", "sweeper"):
+        if not isinstance(got := base.hydra[name], DictConfig):
+            group = f"hydra/{name}"
+            choices = ", ".join(GlobalHydra.instance().config_loader().get_group_options(group))
+            raise UserError(
+                f"hydra.{name}: got {'null' if got is None else repr(got)}, expected a mapping; a choice has a slash: "
+                f"{group}=NAME, with one of {choices}"
+            )
 
 
 def _checked(job: Sequence[str]) -> Config:

@@ -22,14 +22,17 @@ _REFUSALS = {
     r"Value '(?P<got>.*)' is not a valid bool \(type (?P<type>\w+)\)": "{got}, expected true or false",
     r"Cannot convert '(?P<type>\w+)' to string: '(?P<got>.*)'": "{got}, expected text",
     r"(?P<got>)(?P<type>)field '.*' is not Optional": "null, expected a value",
-    r"(?P<got>)(?P<type>)Cannot merge DictConfig with ListConfig": "a mapping, expected a list",
+    r"(?P<got>)Cannot assign (?P<type>\w+) to Dict\[.*\]": "one value, expected a mapping",
     r"(?P<got>)(?P<type>)Invalid value assigned: \w+ is not a ListConfig, .*": (
         "one value, expected a list: {key}=[VALUE,VALUE]"
     ),
     r"Invalid type assigned: (?P<type>\w+) is not a subclass of \w+\. value: (?P<got>.*)": "{got}, expected {settings}",
 }
 
-_WITHOUT_KEYS = ("hydra.job.env_set.", "hydra.sweeper.params.")  # empty by default; any key can be added
+# Empty by default; any key can be added.
+_WITHOUT_KEYS = re.compile(r"(search|reference\.reported|hydra\.job\.env_set)(\..*)?")
+_OF_SEARCH = "; how a search works is set by hydra.sweeper, such as hydra.sweeper.n_trials=20"
+_OF_SWEEPER = "hydra.sweeper.params"  # null by default, to which OmegaConf can add nothing
 
 
 def explain(error: BaseException) -> str:
@@ -52,16 +55,20 @@ def explain(error: BaseException) -> str:
         return overrides.explain(error)
     if found_in_file := yaml_files.problem(error):
         return found_in_file
-    if in_file := re.match(r"In '([^']+)': \w+ raised while composing config:\n(.*)", str(error)):
+    if in_file := re.match(r"In '([^']+)': \w+ raised while composing config:\n((?s:.*))", str(error)):
         named = re.search(r"^\s*full_key: (\S+)$", str(error), re.M)
         return f"conf/{in_file.group(1)}.yaml: {_explain_value(named.group(1) if named else '', in_file.group(2))}"
+    if _OF_SWEEPER in str(error) or "Unexpected type for root: NoneType" in str(error):
+        return f"{_OF_SWEEPER}: it is for files; on a command line, write the settings: KEY=VALUE,VALUE with -m"
+    if type(error) is KeyError:  # of os.environ
+        return f"hydra.job.env_copy: there is no environment variable {error.args[0]}"
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, ConfigKeyError | AttributeError) or "Could not override" in str(error):
         found = re.search(r"Could not override '([^']+)'", str(error))
         key = found.group(1) if found else str(getattr(cause, "full_key", cause))
         return _unknown(key)
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-        return _explain_value(cause.full_key, str(cause).splitlines()[0])
+        return _explain_value(cause.full_key, str(cause))
     if added := re.match(r"Could not append to config\. An item is already at '(\S+)'", str(error)):
         return f"+{added.group(1)}: it has a value already; to change it, leave out the +"
     if removed := re.match(r"Could not delete from config\. '(\S+)' does not exist\.", str(error)):
@@ -96,6 +103,9 @@ def _options(group: str) -> list[str]:
 
 def _unknown(key: str) -> str:
     """Say that there is no such setting, and where it is or what was meant."""
+    if free := _WITHOUT_KEYS.fullmatch(key):
+        missing = "no such setting; to add it" if free.group(2) else "it is empty; to add to it"
+        return f"{key}: {missing}, write +{key}{_OF_SEARCH if free.group(1) == 'search' else ''}"
     if not key.startswith("hydra."):
         known = _known_keys()
         if key in known:  # of the default choice
@@ -104,8 +114,6 @@ def _unknown(key: str) -> str:
         return f"{key}: no such setting{did_you_mean(key, known)}"
     group = "/".join(key.split(".")[:2])  # such as hydra/sweeper
     having = " or ".join(f"{group}={option}" for option in _options(group) if _has(f"{group}={option}", key))
-    if key.startswith(_WITHOUT_KEYS):
-        return f"{key}: no such setting; to add it, write +{key}"
     return f"{key}: no such setting" + (f" without {having}" if having else "")
 
 
@@ -119,13 +127,17 @@ def _has(choice: str, key: str) -> bool:
     return OmegaConf.select(composed, key, default=missing) is not missing
 
 
-def _explain_value(key: str, message: str) -> str:
+def _explain_value(key: str, said: str) -> str:
     """Say in words of the checks why OmegaConf refuses a value.
 
     Args:
         key: of the setting, or nothing if it is not known.
-        message: the first line of OmegaConf's.
+        said: by OmegaConf, in several lines.
     """
+    message = said.splitlines()[0]
+    if message == "Cannot merge DictConfig with ListConfig":  # whichever of the two it has
+        of_list = re.search(r"object_type=(list|tuple)|reference_type=\S*(List|Tuple)", said)
+        message = f"got {'a mapping, expected a list' if of_list else 'a list, expected a mapping'}"
     if used := re.search(r"Error trying to access (\S+): node `(\S+)` is not a container", message):
         element, node = used.groups()
         return f"{node}: got one value, expected a list or a mapping: {key} uses {element}"

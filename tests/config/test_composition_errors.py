@@ -31,6 +31,11 @@ def refusal(*overrides: str, multirun: bool = False) -> str:
             "model.filters: got one value, expected a list or a mapping: model.layers[0].Conv2D.filters uses "
             "model.filters[0]",
         ),
+        ("hydra.job.env_copy=[NO_SUCH]", "hydra.job.env_copy: there is no environment variable NO_SUCH"),
+        ("search=tpe", "search: got one value, expected a mapping"),
+        ("search=[1]", "search: got a list, expected a mapping"),
+        ("hydra.launcher=[1]", "hydra.launcher: got a list, expected a mapping"),
+        ("data.size={a:1}", "data.size: got a mapping, expected a list"),
         ("data.size=32", "data.size: got one value, expected a list: data.size=[VALUE,VALUE]"),
         ("optimzer=sgd", "optimzer: no such setting; did you mean 'optimizer'?"),
         ("optimiser/schedule=cosine", "optimiser/schedule: no such setting; did you mean 'optimizer/schedule'?"),
@@ -42,6 +47,12 @@ def refusal(*overrides: str, multirun: bool = False) -> str:
         ("hydra.foo=1", "hydra.foo: no such setting"),
         ("hydra.job.num_threads=1", "hydra.job.num_threads: no such setting"),
         ("hydra.job.env_set.A=1", "hydra.job.env_set.A: no such setting; to add it, write +hydra.job.env_set.A"),
+        ("hydra.job.env_set={A:1}", "hydra.job.env_set: it is empty; to add to it, write +hydra.job.env_set"),
+        (
+            "search.trials=9",
+            "search.trials: no such setting; to add it, write +search.trials; how a search works is set by "
+            "hydra.sweeper, such as hydra.sweeper.n_trials=20",
+        ),
         ("hydra.sweeper.n_trials=9", "hydra.sweeper.n_trials: no such setting without hydra/sweeper=search"),
         (
             "hydra.launcher.cpus_per_job=1",
@@ -62,6 +73,30 @@ def refusal(*overrides: str, multirun: bool = False) -> str:
 )
 def test_a_wrong_key_names_the_nearest(override: str, said: str) -> None:
     assert refusal(override) == said
+
+
+@pytest.mark.parametrize(
+    ("override", "got"),
+    [("hydra.launcher=parallel", "'parallel'"), ("hydra.sweeper=search", "'search'"), ("hydra.sweeper=null", "null")],
+)
+@pytest.mark.parametrize("multirun", [False, True])
+def test_a_choice_of_hydra_has_a_slash(override: str, got: str, multirun: bool) -> None:
+    key = override.partition("=")[0]
+    group = key.replace(".", "/")
+    said = f"{key}: got {got}, expected a mapping; a choice has a slash: {group}=NAME, with one of basic, "
+    assert refusal(override, multirun=multirun).startswith(said)
+
+
+@pytest.mark.parametrize("override", ["{}={{seed:'1,2'}}", "{}.seed='1,2'", "+{}={{seed:'1,2'}}", "+{}.seed='1,2'"])
+def test_values_of_a_sweep_in_files_are_not_set_on_a_command_line(override: str) -> None:
+    key = "hydra.sweeper.params"
+    said = f"{key}: it is for files; on a command line, write the settings: KEY=VALUE,VALUE with -m"
+    assert refusal(override.format(key), multirun=True) == said
+
+
+def test_values_of_a_search_in_files_are_a_mapping() -> None:
+    said = refusal("hydra/sweeper=search", "hydra.sweeper.params=5", multirun=True)
+    assert said == "hydra.sweeper.params: got 5, expected a mapping"
 
 
 def test_a_setting_of_another_model_is_one_that_the_chosen_model_has_not() -> None:
