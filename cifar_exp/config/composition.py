@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
@@ -74,7 +74,8 @@ def list_jobs(arguments: Sequence[str], multirun: bool, config_dir: str | None =
     fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
     of_all = [o for o in fixed if not o.lstrip("+~").startswith("model.")]
     base = _compose([*search, *of_all])
-    _refuse_values_of_groups(base)
+    for section in ("launcher", "sweeper"):
+        _require_mapping(f"hydra.{section}", base.hydra[section])
     is_search = base.hydra.sweeper.get("_target_") == _SEARCH
     if not is_search:
         overrides.refuse_intervals(parsed)
@@ -233,22 +234,16 @@ def _compose(job: Sequence[str]) -> DictConfig:
 
 def _params(base: DictConfig) -> list[str]:
     """Return the overrides that a file has for its sweep."""
-    params: Any = base.hydra.sweeper.get("params")
-    if not (params is None or OmegaConf.is_dict(params)):
-        raise UserError(f"hydra.sweeper.params: got {params!r}, expected a mapping")
-    return [f"{key}={value}" for key, value in (params or {}).items()]
+    params: Any = base.hydra.sweeper.get("params") or {}
+    _require_mapping("hydra.sweeper.params", params)
+    return [f"{key}={value}" for key, value in params.items()]
 
 
-def _refuse_values_of_groups(base: DictConfig) -> None:
-    """Refuse a choice that is written as a value: hydra.launcher=parallel instead of hydra/launcher=parallel."""
-    for name in ("launcher", "sweeper"):
-        if not isinstance(got := base.hydra[name], DictConfig):
-            group = f"hydra/{name}"
-            choices = ", ".join(GlobalHydra.instance().config_loader().get_group_options(group))
-            raise UserError(
-                f"hydra.{name}: got {'null' if got is None else repr(got)}, expected a mapping; a choice has a slash: "
-                f"{group}=NAME, with one of {choices}"
-            )
+def _require_mapping(key: str, got: object) -> None:
+    """Refuse a value in place of a section of Hydra, such as hydra.launcher=parallel for hydra/launcher=parallel."""
+    if not isinstance(got, Mapping):
+        expected = composition_errors.settings_of(key, str(got))
+        raise UserError(f"{key}: got {'null' if got is None else repr(got)}, expected {expected}")
 
 
 def _checked(job: Sequence[str]) -> Config:

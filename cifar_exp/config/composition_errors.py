@@ -30,9 +30,8 @@ _REFUSALS = {
 }
 
 # Empty by default; any key can be added.
-_WITHOUT_KEYS = re.compile(r"(search|reference\.reported|hydra\.job\.env_set)(\..*)?")
+_WITHOUT_KEYS = re.compile(r"(search|reference\.reported|hydra\.job\.env_set|hydra\.sweeper\.params)(\..*)?")
 _OF_SEARCH = "; how a search works is set by hydra.sweeper, such as hydra.sweeper.n_trials=20"
-_OF_SWEEPER = "hydra.sweeper.params"  # null by default, to which OmegaConf can add nothing
 
 
 def explain(error: BaseException) -> str:
@@ -58,8 +57,6 @@ def explain(error: BaseException) -> str:
     if in_file := re.match(r"In '([^']+)': \w+ raised while composing config:\n((?s:.*))", str(error)):
         named = re.search(r"^\s*full_key: (\S+)$", str(error), re.M)
         return f"conf/{in_file.group(1)}.yaml: {_explain_value(named.group(1) if named else '', in_file.group(2))}"
-    if _OF_SWEEPER in str(error) or "Unexpected type for root: NoneType" in str(error):
-        return f"{_OF_SWEEPER}: it is for files; on a command line, write the settings: KEY=VALUE,VALUE with -m"
     if type(error) is KeyError:  # of os.environ
         return f"hydra.job.env_copy: there is no environment variable {error.args[0]}"
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
@@ -150,7 +147,7 @@ def _explain_value(key: str, said: str) -> str:
         if refused := re.fullmatch(pattern, message):
             got = refused["got"]
             shown = {"str": repr(got), "bool": got.lower()}.get(refused["type"], got)
-            settings = _settings_of(key, got) if "{settings}" in words else ""
+            settings = settings_of(key, got) if "{settings}" in words else ""
             message = f"got {words.format(got=shown, key=key, settings=settings)}"
             if got.startswith(tuple(f"{name}(" for name in overrides.RANGES)):
                 message += (
@@ -161,7 +158,7 @@ def _explain_value(key: str, said: str) -> str:
     return f"{key}: {message}" if key else message
 
 
-def _settings_of(section: str, got: str) -> str:
+def settings_of(section: str, got: str) -> str:
     """What may be written instead of `section=got`."""
     settings = sorted(known for known in _known_keys() if known.rpartition(".")[0] == section)
     some = f"one of its settings: {', '.join(f'{setting}=...' for setting in settings)}" if settings else "a mapping"

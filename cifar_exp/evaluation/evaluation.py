@@ -44,11 +44,10 @@ def evaluate_splits(
     one_view = classifier.input is model.input
     # A mean over several views of an image has no logits.
     predicting = keras.Model(model.input, [model.output, classifier.output]) if one_view else classifier
-    shards = threads.shards()
-    sharded = split_into_shards(predicting, shards)  # once, for Keras compiles the predictions of each model anew
+    sharded = split_into_shards(predicting, threads.shards())  # one for all splits: Keras compiles each anew
 
     def evaluated(split: Split) -> Evaluation:
-        predicted = _predict(predicting, sharded, shards * SERVED_BATCH, split)
+        predicted = _predict(predicting, sharded, split)
         if one_view:
             logits, probabilities = predicted
             logarithms = log_softmax(logits.astype(np.float64), axis=1)
@@ -60,15 +59,14 @@ def evaluate_splits(
     return [evaluated(split) for split in splits]
 
 
-def _predict(model: keras.Model, sharded: keras.Model, at_once: int, split: Split) -> list[npt.NDArray[np.float32]]:
+def _predict(model: keras.Model, sharded: keras.Model, split: Split) -> list[npt.NDArray[np.float32]]:
     """Predict all images in batches of `SERVED_BATCH`, one batch in each shard.
 
     The images that are left at the end are one or several smaller batches, as they are when the model is served.
 
     Args:
         model: predicts what is left.
-        sharded: the same model in shards.
-        at_once: images in all of its shards.
+        sharded: the same model in the shards of this process.
         split: the images.
 
     Returns:
@@ -83,6 +81,7 @@ def _predict(model: keras.Model, sharded: keras.Model, at_once: int, split: Spli
 
     if sharded is model:
         return predicted(model, SERVED_BATCH, split.images)
+    at_once = threads.shards() * SERVED_BATCH
     whole, left = np.split(np.arange(len(split)), [len(split) - len(split) % at_once])
     parts = []
     if whole.size:
